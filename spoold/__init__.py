@@ -1,0 +1,13 @@
+"""spoold: a print-job spooler and fail-over daemon.
+
+A job walks one way: intake -> spool -> dispatch -> driver. The spool is the only meeting point.
+
+model     nouns and rules: no I/O          codec     bytes <-> events, sans-IO
+net       streams, TLS, sockets            spool     what survives a crash
+provider  the client side                  intake    network -> spool
+driver    bytes -> printer                 dispatch  spool -> driver
+simulate  printers with faults, the demo   daemon    wiring
+cli       operator commands
+"""
+
+__version__ = "0.1.0"

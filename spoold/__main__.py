@@ -1,0 +1,5 @@
+"""`python -m spoold`."""
+
+from spoold.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,5 @@
+"""Operator commands."""
+
+
+def main() -> int:
+    return 0

@@ -1,0 +1,120 @@
+"""The driver contract, the registry of schemes, and what drivers share: connecting, with deadlines.
+
+A third party adds a scheme by an entry point in the group `spoold.drivers`: its name is the URI
+scheme, its value a callable that takes `(device, network)` and returns a `Driver`. It may raise
+`OperationError` when the URI or an option cannot work; that is what `printer add` answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from spoold.model.errors import OperationError
+from spoold.model.job import Job
+from spoold.model.outcome import Outcome
+from spoold.model.printer import Device
+from spoold.net.stream import Stream
+
+
+class Source(Protocol):
+    """The bytes of a document, readable any number of times. `size` in bytes.
+
+    `fileno` is a descriptor for `os.sendfile`, or None when the bytes are in memory.
+    """
+
+    size: int
+
+    def fileno(self) -> int | None: ...
+
+    def read_at(self, offset: int, bytes_max: int) -> bytes:
+        """Up to `bytes_max` bytes from `offset`; b"" at the end. Blocks on the disk for a file."""
+        ...
+
+
+class Network(Protocol):
+    """What drivers need of the world."""
+
+    async def connect(
+        self, host: str, port: int, *, timeout_s: float, source_ports: range | None = None
+    ) -> Stream:
+        """A connected stream.
+
+        Raises:
+            OSError: refused, unreachable, no such host; `TimeoutError` after `timeout_s`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a driver reports while it works; never waits. `reasons` are printer-state-reasons.
+
+    `stalled_s` is how long the device has taken no byte (0 when it takes bytes).
+    """
+
+    bytes_sent: int = 0
+    stalled_s: float = 0.0
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One attempt: what to send where.
+
+    `may_send` must be awaited before the first byte that could print leaves: it returns once the
+    mark that bytes may leave is durable. Connecting may go on meanwhile. Cancelling a delivery
+    (shutdown, an operator's cancel) must close the connection and let `Cancelled` through; what
+    had been sent is in the last `report`.
+    """
+
+    job: Job
+    source: Source
+    device: Device
+    may_send: Callable[[], Awaitable[None]]
+    report: Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """What a device says of itself when asked; empty where it cannot say."""
+
+    reachable: bool
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+    counters: dict[str, Any] = field(default_factory=dict)
+
+
+class Driver(Protocol):
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        """Send the document; the world's faults are outcomes, not errors."""
+        ...
+
+    async def probe(self) -> DeviceStatus:
+        """Ask the device how it is, without printing anything."""
+        ...
+
+
+DriverFactory = Callable[[Device, Network], Driver]
+GROUP = "spoold.drivers"
+
+
+def driver_for(device: Device, network: Network) -> Driver:
+    """The driver of the device's scheme.
+
+    Raises:
+        OperationError: `bad-request`, no such scheme, or the driver cannot work with the URI.
+    """
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    entry = found.get(device.scheme)
+    if entry is None:
+        raise OperationError(
+            "bad-request",
+            f"no driver for {device.scheme or 'a URI without scheme'}: in {device.uri!r}.",
+            f"Known schemes: {', '.join(sorted(found))}.",
+        )
+    factory: DriverFactory = entry.load()
+    return factory(device, network)

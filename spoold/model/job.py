@@ -1,0 +1,108 @@
+"""A Job as RFC 8011 names it, with its owner and its document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from spoold.model.person import Owner
+
+
+class JobState(StrEnum):
+    """RFC 8011 5.3.7, `job-state`; the value is the wire keyword."""
+
+    PENDING = "pending"
+    PENDING_HELD = "pending-held"
+    PROCESSING = "processing"
+    PROCESSING_STOPPED = "processing-stopped"
+    CANCELED = "canceled"
+    ABORTED = "aborted"
+    COMPLETED = "completed"
+
+    @property
+    def is_final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({JobState.CANCELED, JobState.ABORTED, JobState.COMPLETED})
+
+
+class JobReason(StrEnum):
+    """RFC 8011 5.3.8, `job-state-reasons`, with the few that spoold adds (marked ours)."""
+
+    NONE = "none"
+    JOB_INCOMING = "job-incoming"
+    JOB_HOLD_UNTIL_SPECIFIED = "job-hold-until-specified"
+    SUBMISSION_INTERRUPTED = "submission-interrupted"
+    PRINTER_STOPPED = "printer-stopped"
+    QUEUED_IN_DEVICE = "queued-in-device"
+    PROCESSING_TO_STOP_POINT = "processing-to-stop-point"
+    JOB_CANCELED_BY_USER = "job-canceled-by-user"
+    JOB_CANCELED_BY_OPERATOR = "job-canceled-by-operator"
+    ABORTED_BY_SYSTEM = "aborted-by-system"
+    DOCUMENT_FORMAT_ERROR = "document-format-error"
+    UNSUPPORTED_DOCUMENT_FORMAT = "unsupported-document-format"
+    JOB_COMPLETED_SUCCESSFULLY = "job-completed-successfully"
+    JOB_RESTARTABLE = "job-restartable"
+    SERVICE_OFF_LINE = "service-off-line"
+    RESOURCES_ARE_NOT_READY = "resources-are-not-ready"
+    JOB_IN_DOUBT = "job-in-doubt"  # ours: bytes left, nobody knows whether they printed
+    JOB_ASSUMED_PRINTED = "job-assumed-printed"  # ours: settled by policy or by an operator
+    DOCUMENT_DAMAGED = "document-damaged"  # ours: the stored bytes are missing or changed
+    OWNER_NOT_KNOWN_WELL_ENOUGH = "owner-not-known-well-enough"  # ours: DECISIONS of the printer
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The bytes of a job: `size` in bytes, `digest` as `blake3:HEX` or `sha256:HEX`.
+
+    `format` is the document-format (a MIME media type, RFC 8011 5.1.10). `stored` says where the
+    bytes are: `inline` (in the row), `file`, or `gone` (retention removed them).
+    """
+
+    size: int
+    digest: str
+    format: str = "application/octet-stream"
+    stored: str = "inline"
+    encoding: str = ""
+    key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job in the spool. `id` is a number of this store; `uuid` is the global name.
+
+    `printer_id` is the Printer that holds it now, `origin` the one that it was submitted to when
+    it has been moved or pooled. `attributes` holds the job template attributes as submitted
+    (`copies`, `sides`, ...). `copies_embedded` says that the stream itself asks for its copies,
+    which must then never be applied again.
+    """
+
+    id: int
+    uuid: UUID
+    printer_id: int
+    state: JobState
+    reasons: tuple[str, ...]
+    owner: Owner
+    submitter: str
+    title: str
+    client_host: str
+    intake: str
+    priority: int
+    created_us: int
+    document: Document
+    position: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    copies: int = 1
+    copies_embedded: bool = False
+    attempts: int = 0
+    changed_us: int = 0
+    finished_us: int | None = None
+    message: str = ""
+
+    @property
+    def k_octets(self) -> int:
+        """`job-k-octets` (RFC 8011 5.3.17.1): the size in units of 1,024 octets, rounded up."""
+        return -(-self.document.size // 1024)

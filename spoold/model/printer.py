@@ -1,0 +1,115 @@
+"""A Printer (queue or pool) points to a Device (URI, window, counters): DECISIONS of the house.
+
+Two printers on one device never interleave: connection, window and evidence belong to the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.person import Known
+
+
+class Order(StrEnum):
+    FAIR = "fair"  # priority, then fair over users, then age
+    FIFO = "fifo"  # a deferred head is never overtaken
+
+
+class WhenInDoubt(StrEnum):
+    """What becomes of a job whose bytes may have printed."""
+
+    HOLD = "hold"
+    REPRINT = "reprint"
+    ASSUME_PRINTED = "assume-printed"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A machine that prints, by its URI. `options` are the driver's (`connect_timeout_s`)."""
+
+    id: int
+    guid: UUID
+    uri: str
+    options: dict[str, str] = field(default_factory=dict)
+    serial: str = ""
+
+    @property
+    def parts(self) -> SplitResult:
+        return urlsplit(self.uri)
+
+    @property
+    def scheme(self) -> str:
+        return self.parts.scheme
+
+    def option(self, name: str, default: str) -> str:
+        """The option `name` as text, from the device's options or the query of its URI."""
+        return self.options.get(name, default)
+
+    def seconds(self, name: str, default: float) -> float:
+        """The option `name` as a number of seconds; a value that is no number is the default."""
+        try:
+            return float(self.options.get(name, default))
+        except ValueError:
+            return default
+
+    def is_on(self, name: str, default: bool = False) -> bool:
+        """The option `name` as a switch: on, yes, true and 1 are on."""
+        value = self.options.get(name)
+        return default if value is None else value.lower() in _ON
+
+
+_ON = frozenset({"on", "yes", "true", "1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Printer:
+    """What jobs are submitted to. `device_id` is None for a pool, whose `members` are printers.
+
+    `standby` members of a pool are used only when no other member can take a job.
+    `formats` lists the document formats that the printer takes; empty means any.
+    """
+
+    id: int
+    guid: UUID
+    name: str
+    device_id: int | None = None
+    members: tuple[str, ...] = ()
+    standby: tuple[str, ...] = ()
+    order: Order = Order.FAIR
+    in_doubt: WhenInDoubt = WhenInDoubt.HOLD
+    paused: bool = False
+    accepting: bool = True
+    hold_new_jobs: bool = False
+    formats: tuple[str, ...] = ()
+    least_owner: Known = Known.CLAIMED
+    info: str = ""
+    location: str = ""
+    pause_reason: str = ""
+
+    @property
+    def is_pool(self) -> bool:
+        return self.device_id is None
+
+
+PRINTER_NAME_CHARACTERS_MAX = 127
+
+
+def check_printer_name(name: str) -> str:
+    """Return `name` when it can name a printer (RFC 8011 5.4.4: at most 127 octets).
+
+    Raises:
+        OperationError: `bad-request`, with what is wrong about it.
+    """
+    if not name or len(name.encode()) > PRINTER_NAME_CHARACTERS_MAX:
+        raise OperationError("bad-request", f"printer name {name[:40]!r} is empty or too long.")
+    if not all(c.isalnum() or c in "-_.+" for c in name) or name[0] in "-.":
+        raise OperationError(
+            "bad-request",
+            f"printer name {name!r} has a character that is not allowed.",
+            "Use letters, digits, '-', '_', '.' and '+', and begin with a letter or digit.",
+        )
+    return name

@@ -1,0 +1,51 @@
+"""A record: one fact of a node's journal, as DECISIONS on journal and records settle it.
+
+Its address is (journal GUID, incarnation, position). What names people lies in `personal`, which
+the chain covers only through a salted digest, so that it can be erased and the chain still verify.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+RECORD_BYTES_MAX = 32 * 1024
+VERSION = 1
+
+
+class Kind(StrEnum):
+    """What happened: past tense. The value is the wire keyword; unknown kinds are kept as text."""
+
+    NODE_STARTED = "node-started"
+    PERSON_NAMED = "person-named"
+    DEVICE_CHANGED = "device-changed"
+    PRINTER_CHANGED = "printer-changed"
+    PRINTER_REMOVED = "printer-removed"
+    JOB_ACCEPTED = "job-accepted"
+    JOB_CHANGED = "job-changed"
+    JOB_REMOVED = "job-removed"
+    ATTEMPT_STARTED = "attempt-started"
+    ATTEMPT_ENDED = "attempt-ended"
+    PROVIDER_ENROLLED = "provider-enrolled"
+    PROVIDER_REVOKED = "provider-revoked"
+    CERTIFICATE_REFUSED = "certificate-refused"
+    DOCUMENT_QUARANTINED = "document-quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`event_us` is UTC in microseconds; `clock_offset_us` the offset to upstream, if measured.
+
+    `actor` is `node`, `client`, `uid:N`, `provider:GUID`, `device:GUID` or `user:KEY`.
+    """
+
+    position: int
+    kind: str
+    actor: str
+    event_us: int
+    payload: dict[str, Any]
+    personal: dict[str, Any] | None = None
+    version: int = VERSION
+    clock_offset_us: int | None = None
+    hash: bytes = field(default=b"", compare=False)

@@ -1,0 +1,98 @@
+"""The one place that says how a job's state changes (RFC 8011 5.3.7).
+
+A state is never assigned anywhere else: the store asks `next_state` inside the committing
+transaction. Events that a state does not name are refused with what to do instead.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from spoold.model.errors import OperationError
+from spoold.model.job import JobState
+
+
+class JobEvent(StrEnum):
+    START = "start"  # an attempt may send bytes from now on
+    STALL = "stall"  # the device takes no more bytes, for now
+    RESUME = "resume"  # it takes bytes again
+    DEFER = "defer"  # the attempt left nothing on paper; wait
+    DELIVER = "deliver"
+    REFUSE = "refuse"  # can never print
+    MISFIT = "misfit"  # cannot print here as it is; an operator may move it
+    DOUBT = "doubt"  # held: nobody knows whether it printed
+    ASSUME = "assume"  # in doubt, and taken as printed
+    REPRINT = "reprint"  # in doubt, and to be printed again
+    HOLD = "hold"
+    RELEASE = "release"
+    CANCEL = "cancel"
+    STOP = "stop"  # asked to cancel while bytes leave; the attempt ends first
+    CANCELED = "canceled"  # the attempt that was to be canceled has ended
+    RETRY = "retry"  # a finished job, once more
+    MOVE = "move"  # to another printer
+    DAMAGE = "damage"  # the stored document is missing or changed
+
+
+_S = JobState
+_ACTIVE = (_S.PROCESSING, _S.PROCESSING_STOPPED)
+_WAITING = (_S.PENDING, _S.PENDING_HELD)
+_FINISHED = (_S.COMPLETED, _S.ABORTED, _S.CANCELED)
+
+TABLE: dict[tuple[JobState, JobEvent], JobState] = {
+    (_S.PENDING, JobEvent.START): _S.PROCESSING,
+    (_S.PROCESSING, JobEvent.STALL): _S.PROCESSING_STOPPED,
+    (_S.PROCESSING_STOPPED, JobEvent.RESUME): _S.PROCESSING,
+    (_S.PENDING, JobEvent.HOLD): _S.PENDING_HELD,
+    (_S.PENDING_HELD, JobEvent.HOLD): _S.PENDING_HELD,
+    (_S.PENDING_HELD, JobEvent.RELEASE): _S.PENDING,
+    (_S.PENDING_HELD, JobEvent.ASSUME): _S.COMPLETED,
+    (_S.PENDING_HELD, JobEvent.REPRINT): _S.PENDING,
+    (_S.PENDING, JobEvent.MISFIT): _S.PENDING_HELD,
+    (_S.PENDING_HELD, JobEvent.MISFIT): _S.PENDING_HELD,
+}
+for _state in _ACTIVE:
+    TABLE |= {
+        (_state, JobEvent.DEFER): _S.PENDING,
+        (_state, JobEvent.DELIVER): _S.COMPLETED,
+        (_state, JobEvent.REFUSE): _S.ABORTED,
+        (_state, JobEvent.MISFIT): _S.PENDING_HELD,
+        (_state, JobEvent.DOUBT): _S.PENDING_HELD,
+        (_state, JobEvent.ASSUME): _S.COMPLETED,
+        (_state, JobEvent.REPRINT): _S.PENDING,
+        (_state, JobEvent.STOP): _state,
+        (_state, JobEvent.CANCELED): _S.CANCELED,
+    }
+for _state in _WAITING:
+    TABLE |= {
+        (_state, JobEvent.CANCEL): _S.CANCELED,
+        (_state, JobEvent.REFUSE): _S.ABORTED,
+        (_state, JobEvent.MOVE): _state,
+    }
+for _state in (*_ACTIVE, *_WAITING):
+    TABLE[_state, JobEvent.DAMAGE] = _S.ABORTED
+for _state in _FINISHED:
+    TABLE[_state, JobEvent.RETRY] = _S.PENDING
+
+_ADVICE = {
+    JobEvent.HOLD: "Only a waiting job can be held; cancel one that is printing.",
+    JobEvent.RELEASE: "Only a held job can be released.",
+    JobEvent.CANCEL: "It is finished already.",
+    JobEvent.RETRY: "Only a finished job can be retried; release a held one.",
+    JobEvent.MOVE: "Only a waiting job whose bytes have not left can be moved.",
+    JobEvent.ASSUME: "Only a job in doubt can be settled.",
+    JobEvent.REPRINT: "Only a job in doubt can be settled.",
+}
+
+
+def next_state(state: JobState, event: JobEvent) -> JobState:
+    """The state after `event`.
+
+    Raises:
+        OperationError: `not-possible`, when `state` does not take `event`.
+    """
+    after = TABLE.get((state, event))
+    if after is None:
+        raise OperationError(
+            "not-possible", f"a job that is {state} does not take {event}.", _ADVICE.get(event, "")
+        )
+    return after

@@ -1,0 +1,307 @@
+"""The contract of a store: changes go in as values, results come out after one commit.
+
+A change is decided inside the committing transaction, against the state that it finds there. A
+change that is refused (`OperationError`) writes nothing and leaves the others of its group alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from spoold.model.job import Job, JobState
+from spoold.model.outcome import Outcome
+from spoold.model.person import Owner
+from spoold.model.printer import Device, Printer
+from spoold.model.transitions import JobEvent
+
+
+@dataclass(slots=True)
+class NewDocument:
+    """The bytes of a job: `body` inline, or `file` (a name under `documents/`), synced."""
+
+    size: int
+    digest: str
+    format: str = "application/octet-stream"
+    body: bytes | None = None
+    file: str = ""
+
+
+@dataclass(slots=True)
+class AcceptJob:
+    """A job handed over. Answer: `Accepted`.
+
+    `uuid` None lets the store name it; then it cannot be a duplicate. With a uuid the submission is
+    idempotent by (submitter, uuid): the same printer and digest gets the first answer again;
+    anything else is `conflict`.
+    """
+
+    printer_id: int
+    owner: Owner
+    submitter: str
+    document: NewDocument
+    now_us: int
+    uuid: UUID | None = None
+    title: str = ""
+    client_host: str = ""
+    intake: str = "raw"
+    priority: int = 50
+    copies: int = 1
+    copies_embedded: bool = False
+    attributes: dict[str, Any] = field(default_factory=dict)
+    state: JobState = JobState.PENDING
+    reasons: tuple[str, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    job_id: int
+    uuid: UUID
+    position: int
+    is_duplicate: bool = False
+
+
+@dataclass(slots=True)
+class StartAttempt:
+    """The durable mark that bytes of a job may leave for a device. Answer: the attempt's number.
+
+    Refused with `not-possible` when the job is not pending any more.
+    """
+
+    job_id: int
+    device_id: int
+    printer_id: int
+    now_us: int
+
+
+@dataclass(slots=True)
+class EndAttempt:
+    """What became of an attempt, and what the job becomes by it. Answer: the new `JobState`."""
+
+    job_id: int
+    number: int
+    outcome: Outcome
+    event: JobEvent
+    reasons: tuple[str, ...]
+    now_us: int
+    message: str = ""
+
+
+@dataclass(slots=True)
+class ChangeJob:
+    """A change of a job by somebody (`actor`) or by a rule (`node`). Answer: the new `JobState`."""
+
+    job_id: int
+    event: JobEvent
+    now_us: int
+    actor: str = "node"
+    reasons: tuple[str, ...] = ()
+    message: str = ""
+    printer_id: int | None = None
+    only_from: tuple[JobState, ...] = ()
+
+
+@dataclass(slots=True)
+class PutDevice:
+    """Add a device, or change the one with this guid. Answer: the `Device`."""
+
+    guid: UUID
+    uri: str
+    now_us: int
+    options: dict[str, str] = field(default_factory=dict)
+    serial: str = ""
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class PutPrinter:
+    """Add a printer (`printer.id` 0) or change it. Answer: the `Printer` with its id."""
+
+    printer: Printer
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class RemovePrinter:
+    """Remove a printer. Refused with `not-possible` while jobs wait on it. Answer: None."""
+
+    printer_id: int
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class AddRecord:
+    """A fact that changes no table of the spool. Answer: its position."""
+
+    kind: str
+    payload: dict[str, Any]
+    now_us: int
+    actor: str = "node"
+    personal: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class PutProvider:
+    """Enrol a provider, or change it. Answer: None."""
+
+    guid: UUID
+    name: str
+    serial: str  # of its certificate, hexadecimal
+    may_assert: tuple[str, ...]  # user names, or ("*",)
+    not_after_us: int
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class RevokeProvider:
+    """Revoke a provider's certificates, now and for ever. Answer: the revoked serials."""
+
+    name: str
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class PutCursor:
+    """Move the durable, named cursor of a reader of the journal. Answer: None."""
+
+    name: str
+    position: int
+    now_us: int
+
+
+@dataclass(slots=True)
+class RemoveJobs:
+    """Forget finished jobs; their tombstones stay. Answer: file names of documents to unlink."""
+
+    job_ids: tuple[int, ...]
+    now_us: int
+    documents_only: bool = False
+
+
+@dataclass(slots=True)
+class PruneRecords:
+    """Forget records before `position` (an anchor with its hash stays). Answer: how many."""
+
+    position: int
+    now_us: int
+
+
+Change = (
+    AcceptJob
+    | StartAttempt
+    | EndAttempt
+    | ChangeJob
+    | PutDevice
+    | PutPrinter
+    | RemovePrinter
+    | AddRecord
+    | PutProvider
+    | RevokeProvider
+    | PutCursor
+    | RemoveJobs
+    | PruneRecords
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobMoved:
+    """A committed change of a job; `old` is None for a new one."""
+
+    job_id: int
+    uuid: UUID
+    printer_id: int
+    old: JobState | None
+    new: JobState
+    reasons: tuple[str, ...]
+    priority: int
+    owner: str
+    size: int
+    position: int
+    old_printer_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterChanged:
+    """A committed change of a printer or of its device. `printer` is None when it was removed."""
+
+    printer_id: int
+    printer: Printer | None
+    device: Device | None
+
+
+Event = JobMoved | PrinterChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt as it is kept. `outcome` is "" while nobody knows how it ended."""
+
+    job_id: int
+    number: int
+    device_id: int
+    printer_id: int
+    started_us: int
+    ended_us: int | None
+    outcome: str
+    reason: str
+    detail: str
+    bytes_sent: int
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    guid: UUID
+    name: str
+    serials: tuple[str, ...]
+    may_assert: tuple[str, ...]
+    revoked: bool
+    not_after_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs; None and empty mean any. `after_id` is the key of the page before."""
+
+    ids: tuple[int, ...] = ()
+    states: tuple[JobState, ...] = ()
+    printer_id: int | None = None
+    owner: str | None = None
+    title: str | None = None  # a substring, case-insensitive
+    reason: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    after_id: int = 0
+    newest_first: bool = False
+    limit: int = 50
+
+
+class Store(Protocol):
+    """Synchronous, called in the writer's thread (`apply`) or a reader's (the rest)."""
+
+    def apply(self, changes: list[Change]) -> tuple[list[Any], list[Event]]:
+        """Decide and commit `changes` as one durable transaction.
+
+        Answers stand in the order of the changes; a refused one is its `OperationError` (or
+        `SpoolFull`) as a value.
+
+        Raises:
+            StoreFailed: an I/O error. Nothing after it is durable; the daemon must stop.
+        """
+        ...
+
+
+class Reader(Protocol):
+    """Listings and look-ups: each call is one short snapshot of the committed state."""
+
+    async def job(self, job_id: int) -> Job | None: ...
+    async def job_by_uuid(self, uuid: UUID) -> Job | None: ...
+    async def jobs(self, which: JobFilter) -> list[Job]: ...
+    async def attempts(self, job_id: int) -> list[Attempt]: ...
+    async def document_body(self, job_id: int) -> bytes | None: ...
