@@ -176,6 +176,14 @@ class PutCursor:
 
 
 @dataclass(slots=True)
+class RemoveCursor:
+    """Forget a cursor; it stops holding records back. Answer: None."""
+
+    name: str
+    now_us: int
+
+
+@dataclass(slots=True)
 class RemoveJobs:
     """Forget finished jobs; their tombstones stay. Answer: file names of documents to unlink."""
 
@@ -204,6 +212,7 @@ Change = (
     | PutProvider
     | RevokeProvider
     | PutCursor
+    | RemoveCursor
     | RemoveJobs
     | PruneRecords
 )

@@ -1,0 +1,142 @@
+"""aiosqlite's Connection and worker thread, with results delivered by Trio.
+
+aiosqlite answers through an asyncio future's loop; here the future is one that reschedules a Trio
+task, so that no asyncio loop runs. Cancelled before it is queued, a call never ran; once queued it
+runs to its end, with a known outcome. The overridden names are private ones of aiosqlite 0.22,
+hence the pin in pyproject and the contract test.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import aiosqlite
+import outcome
+import trio
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
+
+T = TypeVar("T")
+
+
+class _TrioFuture:
+    """What aiosqlite's worker needs of an asyncio future, waking a Trio task instead."""
+
+    __slots__ = ("_result", "_task", "_token")
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._task: trio.lowlevel.Task | None = None
+        self._result: outcome.Maybe[Any] | None = None
+
+    def get_loop(self) -> _TrioFuture:
+        return self
+
+    def call_soon_threadsafe(self, function: Callable[..., Any], *args: Any) -> None:
+        try:
+            self._token.run_sync_soon(function, *args)
+        except trio.RunFinishedError:
+            pass  # nobody is left to hear it
+
+    def done(self) -> bool:
+        return self._result is not None
+
+    def set_result(self, value: Any) -> None:
+        self._set(outcome.Value(value))
+
+    def set_exception(self, error: BaseException) -> None:
+        self._set(outcome.Error(error))
+
+    def _set(self, result: outcome.Maybe[Any]) -> None:
+        self._result = result
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task, result)
+
+    async def wait(self) -> Any:
+        if self._result is not None:
+            return self._result.unwrap()
+        self._task = trio.lowlevel.current_task()
+        return await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+
+
+class TrioConnection(aiosqlite.Connection):
+    """An aiosqlite connection for Trio; `run` is one whole transaction in one hop."""
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not self._running or not self._connection:
+            raise ValueError("the connection is closed")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        future = _TrioFuture()
+        self._tx.put_nowait((future, functools.partial(fn, *args, **kwargs)))  # type: ignore[arg-type]
+        return await future.wait()
+
+    async def _connect(self) -> TrioConnection:
+        if self._connection is None:
+            future = _TrioFuture()
+            self._tx.put_nowait((future, self._connector))  # type: ignore[arg-type]
+            try:
+                self._connection = await future.wait()
+            except BaseException:
+                self.stop()
+                raise
+        return self
+
+    def stop(self) -> Any:
+        self._running = False
+
+        def close_and_stop() -> Any:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            return _STOP_RUNNING_SENTINEL
+
+        try:
+            future: _TrioFuture | None = _TrioFuture()
+        except RuntimeError:
+            future = None
+        self._tx.put_nowait((future, close_and_stop))  # type: ignore[arg-type]
+        return future
+
+    async def close(self) -> None:
+        """Close after everything queued has run. Safe when already closed."""
+        if self._connection is None:
+            return
+        # Closing is a checkpoint of the write-ahead log at most; a minute is far beyond that.
+        with trio.move_on_after(60, shield=True):
+            future = self.stop()
+            if future is not None:
+                await future.wait()
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Call `function(*args)` in the connection's thread; it may use `raw`."""
+        result: T = await self._execute(function, *args)
+        return result
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """The sqlite3 connection, to be used only in this connection's thread."""
+        return self._conn
+
+
+async def connect(path: str, *, read_only: bool = False) -> TrioConnection:
+    """Open the database at `path`.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
+    uri = f"file:{_quote(path)}" + ("?mode=ro" if read_only else "")
+
+    def connector() -> sqlite3.Connection:
+        return sqlite3.connect(
+            uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False
+        )
+
+    connection: TrioConnection = await TrioConnection(connector, 64)  # type: ignore[assignment]
+    return connection
+
+
+def _quote(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,174 @@
+"""The async door of the store: one writer task, group commit.
+
+Whoever has a change hands it over and waits; the writer commits what has gathered as one
+transaction with one sync. Cancelling the one who waits does not undo a change that was taken: it
+is committed, and a client that hung up finds its job again by uuid.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import outcome
+import trio
+
+from spoold.model.errors import OperationError, SpoolError
+from spoold.spool.connection import TrioConnection
+from spoold.spool.sqlite import SqliteStore
+from spoold.spool.store import AcceptJob, Change, Event
+
+# Beyond these the gain of a larger group is small, and its members would wait for one another.
+GROUP_CHANGES_MAX = 512
+GROUP_BYTES_MAX = 16 * 1024 * 1024
+# What may wait for the writer at all: past it, whoever comes waits before handing over.
+WAITING_CHANGES_MAX = 4096
+
+
+class _Waiting:
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self.changes = changes
+        self.task: trio.lowlevel.Task | None = None
+
+
+class Journal:
+    """Commits changes. `head` is the last committed position."""
+
+    def __init__(self, writer: TrioConnection, store: SqliteStore) -> None:
+        self._writer = writer
+        self._store = store
+        self._queue: deque[_Waiting] = deque()
+        self._queued = 0
+        self._room = trio.Event()
+        self._work = trio.lowlevel.ParkingLot()
+        self._listeners: list[Callable[[list[Event]], None]] = []
+        self._failure: SpoolError | None = None
+        self._closing = False
+        self.head = store.position
+        self.commits = 0
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """(journal GUID, incarnation) of this node's chain."""
+        return str(self._store.journal), str(self._store.incarnation)
+
+    def listen(self, callback: Callable[[list[Event]], None]) -> None:
+        """Call `callback` in the Trio thread after each commit, in commit order.
+
+        It is called before `commit` returns to those who wait; it must not wait or raise.
+        """
+        self._listeners.append(callback)
+
+    def unlisten(self, callback: Callable[[list[Event]], None]) -> None:
+        self._listeners.remove(callback)
+
+    async def commit(self, change: Change) -> Any:
+        """Commit one change; durable when it returns its answer.
+
+        Raises:
+            OperationError, SpoolFull: refused; nothing was written.
+            StoreFailed: the store failed; whether it was written is not known.
+        """
+        answer = (await self.commit_all((change,)))[0]
+        if isinstance(answer, (OperationError, SpoolError)):
+            raise answer
+        return answer
+
+    async def commit_all(self, changes: Sequence[Change]) -> list[Any]:
+        """Commit changes in one transaction; a refused one's answer is its exception as a value.
+
+        Raises:
+            StoreFailed: the store failed.
+        """
+        while self._queued >= WAITING_CHANGES_MAX:
+            await self._room.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._failure is not None:
+            raise self._failure
+        waiting = _Waiting(changes)
+        self._queue.append(waiting)
+        self._queued += len(changes)
+        self._work.unpark()
+        waiting.task = trio.lowlevel.current_task()
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            waiting.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        answers: list[Any] = await trio.lowlevel.wait_task_rescheduled(abort)
+        return answers
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The writer: commit until closed. It must outlive everybody who commits.
+
+        Raises:
+            StoreFailed: an I/O error; the daemon must stop.
+        """
+        task_status.started()
+        while not (self._closing and not self._queue):
+            if not self._queue:
+                try:
+                    await self._work.park()
+                except trio.Cancelled:
+                    self._end(SpoolError("commit to", "the spool", "spoold stops", "Try again."))
+                    raise
+                continue
+            group = self._gather()
+            changes = [change for waiting in group for change in waiting.changes]
+            try:
+                # A commit lasts one sync. A disk that takes a minute is a failed one.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):
+                    answers, events = await self._writer.run(self._store.apply, changes)
+            except SpoolError as error:
+                self._end(error, group)
+                raise
+            self._announce(group, answers, events)
+
+    def _gather(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        count = size = 0
+        while self._queue and count < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
+            waiting = self._queue.popleft()
+            group.append(waiting)
+            count += len(waiting.changes)
+            for change in waiting.changes:
+                if type(change) is AcceptJob and change.document.body is not None:
+                    size += change.document.size
+        self._queued -= count
+        if self._queued < WAITING_CHANGES_MAX and self._room.statistics().tasks_waiting:
+            self._room.set()
+            self._room = trio.Event()
+        return group
+
+    def _announce(self, group: list[_Waiting], answers: list[Any], events: list[Event]) -> None:
+        self.head = self._store.position
+        self.commits += 1
+        if events:
+            for callback in self._listeners:
+                callback(events)
+        start = 0
+        for waiting in group:
+            end = start + len(waiting.changes)
+            if waiting.task is not None:
+                trio.lowlevel.reschedule(waiting.task, outcome.Value(answers[start:end]))
+                waiting.task = None
+            start = end
+
+    def _end(self, error: SpoolError, group: Sequence[_Waiting] = ()) -> None:
+        """Nobody may believe a commit any more."""
+        self._failure = error
+        for waiting in (*group, *self._queue):
+            if waiting.task is not None:
+                trio.lowlevel.reschedule(waiting.task, outcome.Error(error))
+                waiting.task = None
+        self._queue.clear()
+
+    def close_nowait(self) -> None:
+        """Let `run` return once everything handed over is committed."""
+        self._closing = True
+        self._work.unpark()
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """Run upkeep of the store in the writer's thread, between two commits."""
+        return await self._writer.run(function)

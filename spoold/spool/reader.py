@@ -1,0 +1,298 @@
+"""Listings and look-ups over a read-only connection: each call is one short snapshot.
+
+Readers never checkpoint and never hold a snapshot across a wait, so that the write-ahead log can
+always be copied back. Pages are keyset pages: the key of the last row of the one before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from spoold.codec import record as codec
+from spoold.model.job import Job, JobState
+from spoold.model.printer import Device, Printer
+from spoold.model.record import Record
+from spoold.spool import connection, fold
+from spoold.spool.rows import (
+    ATTEMPT_SELECT,
+    CHAIN_SHIFT,
+    JOB_SELECT,
+    NUMBER,
+    STATE,
+    attempt_of,
+    device_of,
+    document_id,
+    job_of,
+    printer_of,
+    unpack,
+)
+from spoold.spool.store import Accepted, Attempt, JobFilter, JobMoved, Provider
+
+_PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS NOT NULL "
+
+
+class SqliteReader:
+    """Every method reads the committed state at the moment of its call."""
+
+    def __init__(self, reader: connection.TrioConnection, chain_id: int) -> None:
+        self._connection = reader
+        self._chain = chain_id
+
+    @classmethod
+    async def open(cls, data_dir: Path) -> SqliteReader:
+        """Open the spool that `sqlite.open_store` has opened before."""
+        reader = await connection.connect(str(data_dir / "spool.db"), read_only=True)
+
+        def prepare() -> int:
+            reader.raw.execute("PRAGMA query_only = ON")
+            reader.raw.execute("PRAGMA cache_size = -16384")
+            return int(
+                reader.raw.execute("SELECT max(id) FROM chain WHERE is_own = 1").fetchone()[0]
+            )
+
+        return cls(reader, await reader.run(prepare))
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        def run() -> list[tuple[Any, ...]]:
+            return self._connection.raw.execute(sql, values).fetchall()
+
+        return await self._connection.run(run)
+
+    # -- jobs ------------------------------------------------------------------------------
+
+    async def job(self, job_id: int) -> Job | None:
+        rows = await self._all(JOB_SELECT + "WHERE job.id = ?", job_id)
+        return job_of(rows[0]) if rows else None
+
+    async def job_by_uuid(self, uuid: UUID) -> Job | None:
+        rows = await self._all(JOB_SELECT + "WHERE job.uuid = ?", uuid.bytes)
+        return job_of(rows[0]) if rows else None
+
+    async def first_answer(
+        self, uuid: UUID, submitter: str, printer_guid: UUID
+    ) -> tuple[Accepted, str] | None:
+        """What a job-uuid was answered before, with the document's digest.
+
+        Raises:
+            OperationError: `conflict`, the uuid is another submitter's or another printer's.
+        """
+        return await self._connection.run(
+            lambda: fold.first_answer(self._connection.raw, uuid, submitter, printer_guid.bytes)
+        )
+
+    async def jobs(self, which: JobFilter) -> list[Job]:
+        """At most `which.limit` jobs, in the order of their ids."""
+        where, values = _where(which)
+        order = "DESC" if which.newest_first else "ASC"
+        sql = f"{JOB_SELECT} WHERE {where} ORDER BY job.id {order} LIMIT ?"
+        rows = await self._all(sql, *values, which.limit)
+        return [job_of(row) for row in rows]
+
+    async def attempts(self, job_id: int) -> list[Attempt]:
+        rows = await self._all(ATTEMPT_SELECT + "WHERE job_id = ? ORDER BY number", job_id)
+        return [attempt_of(row) for row in rows]
+
+    async def open_attempts(self) -> list[Attempt]:
+        """Attempts without an end: after a start, those that a crash interrupted."""
+        rows = await self._all(ATTEMPT_SELECT + "WHERE ended_us IS NULL ORDER BY job_id, number")
+        return [attempt_of(row) for row in rows]
+
+    async def document_body(self, job_id: int) -> bytes | None:
+        """The document of a job that keeps it in its row; None when it is elsewhere or gone."""
+        rows = await self._all("SELECT body FROM document WHERE id = ?", document_id(job_id))
+        return rows[0][0] if rows else None
+
+    async def document_file(self, job_id: int) -> str:
+        """The name of the document's file; "" when it has none."""
+        rows = await self._all("SELECT file FROM document WHERE id = ?", document_id(job_id))
+        return rows[0][0] if rows else ""
+
+    async def document_files(self, after: str, limit: int) -> list[tuple[str, int, int]]:
+        """(file, job id, size) of documents kept in files, by name, after a name."""
+        return [
+            (row[0], row[1] >> 12, row[2])
+            for row in await self._all(
+                "SELECT file, id, size FROM document WHERE stored = 'file' AND file > ? "
+                "ORDER BY file LIMIT ?",
+                after,
+                limit,
+            )
+        ]
+
+    async def waiting(self) -> list[JobMoved]:
+        """Every pending job, oldest first, as an event whose `old` state is None."""
+        rows = await self._all(
+            "SELECT job.id, job.uuid, job.printer_id, job.state, job.reasons, job.priority, "
+            "person.name, document.size, job.position FROM job INDEXED BY job_unfinished "
+            "JOIN person ON person.id = job.owner_id "
+            "JOIN document ON document.id = job.id * 4096 + 1 "
+            "WHERE job.finished_us IS NULL AND job.state = 3 "
+            "AND job.printer_id IN (SELECT id FROM printer) ORDER BY job.id"
+        )
+        return [
+            JobMoved(
+                id_, UUID(bytes=uuid), printer_id, None, STATE[state],
+                tuple(reasons.split()), priority, name or "", size, position,
+            )
+            for id_, uuid, printer_id, state, reasons, priority, name, size, position in rows
+        ]  # fmt: skip
+
+    async def counts(self) -> dict[int, dict[JobState, int]]:
+        """How many unfinished jobs each printer has, by state."""
+        found: dict[int, dict[JobState, int]] = {}
+        for printer_id, state, count in await self._all(
+            "SELECT printer_id, state, count(*) FROM job INDEXED BY job_unfinished "
+            "WHERE finished_us IS NULL GROUP BY printer_id, state"
+        ):
+            found.setdefault(printer_id, {})[STATE[state]] = count
+        return found
+
+    async def interrupted(self, printer_id: int, since_us: int) -> int:
+        """How many submissions to a printer broke off since a time."""
+        rows = await self._all(
+            "SELECT count(*) FROM job WHERE interrupted = 1 AND printer_id = ? AND created_us >= ?",
+            printer_id,
+            since_us,
+        )
+        return int(rows[0][0])
+
+    async def finished_before(
+        self, before_us: int, limit: int, *, with_document: bool = False
+    ) -> list[int]:
+        """Ids of jobs that finished before a time, oldest first."""
+        kept = "AND document.stored != 'gone' " if with_document else ""
+        rows = await self._all(
+            "SELECT job.id FROM job JOIN document ON document.id = job.id * 4096 + 1 "
+            f"WHERE job.finished_us IS NOT NULL AND job.finished_us < ? {kept}"
+            "ORDER BY job.finished_us LIMIT ?",
+            before_us,
+            limit,
+        )
+        return [row[0] for row in rows]
+
+    # -- printers, devices, providers ------------------------------------------------------
+
+    async def printers(self) -> list[Printer]:
+        return [printer_of(*row) for row in await self._all(_PRINTERS + "ORDER BY name")]
+
+    async def devices(self) -> list[Device]:
+        rows = await self._all("SELECT id, guid, uri, fields FROM device ORDER BY id")
+        return [device_of(*row) for row in rows]
+
+    async def providers(self) -> list[Provider]:
+        rows = await self._all(
+            "SELECT provider.guid, provider.name, provider.fields, provider.revoked, "
+            "group_concat(certificate.serial, ' '), max(certificate.not_after_us) FROM provider "
+            "JOIN certificate ON certificate.provider_guid = provider.guid "
+            "GROUP BY provider.guid ORDER BY provider.name"
+        )
+        return [
+            Provider(
+                UUID(bytes=guid),
+                name,
+                tuple(serials.split()),
+                tuple(unpack(fields)["may_assert"]),
+                bool(revoked),
+                not_after_us,
+            )
+            for guid, name, fields, revoked, serials, not_after_us in rows
+        ]
+
+    async def revoked_serials(self) -> list[str]:
+        return [row[0] for row in await self._all("SELECT serial FROM certificate WHERE revoked")]
+
+    # -- the journal -----------------------------------------------------------------------
+
+    async def records(self, from_position: int, limit: int) -> list[Record]:
+        """Records of this node's journal from a position on, in order."""
+        base = self._chain << CHAIN_SHIFT
+        rows = await self._all(
+            "SELECT header, payload, personal, hash FROM record WHERE id >= ? AND id < ? "
+            "ORDER BY id LIMIT ?",
+            base | from_position,
+            base + (1 << CHAIN_SHIFT),
+            limit,
+        )
+        return [codec.decode(*row) for row in rows]
+
+    async def verify_chain(self, records_max: int = 10_000) -> int:
+        """Check the hashes from the anchor on; returns the position up to which they hold."""
+        base = self._chain << CHAIN_SHIFT
+        ((position, previous),) = await self._all(
+            "SELECT anchor_position, anchor_hash FROM chain WHERE id = ?", self._chain
+        )
+        while True:
+            rows = await self._all(
+                "SELECT id, header, payload, personal, hash FROM record WHERE id > ? AND id < ? "
+                "ORDER BY id LIMIT ?",
+                base | position,
+                base + (1 << CHAIN_SHIFT),
+                records_max,
+            )
+            for id_, header, payload, personal, hash_ in rows:
+                if id_ != base | (position + 1) or codec.link(previous, header, payload) != hash_:
+                    return int(position)
+                codec.decode(header, payload, personal, hash_)
+                position, previous = position + 1, hash_
+            if len(rows) < records_max:
+                return int(position)
+
+    async def record_before(self, before_us: int) -> int:
+        """The highest position up to which every record was made before a time, or 0.
+
+        Times in a journal can jump with the clock, so this looks from the oldest record on.
+        """
+        low = (await self.anchor()) + 1
+        high = low
+        step = 4096
+        while True:
+            rows = await self.records(high, 1)
+            if not rows or rows[0].event_us >= before_us:
+                return high - 1 if high > low else 0
+            high += step
+
+    async def anchor(self) -> int:
+        """The position before the oldest record that is kept."""
+        rows = await self._all("SELECT anchor_position FROM chain WHERE id = ?", self._chain)
+        return int(rows[0][0])
+
+    async def cursors(self) -> dict[str, int]:
+        return {row[0]: row[1] for row in await self._all("SELECT name, position FROM cursor")}
+
+
+def _where(which: JobFilter) -> tuple[str, list[Any]]:
+    """The condition of a listing, and its values."""
+    terms: list[str] = ["1"]
+    values: list[Any] = []
+
+    def add(term: str, *found: Any) -> None:
+        terms.append(term)
+        values.extend(found)
+
+    def any_of(column: str, found: tuple[Any, ...]) -> None:
+        add(f"{column} IN ({','.join('?' * len(found))})", *found)
+
+    if which.ids:
+        any_of("job.id", which.ids)
+    if which.states:
+        any_of("job.state", tuple(NUMBER[state] for state in which.states))
+    if which.printer_id is not None:
+        add("job.printer_id = ?", which.printer_id)
+    if which.owner is not None:
+        add("job.owner_id = (SELECT id FROM person WHERE name = ?)", which.owner)
+    if which.title is not None:
+        add("instr(lower(job.title), lower(?)) > 0", which.title)
+    if which.reason is not None:
+        add("instr(' ' || job.reasons || ' ', ' ' || ? || ' ') > 0", which.reason)
+    if which.since_us is not None:
+        add("job.created_us >= ?", which.since_us)
+    if which.until_us is not None:
+        add("job.created_us < ?", which.until_us)
+    if which.after_id:
+        add("job.id < ?" if which.newest_first else "job.id > ?", which.after_id)
+    return " AND ".join(terms), values

@@ -1,0 +1,369 @@
+"""The store over SQLite: one writer, write-ahead log, every commit synced.
+
+`open_store` migrates the file, recognises a roll-back by its witness, and starts a new incarnation
+then. `SqliteStore.apply` is called in the writer's thread only: it decides each change against the
+tables, appends its record to the chain, folds it into the tables, and commits the group as one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from spoold.codec import record as codec
+from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
+from spoold.model.record import VERSION
+from spoold.spool import connection, fold, witness
+from spoold.spool.crashpoint import crash_point
+from spoold.spool.rows import (
+    CHAIN_SHIFT,
+    DOCUMENT_COLUMNS,
+    JOB_COLUMNS,
+    RECORD_COLUMNS,
+)
+from spoold.spool.store import Accepted, AcceptJob, Change, Event
+
+APPLICATION_ID = 0x5350_4F4C  # "SPOL"
+PAGE_BYTES = 8192
+RESERVE_BYTES = 16 * 1024 * 1024
+JOB_ID_MAX = 2**31 - 1
+
+
+def _insert(table: str, columns: list[str]) -> Callable[[sqlite3.Connection, list[Any]], None]:
+    """A multi-row INSERT: one step of SQLite, and one release of the GIL, for many rows.
+
+    Rows go in groups of powers of two, so that few statements are ever prepared.
+    """
+    row = "(" + ",".join("?" * len(columns)) + ")"
+    head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+    statements = {1 << n: head + ",".join([row] * (1 << n)) for n in range(8)}
+
+    def insert(db: sqlite3.Connection, rows: list[Any]) -> None:
+        start, left = 0, len(rows)
+        while left:
+            size = min(1 << (left.bit_length() - 1), 128)
+            group = rows[start : start + size]
+            db.execute(statements[size], [value for values in group for value in values])
+            start += size
+            left -= size
+
+    return insert
+
+
+_insert_jobs = _insert("job", JOB_COLUMNS)
+_insert_documents = _insert("document", DOCUMENT_COLUMNS)
+_insert_records = _insert("record", RECORD_COLUMNS)
+
+
+class SqliteStore:
+    """The writer's side of the spool. Every method runs in the writer's thread."""
+
+    def __init__(
+        self, db: sqlite3.Connection, data_dir: Path, random_bytes: Callable[[int], bytes]
+    ):
+        self._db = db
+        self._random = random_bytes
+        self._witness = witness.Witness(data_dir / "witness")
+        self._reserve = data_dir / "reserve"
+        self._failed = False
+        row = db.execute(
+            "SELECT id, journal, incarnation, position, hash, last_job_id FROM chain "
+            "WHERE is_own = 1 ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        self.chain_id: int = row[0]
+        self.journal = UUID(bytes=row[1])
+        self.incarnation = UUID(bytes=row[2])
+        self.position: int = row[3]
+        self._hash: bytes = row[4]
+        self.last_job_id: int = row[5]
+        self.people: dict[str, tuple[int, bytes]] = {}
+        self.printers: dict[int, bytes] = {}  # id -> guid
+        # What this transaction has gathered and not written yet.
+        self._records: list[Any] = []
+        self.jobs: list[Any] = []
+        self.documents: list[Any] = []
+        self.named: dict[
+            UUID, tuple[AcceptJob, Accepted]
+        ] = {}  # uuids accepted in this transaction
+        self.events: list[Event] = []
+        self._entropy = b""
+        fold.load(self, db)
+        self._witness.note(self.incarnation, self.position, self.last_job_id)
+        self._witness.sync()
+        sync_directory(data_dir)
+
+    # -- what the fold needs ---------------------------------------------------------------
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        return self._db
+
+    def random(self, count: int) -> bytes:
+        """`count` random bytes, drawn from the system in larger portions."""
+        if len(self._entropy) < count:
+            self._entropy = self._random(4096)
+        taken, self._entropy = self._entropy[:count], self._entropy[count:]
+        return taken
+
+    def add_record(
+        self,
+        kind: str,
+        actor: str,
+        now_us: int,
+        payload: dict[str, Any],
+        personal: dict[str, Any] | None = None,
+    ) -> int:
+        """Append a record to the chain, in this transaction. Returns its position."""
+        position = self.position + 1
+        salt = self.random(codec.SALT_BYTES) if personal is not None else b""
+        made = codec.encode(
+            self._hash, position, kind, VERSION, actor, now_us, None, payload, personal, salt
+        )
+        self._records.append((self.chain_id << CHAIN_SHIFT | position, *made))
+        self.position = position
+        self._hash = made.hash
+        return position
+
+    def flush(self) -> None:
+        """Write the gathered new jobs, so that statements of this transaction see them."""
+        if self.jobs:
+            _insert_jobs(self._db, self.jobs)
+            _insert_documents(self._db, self.documents)
+            self.jobs = []
+            self.documents = []
+            self.named = {}
+
+    def next_job_id(self) -> int:
+        if self.last_job_id >= JOB_ID_MAX:
+            raise OperationError("busy", "the job ids of this spool are used up.")
+        self.last_job_id += 1
+        return self.last_job_id
+
+    # -- the transaction -------------------------------------------------------------------
+
+    def apply(self, changes: list[Change]) -> tuple[list[Any], list[Event]]:
+        """See `store.Store.apply`."""
+        if self._failed:
+            raise StoreFailed("commit to", "the spool", "it failed before", "Restart spoold.")
+        try:
+            return self._apply(changes)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise self._fail(error) from error
+        except sqlite3.DatabaseError as error:
+            raise self._fail(error) from error
+        # The disk is full: new jobs are refused, and everything else may use the reserve.
+        self._reserve.unlink(missing_ok=True)
+        allowed: list[Change] = [change for change in changes if not isinstance(change, AcceptJob)]
+        try:
+            answers, events = self._apply(allowed) if allowed else ([], [])
+        except sqlite3.DatabaseError as error:
+            raise self._fail(error) from error
+        rest = iter(answers)
+        full = SpoolFull("accept", "a job", "the disk is full", "Free space in the data directory.")
+        merged = [full if isinstance(c, AcceptJob) else next(rest) for c in changes]
+        return merged, events
+
+    def _fail(self, error: Exception) -> StoreFailed:
+        """An I/O error: SQLite would carry on with the next commit; we never do."""
+        self._failed = True
+        return StoreFailed(
+            "commit to",
+            "the spool",
+            error,
+            "Check the disk and its cables; spoold stops and recovers at its next start.",
+        )
+
+    def _apply(self, changes: list[Change]) -> tuple[list[Any], list[Event]]:
+        before = (self.position, self._hash, self.last_job_id)
+        self.events = []
+        answers: list[Any] = []
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for change in changes:
+                try:
+                    answers.append(fold.DECIDE[type(change)](self, change))
+                except (OperationError, SpoolError) as refusal:
+                    answers.append(refusal)
+            self.flush()
+            if self._records:
+                _insert_records(db, self._records)
+                db.execute(
+                    "UPDATE chain SET position = ?, hash = ?, last_job_id = ? WHERE id = ?",
+                    (self.position, self._hash, self.last_job_id, self.chain_id),
+                )
+            crash_point("commit-before")
+            db.execute("COMMIT")
+            crash_point("commit-after")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self.position, self._hash, self.last_job_id = before
+            self.people.clear()
+            fold.load(self, db)
+            raise
+        finally:
+            self._records = []
+            self.jobs = []
+            self.documents = []
+            self.named = {}
+        self._witness.note(self.incarnation, self.position, self.last_job_id)
+        return answers, self.events
+
+    def keep_reserve(self) -> None:
+        """Set aside the space that control, release and journal use when the disk is full.
+
+        Raises:
+            OSError: there is no room for it now.
+        """
+        if not self._reserve.exists() or self._reserve.stat().st_size < RESERVE_BYTES:
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, RESERVE_BYTES)
+            finally:
+                os.close(fd)
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database; readers go on."""
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def sync_witness(self) -> None:
+        self._witness.sync()
+
+    def close(self) -> None:
+        self._witness.sync()
+        self._witness.close()
+
+
+async def open_store(
+    data_dir: Path, now_us: int, random_bytes: Callable[[int], bytes], journal: UUID
+) -> tuple[connection.TrioConnection, SqliteStore]:
+    """Open or make the spool in `data_dir`, for this process alone (the caller holds the lock).
+
+    Raises:
+        SpoolError: it is not a spool, newer than this program, damaged, or cannot be opened.
+    """
+    path = data_dir / "spool.db"
+    try:
+        writer = await connection.connect(str(path))
+    except sqlite3.Error as error:
+        raise SpoolError(
+            "open", str(path), error, "Check the directory's owner and mode."
+        ) from error
+    try:
+        store = await writer.run(_open, writer, data_dir, now_us, random_bytes, journal)
+    except BaseException as error:
+        await writer.close()
+        if isinstance(error, sqlite3.Error):
+            advice = "Restore a backup, or move the file aside to begin anew."
+            raise SpoolError("open", str(path), error, advice) from error
+        raise
+    return writer, store
+
+
+def _open(
+    writer: connection.TrioConnection,
+    data_dir: Path,
+    now_us: int,
+    random_bytes: Callable[[int], bytes],
+    journal: UUID,
+) -> SqliteStore:
+    db = writer.raw
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise SpoolError("open", str(data_dir), "spool.db is not a spool", "Name another data_dir.")
+    if not tables:
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA locking_mode = NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint = 4000")
+    db.execute("PRAGMA cache_size = -32768")
+    db.execute("PRAGMA foreign_keys = OFF")
+    db.execute("PRAGMA temp_store = MEMORY")
+    migrate(db, data_dir)
+    _begin_incarnation(db, data_dir, now_us, random_bytes, journal)
+    return SqliteStore(db, data_dir, random_bytes)
+
+
+def migrate(db: sqlite3.Connection, data_dir: Path) -> None:
+    """Run the migrations that this file has not seen, each in a transaction of its own.
+
+    Raises:
+        SpoolError: the file was written by a newer spoold.
+    """
+    known: dict[int, str] = {}
+    for entry in resources.files("spoold.spool.schema").iterdir():
+        match = re.fullmatch(r"(\d{4})_\w+\.sql", entry.name)
+        if match:
+            known[int(match[1])] = entry.read_text(encoding="utf-8")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > max(known):
+        raise SpoolError(
+            "open",
+            str(data_dir),
+            f"its schema is version {version}, this spoold knows {max(known)}",
+            "Run the newer spoold again, or restore the backup that the upgrade made.",
+        )
+    for number in sorted(n for n in known if n > version):
+        db.executescript(
+            f"BEGIN IMMEDIATE;\n{known[number]}\nPRAGMA user_version = {number};\nCOMMIT;"
+        )
+
+
+def _begin_incarnation(
+    db: sqlite3.Connection,
+    data_dir: Path,
+    now_us: int,
+    random_bytes: Callable[[int], bytes],
+    journal: UUID,
+) -> None:
+    """Start the journal's first incarnation, or a new one when the spool was rolled back.
+
+    The witness lies outside every backup: when it is missing, or has seen a later position than
+    the spool holds, the positions and job ids of the lost part may be known elsewhere, so neither
+    is used again.
+    """
+    own = db.execute(
+        "SELECT id, incarnation, position, hash, last_job_id FROM chain WHERE is_own = 1 "
+        "ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    seen = witness.read(data_dir / "witness")
+    if own is None:
+        parent: tuple[Any, ...] = (None, None, None)
+        last_job_id = seen.last_job_id + witness.JOB_IDS_SKIPPED if seen else 0
+    else:
+        if seen is None:
+            is_same = own[2] == 0
+        else:
+            is_same = seen.incarnation == UUID(bytes=own[1]) and seen.position <= own[2]
+        if is_same:
+            return
+        parent = (own[1], own[2], own[3])
+        last_job_id = max(own[4], seen.last_job_id if seen else 0) + witness.JOB_IDS_SKIPPED
+    identity = (journal.bytes, UUID(bytes=random_bytes(16), version=4).bytes)
+    db.execute(
+        "INSERT INTO chain (journal, incarnation, parent_incarnation, parent_position, "
+        "parent_hash, is_own, started_us, position, hash, anchor_position, anchor_hash, "
+        "last_job_id) VALUES (?, ?, ?, ?, ?, 1, ?, 0, ?, 0, ?, ?)",
+        (*identity, *parent, now_us, codec.GENESIS, codec.GENESIS, last_job_id),
+    )
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
