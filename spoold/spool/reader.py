@@ -175,6 +175,15 @@ class SqliteReader:
         )
         return [row[0] for row in rows]
 
+    async def finished_totals(self) -> tuple[int, int]:
+        """(finished jobs, bytes of the documents that they keep)."""
+        ((jobs, size),) = await self._all(
+            "SELECT count(*), coalesce(sum(CASE WHEN document.stored != 'gone' "
+            "THEN document.size END), 0) FROM job INDEXED BY job_finished "
+            "JOIN document ON document.id = job.id * 4096 + 1 WHERE job.finished_us IS NOT NULL"
+        )
+        return jobs, size
+
     # -- printers, devices, providers ------------------------------------------------------
 
     async def printers(self) -> list[Printer]:

@@ -230,8 +230,9 @@ class SqliteStore:
             finally:
                 os.close(fd)
 
-    def checkpoint(self) -> None:
-        """Copy the write-ahead log into the database; readers go on."""
+    def tidy(self) -> None:
+        """Give freed pages back to the file system, and copy the log into the database."""
+        self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def sync_witness(self) -> None:

@@ -1,0 +1,414 @@
+"""The one door into the spool: what every intake passes before a job is one.
+
+In: a `Submission` and its bytes. Out: an `Accepted` after the commit, or a refusal before anything
+was kept. Admission comes before the body: printer, size, room on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Protocol
+from uuid import UUID
+
+import trio
+
+from spoold.model.errors import OperationError, SpoolFull
+from spoold.model.job import JobReason, JobState
+from spoold.model.person import Owner
+from spoold.model.printer import Printer
+from spoold.net.stream import Stream
+from spoold.spool.documents import Documents, Incoming
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import Accepted, AcceptJob, Event, PrinterChanged
+
+PIECE_BYTES = 64 * 1024
+# How often the file system is asked for its free space while jobs come in.
+SPACE_INTERVAL_S = 0.25
+
+
+class Limits(Protocol):
+    """The part of the configured limits that admission needs."""
+
+    @property
+    def document_bytes_max(self) -> int: ...
+    @property
+    def spool_share(self) -> float: ...
+    @property
+    def reserve_bytes(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Submission:
+    """What an intake knows of a job. `printer` is a name; `size` in bytes, if announced."""
+
+    printer: str
+    owner: Owner
+    submitter: str
+    intake: str
+    client_host: str
+    uuid: UUID | None = None
+    title: str = ""
+    copies: int = 1
+    copies_embedded: bool = False
+    priority: int = 50
+    attributes: dict[str, Any] = field(default_factory=dict)
+    format: str = "application/octet-stream"
+    hold: bool = False
+    size: int | None = None
+    digest_algorithm: str = "blake3"
+
+
+class Acceptance:
+    """Admits submissions. It keeps the printers' names, by the journal's events."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        reader: SqliteReader,
+        documents: Documents,
+        limits: Limits,
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._documents = documents
+        self.limits = limits
+        self.wall_clock = wall_clock
+        self._printers: dict[str, Printer] = {}
+        self._names: dict[int, str] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._room = 0
+        self._room_until = -1.0
+        self._promised = 0
+
+    async def start(self) -> None:
+        """Learn the printers, and follow their changes from now on."""
+        self._journal.listen(self._follow)
+        for printer in await self._reader.printers():
+            self._learn(printer.id, printer)
+
+    def _follow(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is PrinterChanged:
+                self._learn(event.printer_id, event.printer)
+
+    def _learn(self, printer_id: int, printer: Printer | None) -> None:
+        old = self._names.pop(printer_id, None)
+        if old is not None:
+            self._printers.pop(old, None)
+        if printer is not None:
+            self._printers[printer.name] = printer
+            self._names[printer_id] = printer.name
+
+    def printer(self, name: str) -> Printer:
+        """The printer that jobs for `name` go to.
+
+        Raises:
+            OperationError: `not-found` or `not-accepting`.
+        """
+        printer = self._printers.get(name)
+        if printer is None:
+            raise OperationError(
+                "not-found", f"there is no printer {name[:127]!r}.", "See `spoold printer list`."
+            )
+        if not printer.accepting:
+            raise OperationError(
+                "not-accepting", f"the printer {name} takes no jobs now.", "Try again later."
+            )
+        return printer
+
+    def check_room(self, size: int) -> None:
+        """Refuse what would use up the space kept for control, release and journal.
+
+        Raises:
+            SpoolFull: no room for `size` more bytes.
+        """
+        now = trio.current_time()
+        if now >= self._room_until:
+            free, inodes = self._documents.free_bytes()
+            total = self._documents.total_bytes()
+            kept = max(self.limits.reserve_bytes, int(total * (1 - self.limits.spool_share)))
+            self._room = free - kept if inodes else 0
+            self._room_until = now + SPACE_INTERVAL_S
+        if self._room - self._promised < size:
+            raise SpoolFull(
+                "accept",
+                "a job",
+                "the spool area is full",
+                "Free space in the data directory, or raise limits.spool_share.",
+            )
+
+    async def begin(self, submission: Submission) -> Upload:
+        """Admit a submission and make room for its document.
+
+        Raises:
+            OperationError, SpoolFull: it is refused; nothing was kept.
+        """
+        limit = self.limits.document_bytes_max
+        if submission.size is not None and submission.size > limit:
+            raise _too_large(limit)
+        uuid = submission.uuid
+        if uuid is None:
+            printer = self.printer(submission.printer)
+            self.check_room(submission.size or 0)
+            return Upload(self, submission, printer, "")
+        named = self._printers.get(submission.printer)
+        if named is None:
+            self.printer(submission.printer)
+        assert named is not None
+        first = await self._reader.first_answer(uuid, submission.submitter, named.guid)
+        if first is not None:
+            upload = Upload(self, submission, named, "")
+            upload.accepted, upload.accepted_digest = first
+            return upload
+        printer = self.printer(submission.printer)
+        self.check_room(submission.size or 0)
+        # The name of the file is ours: a digest, whatever the sender's identity and uuid hold.
+        name = sha256(f"{submission.submitter}\0{uuid}\0{named.guid}".encode()).hexdigest()[:40]
+        earlier = self._uploads.get(name)
+        if earlier is not None:
+            # The same job over a newer connection: the older one is most likely half-dead.
+            await earlier.yield_to_another()
+        upload = Upload(self, submission, printer, name)
+        self._uploads[name] = upload
+        try:
+            await upload.resume()
+        except BaseException:
+            self._uploads.pop(name, None)
+            raise
+        return upload
+
+    def forget(self, name: str, upload: Upload) -> None:
+        if self._uploads.get(name) is upload:
+            del self._uploads[name]
+
+    def promise(self, size: int) -> None:
+        """Count bytes that an upload in flight was promised room for; negative gives back."""
+        self._promised += size
+
+    def begin_document(self, name: str, algorithm: str) -> Incoming:
+        return self._documents.begin(name, algorithm)
+
+    async def commit(self, change: AcceptJob) -> Accepted:
+        try:
+            accepted: Accepted = await self._journal.commit(change)
+        except (OperationError, SpoolFull):
+            await self.drop(change.document.file)
+            raise
+        if accepted.is_duplicate and change.document.file:
+            await self.drop(change.document.file)
+        return accepted
+
+    async def drop(self, file: str) -> None:
+        """Remove a document file that no job names."""
+        if file:
+            with trio.move_on_after(30, shield=True):
+                await trio.to_thread.run_sync(self._documents.remove, file)
+
+
+class Upload:
+    """One document on its way in; one task at a time uses it.
+
+    `accepted` is set when this job-uuid was answered before: there is nothing to send then, and
+    `commit` checks the digest against the first one.
+    """
+
+    __slots__ = (
+        "_acceptance",
+        "_document",
+        "_ended",
+        "_name",
+        "_printer",
+        "_promised",
+        "_taken_over",
+        "accepted",
+        "accepted_digest",
+        "submission",
+    )
+
+    def __init__(
+        self, acceptance: Acceptance, submission: Submission, printer: Printer, name: str
+    ) -> None:
+        self._acceptance = acceptance
+        self._printer = printer
+        self._name = name
+        self._document = acceptance.begin_document(name, submission.digest_algorithm)
+        self._ended = False
+        self._taken_over = False
+        self.submission = submission
+        self.accepted: Accepted | None = None
+        self.accepted_digest = ""
+        self._promised = submission.size or 0
+        if self._promised:
+            acceptance.promise(self._promised)
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are here: where the sender goes on."""
+        return self._document.size
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes of the document, at most 64 KiB; of a large one, after `tail`."""
+        return self._document.head
+
+    async def tail(self) -> bytes:
+        """The last bytes of the document, at most 4 KiB."""
+        return await self._document.tail()
+
+    @property
+    def printer(self) -> Printer:
+        return self._printer
+
+    def redirect(self, name: str) -> None:
+        """Send the job to another printer than the one it came for (PJL may name it).
+
+        Raises:
+            OperationError: `not-found` or `not-accepting`.
+        """
+        self._printer = self._acceptance.printer(name)
+        self.submission.printer = name
+
+    async def resume(self) -> None:
+        await self._document.resume()
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes.
+
+        Raises:
+            OperationError: `too-large`, or `conflict` when another connection took over.
+            SpoolFull: no room.
+        """
+        self._check(len(data))
+        await self._document.write(data)
+
+    async def receive(self, stream: Stream) -> int:
+        """One read from `stream`; returns how many bytes came, 0 at the end of the stream."""
+        document = self._document
+        if document.is_file:
+            count = await stream.receive_into(document.buffer())
+            if count:
+                self._check(count)
+                await document.filled(count)
+            return count
+        data = await stream.receive_some(PIECE_BYTES)
+        if data:
+            await self.write(data)
+        return len(data)
+
+    def _check(self, more: int) -> None:
+        if self._taken_over:
+            raise OperationError("conflict", "the upload goes on over another connection.")
+        size = self._document.size + more
+        if size > self._acceptance.limits.document_bytes_max:
+            raise _too_large(self._acceptance.limits.document_bytes_max)
+        if size > PIECE_BYTES:  # small ones were checked at the door
+            self._acceptance.check_room(0)
+
+    async def commit(self, size: int | None = None, digest: str | None = None) -> Accepted:
+        """Make the job durable; the sender may be answered when this returns.
+
+        Raises:
+            OperationError: `digest-mismatch` (what came is forgotten), `conflict`, ...
+            SpoolFull: no room; nothing was kept.
+        """
+        if self.accepted is not None:
+            self._end()
+            if digest is not None and digest != self.accepted_digest:
+                raise OperationError(
+                    "conflict",
+                    "this job-uuid was used before for another document.",
+                    "Give every job its own uuid.",
+                )
+            return self.accepted
+        if self._taken_over:
+            raise OperationError("conflict", "the upload goes on over another connection.")
+        held = self.submission.hold or self._printer.hold_new_jobs
+        reasons = (JobReason.JOB_HOLD_UNTIL_SPECIFIED.value,) if held else ()
+        if size is not None and size != self._document.size:
+            await self.abandon()
+            raise OperationError(
+                "digest-mismatch", "the sizes differ.", "Send the document again from offset 0."
+            )
+        if digest is not None and digest != await self._document.digest():
+            await self.abandon()
+            raise OperationError(
+                "digest-mismatch", "the digests differ.", "Send the document again from offset 0."
+            )
+        state = JobState.PENDING_HELD if held else JobState.PENDING
+        return await self._accept(state, reasons, "")
+
+    async def interrupt(self, detail: str) -> Accepted | None:
+        """Keep what came as a held job that broke off; None when nothing came."""
+        if not self._document.size:
+            await self.abandon()
+            return None
+        reasons = (JobReason.SUBMISSION_INTERRUPTED.value,)
+        return await self._accept(JobState.PENDING_HELD, reasons, detail)
+
+    async def _accept(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
+        one = self.submission
+        least = self._printer.least_owner
+        if state is JobState.PENDING and not one.owner.known.is_at_least(least):
+            state = JobState.PENDING_HELD
+            reasons = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value,)
+            message = f"the printer asks for an owner who is at least {least}"
+        try:
+            document = await self._document.keep(one.format)
+            return await self._acceptance.commit(
+                AcceptJob(
+                    self._printer.id,
+                    one.owner,
+                    one.submitter,
+                    document,
+                    self._acceptance.wall_clock(),
+                    one.uuid,
+                    one.title,
+                    one.client_host,
+                    one.intake,
+                    one.priority,
+                    one.copies,
+                    one.copies_embedded,
+                    one.attributes,
+                    state,
+                    reasons,
+                    message,
+                )
+            )
+        finally:
+            self._end()
+
+    async def suspend(self) -> None:
+        """The connection broke: keep what came for a later resume of the same job."""
+        if not self._ended:
+            with trio.move_on_after(60, shield=True):
+                await self._document.suspend()
+            self._end()
+
+    async def abandon(self) -> None:
+        """Drop what came."""
+        if not self._ended:
+            await self._document.abandon()
+            self._end()
+
+    async def yield_to_another(self) -> None:
+        """A newer connection brings the same job: this one ends at its next step."""
+        self._taken_over = True
+        await self.suspend()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._acceptance.promise(-self._promised)
+            self._acceptance.forget(self._name, self)
+
+
+def _too_large(limit: int) -> OperationError:
+    return OperationError(
+        "too-large",
+        f"the document is larger than {limit} bytes.",
+        "Split it, or raise limits.document_bytes_max.",
+    )

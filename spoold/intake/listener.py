@@ -1,0 +1,277 @@
+"""The one accept path: every connection on every port is counted, secured, sniffed, handed over.
+
+In: bound sockets with the rules of their port. Out: a handler's work, and an end that the client
+can trust: what did not succeed is a reset. Limits hold for all connections together and for each
+address (IPv6 by /64); a client that says nothing costs a few kilobytes and a deadline.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from spoold.codec import raw as codec
+from spoold.intake.raw import Ending
+from spoold.model.errors import OperationError, RemoteProtocolError, SpoolError, StoreFailed
+from spoold.model.principal import Port, Principal
+from spoold.net.listen import accept_loop
+from spoold.net.stream import Stream
+from spoold.net.tcp import SocketStream
+from spoold.net.tls import TlsStream
+
+log = structlog.get_logger("spoold.intake")
+
+HTTP_REFUSAL = (
+    b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
+)
+NETWORK_BITS = 64  # of an IPv6 address: what one customer of a network usually holds
+
+
+class Limits(Protocol):
+    @property
+    def connections_max(self) -> int: ...
+    @property
+    def connections_per_address_max(self) -> int: ...
+    @property
+    def exempt(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]: ...
+    @property
+    def handshake_deadline_s(self) -> float: ...
+    @property
+    def header_deadline_s(self) -> float: ...
+    @property
+    def idle_deadline_s(self) -> float: ...
+    @property
+    def minimum_rate_bytes_s(self) -> int: ...
+    @property
+    def minimum_rate_grace_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A connection whose protocol is known. `is_ended`: the client sent no more than `head`."""
+
+    stream: Stream
+    head: bytes
+    is_ended: bool
+    principal: Principal
+    rules: Rules
+
+
+@dataclass(slots=True)
+class Rules:
+    """What holds on one port.
+
+    `context` gives the TLS context of the moment (certificates change), `identify` the principal of
+    a connection, or raises `OperationError` when it may not come in. `only` names the one protocol
+    of a port that has no other.
+    """
+
+    port: Port
+    identify: Callable[[Stream], Awaitable[Principal]]
+    context: Callable[[], ssl.SSLContext] | None = None
+    raw_printer: str = "default"
+    ending: Ending = field(default_factory=Ending)
+    only: codec.Protocol | str | None = None
+
+
+Handler = Callable[[Opening], Awaitable[None]]
+
+
+class Listener:
+    """Accepts on any number of sockets. `handlers` maps a protocol to who speaks it."""
+
+    def __init__(
+        self,
+        handlers: dict[codec.Protocol | str, Handler],
+        limits: Limits,
+        on_refused: Callable[[str, str], None],
+    ) -> None:
+        self._handlers = handlers
+        self.limits = limits
+        self._on_refused = on_refused
+        self._by_address: dict[str, int] = {}
+        self._accepting = trio.CancelScope()
+        self._quiet: set[trio.CancelScope] = set()
+        self.stopping = trio.Event()
+        self.connections = 0
+
+    async def run(
+        self,
+        sockets: list[tuple[socket.socket, Rules]],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `stop_nowait`, and then until the last handler has ended.
+
+        Raises:
+            StoreFailed: a handler met a spool that failed; the daemon must stop.
+        """
+        async with trio.open_nursery() as handlers:
+            try:
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        for sock, rules in sockets:
+                            accepting.start_soon(self._accept, sock, rules, handlers)
+                        task_status.started()
+            finally:
+                for sock, _ in sockets:
+                    sock.close()
+
+    def stop_nowait(self) -> None:
+        """Stop accepting, and end the connections on which nothing has begun."""
+        self._accepting.cancel()
+        self.stopping.set()
+        for scope in self._quiet:
+            scope.cancel()
+
+    async def _accept(self, sock: socket.socket, rules: Rules, handlers: trio.Nursery) -> None:
+        def handle(connection: socket.socket, address: Any) -> None:
+            host = address[0] if isinstance(address, tuple) else ""
+            key = self._admit(host)
+            if key is None:
+                connection.close()  # a reset: SO_LINGER is set
+                return
+            handlers.start_soon(self._serve, connection, address, key, rules)
+
+        await accept_loop(sock, handle)
+
+    def _admit(self, host: str) -> str | None:
+        """The address that a new connection counts under; None when it is one too many."""
+        key = counted(host)
+        limits = self.limits
+        held = self._by_address.get(key, 0)
+        if self.connections >= limits.connections_max or (
+            held >= limits.connections_per_address_max and not self._is_exempt(host)
+        ):
+            self._on_refused("connection_limit_reached", host)
+            return None
+        self.connections += 1
+        self._by_address[key] = held + 1
+        return key
+
+    def _is_exempt(self, host: str) -> bool:
+        if not host:
+            return True  # the local socket
+        address = ipaddress.ip_address(host.partition("%")[0])
+        return any(address in network for network in self.limits.exempt)
+
+    async def _serve(self, connection: socket.socket, address: Any, key: str, rules: Rules) -> None:
+        plain = SocketStream(connection)
+        stream: Stream = plain
+        try:
+            if rules.context is not None:
+                secured = TlsStream(plain.detach(), rules.context(), server_side=True)
+                stream = secured
+                with trio.fail_after(self.limits.handshake_deadline_s):
+                    await secured.handshake()
+            await self._hand_over(stream, rules)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client is gone, and knows as much
+        except trio.TooSlowError:
+            if not self.stopping.is_set():
+                self._refuse("deadline_passed", stream, "a deadline of the connection passed")
+        except ssl.SSLError as error:
+            self._refuse("tls_refused", stream, error.reason or str(error))
+        except RemoteProtocolError as error:
+            self._refuse("protocol_error", stream, str(error))
+        except StoreFailed:
+            raise
+        except (OperationError, SpoolError) as error:
+            self._refuse("submission_refused", stream, str(error))
+        except Exception:
+            log.exception("handler_failed", client=stream.peer)
+        finally:
+            stream.abort()
+            self.connections -= 1
+            left = self._by_address[key] - 1
+            if left:
+                self._by_address[key] = left
+            else:
+                del self._by_address[key]
+
+    def _refuse(self, event: str, stream: Stream, detail: str) -> None:
+        log.warning(event, client=stream.peer, detail=detail)
+
+    async def _hand_over(self, stream: Stream, rules: Rules) -> None:
+        principal = await rules.identify(stream)
+        if rules.only is not None:
+            opening = Opening(stream, b"", False, principal, rules)
+            await self._handlers[rules.only](opening)
+            return
+        head, is_ended, protocol = await self._sniff(stream, rules)
+        if protocol is None:
+            await stream.finish()  # zero bytes are no job, and no fault either
+            return
+        handler = self._handlers.get(protocol)
+        if handler is None:
+            await self._answer_unknown(stream, protocol)
+            return
+        await handler(Opening(stream, head, is_ended, principal, rules))
+
+    async def _sniff(
+        self, stream: Stream, rules: Rules
+    ) -> tuple[bytes, bool, codec.Protocol | None]:
+        """Receive until the protocol shows. Waiting for the first byte may take the idle deadline.
+
+        Raises:
+            trio.TooSlowError: the client said nothing, or began and stopped.
+        """
+        with trio.fail_after(self.limits.idle_deadline_s) as scope:
+            self._quiet.add(scope)
+            try:
+                head = await stream.receive_some()
+            finally:
+                self._quiet.discard(scope)
+            protocol = codec.sniff(head)
+            if protocol is not None or not head:
+                return head, not head, protocol
+            scope.deadline = trio.current_time() + self.limits.header_deadline_s
+            while True:
+                more = await self._next(stream, rules)
+                is_ended = not more
+                head += more
+                protocol = codec.sniff(head, is_ended)
+                if protocol is not None or is_ended:
+                    return head, is_ended, protocol
+        raise AssertionError("unreachable")
+
+    async def _next(self, stream: Stream, rules: Rules) -> bytes:
+        """The next bytes; where a pause ends a job, a pause ends the guessing too."""
+        if rules.ending.kind == "half-close":
+            return await stream.receive_some()
+        with trio.move_on_after(rules.ending.idle_s or 1.0):
+            return await stream.receive_some()
+        return b""
+
+    async def _answer_unknown(self, stream: Stream, protocol: codec.Protocol) -> None:
+        """What is not spoken here is answered in its own terms, and is never a job."""
+        log.warning("protocol_refused", client=stream.peer, protocol=protocol.value)
+        if protocol is codec.Protocol.BAD_HTTP:
+            text = b"This is not HTTP/1.1 as spoold speaks it.\n"
+            await stream.send_all(HTTP_REFUSAL % (b"400 Bad Request", len(text), text))
+        elif protocol is codec.Protocol.HTTP2:
+            text = b"Speak HTTP/1.1 here.\n"
+            reply = HTTP_REFUSAL % (b"505 HTTP Version Not Supported", len(text), text)
+            await stream.send_all(reply)
+        elif protocol is codec.Protocol.TLS:
+            # A fatal alert, `protocol_version`: TLS is spoken on another port.
+            await stream.send_all(b"\x15\x03\x01\x00\x02\x02\x46")
+        await stream.finish()
+
+
+@lru_cache(maxsize=4096)
+def counted(host: str) -> str:
+    """What connections of `host` are counted under: an IPv4 address, or an IPv6 network."""
+    if ":" not in host:
+        return host
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, NETWORK_BITS), strict=False))

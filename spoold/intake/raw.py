@@ -1,0 +1,213 @@
+"""Raw jobs: a stream of bytes is a job, and how it ends is everything.
+
+The job ends when the sender half-closes, or pauses where the listener says that a pause is an end.
+The one positive answer is our orderly end of the stream (TCP FIN, TLS close_notify), sent after the
+commit. Silence, a reset, a sender that is too slow, and a stream whose own format says that its end
+is missing are never printed: what came is kept, held, as `submission-interrupted`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+import trio
+
+from spoold.codec import raw as codec
+from spoold.intake.acceptance import Acceptance, Submission, Upload
+from spoold.model.errors import OperationError, SpoolError, StoreFailed
+from spoold.model.person import NOBODY, Known, Owner, normalise_name
+from spoold.model.principal import Principal
+from spoold.net.stream import Stream
+
+log = structlog.get_logger("spoold.intake")
+
+# How long a sender of labels pauses before a finished label is a job of its own.
+ZPL_PAUSE_S = 1.0
+# Deadlines move at most this often: precise enough, and cheap for a fast sender.
+DEADLINE_STEP_S = 1.0
+
+
+class Limits(Protocol):
+    @property
+    def idle_deadline_s(self) -> float: ...
+    @property
+    def minimum_rate_bytes_s(self) -> int: ...
+    @property
+    def minimum_rate_grace_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a raw job ends: `half-close`, `idle` (after `idle_s` seconds of silence) or `zpl`."""
+
+    kind: str = "half-close"
+    idle_s: float = 0.0
+
+
+async def serve_raw(
+    stream: Stream,
+    first_bytes: bytes,
+    is_ended: bool,
+    printer: str,
+    ending: Ending,
+    principal: Principal,
+    acceptance: Acceptance,
+    limits: Limits,
+) -> None:
+    """Take the jobs of one connection. Whatever is no success leaves the stream to be reset.
+
+    `is_ended` says that `first_bytes` are all that the sender had.
+    """
+    data = first_bytes
+    while True:
+        upload = await acceptance.begin(
+            Submission(printer, NOBODY, principal.identity, "raw", principal.address)
+        )
+        try:
+            if data:
+                await upload.write(data)
+            taken = _Taken(stream, upload, ending, limits)
+            problem = "" if is_ended else await taken.take(data)
+            is_ended = is_ended or taken.is_ended
+            if not problem and upload.offset:
+                tail = await upload.tail()
+                problem = codec.missing_end(upload.head, tail, upload.offset)
+                _describe(upload)
+        except (OperationError, SpoolError):
+            await upload.abandon()
+            raise
+        except trio.Cancelled:
+            with trio.move_on_after(10, shield=True):
+                await _interrupted(upload, "spoold stopped during the upload")
+            raise
+        if taken.is_broken or (problem and not is_ended):
+            await _interrupted(upload, problem)
+            stream.abort()
+            return
+        if problem:
+            await _interrupted(upload, problem)
+        elif upload.offset:
+            await upload.commit()
+        else:
+            await upload.abandon()
+        if is_ended:
+            await stream.finish()
+            return
+        data = b""
+
+
+class _Taken:
+    """Takes the bytes of one job from a connection."""
+
+    __slots__ = ("_ending", "_limits", "_stream", "_upload", "is_broken", "is_ended")
+
+    def __init__(self, stream: Stream, upload: Upload, ending: Ending, limits: Limits) -> None:
+        self._stream = stream
+        self._upload = upload
+        self._ending = ending
+        self._limits = limits
+        self.is_ended = False  # the sender ended its half
+        self.is_broken = False  # the connection is of no more use
+
+    async def take(self, first: bytes) -> str:
+        """Receive until the job ends. Returns what is wrong with it, "" when nothing is."""
+        started = trio.current_time()
+        try:
+            if self._ending.kind == "half-close":
+                return await self._until_eof(started)
+            return await self._until_pause(first, started)
+        except trio.BrokenResourceError:
+            self.is_broken = True
+            return "the connection broke before the end of the job"
+
+    async def _until_eof(self, started: float) -> str:
+        stream, upload, idle_s = self._stream, self._upload, self._limits.idle_deadline_s
+        moved = started
+        with trio.CancelScope(deadline=started + idle_s) as scope:
+            while await upload.receive(stream):
+                now = trio.current_time()
+                if now - moved >= DEADLINE_STEP_S:
+                    if self._is_too_slow(now - started):
+                        self.is_broken = True
+                        return "the sender was too slow"
+                    moved = now
+                    scope.deadline = now + idle_s
+            self.is_ended = True
+            return ""
+        self.is_broken = True
+        return f"the sender was silent for {idle_s:g} s and had not ended the job"
+
+    async def _until_pause(self, first: bytes, started: float) -> str:
+        """Until the sender pauses where a pause ends the job, or ends its half."""
+        stream, upload, limits = self._stream, self._upload, self._limits
+        labels = codec.ZplEnd() if self._ending.kind == "zpl" else None
+        may_end = labels.feed(first) if labels else bool(upload.offset)
+        pause_s = self._ending.idle_s or ZPL_PAUSE_S
+        while True:
+            wait_s = pause_s if may_end else limits.idle_deadline_s
+            data = b""
+            with trio.move_on_after(wait_s) as scope:
+                data = await stream.receive_some()
+            if scope.cancelled_caught:
+                if may_end:
+                    return ""
+                if not upload.offset:
+                    self.is_ended = True  # nothing begun: the connection has done its work
+                    return ""
+                self.is_broken = True
+                return f"the sender was silent for {wait_s:g} s in the middle of a label"
+            if not data:
+                self.is_ended = True
+                return ""
+            await upload.write(data)
+            may_end = labels.feed(data) if labels else True
+            if self._is_too_slow(trio.current_time() - started):
+                self.is_broken = True
+                return "the sender was too slow"
+
+    def _is_too_slow(self, elapsed_s: float) -> bool:
+        if elapsed_s < self._limits.minimum_rate_grace_s:
+            return False
+        return self._upload.offset < elapsed_s * self._limits.minimum_rate_bytes_s
+
+
+def _describe(upload: Upload) -> None:
+    """What the stream says of itself: its format, and by PJL its name, owner, copies, printer."""
+    head = upload.head
+    submission = upload.submission
+    pjl = codec.read_pjl(head)
+    submission.format = codec.guess_format(head, pjl)
+    if pjl is None:
+        return
+    submission.title = pjl.job_name
+    submission.copies = pjl.copies
+    submission.copies_embedded = pjl.copies_embedded
+    if pjl.is_duplex is not None:
+        submission.attributes["sides"] = "two-sided-long-edge" if pjl.is_duplex else "one-sided"
+    user = normalise_name(pjl.user_name)
+    if user:
+        submission.owner = Owner(user, Known.CLAIMED, "pjl")
+    if pjl.printer and pjl.printer != submission.printer:
+        upload.redirect(pjl.printer)
+
+
+async def _interrupted(upload: Upload, detail: str) -> None:
+    """Keep what came, held, and say so."""
+    try:
+        accepted = await upload.interrupt(detail)
+    except StoreFailed:
+        raise
+    except (OperationError, SpoolError) as error:
+        log.warning("submission_lost", printer=upload.submission.printer, error=str(error))
+        return
+    if accepted is not None:
+        log.warning(
+            "submission_interrupted",
+            job_uuid=str(accepted.uuid),
+            job_id=accepted.job_id,
+            printer=upload.submission.printer,
+            client=upload.submission.client_host,
+            detail=detail,
+        )

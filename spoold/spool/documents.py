@@ -1,0 +1,451 @@
+"""Document files: the bytes of jobs, on their way in and on their way out.
+
+In: bytes from an intake. Small documents stay in memory and go into the row of their job; larger
+ones are written and digested by a thread, two buffers in turn, under `incoming/`, and become
+visible under `documents/` by rename, synced, before the commit that names them. A file that failed
+a sync is never synced again. What an interrupted upload left in `incoming/` is resumed or removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import blake3
+import outcome
+import trio
+
+from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
+from spoold.model.job import Job
+from spoold.spool.crashpoint import crash_point
+from spoold.spool.reader import SqliteReader
+from spoold.spool.sqlite import sync_directory
+from spoold.spool.store import NewDocument
+
+INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row (STACK 2)
+BUFFER_BYTES = 1024 * 1024
+HEAD_BYTES = 64 * 1024
+TAIL_BYTES = 4 * 1024
+
+
+class Digest(Protocol):
+    def update(self, data: Any, /) -> object: ...
+    def hexdigest(self) -> str: ...
+
+
+DIGESTS: dict[str, Callable[[], Digest]] = {"blake3": blake3.blake3, "sha256": sha256}
+
+
+async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Run disk work beside the loop, to its end even when cancelled meanwhile."""
+    return await trio.to_thread.run_sync(function, *args, limiter=None)
+
+
+class Incoming:
+    """A document on its way in. One task at a time may use it.
+
+    `size` is how many bytes came; `head` the first of them, at most 64 KiB.
+    """
+
+    __slots__ = (
+        "_algorithm",
+        "_buffers",
+        "_digest",
+        "_documents",
+        "_fd",
+        "_filled",
+        "_flight",
+        "_name",
+        "_parts",
+        "_which",
+        "size",
+    )
+
+    def __init__(self, documents: Documents, algorithm: str, name: str) -> None:
+        if algorithm not in DIGESTS:
+            raise OperationError(
+                "bad-request", f"no digest {algorithm!r}.", f"Use one of: {', '.join(DIGESTS)}."
+            )
+        self._documents = documents
+        self._algorithm = algorithm
+        self._name = name
+        self._parts: list[bytes] = []
+        self._digest: Digest | None = None
+        self._fd = -1
+        self._buffers: list[memoryview] = []
+        self._which = 0
+        self._filled = 0
+        self._flight: _Flight | None = None
+        self.size = 0
+
+    @property
+    def is_file(self) -> bool:
+        return self._fd >= 0
+
+    @property
+    def head(self) -> bytes:
+        if self._fd >= 0:
+            return os.pread(self._fd, HEAD_BYTES, 0) or bytes(self._buffers[0][:HEAD_BYTES])
+        return b"".join(self._parts)[:HEAD_BYTES]
+
+    async def tail(self) -> bytes:
+        """The last bytes, at most 4 KiB."""
+        if self._fd < 0:
+            return b"".join(self._parts)[-TAIL_BYTES:]
+        await self.drain()
+        return os.pread(self._fd, TAIL_BYTES, max(0, self.size - TAIL_BYTES))
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes; they are copied.
+
+        Raises:
+            SpoolFull, SpoolError: the disk has no room, or failed.
+        """
+        length = len(data)
+        if self._fd < 0:
+            if self.size + length <= self._documents.inline_bytes_max:
+                self._parts.append(bytes(data))
+                self.size += length
+                return
+            await self._to_file()
+        view = memoryview(data)
+        while view:
+            buffer = self.buffer()
+            count = min(len(buffer), len(view))
+            buffer[:count] = view[:count]
+            await self.filled(count)
+            view = view[count:]
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes of a large document may be received straight into."""
+        return self._buffers[self._which][self._filled :]
+
+    async def filled(self, count: int) -> None:
+        """The first `count` bytes of `buffer` are part of the document now."""
+        self._filled += count
+        self.size += count
+        if self._filled == BUFFER_BYTES:
+            await self._swap()
+
+    async def _swap(self) -> None:
+        """Hand the full buffer to a thread; the other one is free once its write has ended."""
+        full = self._buffers[self._which][: self._filled]
+        if self._flight is not None:
+            await self._flight.wait()
+        self._flight = _Flight(self._store, full)
+        self._which ^= 1
+        self._filled = 0
+
+    def _store(self, data: memoryview) -> None:
+        """In a thread: digest and write."""
+        assert self._digest is not None
+        self._digest.update(data)
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    async def _to_file(self) -> None:
+        """The document has outgrown its row: what came so far goes into a file."""
+        await self._start_file(self._documents.make(self._name))
+        parts, self._parts = self._parts, []
+        self.size = 0
+        for part in parts:
+            await self.write(part)
+
+    async def _start_file(self, opened: tuple[str, int]) -> None:
+        self._name, self._fd = opened
+        self._digest = DIGESTS[self._algorithm]()
+        self._buffers = [memoryview(bytearray(BUFFER_BYTES)) for _ in range(2)]
+
+    async def resume(self) -> int:
+        """Go on with what an earlier upload under this name left; returns how much that is."""
+        found = await in_thread(self._documents.reopen, self._name)
+        if found is None:
+            return 0
+        name, fd, size = found
+        assert isinstance(size, int)
+        await self._start_file((name, fd))
+        digest = self._digest
+        assert digest is not None
+
+        def read_again() -> None:
+            offset = 0
+            while offset < size:
+                data = os.pread(fd, BUFFER_BYTES, offset)
+                if not data:
+                    raise OSError(0, "the file shrank")
+                digest.update(data)
+                offset += len(data)
+            os.lseek(fd, size, os.SEEK_SET)
+
+        await in_thread(read_again)
+        self.size = size
+        return size
+
+    async def drain(self) -> None:
+        """Return when every byte so far is digested and written."""
+        if self._fd >= 0:
+            if self._filled:
+                await self._swap()
+            if self._flight is not None:
+                await self._flight.wait()
+                self._flight = None
+
+    async def digest(self) -> str:
+        """The digest of the whole document, as `algorithm:hex`."""
+        await self.drain()
+        if self._digest is None:
+            self._digest = DIGESTS[self._algorithm]()
+            for part in self._parts:
+                self._digest.update(part)
+        return f"{self._algorithm}:{self._digest.hexdigest()}"
+
+    async def keep(self, format: str) -> NewDocument:
+        """Make the bytes durable, or ready for the commit that is; the caller commits next.
+
+        Raises:
+            SpoolFull, SpoolError: the disk has no room, or failed; nothing is kept.
+        """
+        digest = await self.digest()
+        if self._fd < 0:
+            return NewDocument(self.size, digest, format, b"".join(self._parts))
+        fd, self._fd = self._fd, -1
+        file: str = await in_thread(self._documents.publish, self._name, fd)
+        return NewDocument(self.size, digest, format, None, file)
+
+    async def suspend(self) -> None:
+        """Keep what came for a later `resume` under the same name, as far as it is in a file."""
+        if self._fd >= 0:
+            try:
+                await self.drain()
+            finally:
+                fd, self._fd = self._fd, -1
+                os.close(fd)
+                self._documents.let_go(self._name)
+
+    async def abandon(self) -> None:
+        """Drop what came."""
+        if self._flight is not None:
+            with trio.move_on_after(60, shield=True):
+                try:
+                    await self._flight.wait()
+                except SpoolError:
+                    pass  # it goes anyway
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            self._documents.discard(self._name)
+        self._parts = []
+
+
+class _Flight:
+    """One write running in a thread of Trio's cache, awaited later."""
+
+    __slots__ = ("_result", "_task", "_token")
+
+    def __init__(self, function: Callable[[memoryview], None], data: memoryview) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._result: outcome.Outcome[None] | None = None
+        self._task: trio.lowlevel.Task | None = None
+        trio.lowlevel.start_thread_soon(lambda: function(data), self._deliver, "spoold-document")
+
+    def _deliver(self, result: outcome.Outcome[None]) -> None:
+        try:
+            self._token.run_sync_soon(self._done, result)
+        except trio.RunFinishedError:
+            pass  # nobody is left to hear it
+
+    def _done(self, result: outcome.Outcome[None]) -> None:
+        self._result = result
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        """Return when the write has ended; the thread cannot be cancelled, so neither can this."""
+        if self._result is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        assert self._result is not None
+        try:
+            self._result.unwrap()
+        except OSError as error:
+            raise _disk(error, "write") from error
+
+
+class FileSource:
+    """The bytes of a document, for a driver. See `driver.link.Source`."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+
+    def fileno(self) -> int | None:
+        return self._fd
+
+    def read_at(self, offset: int, bytes_max: int) -> bytes:
+        return os.pread(self._fd, bytes_max, offset)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class MemorySource:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.size = len(body)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def read_at(self, offset: int, bytes_max: int) -> bytes:
+        if offset == 0 and bytes_max >= self.size:
+            return self._body
+        return self._body[offset : offset + bytes_max]
+
+    def close(self) -> None:
+        self._body = b""
+
+
+class Documents:
+    """The directories `incoming`, `documents` and `quarantine` of a data directory."""
+
+    def __init__(
+        self, data_dir: Path, reader: SqliteReader, inline_bytes_max: int = INLINE_BYTES_MAX
+    ) -> None:
+        self.incoming_dir = data_dir / "incoming"
+        self.dir = data_dir / "documents"
+        self.quarantine_dir = data_dir / "quarantine"
+        self.inline_bytes_max = inline_bytes_max
+        self._reader = reader
+        self._busy: set[str] = set()
+        for directory in (self.incoming_dir, self.dir, self.quarantine_dir):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def begin(self, name: str, algorithm: str = "blake3") -> Incoming:
+        """A new document. `name` is ours, never a sender's: hexadecimal digits, or "".
+
+        Raises:
+            OperationError: `bad-request`, an unknown digest algorithm.
+        """
+        return Incoming(self, algorithm, name)
+
+    def is_busy(self, name: str) -> bool:
+        """Whether an upload under this name is going on."""
+        return name in self._busy
+
+    def make(self, name: str) -> tuple[str, int]:
+        """A new file under `name`, or under a random name when it is empty."""
+        name = name or os.urandom(20).hex()
+        path = self.incoming_dir / name
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise _disk(error, "create") from error
+        self._busy.add(name)
+        return name, fd
+
+    def reopen(self, name: str) -> tuple[str, int, int] | None:
+        if name in self._busy:
+            return None
+        try:
+            fd = os.open(self.incoming_dir / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        self._busy.add(name)
+        return name, fd, os.fstat(fd).st_size
+
+    def let_go(self, name: str) -> None:
+        self._busy.discard(name)
+
+    def discard(self, name: str) -> None:
+        (self.incoming_dir / name).unlink(missing_ok=True)
+        self._busy.discard(name)
+
+    def publish(self, name: str, fd: int) -> str:
+        """In a thread: sync the file, give it its final name, sync both directories."""
+        path = self.incoming_dir / name
+        file = name
+        directory = self.dir / name[:2]
+        try:
+            crash_point("document-before-sync")
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+            is_new = not directory.exists()
+            directory.mkdir(mode=0o700, exist_ok=True)
+            crash_point("document-before-rename")
+            final = directory / name
+            if final.exists():  # the same uuid again, after its job was removed
+                file = f"{name}-{os.urandom(4).hex()}"
+                final = directory / file
+            path.rename(final)
+            crash_point("document-after-rename")
+            sync_directory(directory)
+            sync_directory(self.incoming_dir)
+            if is_new:
+                sync_directory(self.dir)
+        except OSError as error:
+            # Never synced twice: what could not be made durable is not kept at all.
+            path.unlink(missing_ok=True)
+            raise _disk(error, "sync") from error
+        finally:
+            self._busy.discard(name)
+        return file
+
+    def path(self, file: str) -> Path:
+        return self.dir / file[:2] / file
+
+    def remove(self, file: str) -> None:
+        """Remove a document whose job has been forgotten, or was never committed."""
+        if file:
+            self.path(file).unlink(missing_ok=True)
+
+    async def open(self, job: Job) -> FileSource | MemorySource:
+        """The job's bytes; the caller closes the source.
+
+        Raises:
+            SpoolError: they are missing, or not of the size that was accepted.
+        """
+        advice = "Look into quarantine/, restore the file, or ask for the job again."
+        if job.document.stored == "inline":
+            body = await self._reader.document_body(job.id)
+            if body is None or len(body) != job.document.size:
+                raise SpoolError("open", f"document of job {job.id}", "it is missing", advice)
+            return MemorySource(body)
+        if job.document.stored == "gone":
+            raise SpoolError("open", f"document of job {job.id}", "it is not kept", advice)
+        file = await self._reader.document_file(job.id)
+        try:
+            fd = os.open(self.path(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise SpoolError("open", f"document of job {job.id}", error, advice) from error
+        size = os.fstat(fd).st_size
+        if size != job.document.size:
+            os.close(fd)
+            raise SpoolError("open", f"document of job {job.id}", f"it has {size} bytes", advice)
+        return FileSource(fd, size)
+
+    def total_bytes(self) -> int:
+        """The size of the file system that holds the documents."""
+        found = os.statvfs(self.dir)
+        return found.f_blocks * found.f_frsize
+
+    def free_bytes(self) -> tuple[int, int]:
+        """(free bytes, free inodes) of the file system that holds the documents."""
+        found = os.statvfs(self.dir)
+        return found.f_bavail * found.f_frsize, found.f_favail
+
+
+def _disk(error: OSError, what: str) -> SpoolError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpoolFull(what, "a document", error, "Free space in the data directory.")
+    if what == "sync":
+        advice = "Check the disk; spoold stops and recovers at its next start."
+        return StoreFailed(what, "a document", error, advice)
+    return SpoolError(what, "a document", error, "Check the disk that holds the data directory.")

@@ -1,0 +1,226 @@
+"""What keeps a spool healthy: recovery after a start, retention, the reserve.
+
+Damaged things are moved to `quarantine/` and listed, never deleted; records are never pruned past
+a cursor that has not acknowledged them. Everything works in small steps beside the daily work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+
+from spoold.model import policy
+from spoold.model.errors import OperationError
+from spoold.model.job import JobReason
+from spoold.model.record import Kind
+from spoold.model.transitions import JobEvent
+from spoold.spool.documents import Documents
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.sqlite import SqliteStore
+from spoold.spool.store import AddRecord, ChangeJob, PruneRecords, RemoveJobs
+
+log = structlog.get_logger("spoold.spool")
+
+STEP = 200  # rows of one small transaction
+RESUMABLE_S = 24 * 3600.0  # how long an interrupted upload waits for its sender
+WITNESS_INTERVAL_S = 5.0
+
+
+class Retention(Protocol):
+    """How long finished jobs, their documents and records are kept; see the configuration."""
+
+    @property
+    def finished_jobs_s(self) -> float: ...
+    @property
+    def finished_jobs_max(self) -> int: ...
+    @property
+    def documents_s(self) -> float: ...
+    @property
+    def documents_bytes_max(self) -> int: ...
+    @property
+    def records_s(self) -> float: ...
+    @property
+    def sweep_interval_s(self) -> float: ...
+
+
+class Upkeep:
+    def __init__(
+        self,
+        journal: Journal,
+        reader: SqliteReader,
+        documents: Documents,
+        store: SqliteStore,
+        wall_clock: Callable[[], int],
+        retention: Callable[[], Retention],
+    ) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._documents = documents
+        self._store = store
+        self._clock = wall_clock
+        self._retention = retention
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Recover what a crash left, then sweep at every interval."""
+        started_us = self._clock()
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_witness)
+            await self.recover(started_us)
+            while True:
+                await self.sweep()
+                await trio.sleep(self._retention().sweep_interval_s)
+
+    async def _keep_witness(self) -> None:
+        seen = 0
+        while True:
+            await trio.sleep(WITNESS_INTERVAL_S)
+            if self._journal.head != seen:
+                seen = self._journal.head
+                await trio.to_thread.run_sync(self._store.sync_witness)
+
+    # -- recovery ----------------------------------------------------------------------------
+
+    async def recover(self, started_us: int) -> None:
+        """Settle the differences between files and rows that a crash left.
+
+        Only files from before `started_us` are looked at: younger ones may be on their way.
+        """
+        stale, _ = await trio.to_thread.run_sync(self._stale_uploads, started_us)
+        if stale:
+            log.info("uploads_dropped", count=stale)
+        known: set[str] = set()
+        after = ""
+        while True:
+            rows = await self._reader.document_files(after, 1000)
+            for file, job_id, size in rows:
+                known.add(file)
+                problem = await trio.to_thread.run_sync(self._missing, file, size)
+                if problem:
+                    await self._damaged(job_id, file, problem)
+            if len(rows) < 1000:
+                break
+            after = rows[-1][0]
+        for file in await trio.to_thread.run_sync(self._orphans, started_us, known):
+            if await self._is_named(file):
+                continue  # committed since the listing began
+            await trio.to_thread.run_sync(self._quarantine, file)
+            log.error("document_quarantined", file=file, detail="no job names it")
+            await self._journal.commit(
+                AddRecord(Kind.DOCUMENT_QUARANTINED, {"file": file}, self._clock())
+            )
+
+    def _stale_uploads(self, now_us: int) -> tuple[int, int]:
+        """In a thread: drop uploads that nobody has resumed for a day. (dropped, kept)"""
+        dropped = kept = 0
+        for entry in os.scandir(self._documents.incoming_dir):
+            age_us = entry.stat(follow_symlinks=False).st_mtime_ns // 1000
+            if policy.is_expired(now_us, age_us, RESUMABLE_S) and not self._documents.is_busy(
+                entry.name
+            ):
+                os.unlink(entry.path)
+                dropped += 1
+            else:
+                kept += 1
+        return dropped, kept
+
+    def _missing(self, file: str, size: int) -> str:
+        try:
+            found = self._documents.path(file).stat().st_size
+        except FileNotFoundError:
+            return "the document is missing"
+        return "" if found == size else f"the document has {found} bytes instead of {size}"
+
+    async def _damaged(self, job_id: int, file: str, problem: str) -> None:
+        log.error("document_damaged", job_id=job_id, file=file, detail=problem)
+        try:
+            await self._journal.commit(
+                ChangeJob(
+                    job_id,
+                    JobEvent.DAMAGE,
+                    self._clock(),
+                    reasons=(JobReason.ABORTED_BY_SYSTEM, JobReason.DOCUMENT_DAMAGED),
+                    message=problem,
+                )
+            )
+        except OperationError:
+            pass  # finished: there is nothing left to print
+
+    def _orphans(self, started_us: int, known: set[str]) -> list[str]:
+        found: list[str] = []
+        for folder in os.scandir(self._documents.dir):
+            if not folder.is_dir(follow_symlinks=False):
+                continue
+            for entry in os.scandir(folder.path):
+                made_us = entry.stat(follow_symlinks=False).st_ctime_ns // 1000
+                if entry.name not in known and made_us < started_us:
+                    found.append(entry.name)
+        return found
+
+    async def _is_named(self, file: str) -> bool:
+        rows = await self._reader.document_files(file[:-1], 10)
+        return any(row[0] == file for row in rows)
+
+    def _quarantine(self, file: str) -> None:
+        self._documents.path(file).rename(self._documents.quarantine_dir / file)
+
+    # -- retention ---------------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Remove what its time has come for, keep the reserve, and copy the log back."""
+        now_us = self._clock()
+        keep = self._retention()
+        await self._remove(policy.older_than_us(now_us, keep.finished_jobs_s), False)
+        await self._remove(policy.older_than_us(now_us, keep.documents_s), True)
+        await self._remove_surplus(now_us, keep)
+        await self._prune(policy.older_than_us(now_us, keep.records_s))
+        try:
+            await self._journal.call(self._store.keep_reserve)
+        except OSError as error:
+            log.warning("reserve_missing", detail=str(error))
+        await self._journal.call(self._store.tidy)
+
+    async def _remove(self, before_us: int, documents_only: bool) -> None:
+        while True:
+            ids = await self._reader.finished_before(before_us, STEP, with_document=documents_only)
+            if not ids:
+                return
+            await self._forget(ids, documents_only)
+
+    async def _forget(self, ids: list[int], documents_only: bool) -> None:
+        files: list[str] = await self._journal.commit(
+            RemoveJobs(tuple(ids), self._clock(), documents_only)
+        )
+        for file in files:
+            await trio.to_thread.run_sync(self._documents.remove, file)
+
+    async def _remove_surplus(self, now_us: int, keep: Retention) -> None:
+        """Beyond the number of jobs and the bytes of documents that may stay: oldest first."""
+        jobs, size = await self._reader.finished_totals()
+        while jobs > keep.finished_jobs_max:
+            ids = await self._reader.finished_before(
+                now_us, min(STEP, jobs - keep.finished_jobs_max)
+            )
+            if not ids:
+                break
+            await self._forget(ids, False)
+            jobs -= len(ids)
+        while size > keep.documents_bytes_max:
+            ids = await self._reader.finished_before(now_us, STEP, with_document=True)
+            if not ids:
+                break
+            await self._forget(ids, True)
+            _, size = await self._reader.finished_totals()
+
+    async def _prune(self, before_us: int) -> None:
+        """Forget old records, but none that a cursor has still to read."""
+        last = await self._reader.record_before(before_us)
+        cursors = await self._reader.cursors()
+        last = min([last, *cursors.values()])
+        if last > await self._reader.anchor():
+            await self._journal.commit(PruneRecords(last + 1, self._clock()))
