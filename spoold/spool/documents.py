@@ -269,11 +269,11 @@ class _Flight:
         if self._result is None:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        assert self._result is not None
-        try:
-            self._result.unwrap()
-        except OSError as error:
-            raise _disk(error, "write") from error
+        if isinstance(
+            self._result, outcome.Error
+        ):  # looked at, not unwrapped: asked twice at times
+            error = self._result.error
+            raise _disk(error, "write") if isinstance(error, OSError) else error
 
 
 class FileSource:

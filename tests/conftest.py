@@ -1,0 +1,80 @@
+"""Fixtures that several floors use: a real spool in a temporary directory."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import UUID, uuid4
+
+import pytest
+import trio
+
+from spoold.model.person import NOBODY, Owner
+from spoold.model.printer import Printer
+from spoold.spool.documents import Documents
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.sqlite import open_store
+from spoold.spool.store import AcceptJob, NewDocument, PutDevice, PutPrinter
+
+JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
+
+
+def wall_clock() -> int:
+    return time.time_ns() // 1000
+
+
+class OpenSpool(SimpleNamespace):
+    """A running journal with its reader and documents, and short ways to use them."""
+
+    async def add_printer(self, name="default", uri="file:///nowhere", **fields) -> Printer:
+        device = await self.journal.commit(PutDevice(uuid4(), uri, wall_clock()))
+        printer = Printer(0, uuid4(), name, device.id, **fields)
+        return await self.journal.commit(PutPrinter(printer, wall_clock()))
+
+    async def add_job(self, printer: Printer, body=b"page\f", owner="", **fields):
+        document = NewDocument(len(body), "blake3:00", "text/plain", body)
+        known = Owner(owner) if owner else NOBODY
+        return await self.journal.commit(
+            AcceptJob(printer.id, known, "address:127.0.0.1", document, wall_clock(), **fields)
+        )
+
+
+@asynccontextmanager
+async def open_spool(data_dir: Path):
+    """The spool in `data_dir`, opened as the daemon does."""
+    writer, store = await open_store(data_dir, wall_clock(), os.urandom, JOURNAL)
+    reader = await SqliteReader.open(data_dir)
+    journal = Journal(writer, store)
+    documents = Documents(data_dir, reader)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(journal.run)
+            yield OpenSpool(
+                journal=journal,
+                reader=reader,
+                documents=documents,
+                store=store,
+                data_dir=data_dir,
+                wall_clock=wall_clock,
+            )
+            journal.close_nowait()
+    finally:
+        await reader.close()
+        await writer.close()
+        store.close()
+
+
+@pytest.fixture
+def spool_at():
+    """`async with spool_at(path) as spool`: for tests that open a spool more than once."""
+    return open_spool
+
+
+@pytest.fixture
+async def spool(tmp_path):
+    async with open_spool(tmp_path) as opened:
+        yield opened

@@ -1,0 +1,140 @@
+"""Upkeep: what a crash left is settled, what is old goes, nothing goes too early."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from spoold.model.job import JobState
+from spoold.model.transitions import JobEvent
+from spoold.spool.store import ChangeJob, JobFilter, NewDocument, PutCursor
+from spoold.spool.upkeep import Upkeep
+
+DAY_US = 86_400 * 1_000_000
+
+
+@dataclass
+class Keep:
+    finished_jobs_s: float = 10 * 86_400
+    finished_jobs_max: int = 1000
+    documents_s: float = 86_400
+    documents_bytes_max: int = 1 << 40
+    records_s: float = 30 * 86_400
+    sweep_interval_s: float = 60
+
+
+@pytest.fixture
+def upkeep(spool):
+    keep = Keep()
+    clock = [spool.wall_clock()]
+    made = Upkeep(
+        spool.journal, spool.reader, spool.documents, spool.store, lambda: clock[0], lambda: keep
+    )
+    made.keep, made.clock = keep, clock
+    return made
+
+
+async def file_job(spool, printer, name):
+    path = spool.documents.path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x" * 300)
+    document = NewDocument(300, "blake3:00", "text/plain", None, name)
+    from spoold.model.person import NOBODY
+    from spoold.spool.store import AcceptJob
+
+    return await spool.journal.commit(
+        AcceptJob(printer.id, NOBODY, "address:127.0.0.1", document, spool.wall_clock())
+    )
+
+
+async def test_a_missing_document_makes_a_damaged_job(spool, upkeep):
+    """A job whose bytes are gone says so and does not print."""
+    printer = await spool.add_printer()
+    whole, gone = await file_job(spool, printer, "aa01"), await file_job(spool, printer, "aa02")
+    spool.documents.path("aa02").unlink()
+    await upkeep.recover(spool.wall_clock() + DAY_US)
+    assert (await spool.reader.job(whole.job_id)).state is JobState.PENDING
+    damaged = await spool.reader.job(gone.job_id)
+    assert damaged.state is JobState.ABORTED
+    assert "document-damaged" in damaged.reasons
+
+
+async def test_an_orphan_is_moved_aside_and_listed(spool, upkeep):
+    """A document that no job names is kept for a human, not deleted and not printed."""
+    (spool.documents.dir / "bb").mkdir()
+    orphan = spool.documents.dir / "bb" / "bb01"
+    orphan.write_bytes(b"whose?")
+    await upkeep.recover(spool.wall_clock() + DAY_US)
+    assert not orphan.exists()
+    assert (spool.documents.quarantine_dir / "bb01").read_bytes() == b"whose?"
+    last = (await spool.reader.records(spool.journal.head, 1))[0]
+    assert (last.kind, last.payload) == ("document-quarantined", {"file": "bb01"})
+
+
+async def test_a_young_file_is_on_its_way_and_left_alone(spool, upkeep):
+    """Recovery does not race uploads that began after the start."""
+    (spool.documents.dir / "bb").mkdir()
+    young = spool.documents.dir / "bb" / "bb02"
+    young.write_bytes(b"soon a job")
+    await upkeep.recover(0)
+    assert young.exists()
+
+
+async def test_uploads_that_nobody_resumes_are_dropped(spool, upkeep):
+    """An interrupted upload waits a day for its sender."""
+    old, new = (spool.documents.incoming_dir / name for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    await upkeep.recover(spool.wall_clock())
+    assert [old.exists(), new.exists()] == [False, True]
+
+
+async def test_documents_go_first_then_jobs_and_waiting_jobs_never(spool, upkeep):
+    """Retention takes the bytes after a day, the job after ten, and nothing that waits."""
+    printer = await spool.add_printer()
+    waiting = await spool.add_job(printer)
+    done = await file_job(spool, printer, "cc01")
+    await spool.journal.commit(ChangeJob(done.job_id, JobEvent.CANCEL, upkeep.clock[0]))
+    await upkeep.sweep()
+    assert spool.documents.path("cc01").exists()
+    upkeep.clock[0] += 2 * DAY_US
+    await upkeep.sweep()
+    assert not spool.documents.path("cc01").exists()
+    assert (await spool.reader.job(done.job_id)).document.stored == "gone"
+    upkeep.clock[0] += 10 * DAY_US
+    await upkeep.sweep()
+    assert [job.id for job in await spool.reader.jobs(JobFilter())] == [waiting.job_id]
+
+
+async def test_a_surplus_of_finished_jobs_goes_oldest_first(spool, upkeep):
+    """The number of finished jobs is bounded too."""
+    printer = await spool.add_printer()
+    ids = [(await spool.add_job(printer)).job_id for _ in range(5)]
+    for number, job_id in enumerate(ids):
+        await spool.journal.commit(
+            ChangeJob(job_id, JobEvent.CANCEL, upkeep.clock[0] - 100 + number)
+        )
+    upkeep.keep.finished_jobs_max = 2
+    await upkeep.sweep()
+    assert [job.id for job in await spool.reader.jobs(JobFilter())] == ids[3:]
+
+
+async def test_records_stay_for_a_cursor_that_has_not_read_them(spool, upkeep):
+    """A slow reader of the journal holds records back; without it they go by age."""
+    printer = await spool.add_printer()
+    for _ in range(10):
+        await spool.add_job(printer)
+    await spool.journal.commit(PutCursor("reporting", 3, 1))
+    upkeep.clock[0] += 40 * DAY_US
+    await upkeep.sweep()
+    assert await spool.reader.anchor() == 3
+    assert (await spool.reader.records(1, 1))[0].position == 4
+
+
+async def test_the_reserve_is_there(spool, upkeep, tmp_path):
+    """Space is set aside for control, release and journal on a full disk."""
+    await upkeep.sweep()
+    assert (tmp_path / "reserve").stat().st_blocks * 512 >= 16 * 1024 * 1024
