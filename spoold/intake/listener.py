@@ -19,12 +19,13 @@ import structlog
 import trio
 
 from spoold.codec import raw as codec
+from spoold.intake.deadlines import Deadlines, Watch
 from spoold.intake.raw import Ending
 from spoold.model.errors import OperationError, RemoteProtocolError, SpoolError, StoreFailed
 from spoold.model.principal import Port, Principal
 from spoold.net.listen import accept_loop
 from spoold.net.stream import Stream
-from spoold.net.tcp import SocketStream
+from spoold.net.tcp import SocketStream, peer_name
 from spoold.net.tls import TlsStream
 
 log = structlog.get_logger("spoold.intake")
@@ -63,6 +64,7 @@ class Opening:
     is_ended: bool
     principal: Principal
     rules: Rules
+    watch: Watch
 
 
 @dataclass(slots=True)
@@ -99,9 +101,12 @@ class Listener:
         self._on_refused = on_refused
         self._by_address: dict[str, int] = {}
         self._accepting = trio.CancelScope()
-        self._quiet: set[trio.CancelScope] = set()
+        self._by_identity: dict[str, set[trio.CancelScope]] = {}
+        self.deadlines = Deadlines()
         self.stopping = trio.Event()
+        self.ended = trio.Event()
         self.connections = 0
+        self.by_port = dict.fromkeys(Port, 0)
 
     async def run(
         self,
@@ -113,23 +118,36 @@ class Listener:
         Raises:
             StoreFailed: a handler met a spool that failed; the daemon must stop.
         """
-        async with trio.open_nursery() as handlers:
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self.deadlines.run)
             try:
-                with self._accepting:
-                    async with trio.open_nursery() as accepting:
-                        for sock, rules in sockets:
-                            accepting.start_soon(self._accept, sock, rules, handlers)
-                        task_status.started()
+                async with trio.open_nursery() as handlers:
+                    await self._accept_all(sockets, handlers, task_status)
             finally:
-                for sock, _ in sockets:
-                    sock.close()
+                self.ended.set()
+            watching.cancel_scope.cancel()
+
+    async def _accept_all(
+        self,
+        sockets: list[tuple[socket.socket, Rules]],
+        handlers: trio.Nursery,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        try:
+            with self._accepting:
+                async with trio.open_nursery() as accepting:
+                    for sock, rules in sockets:
+                        accepting.start_soon(self._accept, sock, rules, handlers)
+                    task_status.started()
+        finally:
+            for sock, _ in sockets:
+                sock.close()
 
     def stop_nowait(self) -> None:
         """Stop accepting, and end the connections on which nothing has begun."""
         self._accepting.cancel()
         self.stopping.set()
-        for scope in self._quiet:
-            scope.cancel()
+        self.deadlines.close_quiet()
 
     async def _accept(self, sock: socket.socket, rules: Rules, handlers: trio.Nursery) -> None:
         def handle(connection: socket.socket, address: Any) -> None:
@@ -163,22 +181,18 @@ class Listener:
         return any(address in network for network in self.limits.exempt)
 
     async def _serve(self, connection: socket.socket, address: Any, key: str, rules: Rules) -> None:
-        plain = SocketStream(connection)
-        stream: Stream = plain
+        peer = peer_name(address)
+        self.by_port[rules.port] += 1
+        stream: SocketStream | TlsStream
+        if rules.context is None:
+            stream = SocketStream(connection, peer)
+        else:
+            stream = TlsStream(connection, rules.context(), server_side=True, peer=peer)
         try:
-            if rules.context is not None:
-                secured = TlsStream(plain.detach(), rules.context(), server_side=True)
-                stream = secured
-                with trio.fail_after(self.limits.handshake_deadline_s):
-                    await secured.handshake()
-            await self._hand_over(stream, rules)
+            if isinstance(stream, SocketStream) or await self._secure(stream, rules):
+                await self._hand_over(stream, rules)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and knows as much
-        except trio.TooSlowError:
-            if not self.stopping.is_set():
-                self._refuse("deadline_passed", stream, "a deadline of the connection passed")
-        except ssl.SSLError as error:
-            self._refuse("tls_refused", stream, error.reason or str(error))
         except RemoteProtocolError as error:
             self._refuse("protocol_error", stream, str(error))
         except StoreFailed:
@@ -190,57 +204,93 @@ class Listener:
         finally:
             stream.abort()
             self.connections -= 1
+            self.by_port[rules.port] -= 1
             left = self._by_address[key] - 1
             if left:
                 self._by_address[key] = left
             else:
                 del self._by_address[key]
 
+    async def _secure(self, stream: TlsStream, rules: Rules) -> bool:
+        """Whether TLS stands; when not, the client has its alert, and the operator an event."""
+        try:
+            await stream.handshake(self.limits.handshake_deadline_s)
+        except trio.BrokenResourceError as error:
+            if not isinstance(error.__cause__, ConnectionError):
+                self._refuse("tls_refused", stream, str(error))
+                if rules.port is Port.MUTUAL:
+                    self._on_refused("certificate_refused", stream.peer)
+            return False
+        return True
+
     def _refuse(self, event: str, stream: Stream, detail: str) -> None:
         log.warning(event, client=stream.peer, detail=detail)
 
     async def _hand_over(self, stream: Stream, rules: Rules) -> None:
         principal = await rules.identify(stream)
-        if rules.only is not None:
-            opening = Opening(stream, b"", False, principal, rules)
-            await self._handlers[rules.only](opening)
+        if rules.port is not Port.MUTUAL:
+            await self._speak(stream, rules, principal)
             return
-        head, is_ended, protocol = await self._sniff(stream, rules)
-        if protocol is None:
-            await stream.finish()  # zero bytes are no job, and no fault either
-            return
-        handler = self._handlers.get(protocol)
-        if handler is None:
-            await self._answer_unknown(stream, protocol)
-            return
-        await handler(Opening(stream, head, is_ended, principal, rules))
+        with trio.CancelScope() as scope:
+            known = self._by_identity.setdefault(principal.identity, set())
+            known.add(scope)
+            try:
+                await self._speak(stream, rules, principal)
+            finally:
+                known.discard(scope)
+                if not known:
+                    self._by_identity.pop(principal.identity, None)
+
+    def cut(self, identity: str) -> None:
+        """End the connections that somebody opened with a certificate; it was revoked."""
+        for scope in self._by_identity.get(identity, ()):
+            scope.cancel()
+
+    async def _speak(self, stream: Stream, rules: Rules, principal: Principal) -> None:
+        limits = self.limits
+        watch = self.deadlines.add(stream, limits.idle_deadline_s)
+        try:
+            if rules.only is not None:
+                await self._handlers[rules.only](
+                    Opening(stream, b"", False, principal, rules, watch)
+                )
+                return
+            head, is_ended, protocol = await self._sniff(stream, rules, watch)
+            if protocol is None:
+                await stream.finish()  # zero bytes are no job, and no fault either
+                return
+            watch.is_quiet = False
+            handler = self._handlers.get(protocol)
+            if handler is None:
+                await self._answer_unknown(stream, protocol)
+            else:
+                await handler(Opening(stream, head, is_ended, principal, rules, watch))
+        except trio.ClosedResourceError:
+            if watch.is_expired and not self.stopping.is_set():
+                self._refuse("deadline_passed", stream, "the client was silent for too long")
+        finally:
+            self.deadlines.remove(watch)
 
     async def _sniff(
-        self, stream: Stream, rules: Rules
+        self, stream: Stream, rules: Rules, watch: Watch
     ) -> tuple[bytes, bool, codec.Protocol | None]:
         """Receive until the protocol shows. Waiting for the first byte may take the idle deadline.
 
         Raises:
-            trio.TooSlowError: the client said nothing, or began and stopped.
+            trio.ClosedResourceError: the client said nothing, or began and stopped.
         """
-        with trio.fail_after(self.limits.idle_deadline_s) as scope:
-            self._quiet.add(scope)
-            try:
-                head = await stream.receive_some()
-            finally:
-                self._quiet.discard(scope)
-            protocol = codec.sniff(head)
-            if protocol is not None or not head:
-                return head, not head, protocol
-            scope.deadline = trio.current_time() + self.limits.header_deadline_s
-            while True:
-                more = await self._next(stream, rules)
-                is_ended = not more
-                head += more
-                protocol = codec.sniff(head, is_ended)
-                if protocol is not None or is_ended:
-                    return head, is_ended, protocol
-        raise AssertionError("unreachable")
+        head = await stream.receive_some()
+        protocol = codec.sniff(head)
+        if protocol is not None or not head:
+            return head, not head, protocol
+        watch.deadline = trio.current_time() + self.limits.header_deadline_s
+        while True:
+            more = await self._next(stream, rules)
+            is_ended = not more
+            head += more
+            protocol = codec.sniff(head, is_ended)
+            if protocol is not None or is_ended:
+                return head, is_ended, protocol
 
     async def _next(self, stream: Stream, rules: Rules) -> bytes:
         """The next bytes; where a pause ends a job, a pause ends the guessing too."""

@@ -16,6 +16,7 @@ import trio
 
 from spoold.codec import raw as codec
 from spoold.intake.acceptance import Acceptance, Submission, Upload
+from spoold.intake.deadlines import Watch
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.person import NOBODY, Known, Owner, normalise_name
 from spoold.model.principal import Principal
@@ -55,6 +56,7 @@ async def serve_raw(
     principal: Principal,
     acceptance: Acceptance,
     limits: Limits,
+    watch: Watch,
 ) -> None:
     """Take the jobs of one connection. Whatever is no success leaves the stream to be reset.
 
@@ -68,7 +70,7 @@ async def serve_raw(
         try:
             if data:
                 await upload.write(data)
-            taken = _Taken(stream, upload, ending, limits)
+            taken = _Taken(stream, upload, ending, limits, watch)
             problem = "" if is_ended else await taken.take(data)
             is_ended = is_ended or taken.is_ended
             if not problem and upload.offset:
@@ -101,9 +103,12 @@ async def serve_raw(
 class _Taken:
     """Takes the bytes of one job from a connection."""
 
-    __slots__ = ("_ending", "_limits", "_stream", "_upload", "is_broken", "is_ended")
+    __slots__ = ("_ending", "_limits", "_stream", "_upload", "_watch", "is_broken", "is_ended")
 
-    def __init__(self, stream: Stream, upload: Upload, ending: Ending, limits: Limits) -> None:
+    def __init__(
+        self, stream: Stream, upload: Upload, ending: Ending, limits: Limits, watch: Watch
+    ) -> None:
+        self._watch = watch
         self._stream = stream
         self._upload = upload
         self._ending = ending
@@ -121,23 +126,28 @@ class _Taken:
         except trio.BrokenResourceError:
             self.is_broken = True
             return "the connection broke before the end of the job"
+        except trio.ClosedResourceError:
+            if not self._watch.is_expired:
+                raise
+            self.is_broken = True
+            idle_s = self._limits.idle_deadline_s
+            return f"the sender was silent for {idle_s:g} s and had not ended the job"
 
     async def _until_eof(self, started: float) -> str:
         stream, upload, idle_s = self._stream, self._upload, self._limits.idle_deadline_s
+        watch = self._watch
+        watch.deadline = started + idle_s
         moved = started
-        with trio.CancelScope(deadline=started + idle_s) as scope:
-            while await upload.receive(stream):
-                now = trio.current_time()
-                if now - moved >= DEADLINE_STEP_S:
-                    if self._is_too_slow(now - started):
-                        self.is_broken = True
-                        return "the sender was too slow"
-                    moved = now
-                    scope.deadline = now + idle_s
-            self.is_ended = True
-            return ""
-        self.is_broken = True
-        return f"the sender was silent for {idle_s:g} s and had not ended the job"
+        while await upload.receive(stream):
+            now = trio.current_time()
+            if now - moved >= DEADLINE_STEP_S:
+                if self._is_too_slow(now - started):
+                    self.is_broken = True
+                    return "the sender was too slow"
+                moved = now
+                watch.deadline = now + idle_s
+        self.is_ended = True
+        return ""
 
     async def _until_pause(self, first: bytes, started: float) -> str:
         """Until the sender pauses where a pause ends the job, or ends its half."""
@@ -145,6 +155,7 @@ class _Taken:
         labels = codec.ZplEnd() if self._ending.kind == "zpl" else None
         may_end = labels.feed(first) if labels else bool(upload.offset)
         pause_s = self._ending.idle_s or ZPL_PAUSE_S
+        self._watch.deadline = float("inf")  # the pauses below are precise ones
         while True:
             wait_s = pause_s if may_end else limits.idle_deadline_s
             data = b""

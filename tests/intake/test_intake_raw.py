@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from spoold.intake.acceptance import Acceptance
+from spoold.intake.deadlines import Deadlines
 from spoold.intake.raw import Ending, serve_raw
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobState
@@ -39,7 +40,9 @@ async def connect(spool):
     acceptance = Acceptance(spool.journal, spool.reader, spool.documents, limits, spool.wall_clock)
     await acceptance.start()
     await spool.add_printer()
+    deadlines = Deadlines()
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(deadlines.run)
 
         async def start(ending=None, limits=limits, printer="default"):
             acceptance.limits = limits
@@ -55,9 +58,18 @@ async def connect(spool):
 
             async def serve():
                 try:
-                    await serve_raw(
-                        stream, b"", False, printer, ending or Ending(), SENDER, acceptance, limits
-                    )
+                    with deadlines.watch(stream, 5) as watch:
+                        await serve_raw(
+                            stream,
+                            b"",
+                            False,
+                            printer,
+                            ending or Ending(),
+                            SENDER,
+                            acceptance,
+                            limits,
+                            watch,
+                        )
                 except Exception as error:
                     result.append(error)
                 finally:
@@ -135,9 +147,10 @@ async def test_a_reset_keeps_what_came_and_never_prints_it(spool, connect):
 
 async def test_silence_is_not_the_end_of_a_job(spool, connect):
     """A sender that stops is reset, and what came is held."""
-    client, _, _ = await connect()
+    client, done, _ = await connect()
     await send(client, b"first line\n")
     assert await answer(client) == "reset"
+    await done.wait()
     (job,) = await jobs(spool)
     assert job.reasons == ("submission-interrupted",)
     assert "silent" in job.message

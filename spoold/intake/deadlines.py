@@ -1,0 +1,74 @@
+"""Deadlines of connections, at the price of an attribute.
+
+A cancel scope for each wait of each connection would cost a raw job a tenth of its time. Here a
+connection carries the moment at which it is too late; one task looks at all of them a few times a
+second and closes those that are, which wakes whoever waits on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from spoold.net.stream import Stream
+
+LOOK_INTERVAL_S = 0.25
+
+
+class Watch:
+    """The deadline of one connection, in Trio's time; `deadline` may be moved at any moment.
+
+    `is_expired` says that the connection was closed because of it. While `is_quiet` nothing has
+    begun on the connection, and a daemon that stops may close it.
+    """
+
+    __slots__ = ("deadline", "is_expired", "is_quiet", "stream")
+
+    def __init__(self, stream: Stream, deadline: float) -> None:
+        self.stream = stream
+        self.deadline = deadline
+        self.is_expired = False
+        self.is_quiet = True
+
+    def expire(self) -> None:
+        self.is_expired = True
+        self.stream.abort()
+
+
+class Deadlines:
+    """All watched connections of a node."""
+
+    def __init__(self) -> None:
+        self._watches: set[Watch] = set()
+
+    @contextmanager
+    def watch(self, stream: Stream, seconds: float) -> Iterator[Watch]:
+        """Watch a connection while this is open."""
+        one = self.add(stream, seconds)
+        try:
+            yield one
+        finally:
+            self.remove(one)
+
+    def add(self, stream: Stream, seconds: float) -> Watch:
+        one = Watch(stream, trio.current_time() + seconds)
+        self._watches.add(one)
+        return one
+
+    def remove(self, one: Watch) -> None:
+        self._watches.discard(one)
+
+    def close_quiet(self) -> None:
+        """Close the connections on which nothing has begun."""
+        for one in [one for one in self._watches if one.is_quiet]:
+            one.expire()
+
+    async def run(self) -> None:
+        """Close what is too late, for ever."""
+        while True:
+            await trio.sleep(LOOK_INTERVAL_S)
+            now = trio.current_time()
+            for one in [one for one in self._watches if one.deadline <= now]:
+                one.expire()
