@@ -23,7 +23,7 @@ class SpooldError(Exception):
     """The world's fault: what was tried, on what, why it failed, and what the operator can do."""
 
     def __init__(self, operation: str, subject: str, cause: object, advice: str) -> None:
-        super().__init__(f"{operation} {subject}: {cause}. {advice}".replace("..", "."))
+        super().__init__(f"{operation} {subject}: {str(cause).removesuffix('.')}. {advice}")
         self.operation = operation
         self.subject = subject
         self.cause = cause

@@ -625,6 +625,7 @@ def revoke_provider(writer: SqliteStore, change: store.RevokeProvider) -> list[s
     )
     db.execute("UPDATE provider SET revoked = 1 WHERE guid = ?", (row[0],))
     db.execute("UPDATE certificate SET revoked = 1 WHERE provider_guid = ?", (row[0],))
+    writer.events.append(store.ProviderRevoked(UUID(bytes=row[0]), tuple(serials)))
     return serials
 
 

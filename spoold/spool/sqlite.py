@@ -30,7 +30,7 @@ from spoold.spool.rows import (
 from spoold.spool.store import Accepted, AcceptJob, Change, Event
 
 APPLICATION_ID = 0x5350_4F4C  # "SPOL"
-PAGE_BYTES = 8192
+PAGE_BYTES = 4096
 RESERVE_BYTES = 16 * 1024 * 1024
 JOB_ID_MAX = 2**31 - 1
 

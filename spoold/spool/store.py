@@ -244,7 +244,15 @@ class PrinterChanged:
     device: Device | None
 
 
-Event = JobMoved | PrinterChanged
+@dataclass(frozen=True, slots=True)
+class ProviderRevoked:
+    """A committed revocation: these certificates are refused from now on."""
+
+    guid: UUID
+    serials: tuple[str, ...]
+
+
+Event = JobMoved | PrinterChanged | ProviderRevoked
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,0 @@
-"""Operator commands."""
-
-
-def main() -> int:
-    return 0

@@ -1,0 +1,67 @@
+"""Operator commands: NOUN VERB in, an answer of the daemon out, as a table or as JSON.
+
+They talk to the daemon through its control socket and never open the spool. Nothing here imports
+Trio before a command needs it, so that a command costs little more than starting Python.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from spoold import __version__
+from spoold.cli import grammar, jobs, node, printers, run, submit
+from spoold.cli.control import NotRunning
+from spoold.model.errors import OperationError, SpooldError
+from spoold.model.text import plain
+
+INTERRUPTED = 130  # as a shell says of SIGINT
+BROKEN_PIPE = 141  # and of SIGPIPE
+
+EPILOG = """
+start here:
+  spoold demo                                   see jobs going in and coming out
+  spoold serve                                  an application server on this machine
+  spoold printer add frontdesk socket://192.0.2.7:9100
+  spoold submit -P frontdesk report.pdf
+  spoold job list
+"""
+
+
+def parser() -> grammar.Parser:
+    """The whole grammar of the command line."""
+    top = grammar.Parser(
+        prog="spoold", description="A print-job spooler and fail-over daemon.", epilog=EPILOG
+    )
+    top.add_argument("--version", action="version", version=f"spoold {__version__}")
+    grammar.add_control(top)
+    nouns = top.add_subparsers(metavar="COMMAND", required=True)
+    for module in (run, submit, jobs, printers, node):
+        module.add(nouns)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is what `grammar` lists."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.handler(args)
+        sys.stdout.flush()
+        return code
+    except (OperationError, SpooldError) as error:
+        print(plain(f"spoold: {error}"), file=sys.stderr)
+        return grammar.REFUSED
+    except NotRunning as error:
+        print(plain(f"spoold: {error}"), file=sys.stderr)
+        return grammar.UNREACHABLE
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseExceptionGroup as group:  # Ctrl-C inside Trio
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        return INTERRUPTED

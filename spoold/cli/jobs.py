@@ -1,0 +1,261 @@
+"""`spoold job …`: list, look at and steer jobs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from spoold.cli import grammar, render
+from spoold.cli.control import connect, pages
+from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+from spoold.cli.render import Column
+from spoold.model.text import plain
+
+PAGE = 50
+
+# What an action on many jobs is about when no --state is given.
+ACTIONS = {
+    "hold": ("keep waiting jobs from printing", "pending"),
+    "release": ("let held jobs print", "pending-held"),
+    "cancel": ("cancel jobs", "unfinished"),
+    "retry": ("print finished jobs once more", "aborted"),
+    "move": ("move waiting jobs to another printer", "waiting"),
+}
+EXAMPLES = {
+    "hold": "spoold job hold 17\nspoold job hold --printer frontdesk --owner reception",
+    "release": "spoold job release 17 18\nspoold job release --owner desk --since 2h --dry-run",
+    "cancel": "spoold job cancel 17\nspoold job cancel --printer labels --until 3d --dry-run",
+    "retry": "spoold job retry 17\nspoold job retry --printer labels --since 1h",
+    "move": "spoold job move 17 --to annex\nspoold job move --printer frontdesk --to annex",
+}
+
+
+def add(nouns: Nouns[Parser]) -> None:
+    verbs = grammar.noun(nouns, "job", "list, look at and steer jobs")
+    listing = grammar.command(
+        verbs,
+        "list",
+        list_jobs,
+        "list jobs, the newest first, finished ones included",
+        """spoold job list --state unfinished --printer frontdesk
+        spoold job list --owner reception --since 2h
+        spoold job list --state aborted,pending-held --limit 500 --json""",
+    )
+    grammar.add_filters(listing)
+    listing.add_argument("--limit", type=grammar.count, default=PAGE, metavar="N")
+    listing.add_argument("--all", action="store_true", help="however many there are")
+    grammar.add_json(listing)
+    for verb, handler, summary in (
+        ("show", show, "show all that is known of jobs, with their attempts"),
+        ("explain", explain, "tell the story of jobs: from where, whose, each attempt, what now"),
+    ):
+        parser = grammar.command(
+            verbs, verb, handler, summary, f"spoold job {verb} 17\nspoold job {verb} library/17"
+        )
+        _add_jobs(parser, "+")
+        grammar.add_json(parser)
+    for verb, (summary, default_states) in ACTIONS.items():
+        parser = grammar.command(verbs, verb, act, summary, EXAMPLES[verb])
+        parser.set_defaults(verb=verb)
+        _add_jobs(parser, "*")
+        grammar.add_filters(parser, default_states)
+        if verb == "move":
+            parser.add_argument("--to", required=True, metavar="PRINTER")
+        parser.add_argument("--all", action="store_true", help="every job that it can be done to")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        grammar.add_json(parser)
+    settle_parser = grammar.command(
+        verbs,
+        "settle",
+        settle,
+        "say what became of jobs in doubt, after a look at the paper",
+        "spoold job settle 17 --printed\nspoold job settle 17 --not-printed",
+    )
+    _add_jobs(settle_parser, "+")
+    answer = settle_parser.add_mutually_exclusive_group(required=True)
+    answer.add_argument("--printed", action="store_true", help="it is on paper: it is completed")
+    answer.add_argument("--not-printed", action="store_true", help="it is not: print it again")
+    grammar.add_json(settle_parser)
+
+
+def _add_jobs(parser: Parser, how_many: str) -> None:
+    parser.add_argument(
+        "jobs", nargs=how_many, metavar="JOB", help="ID, NODE/ID or the uuid of a job"
+    )
+
+
+def list_jobs(args: Namespace) -> int:
+    asked = {**grammar.filters(args), "newest_first": True}
+    asked["limit"] = PAGE if args.all else min(args.limit, PAGE)
+    with connect(args) as client:
+        found: Iterator[dict[str, Any]] = pages(client, "job.list", asked, "jobs")
+        if args.json:
+            render.print_json_list(found if args.all else islice(found, args.limit))
+            return DONE
+        rows = [_row(job) for job in (found if args.all else islice(found, args.limit + 1))]
+    more = not args.all and len(rows) > args.limit
+    render.print_table(COLUMNS, rows[: args.limit] if more else rows, "No such jobs.")
+    if more:
+        print("There are more: use --all, --limit N, or a filter.")
+    return DONE
+
+
+COLUMNS = (
+    Column("ID", align_right=True),
+    Column("PRINTER", gives_way=True),
+    Column("STATE"),
+    Column("OWNER", gives_way=True),
+    Column("SIZE", align_right=True),
+    Column("AGE", align_right=True),
+    Column("TITLE", gives_way=True),
+    Column("REASON", gives_way=True),
+)
+
+
+def _row(job: dict[str, Any]) -> list[str]:
+    return [
+        str(job["id"]),
+        job["printer"],
+        job["state"],
+        job["owner"] or "-",
+        render.bytes_text(job["size"]),
+        render.age(job["created_us"]),
+        job["title"] or "-",
+        ", ".join(_telling(job["reasons"])),
+    ]
+
+
+def _telling(reasons: list[str]) -> list[str]:
+    """The reasons that say more than the state does."""
+    return [one for one in reasons if one not in ("none", "job-completed-successfully")]
+
+
+def show(args: Namespace) -> int:
+    with connect(args) as client:
+        answers = [client.call("job.show", {"job": job}) for job in args.jobs]
+    if args.json:
+        render.print_json_list(answers)
+        return DONE
+    for index, job in enumerate(answers):
+        if index:
+            print()
+        render.print_fields(_fields(job))
+        for attempt in job.get("attempts_list", ()):
+            _print_attempt(attempt)
+    return DONE
+
+
+def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
+    known = job.get("owner_known", "")
+    by = f" by {job['owner_by']}" if job.get("owner_by") else ""
+    return [
+        ("job", job["id"]),
+        ("uuid", job["uuid"]),
+        ("title", job["title"]),
+        ("state", job["state"]),
+        ("reasons", _telling(job["reasons"])),
+        ("message", job.get("message")),
+        ("printer", job["printer"]),
+        ("owner", f"{job['owner']} ({known}{by})" if job["owner"] else "nobody known"),
+        ("submitter", job.get("submitter")),
+        ("came from", job.get("client_host")),
+        ("came by", job.get("intake")),
+        ("priority", job.get("priority")),
+        ("copies", job.get("copies")),
+        ("size", render.bytes_text(job["size"])),
+        ("format", job.get("format")),
+        ("digest", job.get("digest")),
+        ("kept", job.get("stored")),
+        ("submitted", render.local_time(job["created_us"])),
+        ("changed", render.local_time(job.get("changed_us"))),
+        ("finished", render.local_time(job.get("finished_us"))),
+        ("position", job.get("position")),
+        ("attempts", job.get("attempts")),
+    ]
+
+
+def _print_attempt(attempt: dict[str, Any]) -> None:
+    evidence = attempt.get("evidence") or {}
+    parts = [
+        f"attempt {attempt['number']}",
+        render.local_time(attempt["started_us"]),
+        attempt["outcome"] or "not ended",
+        " ".join(part for part in (attempt.get("reason"), attempt.get("detail")) if part),
+        f"{render.bytes_text(attempt.get('bytes_sent'))} sent",
+        ", ".join(f"{key}={value}" for key, value in evidence.items()),
+    ]
+    print(plain("  " + "; ".join(part for part in parts if part)))
+
+
+def explain(args: Namespace) -> int:
+    with connect(args) as client:
+        answers = [client.call("job.explain", {"job": job}) for job in args.jobs]
+    if args.json:
+        render.print_json_list(answers)
+        return DONE
+    for index, answer in enumerate(answers):
+        if index:
+            print()
+        job = answer["job"]
+        print(plain(f"Job {job['id']} on {job['printer']}: {job['title'] or 'no title'}"))
+        for event in answer["story"]:
+            detail = f": {event['detail']}" if event["detail"] else ""
+            print(f"  {render.local_time(event['at_us'])}  {plain(event['what'] + detail)}")
+        print(plain(f"Now {job['state']}. {answer['waits']}".rstrip()))
+        if answer["may_act"]:
+            print(plain(f"Who may act: {'; '.join(answer['may_act'])}"))
+    return DONE
+
+
+def act(args: Namespace) -> int:
+    which = grammar.filters(args)
+    if args.jobs and (which or args.all):
+        return _misused(args, "name jobs or give filters, not both")
+    if not args.jobs and not which and not args.all:
+        return _misused(args, "name the jobs, give filters, or say --all")
+    more = {"dry_run": args.dry_run, **({"to": args.to} if args.verb == "move" else {})}
+    op = f"job.{args.verb}"
+    results: list[dict[str, Any]] = []
+    with connect(args) as client:
+        if args.jobs:
+            for job in args.jobs:
+                results += client.call(op, {"job": job, **more})["results"]
+        else:
+            which.setdefault("states", list(grammar.states(ACTIONS[args.verb][1])))
+            results += pages(client, op, {"filter": which, **more}, "results")
+    return _report(args, results, args.verb + (" (dry run)" if args.dry_run else ""))
+
+
+def settle(args: Namespace) -> int:
+    results: list[dict[str, Any]] = []
+    with connect(args) as client:
+        for job in args.jobs:
+            answer = client.call("job.settle", {"job": job, "printed": args.printed})
+            results += answer.get("results", [answer])
+    return _report(args, results, "settle")
+
+
+def _misused(args: Namespace, message: str) -> int:
+    from sys import stderr
+
+    print(f"spoold job {args.verb}: {message}; see --help.", file=stderr)
+    return grammar.USAGE
+
+
+def _report(args: Namespace, results: list[dict[str, Any]], what: str) -> int:
+    """Print a line for each job; REFUSED when one of them was."""
+    if args.json:
+        render.print_json_list(results)
+    else:
+        for one in results:
+            title = f" ({one['title']})" if one.get("title") else ""
+            if one["ok"]:
+                line = f"{one['id']}{title}: {what}: {one['state']}"
+            else:
+                line = f"{one['id']}{title}: not done: {one['error']} {one.get('advice') or ''}"
+            print(plain(line.rstrip()))
+        if not results:
+            print("No such jobs.")
+    return DONE if all(one["ok"] for one in results) else REFUSED

@@ -1,0 +1,292 @@
+"""`spoold status`, `node …`, `provider …` and `journal`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from spoold.cli import grammar, render
+from spoold.cli.control import connect
+from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+from spoold.cli.render import Column
+from spoold.model.text import plain
+
+RECORDS_PAGE = 50
+CURSOR_INTERVAL_S = 0.2
+
+
+def add(nouns: Nouns[Parser]) -> None:
+    grammar.add_json(
+        grammar.command(
+            nouns, "status", status, "show how this node is", "spoold status\nspoold status --json"
+        )
+    )
+    verbs = grammar.noun(nouns, "node", "look at this node and its certificate authority")
+    grammar.add_json(
+        grammar.command(verbs, "show", show_node, "show who this node is", "spoold node show")
+    )
+    authority = grammar.command(
+        verbs,
+        "ca",
+        show_ca,
+        "print the certificate that clients of 9192 and 9195 must trust",
+        "spoold node ca > ca.crt\nspoold node ca --json",
+    )
+    grammar.add_json(authority)
+
+    verbs = grammar.noun(nouns, "provider", "enrol and revoke print providers")
+    enrolling = grammar.command(
+        verbs,
+        "enrol",
+        enrol,
+        "make key and certificate of a print provider, for 9195",
+        """spoold provider enrol mainframe --may-assert '*' --out /etc/spoold
+        spoold provider enrol till-7 --may-assert cashier --days 90""",
+    )
+    enrolling.add_argument("name", metavar="NAME")
+    enrolling.add_argument(
+        "--may-assert",
+        action="append",
+        default=[],
+        metavar="USER",
+        help="a user that it may speak for; '*' is any",
+    )
+    enrolling.add_argument("--days", type=grammar.count, default=365, help="valid for so long")
+    enrolling.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="where NAME.key and .crt go"
+    )
+    grammar.add_json(
+        grammar.command(verbs, "list", list_providers, "list providers", "spoold provider list")
+    )
+    revoking = grammar.command(
+        verbs,
+        "revoke",
+        revoke,
+        "refuse a provider's certificates from now on, and close its connections",
+        "spoold provider revoke till-7",
+    )
+    revoking.add_argument("name", metavar="NAME")
+
+    reading = grammar.command(
+        nouns,
+        "journal",
+        journal,
+        f"print records of the journal, the last {RECORDS_PAGE} or those from a position on",
+        """spoold journal
+        spoold journal --follow --from 1 --json
+        spoold journal --follow --cursor billing --json     # goes on where it stopped""",
+    )
+    start = reading.add_mutually_exclusive_group()
+    start.add_argument("--from", type=grammar.count, dest="start", metavar="POSITION")
+    start.add_argument(
+        "--cursor",
+        metavar="NAME",
+        help="start after this durable cursor, and move it behind what was printed; a record is "
+        "printed again if this is killed before the cursor moved",
+    )
+    reading.add_argument("--follow", action="store_true", help="wait for what comes")
+    reading.add_argument("--json", action="store_true", help="print a line of JSON for each record")
+
+
+def status(args: Namespace) -> int:
+    return _show(args, "status")
+
+
+def show_node(args: Namespace) -> int:
+    return _show(args, "node.show")
+
+
+def _show(args: Namespace, op: str) -> int:
+    with connect(args) as client:
+        answer = client.call(op, {})
+    if args.json:
+        render.print_json(answer)
+    else:
+        render.print_fields(_readable(key, value) for key, value in answer.items())
+    return DONE
+
+
+def _readable(key: str, value: Any) -> tuple[str, Any]:
+    """A name and a value for people, as the unit at the end of `key` asks."""
+    stem, _, unit = key.rpartition("_")
+    if unit == "us" and isinstance(value, int):
+        return stem.replace("_", " "), render.local_time(value)
+    if unit == "s" and isinstance(value, int | float):
+        return stem.replace("_", " "), render.duration(value)
+    if unit == "bytes" and isinstance(value, int):
+        return stem.replace("_", " "), render.bytes_text(value)
+    return key.replace("_", " "), value
+
+
+def show_ca(args: Namespace) -> int:
+    with connect(args) as client:
+        answer = client.call("node.ca", {})
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    print(answer["pem"].rstrip())
+    print(f"SHA-256 fingerprint: {answer['fingerprint']}", file=sys.stderr)
+    return DONE
+
+
+def enrol(args: Namespace) -> int:
+    """The files are made before anything is enrolled, so that no key is lost for want of a file."""
+    asked = {"name": args.name, "may_assert": args.may_assert, "days": args.days}
+    key, certificate = args.out / f"{args.name}.key", args.out / f"{args.name}.crt"
+    authority = args.out / "ca.crt"
+    if os.sep in args.name or args.name.startswith("."):
+        print(f"spoold: {plain(args.name)} cannot name files here.", file=sys.stderr)
+        return grammar.USAGE
+    with connect(args) as client:
+        try:
+            descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            advice = "Remove it, or use another --out." if key.exists() else "Use another --out."
+            print(plain(f"spoold: {key}: {error.strerror}. {advice}"), file=sys.stderr)
+            return REFUSED
+        with os.fdopen(descriptor, "w") as file:
+            try:
+                answer = client.call("provider.enrol", asked)
+            except BaseException:
+                key.unlink()
+                raise
+            file.write(answer["key_pem"])
+        certificate.write_text(answer["certificate_pem"])
+        authority.write_text(answer["ca_pem"])
+    print(
+        plain(
+            f"Provider {args.name} is enrolled ({answer['guid']}): {key} (keep it secret), "
+            f"{certificate}, {authority}."
+        )
+    )
+    if not args.may_assert:
+        print("It may speak for no user; enrol with --may-assert USER, or '*' for any.")
+    print(
+        plain(
+            "Try: spoold submit --server HOST:9195 "
+            f"--ca {authority} --cert {certificate} --key {key} FILE"
+        )
+    )
+    return DONE
+
+
+def list_providers(args: Namespace) -> int:
+    with connect(args) as client:
+        providers = client.call("provider.list", {})["providers"]
+    if args.json:
+        render.print_json_list(providers)
+        return DONE
+    columns = (
+        Column("NAME", gives_way=True),
+        Column("STATE"),
+        Column("MAY ASSERT", gives_way=True),
+        Column("VALID UNTIL"),
+        Column("GUID"),
+    )
+    now_us = int(time.time() * 1e6)
+    rows = [
+        [
+            one["name"],
+            "revoked" if one["revoked"] else "expired" if one["not_after_us"] < now_us else "valid",
+            ", ".join(one["may_assert"]) or "-",
+            render.local_time(one["not_after_us"])[:10],
+            one["guid"],
+        ]
+        for one in providers
+    ]
+    render.print_table(columns, rows, "No providers yet: `spoold provider enrol NAME`.")
+    return DONE
+
+
+def revoke(args: Namespace) -> int:
+    with connect(args) as client:
+        client.call("provider.revoke", {"name": args.name})
+    print(plain(f"Provider {args.name} is revoked."))
+    return DONE
+
+
+def journal(args: Namespace) -> int:
+    with connect(args) as client:
+        start = args.start
+        if args.cursor:
+            cursors = client.call("journal.cursors", {})["cursors"]
+            start = cursors.get(args.cursor, 0) + 1
+        head = client.call("journal.read", {"from": 1, "limit": 1})["head"]
+        start = start or max(1, head - RECORDS_PAGE + 1)
+        with _cursor(args) as move:
+            if args.follow:
+                for _, event in client.stream("journal.follow", {"from": start}):
+                    _print_record(args, event)
+                    move(event["position"])
+                return DONE
+            while start <= head:
+                answer = client.call("journal.read", {"from": start, "limit": RECORDS_PAGE})
+                for record in answer["records"]:
+                    _print_record(args, record)
+                    move(record["position"])
+                if not answer["records"]:
+                    break
+                start = answer["records"][-1]["position"] + 1
+    return DONE
+
+
+@contextmanager
+def _cursor(args: Namespace) -> Iterator[Any]:
+    """A function to call behind each printed record; its last position is kept at the end.
+
+    SIGTERM ends the command as Ctrl-C does, so that a service manager does not cost the cursor.
+    """
+    if not args.cursor:
+        yield lambda position: None
+        return
+    kept = printed = 0
+    kept_at = time.monotonic()
+
+    def move(position: int) -> None:
+        nonlocal kept, printed, kept_at
+        printed = position
+        if time.monotonic() - kept_at >= CURSOR_INTERVAL_S:
+            keep()
+
+    def keep() -> None:
+        nonlocal kept, kept_at
+        sys.stdout.flush()
+        client.call("journal.cursor", {"name": args.cursor, "position": printed})
+        kept, kept_at = printed, time.monotonic()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    with connect(args) as client:  # its own: the other one is in the middle of an answer
+        try:
+            yield move
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            if printed > kept:
+                keep()
+
+
+def _print_record(args: Namespace, record: dict[str, Any]) -> None:
+    if args.json:
+        print(render.json_text(record), flush=args.follow)
+        return
+    payload = {**record.get("payload", {}), **(record.get("personal") or {})}
+    told = "  ".join(f"{key}={_brief(value)}" for key, value in payload.items() if value)
+    line = f"{record['position']:>8}  {render.local_time(record['event_us'])}  {record['kind']}"
+    line += f"  {record['actor']}  {told}"
+    width = render.terminal_width()
+    line = plain(line)
+    print(line if width is None else render.cut(line, width), flush=args.follow)
+
+
+def _brief(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else render.json_text(value).strip('"')

@@ -1,0 +1,343 @@
+"""`spoold printer …` and `spoold device …`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from spoold.cli import grammar, render
+from spoold.cli.control import connect
+from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
+from spoold.cli.render import Column
+from spoold.model.text import plain
+
+
+def add(nouns: Nouns[Parser]) -> None:
+    verbs = grammar.noun(nouns, "printer", "add, change, look at and steer printers")
+    adding = grammar.command(
+        verbs,
+        "add",
+        add_printer,
+        "add a printer, or a pool of printers",
+        """spoold printer add frontdesk socket://192.0.2.7:9100
+        spoold printer add annex lpd://192.0.2.8/raw --option connect_timeout_s=5
+        spoold printer add archive file:///var/spool/archive --order fifo
+        spoold printer add floor2 --member frontdesk --member annex --standby archive""",
+    )
+    adding.add_argument("name", metavar="NAME")
+    adding.add_argument("uri", nargs="?", metavar="DEVICE-URI", help="where its bytes go")
+    _add_settings(adding)
+    setting = grammar.command(
+        verbs,
+        "set",
+        set_printer,
+        "change a printer; what is not named stays",
+        """spoold printer set frontdesk --uri socket://192.0.2.9:9100
+        spoold printer set frontdesk --option pjl=on --in-doubt reprint
+        spoold printer set frontdesk --option pjl=
+        spoold printer set frontdesk --accepting off""",
+    )
+    setting.add_argument("name", metavar="NAME")
+    setting.add_argument("--uri", metavar="DEVICE-URI")
+    setting.add_argument("--rename", metavar="NAME", help="its history stays with it")
+    setting.add_argument("--accepting", type=grammar.switch, metavar="on|off", help="new jobs")
+    _add_settings(setting)
+    listing = grammar.command(
+        verbs, "list", list_printers, "list printers with their state", "spoold printer list"
+    )
+    grammar.add_json(listing)
+    showing = grammar.command(
+        verbs, "show", show, "show all that is known of printers", "spoold printer show frontdesk"
+    )
+    _add_names(showing)
+    grammar.add_json(showing)
+    removing = grammar.command(
+        verbs, "remove", remove, "remove printers without jobs", "spoold printer remove annex"
+    )
+    _add_names(removing)
+    pausing = grammar.command(
+        verbs,
+        "pause",
+        pause,
+        "stop printing; new jobs are still accepted",
+        "spoold printer pause frontdesk --reason 'new toner at noon'",
+    )
+    _add_names(pausing)
+    pausing.add_argument("--reason", default="", metavar="TEXT", help="what others are told")
+    resuming = grammar.command(
+        verbs, "resume", resume, "print again, and at once", "spoold printer resume frontdesk"
+    )
+    _add_names(resuming)
+    redirecting = grammar.command(
+        verbs,
+        "redirect",
+        redirect,
+        "move the waiting jobs of a printer to another one that takes their formats",
+        "spoold printer redirect frontdesk annex --dry-run",
+    )
+    redirecting.add_argument("source", metavar="FROM")
+    redirecting.add_argument("to", metavar="TO")
+    redirecting.add_argument("--dry-run", action="store_true", help="only say what would move")
+    grammar.add_json(redirecting)
+
+    devices = grammar.noun(nouns, "device", "look at the machines behind printers")
+    grammar.add_json(
+        grammar.command(devices, "list", list_devices, "list devices", "spoold device list --json")
+    )
+    showing = grammar.command(
+        devices,
+        "show",
+        show_device,
+        "show a device, and what it says of itself now",
+        "spoold device show socket://192.0.2.7:9100",
+    )
+    showing.add_argument("device", metavar="URI|GUID|PRINTER")
+    grammar.add_json(showing)
+
+
+def _add_names(parser: Parser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME")
+
+
+def _add_settings(parser: Parser) -> None:
+    parser.add_argument(
+        "--option",
+        type=grammar.pair,
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="an option of the driver; an empty value takes it away",
+    )
+    parser.add_argument("--member", action="append", metavar="PRINTER", help="makes it a pool")
+    parser.add_argument(
+        "--standby", action="append", metavar="PRINTER", help="used when no member can print"
+    )
+    parser.add_argument(
+        "--order", choices=("fair", "fifo"), help="fair over users, or as they came"
+    )
+    parser.add_argument(
+        "--in-doubt",
+        choices=("hold", "reprint", "assume-printed"),
+        help="what becomes of a job that may have printed",
+    )
+    parser.add_argument(
+        "--format", action="append", metavar="TYPE", help="a media type that it takes; else any"
+    )
+    parser.add_argument(
+        "--least-owner",
+        choices=("claimed", "mapped", "asserted", "authenticated"),
+        help="how well the owner of a job must be known",
+    )
+    parser.add_argument("--hold-new-jobs", type=grammar.switch, metavar="on|off")
+    parser.add_argument("--info", metavar="TEXT")
+    parser.add_argument("--location", metavar="TEXT")
+
+
+def _settings(args: Namespace) -> dict[str, Any]:
+    """What was named, as the arguments of `printer.add` and `printer.set`."""
+    found = {
+        "uri": args.uri,
+        "rename": getattr(args, "rename", None),
+        "accepting": getattr(args, "accepting", None),
+        "options": dict(args.option) or None,
+        "members": args.member,
+        "standby": args.standby,
+        "order": args.order,
+        "in_doubt": args.in_doubt,
+        "formats": args.format,
+        "least_owner": args.least_owner,
+        "hold_new_jobs": args.hold_new_jobs,
+        "info": args.info,
+        "location": args.location,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def add_printer(args: Namespace) -> int:
+    if (args.uri is None) == (args.member is None):
+        print(
+            "spoold printer add: name a device URI, or the members of a pool; see --help.",
+            file=sys.stderr,
+        )
+        return USAGE
+    with connect(args) as client:
+        answer = client.call("printer.add", {"name": args.name, **_settings(args)})
+    return _tell(
+        answer, f"Printer {args.name} is added; print with `spoold submit -P {args.name}`."
+    )
+
+
+def set_printer(args: Namespace) -> int:
+    settings = _settings(args)
+    if not settings:
+        print("spoold printer set: name what to change; see --help.", file=sys.stderr)
+        return USAGE
+    with connect(args) as client:
+        answer = client.call("printer.set", {"name": args.name, **settings})
+    return _tell(answer, f"Printer {args.name} is changed.")
+
+
+def _tell(answer: dict[str, Any], sentence: str) -> int:
+    print(plain(sentence))
+    for advice in answer.get("advice") or ():
+        print(plain(f"  {advice}"))
+    return DONE
+
+
+def list_printers(args: Namespace) -> int:
+    with connect(args) as client:
+        printers = client.call("printer.list", {})["printers"]
+    if args.json:
+        render.print_json_list(printers)
+        return DONE
+    columns = (
+        Column("NAME", gives_way=True),
+        Column("STATE"),
+        Column("WAITING", align_right=True),
+        Column("HELD", align_right=True),
+        Column("PRINTING", align_right=True),
+        Column("DEVICE", gives_way=True),
+        Column("REASON", gives_way=True),
+    )
+    rows = [
+        [
+            printer["name"],
+            _state(printer),
+            str(printer["jobs"]["pending"]),
+            str(printer["jobs"]["held"]),
+            str(printer["jobs"]["processing"]),
+            printer["uri"] or f"pool of {', '.join(printer['members'])}",
+            _why(printer),
+        ]
+        for printer in printers
+    ]
+    render.print_table(columns, rows, "No printers yet: `spoold printer add NAME DEVICE-URI`.")
+    return DONE
+
+
+def _state(printer: dict[str, Any]) -> str:
+    state = "paused" if printer["paused"] else printer["state"]
+    return state if printer["accepting"] else f"{state}, not accepting"
+
+
+def _why(printer: dict[str, Any]) -> str:
+    reasons = [one for one in printer["reasons"] if one not in ("none", "paused")]
+    return printer["message"] or ", ".join(reasons)
+
+
+def show(args: Namespace) -> int:
+    with connect(args) as client:
+        answers = [client.call("printer.show", {"name": name}) for name in args.names]
+    if args.json:
+        render.print_json_list(answers)
+        return DONE
+    for index, printer in enumerate(answers):
+        if index:
+            print()
+        jobs = printer["jobs"]
+        render.print_fields(
+            [
+                ("printer", printer["name"]),
+                ("guid", printer["guid"]),
+                ("info", printer.get("info")),
+                ("location", printer.get("location")),
+                ("state", _state(printer)),
+                ("reasons", [one for one in printer["reasons"] if one != "none"]),
+                ("message", printer["message"]),
+                ("device", printer["uri"]),
+                ("options", printer.get("options")),
+                ("members", printer.get("members")),
+                ("standby", printer.get("standby")),
+                ("order", printer.get("order")),
+                ("in doubt", printer.get("in_doubt")),
+                ("formats", printer.get("formats") or "any"),
+                ("least owner", printer.get("least_owner")),
+                ("holds new jobs", printer.get("hold_new_jobs") or None),
+                (
+                    "jobs",
+                    f"{jobs['pending']} waiting, {jobs['held']} held, "
+                    f"{jobs['processing']} printing",
+                ),
+                ("failures", printer.get("failures") or None),
+                ("next try", _in(printer.get("retry_at_us"))),
+                ("interrupted today", printer.get("interrupted_today") or None),
+            ]
+        )
+        for advice in printer.get("advice") or ():
+            print(plain(f"  {advice}"))
+    return DONE
+
+
+def _in(at_us: int | None) -> str | None:
+    if not at_us:
+        return None
+    import time
+
+    return f"in {render.duration(at_us / 1e6 - time.time())}"
+
+
+def remove(args: Namespace) -> int:
+    return _each(args, "printer.remove", "is removed")
+
+
+def pause(args: Namespace) -> int:
+    return _each(args, "printer.pause", "is paused", reason=args.reason)
+
+
+def resume(args: Namespace) -> int:
+    return _each(args, "printer.resume", "prints again")
+
+
+def _each(args: Namespace, op: str, sentence: str, **more: Any) -> int:
+    with connect(args) as client:
+        for name in args.names:
+            client.call(op, {"name": name, **more})
+            print(plain(f"Printer {name} {sentence}."))
+    return DONE
+
+
+def redirect(args: Namespace) -> int:
+    asked = {"from": args.source, "to": args.to, "dry_run": args.dry_run}
+    with connect(args) as client:
+        results = client.call("printer.redirect", asked)["results"]
+    if args.json:
+        render.print_json_list(results)
+    else:
+        verb = "would move" if args.dry_run else "moved"
+        for one in results:
+            what = f"{verb} to {args.to}" if one["ok"] else f"stays: {one['error']}"
+            print(plain(f"{one['id']} ({one.get('title') or 'no title'}): {what}"))
+        if not results:
+            print(plain(f"No jobs wait on {args.source}."))
+    return DONE if all(one["ok"] for one in results) else REFUSED
+
+
+def list_devices(args: Namespace) -> int:
+    with connect(args) as client:
+        devices = client.call("device.list", {})["devices"]
+    if args.json:
+        render.print_json_list(devices)
+        return DONE
+    columns = (
+        Column("URI", gives_way=True),
+        Column("PRINTERS", gives_way=True),
+        Column("SERIAL"),
+        Column("GUID"),
+    )
+    rows = [
+        [one["uri"], ", ".join(one.get("printers", ())), one.get("serial") or "-", one["guid"]]
+        for one in devices
+    ]
+    render.print_table(columns, rows, "No devices yet: `spoold printer add NAME DEVICE-URI`.")
+    return DONE
+
+
+def show_device(args: Namespace) -> int:
+    with connect(args) as client:
+        answer = client.call("device.show", {"device": args.device})
+    if args.json:
+        render.print_json(answer)
+    else:
+        render.print_fields((key.replace("_", " "), value) for key, value in answer.items())
+    return DONE

@@ -1,0 +1,99 @@
+"""`spoold serve`, `demo` and `simulate printer`: what runs until it is stopped."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError, Namespace
+
+from spoold.cli import grammar
+from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+
+
+def add(nouns: Nouns[Parser]) -> None:
+    serving = grammar.command(
+        nouns,
+        "serve",
+        serve,
+        "run the daemon",
+        """spoold serve                                   # 127.0.0.1, ports 9191, 9192 and 9195
+        spoold serve --config /etc/spoold/spoold.toml""",
+    )
+    serving.add_argument("--config", metavar="FILE", help="TOML; without it the defaults")
+    serving.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="the least that is logged",
+    )
+    grammar.command(
+        nouns,
+        "demo",
+        demo,
+        "show jobs going in and coming out, on free ports, without any printer",
+        "spoold demo",
+    )
+    simulated = grammar.noun(nouns, "simulate", "be a printer, for tests and for trying out")
+    printing = grammar.command(
+        simulated,
+        "printer",
+        simulate_printer,
+        "be a printer over raw 9100 and LPD, with faults, and tell what it prints",
+        """spoold simulate printer --raw 9100
+        spoold simulate printer --raw 9100 --lpd 5150 --fault slow=1000
+        spoold simulate printer --raw 0 --fault help       # lists the faults""",
+    )
+    printing.add_argument("--raw", type=port, metavar="PORT", help="raw port; 0 is any free one")
+    printing.add_argument("--lpd", type=port, metavar="PORT", help="LPD port")
+    printing.add_argument("--host", default="127.0.0.1", help="where to listen")
+    printing.add_argument("--fault", action="append", default=[], metavar="KIND[=N]")
+    printing.add_argument("--no-pjl", action="store_true", help="do not understand PJL")
+
+
+def port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) > 65535:
+        raise ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+def serve(args: Namespace) -> int:
+    from spoold.daemon import logs, service
+
+    logs.configure(args.log_level)
+    return service.run(args.config)
+
+
+def demo(args: Namespace) -> int:
+    from spoold.daemon import demo
+
+    return demo.run()
+
+
+def simulate_printer(args: Namespace) -> int:
+    import trio
+
+    from spoold.model.text import plain
+    from spoold.simulate.printer import FAULTS, Options, run_printer
+
+    if "help" in args.fault:
+        for fault, meaning in FAULTS.items():
+            print(f"{fault:22} {meaning}")
+        return DONE
+    neither = args.raw is None and args.lpd is None
+    options = Options(
+        host=args.host,
+        raw_port=9100 if neither else args.raw,
+        lpd_port=args.lpd,
+        faults=tuple(args.fault),
+        speaks_pjl=not args.no_pjl,
+    )
+
+    def say(line: str) -> None:
+        print(plain(line), flush=True)
+
+    code = DONE
+    try:
+        trio.run(run_printer, options, say)
+    except* OSError as errors:
+        print(f"spoold: {errors.exceptions[0]}; use another --raw or --lpd.", file=sys.stderr)
+        code = REFUSED
+    return code

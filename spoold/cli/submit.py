@@ -1,0 +1,239 @@
+"""`spoold submit`: hand a file over, as a print provider does, with an exit code for scripts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from spoold.cli import grammar, render
+from spoold.cli.grammar import DONE, REFUSED, UNKNOWN, UNREACHABLE, USAGE, Nouns, Parser
+from spoold.model.text import plain
+
+if TYPE_CHECKING:
+    from spoold.provider.receipt import Receipt
+
+EXAMPLES = """
+spoold submit report.pdf
+spoold submit -P frontdesk --copies 2 --title 'Weekly report' report.pdf
+generate | spoold submit -P labels --format application/vnd.zebra-zpl -
+spoold submit --server hq-1.example.org:9191 --server hq-2.example.org:9191 report.pdf
+spoold submit --server hq-1.example.org:9195 --ca ca.crt --cert till-7.crt --key till-7.key r.pdf
+spoold submit --uuid 0b6f2f6e-9f0d-4f6e-8a34-5c1f1f6f0e11 report.pdf   # one job, however often
+
+exit codes:
+0   accepted: the job is durable
+1   refused: no server has it
+2   wrong usage, or FILE cannot be read
+75  no server could be reached: try again later
+76  sent, but the answer is unknown: run it again with the --uuid that it names
+"""
+PROGRESS_BYTES_MIN = 8 * 1024 * 1024
+PROGRESS_INTERVAL_S = 0.1
+
+
+def add(nouns: Nouns[Parser]) -> None:
+    parser = grammar.command(nouns, "submit", submit, "hand a file over to be printed", EXAMPLES)
+    parser.add_argument("file", metavar="FILE", help="what to print; - is the standard input")
+    parser.add_argument("-P", "--printer", default="default", metavar="PRINTER")
+    parser.add_argument(
+        "--server",
+        action="append",
+        metavar="HOST:PORT",
+        help="several are tried in order (else $SPOOLD_SERVER, else this machine)",
+    )
+    parser.add_argument("--user", metavar="NAME", help="the job's owner; else you")
+    parser.add_argument("--title", help="else the name of the file")
+    parser.add_argument("--copies", type=grammar.count, default=1, metavar="N")
+    parser.add_argument("--format", default="application/octet-stream", metavar="TYPE")
+    parser.add_argument("--priority", type=priority, default=50, metavar="1..100")
+    parser.add_argument("--hold", action="store_true", help="print it when it is released")
+    parser.add_argument(
+        "-o",
+        "--option",
+        type=grammar.pair,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a job attribute, e.g. sides=two-sided-long-edge",
+    )
+    parser.add_argument("--uuid", type=uuid, metavar="UUID", help="the same one is the same job")
+    parser.add_argument("--tls", action="store_true", help="over TLS, port 9192")
+    parser.add_argument("--ca", metavar="FILE", help="trust this CA (`spoold node ca`); means TLS")
+    parser.add_argument("--cert", metavar="FILE", help="your certificate, for port 9195")
+    parser.add_argument("--key", metavar="FILE", help="its key")
+    parser.add_argument(
+        "--wait",
+        type=grammar.count,
+        default=10,
+        metavar="SECONDS",
+        help="how long to look for a server that answers (10)",
+    )
+    grammar.add_json(parser)
+
+
+def uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no UUID") from None
+
+
+def priority(text: str) -> int:
+    value = grammar.count(text)
+    if value > 100:
+        raise ArgumentTypeError(f"{text} is more than 100")
+    return value
+
+
+def submit(args: Namespace) -> int:
+    import trio
+
+    from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
+
+    try:
+        receipt = trio.run(_submit, args)
+    except SubmitRefused as error:
+        return _complain(error, REFUSED)
+    except Unreachable as error:
+        code = _complain(error, UNREACHABLE)
+        for endpoint, cause in error.causes.items():
+            print(plain(f"  {endpoint}: {cause}"), file=sys.stderr)
+        return code
+    except AnswerUnknown as error:
+        code = _complain(error, UNKNOWN)
+        print(f"  Run it again with --uuid {error.job_uuid}.", file=sys.stderr)
+        return code
+    except OSError as error:
+        name = error.filename or args.file
+        return _complain(f"{name}: {error.strerror or error}.", USAGE)
+    _tell(args, receipt)
+    return DONE
+
+
+def _complain(error: object, code: int) -> int:
+    print(plain(f"spoold: {error}"), file=sys.stderr)
+    return code
+
+
+async def _submit(args: Namespace) -> Receipt:
+    from spoold.provider.client import Provider
+    from spoold.provider.endpoint import Tls
+
+    tls = None
+    if args.tls or args.ca or args.cert:
+        tls = Tls(ca_file=args.ca, certificate_file=args.cert, key_file=args.key)
+    default_port = 9191 if tls is None else 9195 if args.cert else 9192
+    servers = args.server or os.environ.get("SPOOLD_SERVER", "").split()
+    bar = Bar() if sys.stderr.isatty() else None
+    async with Provider(
+        servers or [f"127.0.0.1:{default_port}"],
+        tls=tls,
+        kind="cli",
+        unreachable_timeout_s=args.wait,
+    ) as provider:
+        try:
+            return await provider.submit(
+                sys.stdin.buffer if args.file == "-" else args.file,
+                printer=args.printer,
+                user=_user(args.user),
+                title=_title(args),
+                copies=args.copies,
+                priority=args.priority,
+                hold=args.hold,
+                format=args.format,
+                attributes=dict(args.option),
+                job_uuid=args.uuid,
+                progress=bar,
+            )
+        finally:
+            if bar is not None:
+                bar.clear()
+
+
+def _user(given: str | None) -> str:
+    if given is not None:
+        return given
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""  # a uid without a name
+
+
+def _title(args: Namespace) -> str:
+    if args.title is not None:
+        return str(args.title)
+    return "" if args.file == "-" else os.path.basename(args.file)
+
+
+def _tell(args: Namespace, receipt: Receipt) -> None:
+    if args.json:
+        render.print_json(
+            {
+                "job_id": receipt.job_id,
+                "job_uuid": str(receipt.job_uuid),
+                "state": receipt.state,
+                "duplicate": receipt.is_duplicate,
+                "node": receipt.node_name,
+                "endpoint": receipt.endpoint,
+                "size": receipt.size,
+                "digest": receipt.digest,
+                "unknown": list(receipt.unknown),
+            }
+        )
+    else:
+        again = ", as before" if receipt.is_duplicate else ""
+        size = render.bytes_text(receipt.size)
+        print(
+            plain(
+                f"Job {receipt.job_id} for {args.printer} at {receipt.node_name}: "
+                f"{receipt.state}{again} ({size}, {receipt.job_uuid})"
+            )
+        )
+    for endpoint in receipt.unknown:
+        print(
+            plain(f"spoold: {endpoint} may have this job too; its answer was lost."),
+            file=sys.stderr,
+        )
+
+
+class Bar:
+    """A line on stderr about a large upload; a small one is over before anybody can read it."""
+
+    def __init__(self) -> None:
+        self._begun_at = time.monotonic()
+        self._shown_at = 0.0
+        self._is_shown = False
+        self._first: int | None = None
+
+    def __call__(self, sent: int, size: int) -> None:
+        now = time.monotonic()
+        if size < PROGRESS_BYTES_MIN or now - self._shown_at < PROGRESS_INTERVAL_S:
+            return
+        if self._first is None or sent < self._first:
+            self._first, self._begun_at = sent, now  # what a resume finds there took no time
+        self._shown_at, self._is_shown = now, True
+        sys.stderr.write(f"\r\x1b[K{line(sent, size, sent - self._first, now - self._begun_at)}")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def line(sent: int, size: int, moved: int, seconds: float) -> str:
+    """How far an upload is, and how long the rest will take at the pace of `moved` bytes so far."""
+    cells = 24 * sent // size
+    parts = f"[{'#' * cells}{'.' * (24 - cells)}] {100 * sent // size:3} %"
+    told = f"{parts}  {render.bytes_text(sent)} of {render.bytes_text(size)}"
+    if moved <= 0 or seconds <= 0:
+        return told
+    rate = moved / seconds
+    left = render.duration((size - sent) / rate)
+    return f"{told}  {render.bytes_text(int(rate))}/s  {left} left"

@@ -1,0 +1,381 @@
+"""The configuration of a node: what it needs to start, and nothing else.
+
+A TOML file enters, frozen dataclasses leave; they are the schema that `schema.table` reads by.
+Unknown keys, wrong types and impossible values are refused with file, key and advice. Printers,
+people and the like are objects of the spool, not configuration.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from spoold.daemon.schema import (
+    DAY_S,
+    GIB,
+    MIB,
+    Wrong,
+    duration_s,
+    listed,
+    number,
+    one_of,
+    path,
+    seconds,
+    size,
+    table,
+    text,
+    whole,
+)
+from spoold.model.errors import ConfigError, OperationError
+from spoold.model.printer import check_printer_name
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host and a port, or a socket that systemd hands over.
+
+    Port 0 is any free port. `socket_name` is the `FileDescriptorName=` of a systemd socket.
+    """
+
+    host: str
+    port: int
+    socket_name: str = ""
+
+    def __str__(self) -> str:
+        if self.socket_name:
+            return f"systemd:{self.socket_name}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address(value: Any) -> Address:
+    advice = 'Write "HOST:PORT", "[IPV6]:PORT" or "systemd:NAME".'
+    written = text(value)
+    if written.startswith("systemd:") and written.removeprefix("systemd:"):
+        return Address("", 0, written.removeprefix("systemd:"))
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]+)):([0-9]{1,5})", written)
+    if match is None or int(match[3]) > 65535:
+        raise Wrong(f"{written!r} is no address with a port", advice)
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def endpoint(value: Any) -> str:
+    """An address that others can dial: never a wildcard, never port 0."""
+    where = address(value)
+    if where.socket_name or not where.port or where.host in ("0.0.0.0", "::"):
+        raise Wrong(f"nobody can connect to {value!r}", 'Write "HOST:PORT" as clients see it.')
+    return str(where)
+
+
+def network(value: Any) -> Network:
+    try:
+        return ip_network(text(value), strict=False)
+    except ValueError:
+        raise Wrong(
+            f"{value!r} is no IP address or network", 'Write "192.0.2.7" or "192.0.2.0/24".'
+        ) from None
+
+
+def printer_name(value: Any) -> str:
+    try:
+        return check_printer_name(text(value))
+    except OperationError as error:
+        raise Wrong(error.message.rstrip("."), error.advice) from None
+
+
+def node_name(value: Any) -> str:
+    if re.fullmatch(r"[\w][\w.-]{0,62}", text(value)) is None:
+        raise Wrong(
+            f"{value!r} cannot name a node",
+            "Use at most 63 letters, digits, '.', '-' and '_', as in NODE/ID of a job.",
+        )
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class EndsOn:
+    """How the end of a raw job is known: `half-close`, `idle` (after `idle_s`) or `zpl`."""
+
+    kind: str = "half-close"
+    idle_s: float = 0.0
+
+    def __str__(self) -> str:
+        return f"idle {self.idle_s:g}s" if self.kind == "idle" else self.kind
+
+
+def ends_on(value: Any) -> EndsOn:
+    advice = 'Use "half-close", "idle 2s" or "zpl".'
+    written = text(value)
+    if written in ("half-close", "zpl"):
+        return EndsOn(written)
+    kind, _, rest = written.partition(" ")
+    try:
+        idle_s = duration_s(rest)
+    except ValueError:
+        raise Wrong(f"{written!r} says no way to end a job", advice) from None
+    if kind != "idle" or not 0.1 <= idle_s <= 3600:
+        raise Wrong(f"{written!r} says no way to end a job", f"{advice} Idle: 0.1s to 1h.")
+    return EndsOn("idle", idle_s)
+
+
+Seconds = Annotated[float, seconds(0.1, 365 * DAY_S)]
+SecondsOrZero = Annotated[float, seconds(0, 3650 * DAY_S)]
+Addresses = Annotated[tuple[Address, ...], listed(address)]
+Networks = Annotated[tuple[Network, ...], listed(network)]
+Endpoints = Annotated[tuple[str, ...], listed(endpoint)]
+OptionalPath = Annotated[Path | None, path]
+PrinterName = Annotated[str, printer_name]
+HowItEnds = Annotated[EndsOn, ends_on]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`data_dir` holds everything that must survive; relative paths start at the file's folder."""
+
+    name: Annotated[str, node_name] = ""
+    role: Annotated[str, one_of("application", "site")] = "application"
+    data_dir: Annotated[Path, path] = Path("spoold-data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawListener:
+    """One address for one printer, as a Windows TCP/IP port expects."""
+
+    address: Annotated[Address, address]
+    printer: PrinterName
+    ends_on: HowItEnds = EndsOn()
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """What is bound. `raw_printer` takes the raw streams of 9191, 9192 and 9195 that name none."""
+
+    clear: Addresses = (Address("127.0.0.1", 9191),)
+    tls: Addresses = (Address("127.0.0.1", 9192),)
+    mutual: Addresses = (Address("127.0.0.1", 9195),)
+    lpd: Addresses = ()
+    raw_printer: PrinterName = "default"
+    ends_on: HowItEnds = EndsOn()
+    raw: Annotated[tuple[RawListener, ...], listed(table(RawListener))] = ()
+
+    def every_address(self) -> Iterator[tuple[str, Address]]:
+        """Each address with the key that names it."""
+        for key in ("clear", "tls", "mutual", "lpd"):
+            for index, one in enumerate(getattr(self, key)):
+                yield f"listen.{key}[{index}]", one
+        for index, raw in enumerate(self.raw):
+            yield f"listen.raw[{index}].address", raw.address
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, and all of them, may take. IPv6 counts by /64; `exempt` is not counted.
+
+    `minimum_rate_bytes_s` is asked of a sender after `minimum_rate_grace_s`. New jobs are refused
+    when the file system would be fuller than `spool_share`, or have less free than `reserve_bytes`.
+    """
+
+    connections_max: Annotated[int, whole(1, 1_000_000)] = 10_000
+    connections_per_address_max: Annotated[int, whole(1, 1_000_000)] = 1_000
+    exempt: Networks = ()
+    handshake_deadline_s: Seconds = 10.0
+    header_deadline_s: Seconds = 10.0
+    idle_deadline_s: Seconds = 60.0
+    minimum_rate_bytes_s: Annotated[int, whole(0, 1_000_000_000)] = 1_000
+    minimum_rate_grace_s: Seconds = 30.0
+    document_bytes_max: Annotated[int, size(1, 1024 * 1024 * GIB)] = 16 * GIB
+    spool_share: Annotated[float, number(0.01, 1, {}, "0.95")] = 0.95
+    reserve_bytes: Annotated[int, size(MIB, 1024 * GIB)] = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvertiseTo:
+    """Endpoints for the clients in `networks` alone."""
+
+    networks: Networks
+    endpoints: Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Advertise:
+    """What others are told: `names` go into the certificate, `endpoints` to print providers."""
+
+    names: Annotated[tuple[str, ...], listed(text)] = ()
+    endpoints: Endpoints = ()
+    to: Annotated[tuple[AdvertiseTo, ...], listed(table(AdvertiseTo))] = ()
+
+    def endpoints_for(self, client: IPv4Address | IPv6Address | str) -> tuple[str, ...]:
+        """The endpoints that a client at this address is told; the first network wins."""
+        try:
+            where = ip_address(client) if isinstance(client, str) else client
+        except ValueError:
+            return self.endpoints
+        for one in self.to:
+            if any(where in network for network in one.networks):
+                return one.endpoints
+        return self.endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A PEM chain and key of your own for 9192; without them the deployment CA signs one."""
+
+    certificate: OptionalPath = None
+    key: OptionalPath = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long finished things stay. Records stay at least 30 days; 0 keeps no documents."""
+
+    finished_jobs_s: SecondsOrZero = 30.0 * DAY_S
+    finished_jobs_max: Annotated[int, whole(0, 100_000_000)] = 1_000_000
+    documents_s: SecondsOrZero = 1.0 * DAY_S
+    documents_bytes_max: Annotated[int, size(0, 1024 * 1024 * GIB)] = 64 * GIB
+    records_s: Annotated[float, seconds(30 * DAY_S, 3650 * DAY_S)] = 90.0 * DAY_S
+    sweep_interval_s: Seconds = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """How a printer that fails is tried again, and how many deliveries run at once."""
+
+    backoff_first_s: Seconds = 2.0
+    backoff_max_s: Seconds = 300.0
+    stalled_after_s: Seconds = 30.0
+    deliveries_max: Annotated[int, whole(1, 10_000)] = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How long SIGTERM lets uploads and deliveries finish."""
+
+    deadline_s: SecondsOrZero = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Documents up to `inline_bytes_max` lie in the database, larger ones in files."""
+
+    inline_bytes_max: Annotated[int, size(0, 16 * MIB)] = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    node: Annotated[Node, table(Node)] = field(default_factory=Node)
+    listen: Annotated[Listen, table(Listen)] = field(default_factory=Listen)
+    advertise: Annotated[Advertise, table(Advertise)] = field(default_factory=Advertise)
+    limits: Annotated[Limits, table(Limits)] = field(default_factory=Limits)
+    tls: Annotated[Tls, table(Tls)] = field(default_factory=Tls)
+    retention: Annotated[Retention, table(Retention)] = field(default_factory=Retention)
+    dispatch: Annotated[Dispatch, table(Dispatch)] = field(default_factory=Dispatch)
+    drain: Annotated[Drain, table(Drain)] = field(default_factory=Drain)
+    documents: Annotated[Documents, table(Documents)] = field(default_factory=Documents)
+
+
+# The sections that a running daemon cannot take over; the others change on SIGHUP.
+NEEDS_RESTART = frozenset({"node", "listen", "documents", "dispatch"})
+
+
+def load(file: Path | str | None, environ: Mapping[str, str]) -> Config:
+    """The configuration in `file`, or the defaults without one, complete and checked.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value in it cannot be.
+    """
+    where = "the defaults" if file is None else str(file)
+    try:
+        written = {} if file is None else _parse(Path(file))
+        config: Config = table(Config)(_with_surroundings(written, environ))
+        config = _in_folder(config, Path() if file is None else Path(file).parent)
+        _check_together(config)
+    except Wrong as wrong:
+        subject = f"{where}: {wrong.key}" if wrong.key else where
+        raise ConfigError("configuration", subject, wrong.cause, wrong.advice) from None
+    return config
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode())
+    except OSError as error:
+        raise Wrong(error.strerror or str(error), "Name a readable file with --config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Wrong(f"this is not TOML: {error}", "Correct the file at that place.") from None
+
+
+def _with_surroundings(written: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """`written` with the defaults that only the machine knows."""
+    node = written.get("node", {})
+    if not isinstance(node, dict):
+        return written
+    host = re.sub(r"[^\w.-]", "-", socket.gethostname())[:63].strip(".-")
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    here = {"name": host or "spoold", "data_dir": state or str(Path.cwd() / "spoold-data")}
+    return {**written, "node": {**here, **node}}
+
+
+def _in_folder(config: Config, folder: Path) -> Config:
+    """`config` with its relative paths starting at `folder`."""
+    node, tls = config.node, config.tls
+    return replace(
+        config,
+        node=replace(node, data_dir=(folder / node.data_dir).absolute()),
+        tls=Tls(
+            certificate=tls.certificate and (folder / tls.certificate).absolute(),
+            key=tls.key and (folder / tls.key).absolute(),
+        ),
+    )
+
+
+def _check_together(config: Config) -> None:
+    """What single values cannot show."""
+    taken: dict[Address, str] = {}
+    for key, one in config.listen.every_address():
+        if one in taken and (one.port or one.socket_name):
+            raise Wrong(f"{one} is already {taken[one]}", "Give each its own port.", key)
+        taken[one] = key
+    for key, other in (("certificate", "key"), ("key", "certificate")):
+        if getattr(config.tls, key) and not getattr(config.tls, other):
+            raise Wrong("the other half is missing", f"Add tls.{other}, a PEM file.", f"tls.{key}")
+    if config.dispatch.backoff_first_s > config.dispatch.backoff_max_s:
+        raise Wrong(
+            "the first wait is longer than the longest",
+            "Make dispatch.backoff_max_s larger.",
+            "dispatch.backoff_first_s",
+        )
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """A line for each key that changed, and whether it takes effect now or after a restart."""
+    lines = []
+    for (key, before), (_, after) in zip(_flat(old), _flat(new), strict=True):
+        if before != after:
+            restart = key.split(".")[0] in NEEDS_RESTART
+            when = "needs a restart" if restart else "takes effect now"
+            lines.append(f"{key}: {_shown(before)} -> {_shown(after)} ({when})")
+    return lines
+
+
+def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value) and not isinstance(value, EndsOn):
+            yield from _flat(value, f"{prefix}{one.name}.")
+        else:
+            yield prefix + one.name, value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, RawListener):
+        return f"{value.address} {value.printer} {value.ends_on}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_shown(one) for one in value)}]"
+    return "none" if value is None else str(value)

@@ -1,0 +1,397 @@
+"""Which door is bound where, who may come in by it, and what is spoken behind it.
+
+In: the configuration's addresses, sockets from systemd. Out: bound sockets with their rules, and a
+handler for each protocol. Who somebody is comes from the transport alone: the peer's address, its
+certificate, or the kernel's word for a local process.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from spoold import __version__
+from spoold.codec.raw import Protocol
+from spoold.daemon.config import Address, Config, EndsOn
+from spoold.daemon.identity import NodeIdentity, read_chain
+from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.table import Table
+from spoold.intake import frames, frames_v1, http, lpd, raw
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.listener import Handler, Listener, Opening, Rules
+from spoold.intake.raw import Ending
+from spoold.model.errors import ConfigError, IdentityError, OperationError
+from spoold.model.principal import Port, Principal, Role
+from spoold.model.record import Kind
+from spoold.net import listen
+from spoold.net.stream import Stream
+from spoold.net.tcp import SocketStream
+from spoold.net.tls import LiveContext, TlsStream, server_context
+from spoold.spool.store import AddRecord, Event, ProviderRevoked
+
+log = structlog.get_logger("spoold.daemon")
+
+GROUP = "spoold"  # its members may use the control socket
+# Refused certificates are records; a flood of them is one record a second, and a log line each.
+REFUSAL_RECORD_INTERVAL_S = 1.0
+LPD = "lpd"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A listening socket. `address` is (host, port), or None for the control socket."""
+
+    label: str
+    where: str
+    sock: socket.socket
+    rules: Rules
+    address: tuple[str, int] | None
+
+
+class Doors:
+    """Everything between the sockets and the rooms. `control` is the path of the local socket."""
+
+    def __init__(
+        self,
+        services: Services,
+        identity: NodeIdentity,
+        acceptance: Acceptance,
+        table: Table,
+        config: Callable[[], Config],
+        nursery: trio.Nursery,
+    ) -> None:
+        self._services = services
+        self._identity = identity
+        self._acceptance = acceptance
+        self._table = table
+        self._config = config
+        self._nursery = nursery
+        self._tls: LiveContext | None = None
+        self._mutual: LiveContext | None = None
+        self._recorded_at = float("-inf")
+        self._revoked: set[str] = set()
+        self.listener: Listener | None = None
+        runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        self.control = Path(runtime or config().node.data_dir) / "control"
+        self._group = _group_id(GROUP)
+
+    async def start(self) -> None:
+        """Learn what is revoked, and follow revocations from now on."""
+        self._revoked.update(await self._services.reader.revoked_serials())
+        self._services.journal.listen(self._follow)
+
+    def _follow(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is ProviderRevoked:
+                self._revoked.update(event.serials)
+                if self._mutual is not None:
+                    self._mutual.rebuild()
+                if self.listener is not None:
+                    self.listener.cut(f"provider:{event.guid}")
+
+    # -- sockets -----------------------------------------------------------------------------
+
+    def bind(self, handed: dict[str, list[socket.socket]]) -> list[Bound]:
+        """Bind every address of the configuration, and the control socket.
+
+        Raises:
+            ConfigError: one cannot be bound; those before it are closed again.
+        """
+        bound: list[Bound] = []
+        try:
+            for label, address, rules in self._wanted():
+                for sock in _sockets(address, handed):
+                    name = sock.getsockname()
+                    where = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+                    bound.append(Bound(label, where, sock, rules, (name[0], name[1])))
+            sock = _control_socket(handed, self.control, self._group)
+            rules = Rules(Port.CONTROL, self._local, only=Protocol.FRAMES)
+            bound.append(Bound("control", str(self.control), sock, rules, None))
+        except BaseException:
+            for one in bound:
+                one.sock.close()
+            raise
+        return bound
+
+    def _wanted(self) -> list[tuple[str, Address, Rules]]:
+        found = self._config().listen
+        printer, ending = found.raw_printer, _ending(found.ends_on)
+        wanted = [
+            ("clear", address, Rules(Port.CLEAR, self._anybody, None, printer, ending))
+            for address in found.clear
+        ]
+        if found.tls:
+            own = self._config().tls
+            files = [one for one in (own.certificate, own.key) if one is not None]
+            self._tls = LiveContext(self._tls_context, files)
+            context = self._tls
+            wanted += [
+                (
+                    "tls",
+                    address,
+                    Rules(Port.TLS, self._anybody, lambda: context.current, printer, ending),
+                )
+                for address in found.tls
+            ]
+        if found.mutual:
+            self._mutual = LiveContext(self._mutual_context)
+            known = self._mutual
+            wanted += [
+                (
+                    "mutual",
+                    address,
+                    Rules(Port.MUTUAL, self._certified, lambda: known.current, printer, ending),
+                )
+                for address in found.mutual
+            ]
+        wanted += [
+            (LPD, address, Rules(Port.CLEAR, self._anybody, only=LPD)) for address in found.lpd
+        ]
+        wanted += [
+            (
+                f"raw {one.printer}",
+                one.address,
+                Rules(
+                    Port.CLEAR,
+                    self._anybody,
+                    None,
+                    one.printer,
+                    _ending(one.ends_on),
+                    Protocol.RAW,
+                ),
+            )
+            for one in found.raw
+        ]
+        return wanted
+
+    async def watch_certificates(self) -> None:
+        """Take renewed certificate files over, for ever."""
+        if self._tls is not None:
+            await self._tls.run(_tell_reload)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        own = self._config().tls
+        chain, key = self._identity.chain_pem, self._identity.key_pem
+        if own.certificate is not None and own.key is not None:
+            chain, key = read_chain(own.certificate, own.key)
+        return server_context(chain, key)
+
+    def _mutual_context(self) -> ssl.SSLContext:
+        authority = self._identity.authority
+        return server_context(
+            self._identity.chain_pem,
+            self._identity.key_pem,
+            client_ca_pem=authority.ca_pem,
+            crl_pem=authority.crl(self._revoked),
+        )
+
+    # -- who comes in ------------------------------------------------------------------------
+
+    async def _anybody(self, stream: Stream) -> Principal:
+        """Without credentials: an address."""
+        port = Port.TLS if isinstance(stream, TlsStream) else Port.CLEAR
+        host = _host(stream.peer)
+        return Principal(f"address:{host}", port, address=host)
+
+    async def _certified(self, stream: Stream) -> Principal:
+        """By a certificate of the deployment CA that is enrolled and not revoked."""
+        assert isinstance(stream, TlsStream)
+        der = stream.peer_certificate_der()
+        try:
+            peer = self._identity.authority.identify(der) if der is not None else None
+        except IdentityError as error:
+            log.warning("certificate_unknown", client=stream.peer, reason=str(error))
+            peer = None
+        if peer is not None and peer.kind == "provider":
+            for provider in await self._services.reader.providers():
+                if provider.guid == peer.guid and not provider.revoked:
+                    return Principal(
+                        f"provider:{provider.guid}",
+                        Port.MUTUAL,
+                        frozenset({Role.PROVIDER}),
+                        provider.name,
+                        provider.may_assert,
+                        _host(stream.peer),
+                    )
+        self.note_refused("certificate_refused", stream.peer)
+        raise OperationError(
+            "forbidden",
+            "the certificate is of nobody enrolled here.",
+            "See `spoold provider enrol`.",
+        )
+
+    async def _local(self, stream: Stream) -> Principal:
+        """By the kernel's word: root, our own user, and the group spoold administer."""
+        assert isinstance(stream, SocketStream)
+        credentials = listen.peer_credentials(stream.socket)
+        may = credentials.uid in (0, os.geteuid()) or (
+            self._group is not None and self._group in credentials.groups
+        )
+        roles = frozenset({Role.ADMIN}) if may else frozenset[Role]()
+        return Principal(
+            f"uid:{credentials.uid}", Port.CONTROL, roles, _user_name(credentials.uid), ("*",) * may
+        )
+
+    def note_refused(self, event: str, peer: str) -> None:
+        """A refusal at the door: a log line always, a record now and then."""
+        log.warning(event, client=peer)
+        now = trio.current_time()
+        if event == "certificate_refused" and now - self._recorded_at >= REFUSAL_RECORD_INTERVAL_S:
+            self._recorded_at = now
+            self._nursery.start_soon(
+                self._services.journal.commit,
+                AddRecord(
+                    Kind.CERTIFICATE_REFUSED,
+                    {},
+                    self._services.wall_clock(),
+                    personal={"peer": peer},
+                ),
+            )
+
+    # -- what is spoken ----------------------------------------------------------------------
+
+    def handlers(self) -> dict[Protocol | str, Handler]:
+        return {
+            Protocol.RAW: self._raw,
+            Protocol.FRAMES: self._frames,
+            Protocol.HTTP: self._http,
+            LPD: self._lpd,
+        }
+
+    async def _raw(self, opening: Opening) -> None:
+        rules = opening.rules
+        await raw.serve_raw(
+            opening.stream,
+            opening.head,
+            opening.is_ended,
+            rules.raw_printer,
+            rules.ending,
+            opening.principal,
+            self._acceptance,
+            self._config().limits,
+            opening.watch,
+        )
+
+    async def _frames(self, opening: Opening) -> None:
+        opening.watch.deadline = float("inf")  # frames have pings and deadlines of their own
+        config = self._config()
+        assert self.listener is not None
+        node = frames.Node(
+            str(self._services.node_guid),
+            config.node.name,
+            config.node.role,
+            f"spoold/{__version__}",
+            config.advertise.endpoints_for(opening.principal.address),
+        )
+        await frames.serve_frames(
+            opening.stream,
+            opening.head,
+            opening.principal,
+            self._acceptance,
+            self._table,
+            node,
+            frames_v1.Settings(
+                hello_deadline_s=config.limits.header_deadline_s,
+                upload_idle_deadline_s=config.limits.idle_deadline_s,
+                drain_s=config.drain.deadline_s,
+            ),
+            self.listener.stopping,
+        )
+
+    async def _http(self, opening: Opening) -> None:
+        await http.serve_http(
+            opening.stream, opening.head, opening.principal, self._answer, self._config().limits
+        )
+
+    def _answer(self, path: str) -> tuple[int, dict[str, Any]]:
+        if path == "/healthz":
+            return 200, {"status": "ok", "version": __version__}
+        return 404, {"error": "not-found", "advice": "IPP is not spoken here yet; see /healthz."}
+
+    async def _lpd(self, opening: Opening) -> None:
+        await lpd.serve_lpd(
+            opening.stream,
+            opening.principal,
+            self._acceptance,
+            self._config().limits,
+            self._queue_state,
+        )
+
+    async def _queue_state(self, name: str, is_long: bool) -> bytes:
+        """RFC 1179 5.3, 5.4: what waits on a queue; titles and names are personal."""
+        known = await self._services.catalogue.look()
+        printer = known.by_name.get(name)
+        if printer is None:
+            return b"unknown printer\n"
+        counts = (await self._services.reader.counts()).get(printer.id, {})
+        lines = [f"{name}: {sum(counts.values())} jobs"]
+        if is_long:
+            lines += [f"  {state}: {count}" for state, count in sorted(counts.items())]
+        return "".join(line + "\n" for line in lines).encode()
+
+
+def _ending(ends_on: EndsOn) -> Ending:
+    return Ending(ends_on.kind, ends_on.idle_s)
+
+
+def _host(peer: str) -> str:
+    return peer.rpartition(":")[0].strip("[]")
+
+
+def _group_id(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def _sockets(address: Address, handed: dict[str, list[socket.socket]]) -> list[socket.socket]:
+    if not address.socket_name:
+        return listen.bind(str(address))
+    found = handed.get(address.socket_name)
+    if not found:
+        raise ConfigError(
+            "listen on",
+            str(address),
+            "systemd handed over no such socket",
+            "Give the .socket unit this FileDescriptorName=, or write an address instead.",
+        )
+    for sock in found:
+        listen.prepare(sock)
+    return found
+
+
+def _control_socket(
+    handed: dict[str, list[socket.socket]], path: Path, group_id: int | None
+) -> socket.socket:
+    for sock in handed.get("control", []):
+        listen.prepare(sock)
+        return sock
+    can_give = group_id is not None and (
+        os.geteuid() == 0 or group_id in {os.getegid(), *os.getgroups()}
+    )
+    return listen.bind_unix(path, group_id=group_id if can_give else None)
+
+
+def _tell_reload(error: object) -> None:
+    if error is None:
+        log.info("certificate_reloaded")
+    else:
+        log.error("certificate_not_reloaded", reason=str(error))

@@ -1,0 +1,235 @@
+"""Who this node is: its GUID, its certificate and the deployment's CA, as files.
+
+In: the data directory, the names under which clients reach the node, a wall clock. Out: a
+`NodeIdentity`, made at the first start. Files: `node-guid`, and in `identity/` (0700) `ca.pem` (the
+anchors, the one that signs first), `ca-key.pem` (their keys) and `node.pem` (key and certificate,
+so that both change at once); each 0600, and written whole and synced or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from spoold.daemon import authority as authorities
+from spoold.daemon.authority import Authority, Clock, PeerIdentity, identify
+from spoold.model.errors import IdentityError
+
+__all__ = [
+    "Authority",
+    "NodeIdentity",
+    "PeerIdentity",
+    "identify",
+    "node_guid",
+    "open_identity",
+    "read_chain",
+]
+
+RENEWED_BEFORE = timedelta(days=30)
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    guid: UUID
+    authority: Authority
+    chain_pem: bytes
+    key_pem: bytes
+    not_after_us: int
+
+
+def node_guid(data_dir: Path) -> UUID:
+    """The GUID of this node; made, and durable, when there is none yet.
+
+    Raises:
+        IdentityError: the file is damaged, or cannot be read or written.
+    """
+    path = data_dir / "node-guid"
+    with _explained("read or write", path):
+        try:
+            return UUID(path.read_text("ascii").strip())
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            raise IdentityError(
+                "read",
+                str(path),
+                "it holds no GUID",
+                "Restore it from a backup, or write the GUID of this node's certificate into it.",
+            ) from error
+        guid = uuid4()
+        node_file = data_dir / "identity" / "node.pem"
+        if node_file.exists():  # the file was lost, the node is still the same
+            guid = _read_node(node_file)[2]
+        _write(path, f"{guid}\n".encode("ascii"))
+        return guid
+
+
+def open_identity(
+    data_dir: Path, *, node_name: str, names: Iterable[str], wall_clock: Clock
+) -> NodeIdentity:
+    """The identity of this node, complete and durable; made at the first start.
+
+    The node's certificate covers `names` (host names and addresses) and the local ones. It is
+    renewed when it does not, when another CA signs today, or in the last 30 days of its life; but
+    not while the clock is behind the day on which it was made (DECISIONS 24).
+
+    Raises:
+        IdentityError: something is missing, damaged or of another node; nothing was replaced.
+    """
+    guid = node_guid(data_dir)
+    folder = data_dir / "identity"
+    ca_file, key_file, node_file = (folder / n for n in ("ca.pem", "ca-key.pem", "node.pem"))
+    wanted = [*dict.fromkeys([*names, *LOCAL_NAMES])]
+    with _explained("open", folder):
+        if not folder.exists():
+            _make_authority(folder, wall_clock)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+        authority = Authority(ca_file.read_bytes(), key_file.read_bytes(), wall_clock)
+        if node_file.exists():
+            certificate, key_pem, owner = _read_node(node_file)
+            if owner != guid:
+                raise IdentityError(
+                    "use",
+                    str(node_file),
+                    f"it belongs to node {owner}, and this is node {guid}",
+                    "A copied data directory cannot run beside its original.",
+                )
+            is_due = _is_due(certificate, authority, wanted, authorities.moment(wall_clock()))
+        else:
+            is_due = True
+        if is_due:
+            key_pem, chain_pem, _ = authority.enrol_node(guid, node_name, wanted)
+            _write(node_file, key_pem + chain_pem)
+            certificate, key_pem, _ = _read_node(node_file)
+    return NodeIdentity(
+        guid=guid,
+        authority=authority,
+        chain_pem=certificate.public_bytes(Encoding.PEM),
+        key_pem=key_pem,
+        not_after_us=authorities.microseconds(certificate.not_valid_after_utc),
+    )
+
+
+def read_chain(certificate: Path, key: Path) -> tuple[bytes, bytes]:
+    """A certificate chain and its key from elsewhere, for 9192; they fit each other.
+
+    Raises:
+        IdentityError: a file cannot be read, is no PEM, or they do not fit.
+    """
+    with _explained("read", certificate):
+        chain_pem = certificate.read_bytes()
+    with _explained("read", key):
+        key_pem = key.read_bytes()
+    try:
+        chain = x509.load_pem_x509_certificates(chain_pem)
+    except ValueError as error:
+        raise IdentityError(
+            "read", str(certificate), "it holds no PEM certificates", "The server's comes first."
+        ) from error
+    try:
+        [found] = authorities.private_keys(key_pem)
+    except (ValueError, TypeError) as error:
+        raise IdentityError(
+            "read",
+            str(key),
+            error if isinstance(error, TypeError) else "it holds no PEM key",
+            "Write the key as PEM without a password, readable by the daemon alone.",
+        ) from error
+    if authorities.public_bytes_of(found) != authorities.public_bytes_of(chain[0]):
+        raise IdentityError(
+            "use",
+            str(certificate),
+            f"its first certificate does not belong to the key {key}",
+            "The server's certificate comes first, then the intermediate ones.",
+        )
+    return chain_pem, key_pem
+
+
+def _make_authority(folder: Path, wall_clock: Clock) -> None:
+    """`folder` holds a new CA; it appears whole, or not at all."""
+    new = folder.with_name(folder.name + ".new")
+    if new.exists():  # a start that was cut short; nothing was ever issued from it
+        shutil.rmtree(new)
+    new.mkdir(mode=0o700)
+    ca_pem, key_pem = authorities.make_ca(wall_clock)
+    _write(new / "ca-key.pem", key_pem)
+    _write(new / "ca.pem", ca_pem)
+    new.rename(folder)
+    _sync_directory(folder.parent)
+
+
+def _is_due(
+    certificate: x509.Certificate, authority: Authority, wanted: Sequence[str], now: datetime
+) -> bool:
+    if now < certificate.not_valid_before_utc:
+        return False
+    if now > certificate.not_valid_after_utc - RENEWED_BEFORE or not authority.is_issuer(
+        certificate
+    ):
+        return True
+    held = authorities.alternative_names(certificate)
+    return any(authorities.general_name(name) not in held for name in wanted)
+
+
+def _read_node(path: Path) -> tuple[x509.Certificate, bytes, UUID]:
+    """Certificate, key as PEM, and GUID of the node."""
+    pem = path.read_bytes()
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        kind, guid = authorities.subject_of(certificate)
+        [key] = authorities.private_keys(pem)
+        if kind != "node":
+            raise ValueError(f"it is the certificate of a {kind}")
+        if authorities.public_bytes_of(key) != authorities.public_bytes_of(certificate):
+            raise ValueError("key and certificate do not belong together")
+    except (ValueError, TypeError) as error:
+        raise IdentityError(
+            "read", str(path), error, "Move the file away; it is made anew at the next start."
+        ) from error
+    return certificate, authorities.key_pem_of(key), guid
+
+
+@contextlib.contextmanager
+def _explained(operation: str, path: Path) -> Iterator[None]:
+    """What the system refuses inside is an IdentityError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise IdentityError(
+            operation,
+            str(error.filename or path),
+            error.strerror,
+            "The daemon's user must own it and be able to read and write it.",
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """`path` holds `data` and nothing else, durably, and only its owner can read it."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    new.rename(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,21 @@
+"""The one table of operations: what may be asked of a running node, by whom, at which door.
+
+In: a principal that the transport vouches for, the name of an operation and a map of arguments.
+Out: a map, after whatever it changed is durable; or an `OperationError` with advice. Every map can
+be written as JSON and fits one message of the frames protocol: listings and bulk changes come in
+pages, and `next_after_id` of one, unless it is nil, is the `after_id` of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from spoold.daemon.operations import jobs, journal, nodes, printers, showing, steering, story
+from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.table import Operation, Table
+
+
+def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
+    """The table of a node: the operations of this package, and `more`."""
+    rooms = (jobs, steering, story, printers, showing, nodes, journal)
+    return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)

@@ -1,0 +1,45 @@
+"""What the handlers of operations work with, in one frozen value that `daemon/service.py` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import trio
+
+from spoold.daemon.authority import Authority
+from spoold.daemon.config import Config
+from spoold.daemon.operations.watch import Catalogue, Watch
+from spoold.dispatch.dispatcher import Dispatcher
+from spoold.driver.link import Network
+from spoold.spool.documents import Documents
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`connections` counts the open connections by port; `reload` reads the configuration again
+    and answers a line for each change.
+
+    `changing` is held while printers and devices are looked at and changed, so that two operators
+    never build on the same old state.
+    """
+
+    journal: Journal
+    reader: SqliteReader
+    dispatcher: Dispatcher
+    documents: Documents
+    identity: Authority
+    config: Config
+    wall_clock: Callable[[], int]
+    network: Network
+    node_guid: UUID
+    node_name: str
+    started_us: int
+    connections: Callable[[], Mapping[str, int]]
+    watch: Watch
+    catalogue: Catalogue
+    reload: Callable[[], list[str]]
+    changing: trio.Lock = field(default_factory=trio.Lock)

@@ -1,0 +1,209 @@
+"""The node and those who may come in: `status`, `node.*`, `provider.*`, `daemon.reload`."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import trio
+from cryptography import x509
+
+from spoold import __version__
+from spoold.daemon.authority import microseconds
+from spoold.daemon.operations.access import ADMINS, EVERYBODY, EVERYWHERE, LOCAL, STAFF
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.views import fitting
+from spoold.model.errors import IdentityError, OperationError
+from spoold.model.person import normalise_name
+from spoold.model.principal import Role
+from spoold.model.printer import check_printer_name
+from spoold.spool.store import Provider, PutProvider, RevokeProvider
+
+DAYS_MAX = 3650
+USERS_MAX = 200
+
+
+async def status(call: Call) -> dict[str, Any]:
+    """How the node is; to those without credentials only that it is there."""
+    services = call.services
+    if not call.is_staff:
+        shown = {"state": "up", "version": __version__}
+        if Role.PROVIDER in call.roles:
+            shown |= {"node_name": services.node_name, "node_guid": str(services.node_guid)}
+        return shown
+    known = await services.catalogue.look()
+    jobs: dict[str, int] = {}
+    for counts in (await services.reader.counts()).values():
+        for state, count in counts.items():
+            jobs[state.value] = jobs.get(state.value, 0) + count
+    printers: dict[str, int] = {}
+    for printer_id in known.printers:
+        state = services.dispatcher.status(printer_id).state
+        printers[state] = printers.get(state, 0) + 1
+    finished, kept_bytes = await services.reader.finished_totals()
+    free_bytes, _ = await trio.to_thread.run_sync(services.documents.free_bytes)
+    return {
+        "state": "up",
+        "node_name": services.node_name,
+        "node_guid": str(services.node_guid),
+        "version": __version__,
+        "uptime_s": max(0, services.wall_clock() - services.started_us) // 1_000_000,
+        "jobs": jobs,
+        "jobs_finished": finished,
+        "documents_finished_bytes": kept_bytes,
+        "printers": printers,
+        "spool_free_bytes": free_bytes,
+        "journal_head": services.journal.head,
+        "connections": dict(services.connections()),
+    }
+
+
+async def show_node(call: Call) -> dict[str, Any]:
+    services = call.services
+    config = services.config
+    journal, incarnation = services.journal.identity
+    return {
+        "name": services.node_name,
+        "guid": str(services.node_guid),
+        "role": config.node.role,
+        "version": __version__,
+        "data_dir": str(config.node.data_dir),
+        "started_us": services.started_us,
+        "listen": [f"{key} {address}" for key, address in config.listen.every_address()][:200],
+        "endpoints": list(config.advertise.endpoints)[:50],
+        "journal": journal,
+        "incarnation": incarnation,
+        "journal_head": services.journal.head,
+        "ca_fingerprint": services.identity.fingerprint,
+    }
+
+
+async def show_ca(call: Call) -> dict[str, Any]:
+    authority = call.services.identity
+    return {"pem": authority.ca_pem.decode(), "fingerprint": authority.fingerprint}
+
+
+async def reload(call: Call) -> dict[str, Any]:
+    """Read the configuration again; a line for each change."""
+    return {"changes": [line[:500] for line in call.services.reload()][:100]}
+
+
+# -- providers ---------------------------------------------------------------------------------
+
+
+async def enrol(call: Call) -> dict[str, Any]:
+    """A key and a certificate for a provider, known here when they are handed out.
+
+    A provider that is enrolled again keeps its GUID, and its older certificates stay good. With
+    no users named it may speak for nobody.
+    """
+    args, services = call.args, call.services
+    name = check_printer_name(args["name"])
+    users = tuple(dict.fromkeys(_user(one) for one in args["may_assert"] or ()))
+    async with services.changing:
+        same = [one for one in await services.reader.providers() if one.name == name]
+        if same and same[0].revoked:
+            raise OperationError(
+                "conflict", f"the provider {name} was revoked.", "Enrol it by another name."
+            )
+        guid = same[0].guid if same else uuid4()
+        try:
+            key, certificate, serial = services.identity.enrol("provider", guid, name, args["days"])
+        except IdentityError as error:
+            raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
+        until_us = microseconds(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)
+        now_us = services.wall_clock()
+        await services.journal.commit(
+            PutProvider(guid, name, serial, users, until_us, now_us, call.actor)
+        )
+    return {
+        "name": name,
+        "guid": str(guid),
+        "serial": serial,
+        "may_assert": list(users),
+        "not_after_us": until_us,
+        "key_pem": key.decode(),
+        "certificate_pem": certificate.decode(),
+        "ca_pem": services.identity.ca_pem.decode(),
+    }
+
+
+def _user(name: str) -> str:
+    """A user's name in its one form, or the star that stands for anybody.
+
+    Raises:
+        OperationError: `bad-request`: nothing of the name is left.
+    """
+    user = "*" if name == "*" else normalise_name(name)
+    if not user:
+        raise OperationError(
+            "bad-request", f"{name[:40]!r} is no user's name.", "Name users, or '*' for any."
+        )
+    return user
+
+
+def _provider_map(provider: Provider) -> dict[str, Any]:
+    return {
+        "name": provider.name,
+        "guid": str(provider.guid),
+        "serials": list(provider.serials)[-20:],
+        "may_assert": list(provider.may_assert)[:USERS_MAX],
+        "revoked": provider.revoked,
+        "not_after_us": provider.not_after_us,
+    }
+
+
+async def list_providers(call: Call) -> dict[str, Any]:
+    found = await call.services.reader.providers()
+    after, limit = call.args["after_id"], call.args["limit"]
+    page, more = fitting((_provider_map(one) for one in found if one.name > after), limit)
+    return {"providers": page, "next_after_id": page[-1]["name"] if more else None}
+
+
+async def revoke(call: Call) -> dict[str, Any]:
+    """Refuse a provider's certificates, now and for ever."""
+    services = call.services
+    name = call.args["name"]
+    change = RevokeProvider(name, services.wall_clock(), call.actor)
+    serials = await services.journal.commit(change)
+    return {"name": name, "serials": serials[-200:]}
+
+
+_NAME = Argument("name", required=True, most=127, summary="Name a provider.")
+
+OPERATIONS = (
+    Operation("status", (), EVERYBODY, EVERYWHERE, status, "How the node is."),
+    Operation("node.show", (), STAFF, LOCAL, show_node, "Who the node is."),
+    Operation("node.ca", (), STAFF, LOCAL, show_ca, "The deployment's CA certificate."),
+    Operation("daemon.reload", (), ADMINS, LOCAL, reload, "Read the configuration again."),
+    Operation(
+        "provider.enrol",
+        (
+            _NAME,
+            Argument(
+                "may_assert",
+                (list,),
+                most=USERS_MAX,
+                each=Argument("", least=1, most=255),
+                summary="The users that it may speak for; '*' is any.",
+            ),
+            Argument("days", (int,), default=365, least=1, most=DAYS_MAX),
+        ),
+        ADMINS,
+        LOCAL,
+        enrol,
+        "Key and certificate for a print provider.",
+    ),
+    Operation(
+        "provider.list",
+        (
+            Argument("after_id", default="", summary="The page before's next_after_id."),
+            Argument("limit", (int,), default=100, least=1, most=500),
+        ),
+        STAFF,
+        LOCAL,
+        list_providers,
+        "The print providers.",
+    ),
+    Operation("provider.revoke", (_NAME,), ADMINS, LOCAL, revoke, "Refuse a provider for ever."),
+)

@@ -1,0 +1,160 @@
+"""What a printer can be told: arguments and `--option` words in, fields and driver options out.
+
+Pure: names become checked values here, and what exists is checked where it is changed. An empty
+word takes a setting back to its default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from spoold.daemon.operations.table import Argument, near
+from spoold.model.errors import OperationError
+from spoold.model.person import Known as HowKnown
+from spoold.model.printer import Order, Printer, WhenInDoubt
+from spoold.model.text import plain
+
+OPTIONS_MAX = 32
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\w.+-]*/[A-Za-z0-9][\w.+-]*", re.ASCII)
+_SWITCH = {"on": True, "yes": True, "true": True, "1": True} | {
+    "off": False, "no": False, "false": False, "0": False
+}  # fmt: skip
+_PORTS = {"socket": 9100, "lpd": 515, "ipp": 631, "ipps": 631, "spoold": 9195}
+
+_NAMES = Argument("", least=1, most=127)
+ARGUMENTS = (
+    Argument("uri", most=1024, summary="A device URI, as socket://192.0.2.7:9100."),
+    Argument("members", (list,), most=64, each=_NAMES, summary="Printers: makes it a pool."),
+    Argument("standby", (list,), most=64, each=_NAMES, summary="Members that help in need."),
+    Argument(
+        "options",
+        (dict,),
+        most=OPTIONS_MAX,
+        each=Argument("", (str, bool, int, float), most=512),
+        summary="Settings of the printer, and options of its driver.",
+    ),
+    Argument("order", choices=("", *Order)),
+    Argument("in_doubt", choices=("", *WhenInDoubt)),
+    Argument("formats", (list,), most=64, each=Argument("", most=255)),
+    Argument("least_owner", choices=("", *HowKnown)),
+    Argument("hold_new_jobs", (bool,)),
+    Argument("accepting", (bool,)),
+    Argument("info", most=127),
+    Argument("location", most=127),
+)
+
+
+def _bad(name: str, value: object, advice: str) -> OperationError:
+    return OperationError("bad-request", f"{name} is {plain(str(value)[:60])!r}.", advice)
+
+
+def switch(name: str, value: Any) -> bool:
+    """`value` as a switch.
+
+    Raises:
+        OperationError: `bad-request`.
+    """
+    found = value if isinstance(value, bool) else _SWITCH.get(str(value).lower())
+    if found is None:
+        raise _bad(name, value, "Use on or off.")
+    return found
+
+
+def _keyword(of: type[Order] | type[WhenInDoubt] | type[HowKnown]) -> Callable[[str, Any], Any]:
+    def read(name: str, value: Any) -> Any:
+        try:
+            return of(str(value).lower())
+        except ValueError:
+            raise _bad(name, value, f"Use {', '.join(of)}.") from None
+
+    return read
+
+
+def _formats(name: str, value: Any) -> tuple[str, ...]:
+    words = value if isinstance(value, list) else str(value).split(",")
+    found = tuple(dict.fromkeys(word.strip().lower() for word in words if word.strip()))
+    for word in found:
+        if not _MEDIA_TYPE.fullmatch(word):
+            raise _bad(name, word, "Use media types, as application/pdf,image/urf.")
+    return found
+
+
+def _text(name: str, value: Any) -> str:
+    text = str(value)
+    if len(text) > 127 or not text.isprintable():
+        raise _bad(name, value, "Use at most 127 characters that can be printed.")
+    return text
+
+
+_READ: dict[str, Callable[[str, Any], Any]] = {
+    "order": _keyword(Order),
+    "in_doubt": _keyword(WhenInDoubt),
+    "least_owner": _keyword(HowKnown),
+    "formats": _formats,
+    "hold_new_jobs": switch,
+    "accepting": switch,
+    "info": _text,
+    "location": _text,
+}
+_ALSO = {"hold": "hold_new_jobs"}
+_DEFAULTS = {one.name: one.default for one in fields(Printer) if one.default is not MISSING}
+
+
+def read_settings(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """The printer's fields, the driver's options ("" takes one away), and advice.
+
+    Raises:
+        OperationError: `bad-request`: a value cannot be.
+    """
+    given = {name: args[name] for name in _READ if args[name] is not None}
+    driver: dict[str, str] = {}
+    advice: list[str] = []
+    for key, value in (args["options"] or {}).items():
+        name = key.replace("-", "_")
+        name = _ALSO.get(name, name)
+        if name in _READ:
+            given[name] = value
+            continue
+        if not key or not key.isprintable() or len(key) > 64:
+            raise _bad("an option's name", key, "Use names as connect_timeout_s.")
+        driver[key] = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        if question := near(name, (*_READ, *_ALSO)):
+            advice.append(f"The option {plain(key)} goes to the driver. {question}")
+    found = {
+        name: _DEFAULTS[name] if value == "" else _READ[name](name, value)
+        for name, value in given.items()
+    }
+    return found, driver, advice
+
+
+def merged(old: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """`old` with what is `given`; an empty value takes an option away."""
+    return {key: value for key, value in {**old, **given}.items() if value}
+
+
+def read_uri(text: str) -> tuple[str, dict[str, str]]:
+    """A device URI in the one form by which devices are compared, and the options of its query.
+
+    Raises:
+        OperationError: `bad-request`: it is no URI with a scheme.
+    """
+    advice = "Write one as socket://192.0.2.7:9100, lpd://192.0.2.7/queue or file:///directory."
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise OperationError("bad-request", f"{plain(text[:200])!r}: {error}.", advice) from None
+    if not parts.scheme or not text.isprintable() or " " in text:
+        raise OperationError("bad-request", f"{plain(text[:200])!r} is no device URI.", advice)
+    if parts.scheme == "file":
+        return text, {}
+    user, at, where = parts.netloc.rpartition("@")
+    if port is not None and port == _PORTS.get(parts.scheme):
+        where = where.rpartition(":")[0]
+    path = "" if parts.path == "/" else parts.path
+    plain_parts = parts._replace(netloc=user + at + where.lower(), path=path, query="")
+    return plain_parts.geturl(), dict(parse_qsl(parts.query, keep_blank_values=True)[:OPTIONS_MAX])

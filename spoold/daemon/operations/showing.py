@@ -1,0 +1,243 @@
+"""Looking at printers and devices: `printer.list`, `printer.show`, `device.list`, `device.show`.
+
+A printer is shown with its queue, with what the dispatcher knows of its device, and with advice
+on whatever an operator can do about it now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from spoold.daemon.operations.access import LOCAL, STAFF
+from spoold.daemon.operations.jobs import AFTER_ID, find_printer
+from spoold.daemon.operations.settings import read_uri
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.views import fitting, uuid_of
+from spoold.daemon.operations.watch import Known
+from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.model.errors import OperationError
+from spoold.model.job import JobReason, JobState
+from spoold.model.printer import Device, Printer
+from spoold.model.text import plain
+from spoold.spool.store import JobFilter
+
+PAGE_MAX = 200
+
+Counts = dict[JobState, int]
+
+
+def midnight_us(now_us: int) -> int:
+    """When the day of `now_us` began, where this machine is."""
+    day = datetime.fromtimestamp(now_us / 1e6).astimezone()
+    return int(day.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()) * 1_000_000
+
+
+def printer_map(
+    printer: Printer, known: Known, status: PrinterStatus, counts: Counts, interrupted: int
+) -> dict[str, Any]:
+    device = known.device_of(printer)
+    return {
+        "id": printer.id,
+        "guid": str(printer.guid),
+        "name": printer.name,
+        "state": status.state,
+        "reasons": list(status.reasons),
+        "message": status.message,
+        "accepting": printer.accepting,
+        "paused": printer.paused,
+        "pause_reason": printer.pause_reason,
+        "uri": device.uri if device else "",
+        "device_guid": str(device.guid) if device else "",
+        "options": dict(device.options) if device else {},
+        "members": list(printer.members),
+        "standby": list(printer.standby),
+        "order": printer.order.value,
+        "in_doubt": printer.in_doubt.value,
+        "formats": list(printer.formats),
+        "hold_new_jobs": printer.hold_new_jobs,
+        "least_owner": printer.least_owner.value,
+        "info": printer.info,
+        "location": printer.location,
+        "jobs": {
+            "pending": counts.get(JobState.PENDING, 0),
+            "held": counts.get(JobState.PENDING_HELD, 0),
+            "processing": counts.get(JobState.PROCESSING, 0)
+            + counts.get(JobState.PROCESSING_STOPPED, 0),
+        },
+        "interrupted_today": interrupted,
+        "active_job_id": status.active_job_id,
+        "bytes_sent": status.bytes_sent,
+        "retry_at_us": status.retry_at_us,
+        "failures": status.failures,
+        "advice": advice_on(printer, status, interrupted),
+    }
+
+
+def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list[str]:
+    """What an operator can do about the printer as it is."""
+    name = printer.name
+    told = []
+    if printer.paused:
+        told.append(f"It is paused: `spoold printer resume {name}`.")
+    if not printer.accepting:
+        told.append(f"It takes no new jobs: `spoold printer set {name} --option accepting=on`.")
+    if status.failures and status.retry_at_us is not None:
+        told.append(
+            "Its device is tried again by itself; look at its power, cable and paper, or move "
+            f"the jobs: `spoold printer redirect {name} OTHER`."
+        )
+    if interrupted:
+        broke = "submission broke" if interrupted == 1 else "submissions broke"
+        told.append(
+            f"{interrupted} {broke} off today; they are held, as their ends may be missing. If "
+            "the sender keeps its connection open between jobs, set ends_on = "
+            '"idle 2s" for its listener.'
+        )
+    return told
+
+
+async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list[dict[str, Any]]:
+    """Each printer as it is now."""
+    services = call.services
+    counts = await services.reader.counts()
+    since_us = midnight_us(services.wall_clock())
+    return [
+        printer_map(
+            printer,
+            known,
+            services.dispatcher.status(printer.id),
+            counts.get(printer.id, {}),
+            await services.reader.interrupted(printer.id, since_us),
+        )
+        for printer in printers
+    ]
+
+
+async def list_printers(call: Call) -> dict[str, Any]:
+    known = await call.services.catalogue.look()
+    after, limit = call.args["after_id"], call.args["limit"]
+    names = sorted(name for name in known.by_name if name > after)
+    shown = await maps_of(call, known, (known.by_name[name] for name in names[:limit]))
+    page, more = fitting(shown, limit)
+    more = more or len(names) > len(page)
+    return {"printers": page, "next_after_id": page[-1]["name"] if more else None}
+
+
+async def show_printer(call: Call) -> dict[str, Any]:
+    known = await call.services.catalogue.look()
+    printer = find_printer(known, call.args["name"])
+    (shown,) = await maps_of(call, known, [printer])
+    in_doubt = JobFilter(
+        states=(JobState.PENDING_HELD,),
+        printer_id=printer.id,
+        reason=JobReason.JOB_IN_DOUBT,
+        limit=1,
+    )
+    for job in await call.services.reader.jobs(in_doubt):
+        shown["advice"].append(
+            f"Nobody knows whether job {job.id} printed, and maybe others: `spoold job list "
+            f"--printer {printer.name} --reason job-in-doubt`, then `spoold job settle`."
+        )
+    return shown
+
+
+# -- devices -----------------------------------------------------------------------------------
+
+
+def device_map(device: Device, known: Known) -> dict[str, Any]:
+    return {
+        "id": device.id,
+        "guid": str(device.guid),
+        "uri": device.uri,
+        "options": dict(device.options),
+        "serial": device.serial,
+        "printers": [printer.name for printer in known.sharing(device.id)][:100],
+    }
+
+
+async def list_devices(call: Call) -> dict[str, Any]:
+    known = await call.services.catalogue.look()
+    limit = call.args["limit"]
+    ids = sorted(id_ for id_ in known.devices if id_ > call.args["after_id"])
+    page, more = fitting((device_map(known.devices[id_], known) for id_ in ids), limit)
+    return {"devices": page, "next_after_id": page[-1]["id"] if more else None}
+
+
+async def show_device(call: Call) -> dict[str, Any]:
+    known = await call.services.catalogue.look()
+    device = _find_device(known, call.args["device"])
+    status = PrinterStatus()
+    for printer in known.sharing(device.id):
+        status = call.services.dispatcher.status(printer.id)
+        if status.active_job_id is not None:
+            break
+    return {
+        **device_map(device, known),
+        "state": status.state,
+        "reasons": list(status.reasons),
+        "message": status.message,
+        "active_job_id": status.active_job_id,
+        "retry_at_us": status.retry_at_us,
+        "failures": status.failures,
+    }
+
+
+def _find_device(known: Known, name: int | str) -> Device:
+    """A device by its number, its GUID, its URI, or the name of a printer that points to it.
+
+    Raises:
+        OperationError: `not-found`.
+    """
+    text = str(name)
+    if text.isascii() and text.isdigit() and (found := known.devices.get(int(text))) is not None:
+        return found
+    if (printer := known.by_name.get(text)) and (found := known.device_of(printer)) is not None:
+        return found
+    guid = uuid_of(text)
+    uri = read_uri(text)[0] if "://" in text else None
+    for device in known.devices.values():
+        if device.guid == guid or device.uri == uri:
+            return device
+    raise OperationError(
+        "not-found", f"there is no device {plain(text[:200])!r}.", "See `spoold device list`."
+    )
+
+
+_LIMIT = Argument("limit", (int,), default=PAGE_MAX, least=1, most=PAGE_MAX)
+
+OPERATIONS = (
+    Operation(
+        "printer.list",
+        (Argument("after_id", default="", summary="The page before's next_after_id."), _LIMIT),
+        STAFF,
+        LOCAL,
+        list_printers,
+        "The printers, by name.",
+    ),
+    Operation(
+        "printer.show",
+        (Argument("name", required=True, summary="Name a printer."),),
+        STAFF,
+        LOCAL,
+        show_printer,
+        "A printer, its queue and its device.",
+    ),
+    Operation("device.list", (AFTER_ID, _LIMIT), STAFF, LOCAL, list_devices, "The devices."),
+    Operation(
+        "device.show",
+        (
+            Argument(
+                "device",
+                (int, str),
+                required=True,
+                summary="Name it by its GUID, its URI, or a printer that points to it.",
+            ),
+        ),
+        STAFF,
+        LOCAL,
+        show_device,
+        "A device and the printers that point to it.",
+    ),
+)

@@ -1,0 +1,417 @@
+"""Changing jobs: hold, release, cancel, retry, move, settle; one, or all that a filter chooses.
+
+Each change is planned against the job as it is read and committed only from the states it was
+planned for; when the job has moved on meanwhile it is planned again. Bulk changes come in pages of
+one transaction each, with a line for each job; `next_after_id` asks for the next page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from spoold.daemon.operations.access import CLIENTS_AND_OPERATORS, EVERYWHERE, LOCAL, OPERATORS
+from spoold.daemon.operations.jobs import AFTER_ID, FILTER, JOB, filter_of, find_job, find_printer
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.watch import Known
+from spoold.dispatch.attempt import fits
+from spoold.model.errors import OperationError
+from spoold.model.job import Job, JobReason, JobState
+from spoold.model.person import Known as HowKnown
+from spoold.model.principal import Role
+from spoold.model.printer import Printer
+from spoold.model.transitions import JobEvent, next_state
+from spoold.spool.store import ChangeJob, JobFilter
+
+# A line is at most about 1 KiB, so that a batch of them fits one message.
+BATCH_JOBS = 50
+TITLE_CHARACTERS_MAX = 80
+TRIES = 3
+
+WAITING = (JobState.PENDING, JobState.PENDING_HELD)
+ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with one job. No event: it is as wanted already."""
+
+    state: JobState
+    event: JobEvent | None = None
+    only_from: tuple[JobState, ...] = ()
+    reasons: tuple[str, ...] = ()
+    message: str = ""
+    printer_id: int | None = None
+    advice: str = ""
+
+
+# Decides for one job; raises OperationError when it cannot be done.
+Planner = Callable[[Job], Plan]
+
+
+# -- what each operation does to a job ---------------------------------------------------------
+
+
+def is_in_doubt(job: Job) -> bool:
+    return job.state is JobState.PENDING_HELD and JobReason.JOB_IN_DOUBT in job.reasons
+
+
+def plan_hold(job: Job) -> Plan:
+    if job.state is JobState.PENDING_HELD:
+        return Plan(job.state)  # its reasons, in doubt among them, must not be lost
+    return Plan(
+        next_state(job.state, JobEvent.HOLD),
+        JobEvent.HOLD,
+        (JobState.PENDING,),
+        (JobReason.JOB_HOLD_UNTIL_SPECIFIED,),
+    )
+
+
+def plan_release(job: Job) -> Plan:
+    after = next_state(job.state, JobEvent.RELEASE)
+    if is_in_doubt(job):
+        raise OperationError(
+            "not-possible",
+            f"nobody knows whether job {job.id} printed.",
+            f"Look at the printer, then `spoold job settle {job.id}`, printed or not printed.",
+        )
+    return Plan(after, JobEvent.RELEASE, (JobState.PENDING_HELD,))
+
+
+def plan_release_of_many(which: JobFilter) -> Planner:
+    """Releasing by filter leaves what may be cut off, unless the filter asks for just that."""
+
+    def plan(job: Job) -> Plan:
+        cut = JobReason.SUBMISSION_INTERRUPTED
+        if cut in job.reasons and which.reason != cut:
+            raise OperationError(
+                "not-possible",
+                "its submission was interrupted; the end may be missing.",
+                f"Release it by its number, or choose by reason {cut.value}.",
+            )
+        return plan_release(job)
+
+    return plan
+
+
+def plan_cancel(why: JobReason) -> Planner:
+    def plan(job: Job) -> Plan:
+        if job.state in ACTIVE:
+            return Plan(
+                job.state,
+                JobEvent.STOP,
+                ACTIVE,
+                (JobReason.PROCESSING_TO_STOP_POINT, why),
+                advice="It ends when its attempt has stopped.",
+            )
+        return Plan(next_state(job.state, JobEvent.CANCEL), JobEvent.CANCEL, WAITING, (why,))
+
+    return plan
+
+
+def plan_retry(known: Known) -> Planner:
+    def plan(job: Job) -> Plan:
+        after = next_state(job.state, JobEvent.RETRY)
+        if job.document.stored == "gone":
+            raise OperationError(
+                "not-possible", "its document is not kept any more.", "Submit the job again."
+            )
+        if job.printer_id not in known.printers:
+            raise OperationError(
+                "not-possible", "its printer was removed.", "Submit the job to another printer."
+            )
+        return Plan(after, JobEvent.RETRY, (job.state,))
+
+    return plan
+
+
+def plan_move(to: Printer) -> Planner:
+    def plan(job: Job) -> Plan:
+        after = next_state(job.state, JobEvent.MOVE)
+        if job.printer_id == to.id:
+            return Plan(job.state, advice=f"It is on {to.name} already.")
+        if is_in_doubt(job):
+            raise OperationError(
+                "not-possible",
+                "its bytes may have left; nobody knows whether it printed.",
+                f"Look at the printer, then `spoold job settle {job.id}`.",
+            )
+        if not fits(job, to):
+            raise OperationError(
+                "not-possible",
+                f"{to.name} does not take {job.document.format}.",
+                f"It takes {', '.join(to.formats)[:200]}.",
+            )
+        if not job.owner.known.is_at_least(to.least_owner):
+            raise OperationError(
+                "not-possible",
+                f"{to.name} wants owners to be {to.least_owner}; this one is {job.owner.known}.",
+                "Move it to a printer that asks for less.",
+            )
+        held = job.state is JobState.PENDING_HELD
+        return Plan(
+            after,
+            JobEvent.MOVE,
+            (job.state,),
+            job.reasons,
+            job.message,
+            to.id,
+            f"It is still held: `spoold job release {job.id}`." if held else "",
+        )
+
+    return plan
+
+
+def plan_settle(printed: bool) -> Planner:
+    event = JobEvent.ASSUME if printed else JobEvent.REPRINT
+    reasons = (JobReason.JOB_ASSUMED_PRINTED,) if printed else ()
+
+    def plan(job: Job) -> Plan:
+        if not is_in_doubt(job):
+            raise OperationError(
+                "not-possible", f"job {job.id} is not in doubt; it is {job.state}.", ""
+            )
+        return Plan(next_state(job.state, event), event, (JobState.PENDING_HELD,), reasons)
+
+    return plan
+
+
+# -- doing it ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Done:
+    """What became of one job: a state, or a refusal."""
+
+    job: Job
+    state: JobState
+    advice: str = ""
+    error: OperationError | None = None
+
+    def line(self, *, with_title: bool) -> dict[str, Any]:
+        error = self.error
+        return {
+            "id": self.job.id,
+            "uuid": str(self.job.uuid),
+            "title": self.job.title[:TITLE_CHARACTERS_MAX] if with_title else "",
+            "ok": error is None,
+            "state": self.state.value,
+            "error": error.message if error else "",
+            "advice": error.advice if error else self.advice,
+        }
+
+
+async def apply(call: Call, jobs: list[Job], planner: Planner, dry_run: bool) -> list[Done]:
+    """Plan and commit for each job, in one transaction; those that moved on are planned again."""
+    services = call.services
+    done: dict[int, Done] = {}
+    left = jobs
+    for _ in range(TRIES):
+        planned: list[tuple[Job, Plan]] = []
+        changes: list[ChangeJob] = []
+        for job in left:
+            try:
+                plan = planner(job)
+            except OperationError as error:
+                done[job.id] = Done(job, job.state, error=error)
+                continue
+            done[job.id] = Done(job, plan.state, plan.advice)
+            if plan.event is not None and not dry_run:
+                planned.append((job, plan))
+                changes.append(_change_of(call, job, plan))
+        left = []
+        if not changes:
+            break
+        answers = await services.journal.commit_all(changes)
+        for (job, plan), answer in zip(planned, answers, strict=True):
+            if isinstance(answer, OperationError):
+                done[job.id] = Done(job, job.state, error=answer)
+                now = await services.reader.job(job.id)
+                if now is not None and now.state not in plan.only_from:
+                    left.append(now)
+            elif isinstance(answer, Exception):
+                raise answer
+            else:
+                done[job.id].state = answer
+    return [done[job.id] for job in jobs]
+
+
+def _change_of(call: Call, job: Job, plan: Plan) -> ChangeJob:
+    assert plan.event is not None
+    return ChangeJob(
+        job.id,
+        plan.event,
+        call.services.wall_clock(),
+        call.actor,
+        tuple(str(one) for one in plan.reasons),
+        plan.message,
+        plan.printer_id,
+        plan.only_from,
+    )
+
+
+async def change_one(call: Call, job: Job, planner: Planner) -> dict[str, Any]:
+    """The line of one job.
+
+    Raises:
+        OperationError: it cannot be done; nothing was changed.
+    """
+    (done,) = await apply(call, [job], planner, bool(call.args.get("dry_run")))
+    if done.error is not None:
+        raise done.error
+    return {"results": [done.line(with_title=call.is_staff)]}
+
+
+async def change_many(call: Call, which: JobFilter, planner: Planner) -> dict[str, Any]:
+    """The lines of a page of the jobs that `which` chooses, and where the next page begins."""
+    which = replace(which, after_id=call.args["after_id"], limit=BATCH_JOBS)
+    jobs = await call.services.reader.jobs(which)
+    done = await apply(call, jobs, planner, call.args["dry_run"])
+    return {
+        "results": [one.line(with_title=True) for one in done],
+        "next_after_id": jobs[-1].id if len(jobs) == BATCH_JOBS else None,
+    }
+
+
+async def change(
+    call: Call, default_states: tuple[JobState, ...], planner: Planner, many: Any = None
+) -> dict[str, Any]:
+    """One job or those of a filter, whichever the arguments name."""
+    name, chosen = call.args["job"], call.args["filter"]
+    if (name is None) == (chosen is None):
+        raise OperationError("bad-request", "name a job or a filter.", "Give one of the two.")
+    if name is not None:
+        return await change_one(call, await find_job(call, name), planner)
+    which = filter_of(await call.services.catalogue.look(), chosen)
+    if which == JobFilter():
+        raise OperationError(
+            "bad-request",
+            "the filter is empty, and would take every job.",
+            "Choose by state, printer, owner, title, reason or time.",
+        )
+    if not which.states:
+        which = replace(which, states=default_states)
+    return await change_many(call, which, planner if many is None else many(which))
+
+
+async def hold(call: Call) -> dict[str, Any]:
+    return await change(call, (JobState.PENDING,), plan_hold)
+
+
+async def release(call: Call) -> dict[str, Any]:
+    return await change(call, (JobState.PENDING_HELD,), plan_release, plan_release_of_many)
+
+
+async def retry(call: Call) -> dict[str, Any]:
+    # Without a word on states only what failed: printing finished jobs again is said in full.
+    known = await call.services.catalogue.look()
+    return await change(call, (JobState.ABORTED,), plan_retry(known))
+
+
+async def cancel(call: Call) -> dict[str, Any]:
+    """Staff cancel any job; a provider its own; anybody a job that they alone can have sent."""
+    if call.is_staff:
+        planner = plan_cancel(JobReason.JOB_CANCELED_BY_OPERATOR)
+        return await change(call, (*WAITING, *ACTIVE), planner)
+    name = call.args["job"]
+    if name is None or call.args["filter"] is not None:
+        raise OperationError("bad-request", "name the job to cancel.", "Give its number or uuid.")
+    job = await find_job(call, name)
+    if Role.PROVIDER not in call.roles:
+        _check_sender(job, call.principal.address)
+    return await change_one(call, job, plan_cancel(JobReason.JOB_CANCELED_BY_USER))
+
+
+def _check_sender(job: Job, address: str) -> None:
+    """Let through the address that sent a job whose owner is only claimed.
+
+    Raises:
+        OperationError: `forbidden`.
+    """
+    if job.owner.known is HowKnown.CLAIMED and address and _same(job.client_host, address):
+        return
+    raise OperationError(
+        "forbidden",
+        f"job {job.id} is not yours to cancel here.",
+        "Cancel it from the computer that sent it, or ask an operator.",
+    )
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return _plain_address(one) == _plain_address(other)
+    except ValueError:
+        return False
+
+
+def _plain_address(text: str) -> str:
+    """One way to write each address; an IPv4 one in IPv6 clothes is an IPv4 one."""
+    address = ip_address(text)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)
+
+
+async def move(call: Call) -> dict[str, Any]:
+    known = await call.services.catalogue.look()
+    to = accepting_printer(known, call.args["to"])
+    return await change(call, WAITING, plan_move(to))
+
+
+def accepting_printer(known: Known, name: str) -> Printer:
+    """The printer that jobs can be moved to.
+
+    Raises:
+        OperationError: `not-found`, or `not-accepting`.
+    """
+    to = find_printer(known, name)
+    if not to.accepting:
+        raise OperationError(
+            "not-accepting",
+            f"the printer {name} takes no jobs now.",
+            f"`spoold printer set {name} --option accepting=on` first.",
+        )
+    return to
+
+
+async def settle(call: Call) -> dict[str, Any]:
+    job = await find_job(call, call.args["job"])
+    return await change_one(call, job, plan_settle(call.args["printed"]))
+
+
+DRY_RUN = Argument("dry_run", (bool,), default=False, summary="Only say what would be done.")
+
+ONE_OR_MANY = (
+    replace(JOB, required=False),
+    Argument("filter", (dict,), keys=FILTER, summary="Which jobs, as in job.list."),
+    DRY_RUN,
+    AFTER_ID,
+)
+
+OPERATIONS = (
+    Operation("job.hold", ONE_OR_MANY, OPERATORS, LOCAL, hold, "Hold waiting jobs."),
+    Operation("job.release", ONE_OR_MANY, OPERATORS, LOCAL, release, "Let held jobs print."),
+    Operation("job.cancel", ONE_OR_MANY, CLIENTS_AND_OPERATORS, EVERYWHERE, cancel, "Cancel jobs."),
+    Operation("job.retry", ONE_OR_MANY, OPERATORS, LOCAL, retry, "Print finished jobs again."),
+    Operation(
+        "job.move",
+        (*ONE_OR_MANY, Argument("to", required=True, summary="Name a printer.")),
+        OPERATORS,
+        LOCAL,
+        move,
+        "Move waiting jobs to another printer.",
+    ),
+    Operation(
+        "job.settle",
+        (
+            JOB,
+            Argument("printed", (bool,), required=True, summary="Say whether it printed."),
+        ),
+        OPERATORS,
+        LOCAL,
+        settle,
+        "Say what became of a job in doubt.",
+    ),
+)

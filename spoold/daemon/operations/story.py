@@ -1,0 +1,342 @@
+"""`job.explain`: the whole story of a job, in order, why it waits, and who may act on it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from spoold.daemon.operations.access import LOCAL, STAFF
+from spoold.daemon.operations.jobs import JOB, device_names, find_job
+from spoold.daemon.operations.steering import ACTIVE, is_in_doubt
+from spoold.daemon.operations.table import Call, Operation
+from spoold.daemon.operations.views import PAGE_BYTES_MAX, job_map, packed_size, plain_value
+from spoold.daemon.operations.watch import Known
+from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.model.job import Job, JobReason, JobState
+from spoold.model.person import Known as HowKnown
+from spoold.model.printer import Order, Printer
+from spoold.model.record import Kind, Record
+from spoold.model.transitions import TABLE, JobEvent
+from spoold.spool.store import Attempt, JobFilter
+
+# What was done to a job stands in the journal, which has no index by job. The story reads at most
+# this many records behind the acceptance, and as many at the journal's end.
+RECORDS_READ_MAX = 8000
+RECORDS_PAGE = 500
+AHEAD_COUNTED_MAX = 500
+
+_INTAKES = {
+    "raw": "a raw stream",
+    "frames": "the frames protocol",
+    "lpd": "LPD",
+    "ipp": "IPP",
+}
+_OUTCOMES = {
+    "delivered": "delivered",
+    "deferred": "put off: nothing of it printed",
+    "refused": "refused",
+    "in-doubt": "in doubt: bytes left, and nobody knows whether they printed",
+}
+_ACTS = {
+    JobEvent.HOLD: "held",
+    JobEvent.RELEASE: "released",
+    JobEvent.CANCEL: "canceled",
+    JobEvent.STOP: "asked to stop",
+    JobEvent.RETRY: "to be printed once more",
+    JobEvent.MOVE: "moved",
+    JobEvent.ASSUME: "settled: taken as printed",
+    JobEvent.REPRINT: "settled: to be printed again",
+    JobEvent.MISFIT: "held: it cannot print here as it is",
+    JobEvent.DAMAGE: "ended: its document is damaged",
+    JobEvent.STALL: "stalled: the device takes no more bytes",
+    JobEvent.RESUME: "going on: the device takes bytes again",
+    JobEvent.REFUSE: "refused",
+}
+
+Entry = dict[str, Any]
+
+
+def _entry(at_us: int, what: str, detail: str = "") -> Entry:
+    return {"at_us": at_us, "what": what, "detail": plain_value(detail)}
+
+
+# -- what happened -----------------------------------------------------------------------------
+
+
+def origin(job: Job, people: dict[str, str]) -> list[Entry]:
+    """Where the job came from, whose it is and how that is known."""
+    host = job.client_host or "this machine"
+    way = _INTAKES.get(job.intake, job.intake)
+    document = job.document
+    told = [
+        _entry(
+            job.created_us,
+            f"received from {host} over {way}",
+            f"{document.size} bytes of {document.format}, {document.digest}",
+        ),
+        _entry(job.created_us, _whose(job), f"handed over by {_named(job.submitter, people)}"),
+    ]
+    if job.copies > 1:
+        by = "the document itself asks" if job.copies_embedded else "the printer is asked"
+        told.append(_entry(job.created_us, f"{job.copies} copies", f"{by} for them"))
+    return told
+
+
+async def acceptance_entries(call: Call, job: Job, known: Known) -> list[Entry]:
+    """What the record of the acceptance says beside; nothing when it is not kept any more."""
+    records = await call.services.reader.records(job.position, 1)
+    if not records or records[0].payload.get("uuid") != job.uuid.bytes:
+        return []
+    payload = records[0].payload
+    state, reasons = payload.get("state"), payload.get("reasons", ())
+    told = [_entry(job.created_us, f"accepted{_to(payload, known)}, {state}", ", ".join(reasons))]
+    if JobReason.SUBMISSION_INTERRUPTED in reasons:
+        why = job.message if JobReason.SUBMISSION_INTERRUPTED in job.reasons else ""
+        told.append(_entry(job.created_us, "the submission was interrupted", why))
+    return told
+
+
+def _to(payload: dict[str, Any], known: Known) -> str:
+    """The printer of a record, by the name that it has today."""
+    printer = payload.get("printer")
+    if printer is None:
+        return ""
+    names = [one.name for one in known.printers.values() if one.guid.bytes == printer]
+    return f" to {names[0]}" if names else " to a printer that was removed since"
+
+
+def _whose(job: Job) -> str:
+    owner = job.owner
+    if not owner.name:
+        return "nobody said whose it is"
+    by = f" ({owner.by})" if owner.by else ""
+    return {
+        HowKnown.CLAIMED: f"owner {owner.name}, as the sender claims{by}",
+        HowKnown.MAPPED: f"owner {owner.name}, by a rule{by}",
+        HowKnown.ASSERTED: f"owner {owner.name}, asserted by a provider{by}",
+        HowKnown.AUTHENTICATED: f"owner {owner.name}, authenticated{by}",
+    }[owner.known]
+
+
+def _named(identity: str, people: dict[str, str]) -> str:
+    kind, _, key = identity.partition(":")
+    if kind == "provider":
+        return f"the provider {people.get(key, key)}"
+    if kind == "uid":
+        return f"the local user {key}"
+    if kind == "address":
+        return f"{key}, without credentials"
+    return "the node" if identity == "node" else identity
+
+
+def attempt_entries(attempt: Attempt, uri: str) -> list[Entry]:
+    """An attempt's beginning and, when it is known, its end with the evidence."""
+    told = [_entry(attempt.started_us, f"attempt {attempt.number} began", uri)]
+    if attempt.ended_us is None:
+        return told
+    parts = [attempt.reason, attempt.detail]
+    if attempt.bytes_sent:
+        parts.append(f"{attempt.bytes_sent} bytes sent")
+    parts += [f"{key}={plain_value(value)}" for key, value in attempt.evidence.items()]
+    outcome = _OUTCOMES.get(attempt.outcome, attempt.outcome)
+    what = f"attempt {attempt.number} ended, {outcome}"
+    return [*told, _entry(attempt.ended_us, what, "; ".join(part for part in parts if part))]
+
+
+def change_entry(record: Record, known: Known, people: dict[str, str]) -> Entry:
+    """What somebody, or a rule, did to the job."""
+    payload = record.payload
+    event = payload.get("event")
+    what = _ACTS.get(event, str(event)) + _to(payload, known)
+    by = "a client" if record.actor == "client" else _named(record.actor, people)
+    reasons = ", ".join(payload.get("reasons", ()))
+    parts = [reasons, payload.get("message", "")]
+    return _entry(record.event_us, f"{what} by {by}", "; ".join(part for part in parts if part))
+
+
+async def changes_of(call: Call, job: Job) -> tuple[list[Record], bool]:
+    """The records of changes of the job, and whether all of the journal since was read."""
+    services = call.services
+    head = services.journal.head
+    found: list[Record] = []
+    start = job.position + 1
+    ranges = [(start, head)]
+    if head - start >= 2 * RECORDS_READ_MAX:
+        ranges = [
+            (start, start + RECORDS_READ_MAX - 1),
+            (head - RECORDS_READ_MAX + 1, head),
+        ]
+    for first, last in ranges:
+        while first <= last:
+            records = await services.reader.records(first, min(RECORDS_PAGE, last - first + 1))
+            if not records:
+                break
+            found += [
+                one
+                for one in records
+                if one.kind == Kind.JOB_CHANGED and one.payload.get("uuid") == job.uuid.bytes
+            ]
+            first = records[-1].position + 1
+    return found, len(ranges) == 1
+
+
+# -- why it waits, and who may act -------------------------------------------------------------
+
+
+def why_held(job: Job) -> str:
+    reasons = job.reasons
+    message = f" {job.message}" if job.message else ""
+    if JobReason.JOB_IN_DOUBT in reasons:
+        return (
+            f"It is held because nobody knows whether it printed.{message} Look at the printer, "
+            f"then `spoold job settle {job.id}`."
+        )
+    if JobReason.SUBMISSION_INTERRUPTED in reasons:
+        return (
+            "It is held because its submission was interrupted, so its end may be missing."
+            f"{message} Cancel it, or print what there is: `spoold job release {job.id}`."
+        )
+    if JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH in reasons:
+        return (
+            "It is held because the printer wants to know its owner better."
+            f"{message} An operator may `spoold job release {job.id}`."
+        )
+    if {JobReason.UNSUPPORTED_DOCUMENT_FORMAT, JobReason.DOCUMENT_FORMAT_ERROR} & set(reasons):
+        return (
+            f"It is held because the printer does not take {job.document.format}.{message} "
+            f"`spoold job move {job.id} --to PRINTER`, then release it."
+        )
+    return f"It is held until somebody releases it: `spoold job release {job.id}`.{message}"
+
+
+def why_pending(job: Job, printer: Printer, status: PrinterStatus, ahead: int, now_us: int) -> str:
+    """Why a job that may print does not, the first hindrance first."""
+    if printer.paused:
+        why = f" ({printer.pause_reason})" if printer.pause_reason else ""
+        return f"{printer.name} is paused{why}: `spoold printer resume {printer.name}`."
+    told = ""
+    if status.retry_at_us is not None and status.retry_at_us > now_us:
+        seconds = -(-(status.retry_at_us - now_us) // 1_000_000)
+        troubles = ", ".join(status.reasons) or "it failed"
+        detail = f": {status.message}" if status.message else ""
+        told = (
+            f"The device of {printer.name} is tried again in {seconds} s, at "
+            f"{_clock(status.retry_at_us)}, after {status.failures} failures in a row "
+            f"({troubles}{detail}). "
+        )
+    if ahead:
+        many = f"more than {ahead}" if ahead >= AHEAD_COUNTED_MAX else str(ahead)
+        fair = " by age and priority; users take turns" if printer.order is Order.FAIR else ""
+        noun = "job is" if many == "1" else "jobs are"
+        return f"{told}{many} {noun} ahead of it on {printer.name}{fair}."
+    if status.active_job_id not in (None, job.id):
+        return f"{told}It is next on {printer.name}, after job {status.active_job_id}."
+    return f"{told}It is next on {printer.name}."
+
+
+def _clock(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+async def count_ahead(call: Call, job: Job, printer: Printer) -> int:
+    """How many jobs wait before this one on its printer, counted up to a limit."""
+    reader = call.services.reader
+    which = JobFilter(states=(JobState.PENDING,), printer_id=printer.id, limit=AHEAD_COUNTED_MAX)
+    found = await reader.jobs(which)
+    if printer.order is Order.FIFO:
+        return sum(one.id < job.id for one in found)
+    own = (-job.priority, job.id)
+    return sum((-one.priority, one.id) < own for one in found)
+
+
+async def why_it_waits(call: Call, job: Job, known: Known) -> str:
+    """Why the job is where it is; empty for a finished one."""
+    if job.state.is_final:
+        return ""
+    if job.state is JobState.PENDING_HELD:
+        return why_held(job)
+    printer = known.printers.get(job.printer_id)
+    if printer is None:
+        return "Its printer was removed: move it to another."
+    status = call.services.dispatcher.status(printer.id)
+    if job.state in ACTIVE:
+        sent = f"{status.bytes_sent} bytes sent" if status.active_job_id == job.id else "printing"
+        if JobReason.PROCESSING_TO_STOP_POINT in job.reasons:
+            return f"It was asked to stop, and ends with its attempt ({sent})."
+        detail = f" {job.message}" if job.message else ""
+        if job.state is JobState.PROCESSING_STOPPED:
+            return f"The device takes no more bytes for now ({sent}).{detail}"
+        return f"It is being printed ({sent}).{detail}"
+    ahead = await count_ahead(call, job, printer)
+    return why_pending(job, printer, status, ahead, call.services.wall_clock())
+
+
+_VERBS = (
+    (JobEvent.HOLD, "hold"),
+    (JobEvent.RELEASE, "release"),
+    (JobEvent.CANCEL, "cancel"),
+    (JobEvent.STOP, "cancel"),
+    (JobEvent.MOVE, "move"),
+    (JobEvent.RETRY, "retry"),
+)
+
+
+def who_may_act(job: Job, people: dict[str, str]) -> list[str]:
+    """Who may do what with the job, as it stands."""
+    verbs = [verb for event, verb in _VERBS if (job.state, event) in TABLE]
+    if job.state is JobState.PENDING_HELD:
+        verbs.remove("hold")
+    if is_in_doubt(job):
+        verbs = ["settle", "cancel"]
+    told = [f"operators on this machine: {', '.join(verbs)}"]
+    may_cancel = "cancel" in verbs
+    kind = job.submitter.partition(":")[0]
+    if kind == "provider":
+        can = "show, follow, cancel" if may_cancel else "show, follow"
+        told.append(f"{_named(job.submitter, people)}, with its certificate: {can}")
+    if may_cancel and job.owner.known is HowKnown.CLAIMED and job.client_host:
+        told.append(f"whoever is at {job.client_host}: cancel, as the owner is only claimed")
+    return told
+
+
+async def explain(call: Call) -> dict[str, Any]:
+    services = call.services
+    job = await find_job(call, call.args["job"])
+    known = await services.catalogue.look()
+    people = {str(one.guid): one.name for one in await services.reader.providers()}
+    changes, is_complete = await changes_of(call, job)
+    story = origin(job, people)
+    story += await acceptance_entries(call, job, known)
+    told = [change_entry(one, known, people) for one in changes]
+    for attempt in await services.reader.attempts(job.id):
+        told += attempt_entries(attempt, device_names(known, attempt)[0])
+    story += sorted(told, key=lambda entry: entry["at_us"])
+    if job.finished_us is not None:
+        story.append(_entry(job.finished_us, job.state.value, ", ".join(job.reasons)))
+    answer = {
+        "job": job_map(job, known.name_of(job.printer_id)),
+        "waits": await why_it_waits(call, job, known),
+        "may_act": who_may_act(job, people),
+    }
+    return {**answer, "story": _shortened(story, is_complete, packed_size(answer))}
+
+
+def _shortened(story: list[Entry], is_complete: bool, beside: int) -> list[Entry]:
+    """The story as far as a message carries it: the beginning, and as much of the end."""
+    opening = 4
+    if not is_complete:
+        gap = "see `spoold journal` for what was done to it in between"
+        story.insert(opening, _entry(story[0]["at_us"], "the journal since then is long", gap))
+    left = PAGE_BYTES_MAX - beside - sum(packed_size(one) for one in story[:opening])
+    kept: list[Entry] = []
+    for entry in reversed(story[opening:]):
+        left -= packed_size(entry)
+        if left < 0 or len(kept) >= 500:
+            gone = len(story) - opening - len(kept)
+            kept.append(_entry(entry["at_us"], f"{gone} entries are left out here"))
+            break
+        kept.append(entry)
+    return story[:opening] + kept[::-1]
+
+
+OPERATIONS = (Operation("job.explain", (JOB,), STAFF, LOCAL, explain, "A job's whole story."),)

@@ -1,0 +1,231 @@
+"""Operations as values, who may call them, and the check of their arguments.
+
+Access is decided before anything else is looked at; what is not named is denied. A role counts
+only at the doors where its credential can be shown, whatever the principal brings along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from spoold.daemon.operations.context import Services
+from spoold.model.errors import OperationError
+from spoold.model.principal import Port, Principal, Role
+from spoold.model.text import plain
+
+SendEvent = Callable[[str, dict[str, Any]], Awaitable[None]]
+
+# Where each role's credential can be shown: the socket's peer, a client certificate, none.
+DOORS: dict[Role, frozenset[Port]] = {
+    Role.ADMIN: frozenset({Port.CONTROL}),
+    Role.OPERATOR: frozenset({Port.CONTROL}),
+    Role.HELP_DESK: frozenset({Port.CONTROL}),
+    Role.PROVIDER: frozenset({Port.MUTUAL}),
+    Role.ANYBODY: frozenset({Port.CLEAR, Port.TLS}),
+}
+_SPOKEN = {
+    Port.CLEAR: "the clear port",
+    Port.TLS: "the TLS port",
+    Port.MUTUAL: "the port for client certificates",
+    Port.CONTROL: "the control socket",
+}
+_TYPES = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a map",
+}
+WHOLE_MAX = 2**53 - 1  # what JSON carries exactly
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument. `least` and `most` bound a number, a text's characters, or how many elements.
+
+    `types` are the types that it may have; `each` describes the elements of a list or the values
+    of a map; `keys`, when there are any, are the only ones that a map may have.
+    """
+
+    name: str
+    types: tuple[type, ...] = (str,)
+    required: bool = False
+    default: Any = None
+    least: int = 0
+    most: int | None = None
+    choices: tuple[str, ...] = ()
+    each: Argument | None = None
+    keys: tuple[Argument, ...] = ()
+    summary: str = ""
+
+    def read(self, value: Any, path: str) -> Any:
+        """`value` when it can be this argument.
+
+        Raises:
+            OperationError: `bad-request`, with what it should be.
+        """
+        if type(value) not in self.types:
+            wanted = " or ".join(_TYPES[one] for one in self.types)
+            raise _bad(f"{path} is {_TYPES.get(type(value), 'something else')}.", f"Give {wanted}.")
+        if type(value) is int:
+            self._measure(value, path, WHOLE_MAX, "")
+        elif type(value) is str:
+            self._measure(len(value), path, 1024, " characters long")
+            if self.choices and value not in self.choices:
+                raise _bad(
+                    f"{path} is {plain(value[:40])!r}.",
+                    f"Use {_or(self.choices)}. {near(value, self.choices)}".strip(),
+                )
+        elif type(value) is list:
+            self._measure(len(value), path, 1000, " elements long")
+            if self.each is not None:
+                return [self.each.read(one, f"{path}[{n}]") for n, one in enumerate(value)]
+        elif type(value) is dict:
+            self._measure(len(value), path, 64, " entries long")
+            if self.keys:
+                return read_arguments(self.keys, value, f"{path}.")
+            if self.each is not None:
+                return {key: self.each.read(one, f"{path}.{key}") for key, one in value.items()}
+        return value
+
+    def _measure(self, size: int, path: str, most: int, unit: str) -> None:
+        most = most if self.most is None else self.most
+        if not self.least <= size <= most:
+            raise _bad(f"{path} is {size}{unit}.", f"It can be {self.least} to {most}{unit}.")
+
+
+def read_arguments(
+    known: tuple[Argument, ...], given: Mapping[str, Any], path: str = ""
+) -> dict[str, Any]:
+    """Every argument of `known`, as given or by its default; nil counts as not given.
+
+    Raises:
+        OperationError: `bad-request`: one is unknown, missing, or not what it should be.
+    """
+    names = tuple(argument.name for argument in known)
+    for name in given:
+        if name not in names:
+            allowed = f"Known are {', '.join(names)}." if names else "It takes none."
+            raise _bad(
+                f"there is no argument {plain(path + str(name)[:40])}.",
+                near(str(name), names) or allowed,
+            )
+    values: dict[str, Any] = {}
+    for argument in known:
+        value = given.get(argument.name)
+        if value is None:
+            if argument.required:
+                raise _bad(f"the argument {path}{argument.name} is missing.", argument.summary)
+            values[argument.name] = argument.default
+        else:
+            values[argument.name] = argument.read(value, path + argument.name)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that may be answered. `roles` are those that opened the door, no others."""
+
+    services: Services
+    principal: Principal
+    roles: frozenset[Role]
+    args: dict[str, Any]
+    send_event: SendEvent
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether the caller may see every job, with its personal fields."""
+        return not self.roles.isdisjoint({Role.ADMIN, Role.OPERATOR, Role.HELP_DESK})
+
+    @property
+    def actor(self) -> str:
+        """Who the records name. An address is personal, and records name people by key only."""
+        identity = self.principal.identity
+        return "client" if identity.startswith("address:") else identity
+
+
+Handler = Callable[[Call], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What may be asked: by each of `roles`, at those of `ports` that are a door of that role."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+    roles: frozenset[Role]
+    ports: frozenset[Port]
+    handler: Handler
+    summary: str = ""
+    pairs: frozenset[tuple[Role, Port]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        pairs = {(role, port) for role in self.roles for port in self.ports & DOORS[role]}
+        object.__setattr__(self, "pairs", frozenset(pairs))
+
+    def granted(self, principal: Principal) -> frozenset[Role]:
+        """The roles by which `principal` may call this; empty when it may not."""
+        return frozenset(role for role in principal.roles if (role, principal.port) in self.pairs)
+
+    def refusal(self) -> OperationError:
+        """`forbidden`, with what would do."""
+        doors: dict[Port, list[str]] = {}
+        for role, port in sorted(self.pairs):
+            doors.setdefault(port, []).append(role.value)
+        ways = [f"on {_SPOKEN[port]} as {_or(roles)}" for port, roles in doors.items()]
+        return OperationError(
+            "forbidden", f"{self.name} is not for you here.", f"It can be called {_or(ways)}."
+        )
+
+
+class Table:
+    """Every operation of a node, by name."""
+
+    def __init__(self, operations: Iterable[Operation], services: Services) -> None:
+        self._services = services
+        self.operations: dict[str, Operation] = {}
+        for operation in operations:
+            if operation.name in self.operations:
+                raise ValueError(f"two operations are called {operation.name}")
+            self.operations[operation.name] = operation
+
+    async def call(
+        self, principal: Principal, op: str, args: Mapping[str, Any], send_event: SendEvent
+    ) -> dict[str, Any]:
+        """Do what is asked; what it changed is durable when this returns.
+
+        Raises:
+            OperationError: there is no such operation, it is not for the caller, an argument is
+                wrong, or it was refused.
+        """
+        operation = self.operations.get(op)
+        if operation is None:
+            known = [one.name for one in self.operations.values() if one.granted(principal)]
+            raise OperationError(
+                "not-found",
+                f"there is no operation {plain(op[:60])!r}.",
+                near(op, known) or f"Known here are {', '.join(sorted(known))}.",
+            )
+        roles = operation.granted(principal)
+        if not roles:
+            raise operation.refusal()
+        values = read_arguments(operation.arguments, args)
+        return await operation.handler(Call(self._services, principal, roles, values, send_event))
+
+
+def _bad(message: str, advice: str) -> OperationError:
+    return OperationError("bad-request", message, advice)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """A question that names the one of `known` that `word` comes close to, or ""."""
+    found = get_close_matches(word[:60], list(known), n=1)
+    return f"Did you mean {found[0]}?" if found else ""
+
+
+def _or(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last

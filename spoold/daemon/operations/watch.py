@@ -1,0 +1,145 @@
+"""What operations wait for and look up again and again, kept current by the journal's events.
+
+Nothing here is more than the spool has: followers are woken and then read it, and the printers
+are read anew after each change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from spoold.model.printer import Device, Printer
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import Event, JobMoved, PrinterChanged
+
+# What a follower that is slow to read may have missed is the oldest: the newest state counts.
+MOVES_KEPT = 32
+# Records that change no job and no printer wake nobody; who follows the journal looks this often.
+LOOK_INTERVAL_S = 0.5
+
+
+class Moves:
+    """The state changes of one job that its follower has not seen yet."""
+
+    def __init__(self) -> None:
+        self._seen: deque[JobMoved] = deque(maxlen=MOVES_KEPT)
+        self._bell = trio.Event()
+
+    def put(self, moved: JobMoved) -> None:
+        self._seen.append(moved)
+        self._bell.set()
+
+    async def wait(self) -> list[JobMoved]:
+        """The changes since the last call, at least one, in order."""
+        await self._bell.wait()
+        self._bell = trio.Event()
+        moved = list(self._seen)
+        self._seen.clear()
+        return moved
+
+
+class Watch:
+    """Wakes those who follow a job or the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._followers: dict[int, list[Moves]] = {}
+        self._bell = trio.Event()
+        journal.listen(self._hear)
+
+    def close(self) -> None:
+        self._journal.unlisten(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        if self._bell.statistics().tasks_waiting:
+            self._bell.set()
+            self._bell = trio.Event()
+        if self._followers:
+            for event in events:
+                if type(event) is JobMoved:
+                    for moves in self._followers.get(event.job_id, ()):
+                        moves.put(event)
+
+    @contextmanager
+    def following(self, job_id: int) -> Iterator[Moves]:
+        """The changes of a job that are committed while this is open."""
+        moves = Moves()
+        self._followers.setdefault(job_id, []).append(moves)
+        try:
+            yield moves
+        finally:
+            self._followers[job_id].remove(moves)
+            if not self._followers[job_id]:
+                del self._followers[job_id]
+
+    async def wait_beyond(self, position: int) -> int:
+        """The journal's head, once it lies beyond `position`."""
+        while self._journal.head <= position:
+            with trio.move_on_after(LOOK_INTERVAL_S):
+                await self._bell.wait()
+        return self._journal.head
+
+
+@dataclass(frozen=True)
+class Known:
+    """All printers and devices at one moment."""
+
+    printers: dict[int, Printer]
+    devices: dict[int, Device]
+    by_name: dict[str, Printer]
+
+    def name_of(self, printer_id: int) -> str:
+        """The printer's name; a removed printer has none, and is shown by its number."""
+        printer = self.printers.get(printer_id)
+        return printer.name if printer else f"(removed {printer_id})"
+
+    def device_of(self, printer: Printer) -> Device | None:
+        return None if printer.device_id is None else self.devices.get(printer.device_id)
+
+    def sharing(self, device_id: int) -> list[Printer]:
+        """The printers that point to a device, by name."""
+        found = [one for one in self.printers.values() if one.device_id == device_id]
+        return sorted(found, key=lambda printer: printer.name)
+
+
+class Catalogue:
+    """The printers and devices, read again after a change."""
+
+    def __init__(self, journal: Journal, reader: SqliteReader) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._known: Known | None = None
+        self._changes = 0
+        journal.listen(self._hear)
+
+    def close(self) -> None:
+        self._journal.unlisten(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        if any(type(event) is PrinterChanged for event in events):
+            self.forget()
+
+    def forget(self) -> None:
+        """Read again at the next look: something changed that tells nobody."""
+        self._known = None
+        self._changes += 1
+
+    async def look(self) -> Known:
+        """Everything that was committed before this was called."""
+        if self._known is not None:
+            return self._known
+        changes = self._changes
+        devices = {one.id: one for one in await self._reader.devices()}
+        printers = await self._reader.printers()
+        known = Known(
+            {one.id: one for one in printers}, devices, {one.name: one for one in printers}
+        )
+        if changes == self._changes:
+            self._known = known
+        return known

@@ -1,0 +1,187 @@
+"""Reading TOML values by a schema of dataclasses.
+
+A dataclass is the schema of a table: a field's name is the key, its default the default, its
+annotation `Annotated[type, reader]`. What TOML holds enters a reader, what the daemon uses leaves
+it; `Wrong` says what cannot be, with advice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+DAY_S = 86_400
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+Reader = Callable[[Any], Any]
+
+
+class Wrong(Exception):
+    """A value that cannot be; `key` grows on the way out to the whole dotted key."""
+
+    def __init__(self, cause: str, advice: str, key: str = "") -> None:
+        super().__init__(cause)
+        self.cause, self.advice, self.key = cause, advice, key
+
+
+_UNITS_S = {
+    unit: factor
+    for factor, units in (
+        (0.001, "ms"),
+        (1, " s sec second seconds"),
+        (60, "m min minute minutes"),
+        (3600, "h hour hours"),
+        (DAY_S, "d day days"),
+        (7 * DAY_S, "w week weeks"),
+    )
+    for unit in units.split(" ")
+}
+_UNITS_BYTES = {"": 1, "b": 1, "kib": 1024, "mib": MIB, "gib": GIB, "tib": 1024 * GIB}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def quantity(text: str, units: Mapping[str, float]) -> float:
+    """The number in `text` times the unit that follows it.
+
+    Raises:
+        ValueError: there is no number, or the unit is not in `units`.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2].lower() not in units:
+        raise ValueError(f"{text!r} is not a number with a unit")
+    return float(match[1]) * units[match[2].lower()]
+
+
+def duration_s(text: str) -> float:
+    """The seconds in a text like `2s`, `90 min`, `30 days`; raises ValueError."""
+    return quantity(text, _UNITS_S)
+
+
+def _named(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+    return names.get(type(value), "a list" if isinstance(value, list) else "a table")
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Wrong(f"this is {_named(value)}", "Write a text in quotes.")
+    if not value.isprintable() or not value.strip():
+        raise Wrong("the text is empty or has control characters", "Write a plain text.")
+    return value
+
+
+def number(least: float, most: float, units: Mapping[str, float], example: str) -> Reader:
+    """Reads a number, or a text with a unit, from `least` to `most`."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, str) and units:
+            try:
+                value = quantity(value, units)
+            except ValueError as error:
+                raise Wrong(str(error), f"Write for example {example}.") from None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Wrong(f"this is {_named(value)}", f"Write for example {example}.")
+        if not least <= value <= most:
+            raise Wrong(
+                f"{_plain(value)} is out of range", f"Use {_plain(least)} to {_plain(most)}."
+            )
+        return value
+
+    return read
+
+
+def _plain(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def seconds(least: float, most: float) -> Reader:
+    reader = number(least, most, _UNITS_S, '60 or "1 min"')
+    return lambda value: float(reader(value))
+
+
+def size(least: int, most: int) -> Reader:
+    reader = number(least, most, _UNITS_BYTES, '1048576 or "1 MiB"')
+    return lambda value: int(reader(value))
+
+
+def whole(least: int, most: int) -> Reader:
+    reader = number(least, most, {}, str(least))
+
+    def read(value: Any) -> int:
+        if isinstance(value, float):
+            raise Wrong(f"{value:g} is not a whole number", "Leave the fraction out.")
+        return int(reader(value))
+
+    return read
+
+
+def one_of(*choices: str) -> Reader:
+    def read(value: Any) -> str:
+        if value not in choices:
+            advice = f"Use {' or '.join(repr(choice) for choice in choices)}."
+            raise Wrong(f"{value!r} is not one of the values", _meant(value, choices) or advice)
+        return str(value)
+
+    return read
+
+
+def listed(read_one: Reader) -> Reader:
+    """Reads a list of any length; a single value is not taken for a list of one."""
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise Wrong(f"this is {_named(value)}", "Write a list: [ … ].")
+        found = []
+        for index, one in enumerate(value):
+            try:
+                found.append(read_one(one))
+            except Wrong as wrong:
+                rest = f".{wrong.key}" if wrong.key else ""
+                raise Wrong(wrong.cause, wrong.advice, f"[{index}]{rest}") from None
+        return tuple(found)
+
+    return read
+
+
+def path(value: Any) -> Path:
+    return Path(text(value)).expanduser()
+
+
+def table(shape: type[Any]) -> Reader:
+    """Reads a table as the dataclass `shape`: the one walk over the schema."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Wrong(f"this is {_named(value)}", "Write a table.")
+        hints = get_type_hints(shape, include_extras=True)
+        readers = {one.name: hints[one.name].__metadata__[0] for one in fields(shape)}
+        needed = {
+            one.name
+            for one in fields(shape)
+            if one.default is MISSING and one.default_factory is MISSING
+        }
+        found = {}
+        for key, inner in value.items():
+            if key not in readers:
+                known = f"Known here: {', '.join(readers)}."
+                raise Wrong("there is no such key", _meant(key, readers) or known, key)
+            try:
+                found[key] = readers[key](inner)
+            except Wrong as wrong:
+                dot = "." if wrong.key and not wrong.key.startswith("[") else ""
+                raise Wrong(wrong.cause, wrong.advice, f"{key}{dot}{wrong.key}") from None
+        if missing := sorted(needed - found.keys()):
+            raise Wrong("a key is missing", f"Add {' and '.join(missing)}.")
+        return shape(**found)
+
+    return read
+
+
+def _meant(word: Any, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else ""

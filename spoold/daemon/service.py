@@ -1,0 +1,374 @@
+"""The wiring: which rooms run, in which order they start, and how they stop.
+
+The nursery tree is the architecture: the journal's writer outermost, then upkeep and dispatch, then
+the handlers of connections. Stopping is starting backwards, each step with a deadline: stop
+listening, drain handlers, drain attempts, close the journal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+import trio
+
+from spoold import __version__
+from spoold.daemon import config as configuration
+from spoold.daemon import doors, systemd
+from spoold.daemon.config import NEEDS_RESTART, Config
+from spoold.daemon.identity import open_identity
+from spoold.daemon.operations import build_table
+from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.watch import Catalogue, Watch
+from spoold.dispatch.attempt import Settings
+from spoold.dispatch.dispatcher import Dispatcher
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.listener import Listener
+from spoold.model.errors import ConfigError, SpooldError, StoreFailed
+from spoold.model.printer import Printer
+from spoold.model.record import Kind
+from spoold.net.connect import TcpNetwork
+from spoold.spool.documents import Documents
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.sqlite import open_store
+from spoold.spool.store import AddRecord, PutDevice, PutPrinter
+from spoold.spool.upkeep import Upkeep
+
+log = structlog.get_logger("spoold.daemon")
+
+# sysexits.h: what systemd's Restart= and RestartPreventExitStatus= go by.
+EX_SOFTWARE = 70
+EX_IOERR = 74
+EX_CONFIG = 78
+
+
+def wall_clock() -> int:
+    """UTC in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon that serves: where, for tests and the demo. `ports` maps a label to an address."""
+
+    services: Services
+    ports: dict[str, tuple[str, int]]
+    control: Path
+    stop: Callable[[], None]
+
+
+def run(config_file: str | None) -> int:
+    """Serve until a signal, and return the exit code.
+
+    74 is a failed disk, 78 a configuration that cannot be used: starting again does not help there.
+    """
+    sys.setswitchinterval(0.001)  # the writer's thread waits for the GIL at most this long
+    try:
+        config = configuration.load(config_file, os.environ)
+        _raise_file_limit(config.limits.connections_max)
+        trio.run(_until_signal, config, config_file, strict_exception_groups=True)
+    except SpooldError as error:
+        return _report(error)
+    except BaseExceptionGroup as group:
+        known, rest = group.split(SpooldError)
+        if known is None or rest is not None:
+            raise
+        return _report(_first(known))
+    return 0
+
+
+def _report(error: SpooldError) -> int:
+    """Say why the daemon stopped, and return the exit code for it."""
+    log.error("stopped", reason=str(error))
+    print(f"spoold: {error}", file=sys.stderr)
+    return EX_IOERR if isinstance(error, StoreFailed) else EX_CONFIG
+
+
+def _first(group: BaseExceptionGroup[SpooldError]) -> SpooldError:
+    """The error that tells most: a failed store before what followed from it."""
+    leaves = list(_leaves(group))
+    return next((one for one in leaves if isinstance(one, StoreFailed)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[SpooldError]) -> Iterator[SpooldError]:
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Descriptors for every connection, its device, and what the daemon itself holds open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + 256
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+
+
+async def _until_signal(config: Config, config_file: str | None) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            daemon = Daemon(config, config_file, os.environ)
+            running: Running = await nursery.start(daemon.run)
+            systemd.notify(os.environ, systemd.READY)
+            interval_s = systemd.watchdog_interval_s(os.environ)
+            if interval_s is not None:
+                nursery.start_soon(_keep_watchdog, interval_s)
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    systemd.notify(os.environ, systemd.reloading())
+                    daemon.reload()
+                    systemd.notify(os.environ, systemd.READY)
+                    continue
+                log.info("stopping", signal=signal.Signals(number).name)
+                systemd.notify(os.environ, systemd.STOPPING)
+                running.stop()
+                break
+            nursery.start_soon(_stop_at_once, signals)
+            await daemon.stopped.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def _keep_watchdog(interval_s: float) -> None:
+    while True:
+        systemd.notify(os.environ, systemd.WATCHDOG)
+        await trio.sleep(interval_s)
+
+
+async def _stop_at_once(signals: AsyncIterator[int]) -> None:
+    """A second signal does not wait for the drain."""
+    async for number in signals:
+        if number != signal.SIGHUP:
+            raise SystemExit(128 + number)
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """The data directory is this process's alone, until the end.
+
+    Raises:
+        ConfigError: it cannot be made or written, or another daemon has it.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            "use the data directory",
+            str(data_dir),
+            error.strerror,
+            "Make it writable for this user, or name another one as [node] data_dir.",
+        ) from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                "use the data directory",
+                str(data_dir),
+                "another spoold has it",
+                "Stop that one, or name another directory as [node] data_dir.",
+            ) from error
+        yield
+    finally:
+        os.close(fd)
+
+
+class Daemon:
+    """One node. `run` is its whole life; `stopped` is set at the end of it."""
+
+    def __init__(
+        self, config: Config, config_file: str | None, environ: MutableMapping[str, str]
+    ) -> None:
+        self.config = config
+        self.stopped = trio.Event()
+        self._file = config_file
+        self._environ = environ
+        self._stop = trio.Event()
+        self._listener: Listener | None = None
+        self._acceptance: Acceptance | None = None
+
+    async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start, serve until `Running.stop`, drain, and close.
+
+        Raises:
+            ConfigError, IdentityError, SpoolError: it cannot start, with advice.
+            StoreFailed: the disk failed; nothing after it was acknowledged.
+        """
+        try:
+            data_dir = self.config.node.data_dir
+            with _locked(data_dir):
+                async with self._spool(data_dir) as (journal, reader, documents):
+                    await self._serve(journal, reader, documents, task_status)
+        finally:
+            self.stopped.set()
+
+    @asynccontextmanager
+    async def _spool(
+        self, data_dir: Path
+    ) -> AsyncIterator[tuple[Journal, SqliteReader, Documents]]:
+        """The open spool, its writer and its upkeep; closed last of all."""
+        config = self.config
+        self.identity = open_identity(
+            data_dir,
+            node_name=config.node.name,
+            names=config.advertise.names,
+            wall_clock=wall_clock,
+        )
+        async with AsyncExitStack() as stack:
+            writer, store = await open_store(data_dir, wall_clock(), os.urandom, self.identity.guid)
+            stack.callback(store.close)
+            stack.push_async_callback(writer.close)
+            reader = await SqliteReader.open(data_dir)
+            stack.push_async_callback(reader.close)
+            journal = Journal(writer, store)
+            documents = Documents(data_dir, reader, config.documents.inline_bytes_max)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(journal.run)
+                upkeep = Upkeep(
+                    journal, reader, documents, store, wall_clock, lambda: self.config.retention
+                )
+                upkeep_scope = trio.CancelScope()
+
+                async def keep_up() -> None:
+                    with upkeep_scope:
+                        await upkeep.run()
+
+                await journal.commit(
+                    AddRecord(Kind.NODE_STARTED, {"software": __version__}, wall_clock())
+                )
+                nursery.start_soon(keep_up)
+                yield journal, reader, documents
+                upkeep_scope.cancel()
+                journal.close_nowait()
+
+    async def _serve(
+        self,
+        journal: Journal,
+        reader: SqliteReader,
+        documents: Documents,
+        task_status: trio.TaskStatus[Running],
+    ) -> None:
+        config = self.config
+        started_us = wall_clock()
+        await _add_default_printer(journal, reader, config.node.data_dir)
+        acceptance = Acceptance(journal, reader, documents, config.limits, wall_clock)
+        await acceptance.start()
+        self._acceptance = acceptance
+        network = TcpNetwork()
+        dispatcher = Dispatcher(
+            journal,
+            reader,
+            documents,
+            network,
+            wall_clock,
+            random.Random(),
+            Settings(
+                backoff_first_s=config.dispatch.backoff_first_s,
+                backoff_max_s=config.dispatch.backoff_max_s,
+                stalled_after_s=config.dispatch.stalled_after_s,
+                deliveries_max=config.dispatch.deliveries_max,
+            ),
+        )
+        services = Services(
+            journal=journal,
+            reader=reader,
+            dispatcher=dispatcher,
+            documents=documents,
+            identity=self.identity.authority,
+            config=config,
+            wall_clock=wall_clock,
+            network=network,
+            node_guid=self.identity.guid,
+            node_name=config.node.name,
+            started_us=started_us,
+            connections=lambda: {port.value: n for port, n in listener.by_port.items()},
+            watch=Watch(journal),
+            catalogue=Catalogue(journal, reader),
+            reload=self.reload,
+        )
+        async with trio.open_nursery() as dispatching:
+            entrance = doors.Doors(
+                services,
+                self.identity,
+                acceptance,
+                build_table(services),
+                lambda: self.config,
+                dispatching,
+            )
+            await entrance.start()
+            listener = Listener(entrance.handlers(), config.limits, entrance.note_refused)
+            entrance.listener = listener
+            self._listener = listener
+            sockets = entrance.bind(systemd.take_sockets(self._environ))
+            await dispatching.start(dispatcher.run)
+            async with trio.open_nursery() as serving:
+                serving.start_soon(entrance.watch_certificates)
+                await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
+                for one in sockets:
+                    log.info("listening", port=one.label, address=one.where)
+                task_status.started(
+                    Running(
+                        services,
+                        {one.label: one.address for one in sockets if one.address},
+                        entrance.control,
+                        self._stop.set,
+                    )
+                )
+                await self._stop.wait()
+                listener.stop_nowait()
+                deadline_s = self.config.drain.deadline_s
+                serving.cancel_scope.deadline = trio.current_time() + deadline_s
+                await listener.ended.wait()
+                serving.cancel_scope.cancel()
+            await dispatcher.drain(self.config.drain.deadline_s)
+            dispatching.cancel_scope.cancel()
+        log.info("stopped", reason="asked to")
+
+    def reload(self) -> list[str]:
+        """Read the configuration again; what can change at once does. A line for each change."""
+        try:
+            new = configuration.load(self._file, self._environ)
+        except ConfigError as error:
+            log.error("reload_failed", reason=str(error))
+            return [f"nothing changed: {error}"]
+        lines = configuration.difference(self.config, new)
+        kept = replace(new, **{key: getattr(self.config, key) for key in NEEDS_RESTART})
+        self.config = kept
+        if self._listener is not None:
+            self._listener.limits = kept.limits
+        if self._acceptance is not None:
+            self._acceptance.limits = kept.limits
+        for line in lines:
+            log.info("configuration_changed", change=line)
+        if not lines:
+            log.info("configuration_unchanged")
+        return lines
+
+
+async def _add_default_printer(journal: Journal, reader: SqliteReader, data_dir: Path) -> None:
+    """A spool without any printer gets one that writes files, so that a first job comes out."""
+    if await reader.printers():
+        return
+    printed = data_dir / "printed"
+    printed.mkdir(mode=0o700, exist_ok=True)
+    device = await journal.commit(PutDevice(uuid4(), printed.as_uri(), wall_clock()))
+    await journal.commit(
+        PutPrinter(
+            Printer(0, uuid4(), "default", device.id, info="files in printed/"), wall_clock()
+        )
+    )

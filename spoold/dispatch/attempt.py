@@ -1,0 +1,463 @@
+"""One attempt: a job, a device, and what became of it.
+
+In: a choice of the schedule. Out: an `Ended`, whose change the dispatcher commits. Promised: the
+mark that bytes may leave is durable before the first one does; on a device that failed last it is
+made only once the device has answered, so that a dead printer writes no records. Whatever stops an
+attempt (an operator, the daemon's end, a crash of a driver), its end says what may have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from spoold.dispatch.schedule import Choice
+from spoold.driver.link import Delivery, Driver, Progress, Source
+from spoold.model.errors import OperationError, SpoolError
+from spoold.model.job import Job, JobReason, JobState
+from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
+from spoold.model.printer import Device, Printer, WhenInDoubt
+from spoold.model.transitions import JobEvent
+from spoold.spool.store import Change, ChangeJob, EndAttempt, StartAttempt
+
+log = structlog.get_logger("spoold.dispatch")
+
+# A second attempt replaces what a first one left, so an interrupted one leaves no doubt.
+IDEMPOTENT_SCHEMES = frozenset({"file"})
+MISFIT_REASONS = frozenset(
+    {JobReason.DOCUMENT_FORMAT_ERROR.value, JobReason.UNSUPPORTED_DOCUMENT_FORMAT.value}
+)
+ANY_FORMAT = "application/octet-stream"  # the sender left it to the printer (RFC 8011 5.1.10)
+# A commit is one sync; the journal itself gives a disk a minute before it calls it failed.
+COMMIT_S = 90.0
+
+
+class Journal(Protocol):
+    async def commit_all(self, changes: Sequence[Change]) -> list[Any]: ...
+
+
+class JobReader(Protocol):
+    async def job(self, job_id: int) -> Job | None: ...
+
+
+class OpenSource(Source, Protocol):
+    def close(self) -> None: ...
+
+
+class Documents(Protocol):
+    async def open(self, job: Job) -> OpenSource:
+        """Raises `SpoolError` when the bytes are missing."""
+        ...
+
+
+class Stop(Enum):
+    """Why an attempt was stopped before its driver had an answer."""
+
+    CANCELED = "canceled"  # an operator's cancel of a job whose bytes may be leaving
+    GONE = "gone"  # the job is held, moved or finished: not ours to attempt any more
+    NODE = "node"  # the daemon stops
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How printers that fail are tried again, and when one that takes no bytes is stopped."""
+
+    backoff_first_s: float = 1.0
+    backoff_max_s: float = 60.0
+    backoff_jitter: float = 0.25
+    asked_delay_max_s: float = 300.0
+    stalled_after_s: float = 30.0
+    stall_change_interval_s: float = 5.0
+    deliveries_max: int = 256  # stalled ones are not counted
+    end_s: float = 10.0  # how long a stopped attempt has to close its connection and be noted
+
+
+@dataclass(slots=True)
+class Ended:
+    """How an attempt ended. `outcome` is None when there was none: the job was not ours, or did
+    not fit the printer. `change` is to be committed; without one nothing of it is on record.
+    """
+
+    outcome: Outcome | None
+    change: EndAttempt | ChangeJob | None = None
+    stop: Stop | None = None
+    is_misfit: bool = False
+
+
+class Loading:
+    """A job and its document, on their way from the spool; may be begun before its turn."""
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+        self.job: Job | None = None
+        self.source: OpenSource | None = None
+        self.error: SpoolError | None = None
+        self.done = trio.Event()
+        self._is_closed = False
+
+    async def run(self, reader: JobReader, documents: Documents) -> None:
+        """Load; `done` is set when it has ended, `error` when the document is missing."""
+        try:
+            self.job = await reader.job(self.job_id)
+            if self.job is not None and not self._is_closed:
+                self.source = await documents.open(self.job)
+        except SpoolError as error:
+            self.error = error
+        finally:
+            self.done.set()
+            if self._is_closed:
+                self.close()
+
+    def close(self) -> None:
+        """Let the document go, also when it has not come yet."""
+        self._is_closed = True
+        source, self.source = self.source, None
+        if source is not None:
+            source.close()
+
+
+def settle(outcome: Outcome, in_doubt: WhenInDoubt) -> tuple[JobEvent, tuple[str, ...], str]:
+    """What a job becomes by an outcome: the event, the job's reasons and its message."""
+    match outcome:
+        case Delivered():
+            return JobEvent.DELIVER, (JobReason.JOB_COMPLETED_SUCCESSFULLY,), ""
+        case Deferred(reason, detail):
+            return JobEvent.DEFER, (reason,), detail
+        case Refused(reason, detail):
+            if reason in MISFIT_REASONS:
+                return JobEvent.MISFIT, (reason,), detail
+            return JobEvent.REFUSE, (JobReason.ABORTED_BY_SYSTEM,), _said(reason, detail)
+        case InDoubt(reason, detail):
+            message = _said(reason, detail)
+    if in_doubt is WhenInDoubt.REPRINT:
+        return JobEvent.REPRINT, (), f"Printed again: {message}"
+    if in_doubt is WhenInDoubt.ASSUME_PRINTED:
+        return JobEvent.ASSUME, (JobReason.JOB_ASSUMED_PRINTED,), message
+    return JobEvent.DOUBT, (JobReason.JOB_IN_DOUBT,), message
+
+
+def _said(reason: str, detail: str) -> str:
+    return ": ".join(part for part in (reason, detail) if part)
+
+
+class Attempt:
+    """One attempt at `choice`. The dispatcher calls `run` once, and `stop` at any time.
+
+    `before` is what has to be committed no later than the mark: the end of the attempt before, on
+    the same device, so that a stream of jobs costs one wait each. `on_change` hears when bytes may
+    leave, and when the device stalls or goes on.
+    """
+
+    def __init__(
+        self,
+        choice: Choice,
+        printer: Printer,
+        device: Device,
+        in_doubt: WhenInDoubt,
+        make_driver: Callable[[], Driver],
+        loading: Loading,
+        journal: Journal,
+        wall_clock: Callable[[], int],
+        settings: Settings,
+        is_healthy: bool,
+        on_change: Callable[[Attempt], None],
+        before: Sequence[Change] = (),
+    ) -> None:
+        self.choice = choice
+        self.loading = loading
+        self.before = before
+        self.progress = Progress()
+        self.is_ended = False
+        self.is_stalled = False
+        self.may_have_sent = False
+        self.stopped: Stop | None = None
+        self.stop_reasons: tuple[str, ...] = ()
+        self.number: int | None = None
+        self._printer = printer
+        self._device = device
+        self._in_doubt = in_doubt
+        self._make_driver = make_driver
+        self._journal = journal
+        self._wall_clock = wall_clock
+        self._settings = settings
+        # A job that may not fit is looked at before anything of it is written.
+        self._is_eager = is_healthy and not printer.formats
+        self._on_change = on_change
+        self._scope = trio.CancelScope()
+        self._is_marking = False
+        self._marked = trio.Event()
+        self._has_reported = False
+        self._is_misfit = False
+        self._is_watched = False
+        self._was_stalled = False
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether the mark is made at once; then `before` is committed at once, too."""
+        return self._is_eager
+
+    @property
+    def uuid(self) -> str:
+        """The job's, as far as it is loaded."""
+        job = self.loading.job
+        return str(job.uuid) if job is not None else ""
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether bytes may be leaving now."""
+        return self.number is not None and not self.is_ended
+
+    def stop(self, why: Stop, reasons: tuple[str, ...] = ()) -> None:
+        """Stop it, unless it has an outcome already or is stopping."""
+        if self.stopped is None:
+            self.stopped = why
+            self.stop_reasons = reasons
+            self._scope.cancel()
+
+    async def run(self) -> Ended:
+        """Attempt to deliver. Cancelling it commits what may have left before it returns.
+
+        Raises:
+            StoreFailed: the journal failed; the daemon must stop.
+        """
+        outcome: Outcome | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._is_eager:
+                    self._mark(nursery)
+                outcome = await self._deliver(nursery)
+                if outcome is not None and not isinstance(outcome, Deferred | Refused):
+                    self._mark(nursery)  # for a driver that forgot to ask
+                if self._is_marking:
+                    await self._marked.wait()
+                nursery.cancel_scope.cancel()
+        except BaseException:
+            self.stopped = self.stopped or Stop.NODE
+            with trio.move_on_after(self._settings.end_s, shield=True):
+                change = self._conclude(outcome).change
+                if change is not None:
+                    note_refusals((change,), await self._journal.commit_all((change,)))
+            raise
+        finally:
+            self.loading.close()
+        return self._conclude(outcome)
+
+    # -- the driver ------------------------------------------------------------------------
+
+    async def _deliver(self, nursery: trio.Nursery) -> Outcome | None:
+        """What the driver answered, or what stands for it; None when it was stopped."""
+        outcome: Outcome | None = None
+        try:
+            with self._scope:
+                await self.loading.done.wait()
+                outcome = self._unfit() or await self._hand_over(nursery)
+        except Exception as error:  # a driver may come from anywhere: see the house's rules
+            outcome = self._crashed(error)
+        return outcome
+
+    def _unfit(self) -> Refused | None:
+        """Why the job cannot be handed to a driver at all."""
+        loading, job = self.loading, self.loading.job
+        if loading.error is not None:
+            return Refused(JobReason.DOCUMENT_DAMAGED, str(loading.error))
+        if job is None or loading.source is None:
+            self.stop(Stop.GONE)
+        elif not fits(job, self._printer):
+            self._is_misfit = True
+            detail = f"{self._printer.name} does not take {job.document.format}."
+            return Refused(JobReason.UNSUPPORTED_DOCUMENT_FORMAT, detail)
+        return None
+
+    async def _hand_over(self, nursery: trio.Nursery) -> Outcome:
+        async def may_send() -> None:
+            self._mark(nursery)
+            await self._marked.wait()
+            if self.number is None or self.stopped is not None:
+                await trio.sleep_forever()  # the job is not ours: the scope is cancelled
+            self.may_have_sent = True
+            self._on_change(self)
+
+        def report(progress: Progress) -> None:
+            self._report(nursery, progress)
+
+        job, source = self.loading.job, self.loading.source
+        if job is None or source is None:
+            await trio.sleep_forever()  # likewise
+        driver = self._make_driver()
+        return await driver.deliver(Delivery(job, source, self._device, may_send, report))
+
+    def _crashed(self, error: Exception) -> Outcome:
+        if isinstance(error, OperationError):
+            # It cannot work with its URI or an option; it says so itself, without a traceback.
+            return Deferred("device-not-usable", str(error))
+        log.error("driver_crashed", job_uuid=self.uuid, printer=self._printer.name, exc_info=error)
+        detail = f"The driver of {self._device.scheme} crashed: {type(error).__name__}: {error}"
+        if self.may_have_sent:
+            return InDoubt("driver-crashed", detail, self.progress.bytes_sent)
+        return Deferred("driver-crashed", detail)
+
+    def _report(self, nursery: trio.Nursery, progress: Progress) -> None:
+        self.progress = progress
+        self._has_reported = True
+        is_stalled = progress.stalled_s >= self._settings.stalled_after_s
+        if is_stalled is not self.is_stalled and self.number is not None:
+            self.is_stalled = is_stalled
+            self._on_change(self)
+            if not self._is_watched:
+                self._is_watched = True
+                nursery.start_soon(self._watch)
+
+    async def _watch(self) -> None:
+        """Note on the job that the device takes no bytes, or takes them again: not too often."""
+        while self._was_stalled is not self.is_stalled and self.stopped is None:
+            self._was_stalled = self.is_stalled
+            progress = self.progress
+            if self.is_stalled:
+                detail = progress.detail or f"No bytes taken for {progress.stalled_s:.0f} s."
+                change = ChangeJob(
+                    self.choice.job_id,
+                    JobEvent.STALL,
+                    self._wall_clock(),
+                    reasons=(JobReason.PRINTER_STOPPED,),
+                    message=_said(", ".join(progress.reasons), detail),
+                    only_from=(JobState.PROCESSING,),
+                )
+            else:
+                change = ChangeJob(
+                    self.choice.job_id,
+                    JobEvent.RESUME,
+                    self._wall_clock(),
+                    only_from=(JobState.PROCESSING_STOPPED,),
+                )
+            await self._journal.commit_all((change,))
+            await trio.sleep(self._settings.stall_change_interval_s)
+        self._is_watched = False
+
+    # -- the durable mark ------------------------------------------------------------------
+
+    def _mark(self, nursery: trio.Nursery) -> None:
+        """Have the mark made, once."""
+        if not self._is_marking:
+            self._is_marking = True
+            nursery.start_soon(self._commit_mark)
+
+    async def _commit_mark(self) -> None:
+        choice = self.choice
+        start = StartAttempt(choice.job_id, choice.device_id, choice.printer_id, self._wall_clock())
+        try:
+            # Shielded: a mark that may or may not have been made would leave a job in doubt.
+            with trio.fail_after(COMMIT_S, shield=True):
+                answers = await self._journal.commit_all((*self.before, start))
+            note_refusals(self.before, answers)
+            answer = answers[-1]
+            if isinstance(answer, Exception):
+                self.stop(Stop.GONE)
+            else:
+                self.number = answer
+                log.debug(
+                    "attempt_started",
+                    job=choice.job_id,
+                    attempt=answer,
+                    job_uuid=self.uuid,
+                    printer=self._printer.name,
+                )
+        finally:
+            self._marked.set()
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def _conclude(self, outcome: Outcome | None) -> Ended:
+        self.is_ended = True
+        if outcome is None or (
+            self.stopped is Stop.CANCELED and not isinstance(outcome, Delivered)
+        ):
+            return self._concluded_by_stop()
+        if self._is_misfit:
+            return Ended(outcome, None, self.stopped, is_misfit=True)
+        event, reasons, message = settle(outcome, self._in_doubt)
+        if isinstance(outcome, Refused) and outcome.reason == JobReason.DOCUMENT_DAMAGED:
+            event = JobEvent.DAMAGE
+            reasons = (JobReason.ABORTED_BY_SYSTEM, JobReason.DOCUMENT_DAMAGED)
+            message = outcome.detail
+        return Ended(outcome, self._end(outcome, event, reasons, message), self.stopped)
+
+    def _concluded_by_stop(self) -> Ended:
+        """The end of an attempt whose driver had no answer any more."""
+        if self.number is None:
+            return Ended(None, None, self.stopped)
+        sent = self.progress.bytes_sent
+        # A driver that may send and has said nothing yet may have sent something.
+        is_clean = not sent and (self._has_reported or not self.may_have_sent)
+        why = "spoold stopped" if self.stopped is Stop.NODE else "the job was taken away"
+        outcome: Outcome
+        if self.stopped is Stop.CANCELED:
+            outcome = canceled(sent, is_clean)
+            reasons = canceled_reasons(self.stop_reasons)
+            event, message = JobEvent.CANCELED, outcome.detail
+        else:
+            outcome = interrupted(why, f"{sent} bytes had left", is_clean, self._device)
+            if isinstance(outcome, InDoubt):
+                outcome = replace(outcome, bytes_sent=sent)
+            event, reasons, message = settle(outcome, self._in_doubt)
+        return Ended(outcome, self._end(outcome, event, reasons, message), self.stopped)
+
+    def _end(
+        self, outcome: Outcome, event: JobEvent, reasons: tuple[str, ...], message: str
+    ) -> EndAttempt | ChangeJob | None:
+        choice = self.choice
+        if self.number is not None:
+            return EndAttempt(
+                choice.job_id, self.number, outcome, event, reasons, self._wall_clock(), message
+            )
+        if event is JobEvent.DEFER:
+            return None
+        return ChangeJob(
+            choice.job_id,
+            event,
+            self._wall_clock(),
+            reasons=reasons,
+            message=message,
+            only_from=(JobState.PENDING,),
+        )
+
+
+def interrupted(why: str, detail: str, is_clean: bool, device: Device | None) -> Outcome:
+    """The outcome of an attempt that was interrupted from our side; `is_clean`: no byte left."""
+    reason = JobReason.SERVICE_OFF_LINE
+    if is_clean or (device is not None and device.scheme in IDEMPOTENT_SCHEMES):
+        return Deferred(reason, why, Blame.NODE)
+    return InDoubt(reason, f"{why}: {detail}")
+
+
+def canceled(bytes_sent: int, is_clean: bool) -> Deferred | InDoubt:
+    """The outcome of an attempt that an operator's cancel stopped, with its evidence."""
+    reason = JobReason.PROCESSING_TO_STOP_POINT
+    if is_clean:
+        return Deferred(reason, "Canceled before the first byte.", Blame.NODE)
+    how_far = f"after {bytes_sent} bytes" if bytes_sent else "when bytes may have left"
+    return InDoubt(reason, f"Canceled {how_far}.", bytes_sent)
+
+
+def canceled_reasons(reasons: tuple[str, ...]) -> tuple[str, ...]:
+    """The reasons of a job that has stopped, from those of the request to stop it."""
+    kept = tuple(each for each in reasons if each != JobReason.PROCESSING_TO_STOP_POINT)
+    return kept or (JobReason.JOB_CANCELED_BY_OPERATOR.value,)
+
+
+def fits(job: Job, printer: Printer) -> bool:
+    """Whether the printer takes documents of this format."""
+    format_ = job.document.format
+    return not printer.formats or format_ == ANY_FORMAT or format_ in printer.formats
+
+
+def note_refusals(changes: Sequence[Change], answers: Sequence[Any]) -> None:
+    """Log changes that the store refused: somebody else had settled the job before."""
+    for change, answer in zip(changes, answers, strict=False):
+        if isinstance(answer, Exception):
+            job_id = change.job_id if isinstance(change, EndAttempt | ChangeJob) else None
+            log.warning("attempt_end_refused", job=job_id, detail=str(answer))

@@ -1,0 +1,520 @@
+"""Gives jobs to devices: a task for each device, only while it has work.
+
+In: what the journal tells of jobs and printers. Out: attempts, one at a time on a device, and
+their ends, committed. The end of one job and the mark of the next go into one commit. What a crash
+left open is settled at the start, as each printer says. Stopping lets attempts end, until a
+deadline. Idle printers cost a few entries in tables, no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+import structlog
+import trio
+
+from spoold.dispatch.attempt import (
+    Attempt,
+    Documents,
+    Ended,
+    Journal,
+    Loading,
+    Settings,
+    Stop,
+    note_refusals,
+    settle,
+)
+from spoold.dispatch.recovery import ACTIVE, OpenAttempts, settle_open_attempts
+from spoold.dispatch.schedule import Backoff, Choice, Schedule
+from spoold.driver import link
+from spoold.model.job import JobReason, JobState
+from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Refused
+from spoold.model.printer import Device, Printer, WhenInDoubt
+from spoold.model.transitions import JobEvent
+from spoold.spool import store
+from spoold.spool.store import Change, ChangeJob, JobMoved, PrinterChanged
+
+log = structlog.get_logger("spoold.dispatch")
+
+
+class ListenedJournal(Journal, Protocol):
+    def listen(self, callback: Callable[[list[store.Event]], None]) -> None: ...
+    def unlisten(self, callback: Callable[[list[store.Event]], None]) -> None: ...
+
+
+class Reader(OpenAttempts, Protocol):
+    async def printers(self) -> list[Printer]: ...
+    async def devices(self) -> list[Device]: ...
+    async def waiting(self) -> list[JobMoved]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterStatus:
+    """How a printer is doing now. `reasons` are printer-state-reasons (RFC 8011 5.4.12).
+
+    `retry_at_us` is when its device is tried again after `failures` in a row, or None.
+    """
+
+    state: str = "idle"  # idle, processing, stopped
+    reasons: tuple[str, ...] = ()
+    message: str = ""
+    retry_at_us: int | None = None
+    failures: int = 0
+    active_job_id: int | None = None
+    bytes_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why a device is not tried now."""
+
+    reason: str
+    detail: str
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        journal: ListenedJournal,
+        reader: Reader,
+        documents: Documents,
+        network: link.Network,
+        wall_clock: Callable[[], int],
+        random: Random,
+        settings: Settings | None = None,
+        driver_for: link.DriverFactory = link.driver_for,
+    ) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._documents = documents
+        self._network = network
+        self._wall_clock = wall_clock
+        self._settings = settings = settings or Settings()
+        self._driver_for = driver_for
+        self._schedule = Schedule(
+            Backoff(
+                settings.backoff_first_s,
+                settings.backoff_max_s,
+                settings.backoff_jitter,
+                settings.asked_delay_max_s,
+            ),
+            random,
+        )
+        self._printers: dict[int, Printer] = {}
+        self._devices: dict[int, Device] = {}
+        self._drivers: dict[int, link.Driver] = {}
+        self._troubles: dict[int, _Trouble] = {}
+        self._active: dict[int, Attempt] = {}  # device -> attempt
+        self._attempts: dict[int, Attempt] = {}  # job -> attempt
+        self._ready: dict[int, None] = {}  # devices that wait for one of `deliveries_max`
+        self._early: list[store.Event] | None = []  # events that came while the spool was read
+        self._is_draining = False
+        self._changed = trio.Event()
+        self._idle = trio.Event()
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Dispatch until `drain`. Started once the spool is read and its open ends are settled.
+
+        Raises:
+            StoreFailed: the journal failed; the daemon must stop.
+        """
+        self._journal.listen(self._hear)
+        try:
+            await self._load()
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                while not self._is_draining:
+                    self._start(nursery)
+                    wake_s = self._schedule.wake_s()
+                    with trio.CancelScope(deadline=float("inf") if wake_s is None else wake_s):
+                        await self._changed.wait()
+                    self._changed = trio.Event()
+        finally:
+            self._journal.unlisten(self._hear)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Start nothing more; return when all attempts have ended, and `run` is about to.
+
+        Those that have not ended after `deadline_s` are stopped, and noted as what they are.
+        """
+        self._is_draining = True
+        self._changed.set()
+        with trio.move_on_after(deadline_s):
+            await self._wait_idle()
+        for attempt in self._active.values():
+            attempt.stop(Stop.NODE)
+        with trio.move_on_after(self._settings.end_s):
+            await self._wait_idle()
+
+    async def _wait_idle(self) -> None:
+        while self._active:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def _load(self) -> None:
+        for device in await self._reader.devices():
+            self._devices[device.id] = device
+        for printer in await self._reader.printers():
+            self._printers[printer.id] = printer
+            self._schedule.set_printer(printer)
+        await settle_open_attempts(
+            self._reader, self._journal, self._printers, self._devices, self._wall_clock
+        )
+        waiting = await self._reader.waiting()
+        for count, moved in enumerate(waiting):
+            self._schedule.add(moved.job_id, moved.printer_id, moved.owner, moved.priority)
+            if count % 1000 == 999:
+                await trio.lowlevel.checkpoint()
+        # What was committed while we read stands in order, and says the last word on each job.
+        early, self._early = self._early or [], None
+        self._hear(early)
+
+    # -- what the journal tells ------------------------------------------------------------
+
+    def _hear(self, events: Sequence[store.Event]) -> None:
+        """Called after each commit; must not wait or raise."""
+        if self._early is not None:
+            self._early.extend(events)
+            return
+        for event in events:
+            if isinstance(event, JobMoved):
+                self._job_moved(event)
+            elif isinstance(event, PrinterChanged):
+                self._printer_changed(event)
+        self._changed.set()
+
+    def _job_moved(self, moved: JobMoved) -> None:
+        attempt = self._attempts.get(moved.job_id)
+        if moved.new is JobState.PENDING:
+            if attempt is not None:
+                is_same = attempt.choice.queue_id == moved.printer_id
+                if is_same and not attempt.is_ended and attempt.stopped is None:
+                    return  # it is being attempted, and nothing that matters here has changed
+                attempt.stop(Stop.GONE)
+            self._schedule.add(moved.job_id, moved.printer_id, moved.owner, moved.priority)
+        elif moved.new in ACTIVE:
+            self._schedule.withdraw(moved.job_id)
+            if attempt is not None and JobReason.PROCESSING_TO_STOP_POINT in moved.reasons:
+                attempt.stop(Stop.CANCELED, moved.reasons)
+        else:
+            self._schedule.remove(moved.job_id)
+            if attempt is not None:
+                attempt.stop(Stop.GONE)
+            if moved.new is JobState.COMPLETED and moved.old in ACTIVE:
+                log.info(
+                    "job_completed",
+                    job_uuid=str(moved.uuid),
+                    printer=self._name(moved.printer_id),
+                    position=moved.position,
+                )
+
+    def _printer_changed(self, changed: PrinterChanged) -> None:
+        printer, device = changed.printer, changed.device
+        if printer is None:
+            self._printers.pop(changed.printer_id, None)
+            self._schedule.remove_printer(changed.printer_id)
+            return
+        self._printers[printer.id] = printer
+        is_new = device is not None and self._devices.get(device.id) != device
+        if device is not None and is_new:
+            self._devices[device.id] = device
+            self._drivers.pop(device.id, None)
+        self._schedule.set_printer(printer)
+        if is_new:
+            self._schedule.wake(printer.id)  # at its new address it may well answer
+
+    def _attempt_changed(self, attempt: Attempt) -> None:
+        if attempt.may_have_sent:
+            self._schedule.begin(attempt.choice)
+        if attempt.is_stalled or attempt.choice.queue_id != attempt.choice.printer_id:
+            self._changed.set()
+
+    # -- who asks --------------------------------------------------------------------------
+
+    def wake(self, printer_id: int) -> None:
+        """Try the printer's device now, or all of a pool's, whatever their throttles say."""
+        self._schedule.wake(printer_id)
+        self._changed.set()
+
+    def status(self, printer_id: int) -> PrinterStatus:
+        """How the printer is doing; never waits."""
+        printer = self._printers.get(printer_id)
+        if printer is None:
+            return PrinterStatus()
+        if not printer.is_pool:
+            return self._status_of(printer, printer.id)
+        found = [
+            self._status_of(self._printers[id_], printer.id)
+            for id_ in self._schedule.members(printer_id)
+        ]
+        for status in found:
+            if status.active_job_id is not None:
+                return status
+        if printer.paused:
+            return PrinterStatus("stopped", ("paused",), printer.pause_reason)
+        if found and all(status.state == "stopped" for status in found):
+            return min(found, key=lambda status: status.retry_at_us or float("inf"))
+        return PrinterStatus()
+
+    def _status_of(self, printer: Printer, queue_id: int) -> PrinterStatus:
+        """How a printer does, as far as jobs of `queue_id` (itself, or its pool) go."""
+        device_id = printer.device_id
+        assert device_id is not None
+        failures = self._schedule.failures(device_id)
+        reasons: tuple[str, ...] = ()
+        message = ""
+        trouble = self._troubles.get(device_id)
+        if failures and trouble is not None:
+            reasons, message = (trouble.reason,), trouble.detail
+        retry_at_us = self._retry_at_us(device_id)
+        attempt = self._active.get(device_id)
+        if attempt is not None and attempt.is_sending and _is_for(attempt, queue_id):
+            progress = attempt.progress
+            moving = ("moving-to-paused",) if printer.paused else ()
+            return PrinterStatus(
+                "processing",
+                (*progress.reasons, *moving),
+                progress.detail,
+                None,
+                failures,
+                attempt.choice.job_id,
+                progress.bytes_sent,
+            )
+        if printer.paused:
+            reasons, message = ("paused", *reasons), printer.pause_reason or message
+        state = "stopped" if printer.paused or failures else "idle"
+        return PrinterStatus(state, reasons, message, retry_at_us, failures)
+
+    def _retry_at_us(self, device_id: int) -> int | None:
+        now_s = trio.current_time()
+        until_s = self._schedule.retry_at_s(device_id, now_s)
+        if until_s is None:
+            return None
+        return self._wall_clock() + round((until_s - now_s) * 1_000_000)
+
+    # -- devices ---------------------------------------------------------------------------
+
+    def _start(self, nursery: trio.Nursery) -> None:
+        """Give each idle device that may have one its next job."""
+        now_s = trio.current_time()
+        while True:
+            self._ready |= dict.fromkeys(self._schedule.startable(now_s))
+            if not self._ready:
+                return
+            while self._ready:
+                if not self._has_room():
+                    return
+                device_id = next(iter(self._ready))
+                del self._ready[device_id]
+                choice = None
+                if device_id not in self._active:
+                    choice = self._schedule.take(device_id, now_s)
+                if choice is not None:
+                    loading = self._load_soon(nursery, choice.job_id)
+                    attempt = self._make_attempt(choice, loading, ())
+                    nursery.start_soon(self._serve, attempt)
+
+    def _has_room(self) -> bool:
+        room = self._settings.deliveries_max - len(self._active)
+        if room <= 0:
+            # A printer that has stood still for hours is in nobody's way.
+            room += sum(attempt.is_stalled for attempt in self._active.values())
+        return room > 0
+
+    async def _serve(self, attempt: Attempt) -> None:
+        """Attempt jobs on one device, one after the other, until it has none to take."""
+        try:
+            async with trio.open_nursery() as nursery:
+                following: Attempt | None = attempt
+                while following is not None:
+                    attempt, following = following, None
+                    ahead = self._load_ahead(nursery, attempt)
+                    try:
+                        ended = await attempt.run()
+                        following = await self._follow(nursery, attempt, ended, ahead)
+                    finally:
+                        if ahead is not None and (
+                            following is None or following.loading is not ahead
+                        ):
+                            ahead.close()
+        finally:
+            self._forget(attempt)
+            self._schedule.finish(attempt.choice.device_id)
+            self._changed.set()
+            if not self._active:
+                self._idle.set()
+
+    async def _follow(
+        self, nursery: trio.Nursery, attempt: Attempt, ended: Ended, ahead: Loading | None
+    ) -> Attempt | None:
+        """Note how an attempt ended; the device's next one, if any.
+
+        After a delivery the note goes along with the next one's mark, when that is made at once.
+        Anything else is committed first: what the job becomes may decide who is next.
+        """
+        outcome = ended.outcome
+        if isinstance(outcome, Deferred) and outcome.blame is Blame.JOB:
+            self._schedule.defer(attempt.choice.job_id, trio.current_time(), outcome.not_before_s)
+        carried: tuple[Change, ...] = (ended.change,) if ended.change is not None else ()
+        if not isinstance(outcome, Delivered):
+            await self._commit(attempt, carried)
+            carried = ()
+        if ended.change is None and outcome is not None and attempt.stopped is None:
+            await self._return(attempt, ended)
+        # Only now, with the job back in its place: another member of its pool takes it, not one
+        # that came later.
+        self._judge(attempt, ended)
+        device_id, now_s = attempt.choice.device_id, trio.current_time()
+        choice = None if self._is_draining else self._schedule.take_next(device_id, now_s)
+        if choice is None:
+            await self._commit(attempt, carried)
+            return None
+        self._forget(attempt)
+        if ahead is not None and ahead.job_id == choice.job_id:
+            loading = ahead
+        else:
+            loading = self._load_soon(nursery, choice.job_id)
+        following = self._make_attempt(choice, loading, carried)
+        if carried and not following.is_eager:
+            following.before = ()
+            await self._commit(attempt, carried)
+        return following
+
+    def _make_attempt(
+        self, choice: Choice, loading: Loading, before: tuple[Change, ...]
+    ) -> Attempt:
+        device = self._devices[choice.device_id]
+
+        def make_driver() -> link.Driver:
+            driver = self._drivers.get(device.id)
+            if driver is None:
+                driver = self._drivers[device.id] = self._driver_for(device, self._network)
+            return driver
+
+        attempt = Attempt(
+            choice,
+            self._printers[choice.printer_id],
+            device,
+            self._in_doubt(choice.queue_id),
+            make_driver,
+            loading,
+            self._journal,
+            self._wall_clock,
+            self._settings,
+            self._schedule.failures(choice.device_id) == 0,
+            self._attempt_changed,
+            before,
+        )
+        self._active[choice.device_id] = attempt
+        self._attempts[choice.job_id] = attempt
+        return attempt
+
+    def _forget(self, attempt: Attempt) -> None:
+        choice = attempt.choice
+        if self._active.get(choice.device_id) is attempt:
+            del self._active[choice.device_id]
+        if self._attempts.get(choice.job_id) is attempt:
+            del self._attempts[choice.job_id]
+
+    def _load_soon(self, nursery: trio.Nursery, job_id: int) -> Loading:
+        loading = Loading(job_id)
+        nursery.start_soon(loading.run, self._reader, self._documents)
+        return loading
+
+    def _load_ahead(self, nursery: trio.Nursery, attempt: Attempt) -> Loading | None:
+        """Begin to load the job that comes next, unless another device may take it."""
+        if self._is_draining:
+            return None
+        choice = self._schedule.peek(attempt.choice.device_id, trio.current_time())
+        if choice is None or choice.queue_id != choice.printer_id:
+            return None
+        return self._load_soon(nursery, choice.job_id)
+
+    # -- outcomes --------------------------------------------------------------------------
+
+    def _judge(self, attempt: Attempt, ended: Ended) -> None:
+        """What an outcome says of the device: it works, or is to be left alone for a time."""
+        choice, outcome = attempt.choice, ended.outcome
+        about = {"job_uuid": attempt.uuid, "printer": self._name(choice.printer_id)}
+        match outcome:
+            case Delivered():
+                self._troubles.pop(choice.device_id, None)
+                if self._schedule.succeed(choice.device_id):
+                    log.info("device_reachable", **self._names(attempt))
+            case Deferred(reason, detail, blame, asked_s):
+                if blame is Blame.PRINTER:
+                    self._fail(attempt, reason, detail, asked_s)
+                log.info("attempt_deferred", reason=reason, detail=detail, **about)
+            case InDoubt(reason, detail):
+                if ended.stop is None:
+                    self._fail(attempt, reason, detail, None)
+                log.warning("attempt_in_doubt", reason=reason, detail=detail, **about)
+            case Refused(reason, detail) if not ended.is_misfit:
+                log.warning("attempt_refused", reason=reason, detail=detail, **about)
+
+    def _fail(self, attempt: Attempt, reason: str, detail: str, asked_s: float | None) -> None:
+        device_id = attempt.choice.device_id
+        if not self._schedule.failures(device_id):
+            log.warning("device_unreachable", reason=reason, detail=detail, **self._names(attempt))
+        self._troubles[device_id] = _Trouble(reason, detail)
+        self._schedule.fail(device_id, trio.current_time(), asked_s)
+
+    async def _return(self, attempt: Attempt, ended: Ended) -> None:
+        """The job goes back to where it waited; one that fits no printer is held."""
+        choice = attempt.choice
+        if ended.is_misfit and not self._schedule.misfit(choice):
+            outcome = ended.outcome
+            assert outcome is not None
+            event, reasons, message = settle(outcome, WhenInDoubt.HOLD)
+            change = ChangeJob(
+                choice.job_id,
+                event,
+                self._wall_clock(),
+                reasons=reasons,
+                message=message,
+                only_from=(JobState.PENDING,),
+            )
+            await self._commit(attempt, (change,))
+        else:
+            self._schedule.put_back(choice)
+
+    async def _commit(self, attempt: Attempt, changes: tuple[Change, ...]) -> None:
+        if not changes:
+            return
+        # Shielded: the outcome is known, and must not be lost with whoever noticed it.
+        with trio.fail_after(self._settings.end_s + 80, shield=True):
+            answers = await self._journal.commit_all(changes)
+        note_refusals(changes, answers)
+        if answers[-1] is JobState.PENDING and attempt.stopped is Stop.CANCELED:
+            # The cancel came when the attempt had just ended without paper.
+            cancel = ChangeJob(
+                attempt.choice.job_id,
+                JobEvent.CANCEL,
+                self._wall_clock(),
+                reasons=(JobReason.JOB_CANCELED_BY_OPERATOR,),
+                only_from=(JobState.PENDING,),
+            )
+            note_refusals((cancel,), await self._journal.commit_all((cancel,)))
+
+    # -- names -----------------------------------------------------------------------------
+
+    def _in_doubt(self, printer_id: int) -> WhenInDoubt:
+        printer = self._printers.get(printer_id)
+        return printer.in_doubt if printer is not None else WhenInDoubt.HOLD
+
+    def _name(self, printer_id: int) -> str:
+        printer = self._printers.get(printer_id)
+        return printer.name if printer is not None else f"printer {printer_id}"
+
+    def _names(self, attempt: Attempt) -> dict[str, str]:
+        device = self._devices[attempt.choice.device_id]
+        return {"printer": self._name(attempt.choice.printer_id), "device": device.uri}
+
+
+def _is_for(attempt: Attempt, queue_id: int) -> bool:
+    return queue_id in (attempt.choice.queue_id, attempt.choice.printer_id)

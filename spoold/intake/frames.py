@@ -1,0 +1,257 @@
+"""Frames, the server's side: one connection from the magic to its end (`codec/FRAMES.md`).
+
+In: a stream whose client sent the magic. Out: jobs through the one door, answers after the commit,
+and every other operation through the router. Here is what is the same in every version: hello,
+liveness, the sending task, the end. What a version says is in a class of its own (`frames_v1`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from spoold.codec import frame
+from spoold.codec.frame import FrameReader, Item, Request
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.frames_v1 import Link, Router, Settings, Version1
+from spoold.model.errors import RemoteProtocolError
+from spoold.model.principal import Principal
+from spoold.net.outbox import Outbox
+from spoold.net.stream import Stream
+
+log = structlog.get_logger("spoold.intake")
+
+RECEIVE_BYTES = 64 * 1024
+BULK_RECEIVE_BYTES = 256 * 1024
+PING_S_MIN = 1.0
+MISSED_PINGS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Who answers, as the welcome says. `endpoints` are for this client's network."""
+
+    guid: str
+    name: str
+    role: str
+    software: str
+    endpoints: tuple[str, ...] = ()
+
+
+class Speaker(Protocol):
+    """A version of the protocol on one connection. It never reads or closes the stream."""
+
+    async def take(self, item: Item) -> None:
+        """Act on what came; waiting here is what holds the client back.
+
+        Raises:
+            RemoteProtocolError: it may not come now; the connection ends.
+        """
+        ...
+
+    async def idle(self) -> None:
+        """Return when nothing is under way that the client waits for."""
+        ...
+
+    async def settle(self) -> None:
+        """Nothing more comes: end what needs the client, and wait a while for the rest."""
+        ...
+
+    async def suspend(self) -> None:
+        """Keep what came of open uploads for a resume."""
+        ...
+
+
+_SPEAKERS = {1: Version1}
+
+
+async def serve_frames(
+    stream: Stream,
+    first_bytes: bytes,
+    principal: Principal,
+    acceptance: Acceptance,
+    router: Router,
+    node: Node,
+    settings: Settings,
+    stopping: trio.Event | None = None,
+) -> None:
+    """Serve one connection until its end; the stream is closed then.
+
+    `first_bytes` begin with (the front of) the magic. When `stopping` is set, no new job is taken,
+    and the connection ends once nothing is under way on it.
+
+    Raises:
+        StoreFailed: the spool failed; the daemon must stop.
+    """
+    outbox = Outbox(stream, send_timeout_s=settings.send_timeout_s)
+    link = Link(stream, outbox, principal, settings)
+    connection = _Connection(link, acceptance, router, node)
+    try:
+        async with trio.open_nursery() as sending:
+            sending.start_soon(connection.send)
+            async with trio.open_nursery() as nursery:
+                try:
+                    if stopping is not None:
+                        nursery.start_soon(connection.wait_stop, stopping)
+                    await connection.receive(first_bytes, nursery)
+                finally:
+                    if connection.speaker is not None:
+                        await connection.speaker.suspend()
+                    nursery.cancel_scope.cancel()
+            outbox.close_nowait()
+            sending.cancel_scope.deadline = trio.current_time() + settings.drain_s
+        if link.failure is not None:
+            raise link.failure
+        if not connection.is_broken:
+            await stream.finish()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # the client is gone
+    finally:
+        stream.abort()
+
+
+class _Connection:
+    def __init__(self, link: Link, acceptance: Acceptance, router: Router, node: Node) -> None:
+        self._link = link
+        self._acceptance = acceptance
+        self._router = router
+        self._node = node
+        self.speaker: Speaker | None = None
+        self.is_broken = False
+        self._is_heard = False
+        self._is_waiting = False
+
+    async def receive(self, first_bytes: bytes, nursery: trio.Nursery) -> None:
+        """Read until the client's end, a cut, or broken framing; then what has its end is settled.
+
+        Only what is under way for the client outlives this call.
+        """
+        link = self._link
+        link.receiving.deadline = trio.current_time() + link.settings.hello_deadline_s
+        with link.receiving:
+            try:
+                await self._read(first_bytes, nursery)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.is_broken = True
+            except RemoteProtocolError as error:
+                log.warning("frames_refused", client=link.stream.peer, detail=str(error))
+                link.outbox.put_nowait(frame.refusal(0, error.reply_hint, f"{error}."))
+        if self.speaker is not None:
+            await self.speaker.settle()
+        elif not (self.is_broken or link.is_stopping) and link.receiving.cancelled_caught:
+            link.outbox.put_nowait(frame.refusal(0, "bad-request", "no hello came in time."))
+
+    async def _read(self, data: bytes, nursery: trio.Nursery) -> None:
+        link = self._link
+        stream = link.stream
+        reader = FrameReader(expects_magic=True)
+        bytes_max = RECEIVE_BYTES
+        while True:
+            for item in reader.feed(data):
+                if self.speaker is not None:
+                    await self.speaker.take(item)
+                else:
+                    self.speaker = self._greet(item, nursery)
+            await link.outbox.room()
+            self._is_waiting = True
+            data = await stream.receive_some(bytes_max)
+            self._is_waiting = False
+            self._is_heard = True
+            if not data:
+                reader.end()
+                return
+            bytes_max = BULK_RECEIVE_BYTES if len(data) >= RECEIVE_BYTES else RECEIVE_BYTES
+
+    def _greet(self, item: Item, nursery: trio.Nursery) -> Speaker:
+        """Answer hello; from then on the version's own class takes what comes.
+
+        Raises:
+            RemoteProtocolError: the first frame is no hello, or no version is common.
+        """
+        if type(item) is not Request or item.op != "hello":
+            raise RemoteProtocolError("the first frame must be hello", "bad-request")
+        link = self._link
+        args = item.args
+        version = frame.highest_common_version(args.get("versions"), _SPEAKERS)
+        if version is None:
+            link.outbox.put_nowait(
+                frame.refusal(
+                    item.id,
+                    "version-not-supported",
+                    "there is no version in common.",
+                    "Update the older of the two programs.",
+                    versions=sorted(_SPEAKERS),
+                )
+            )
+            raise RemoteProtocolError("no version in common", "version-not-supported")
+        if type(args.get("kind")) is not str:
+            raise RemoteProtocolError("hello must say the kind of client", "bad-request")
+        ping_s = self._ping_interval_s(args)
+        link.outbox.put_nowait(frame.answer(item.id, self._welcome(version, ping_s)))
+        link.receiving.deadline = inf
+        nursery.start_soon(self._watch, ping_s)
+        return _SPEAKERS[version](link, self._acceptance, self._router, self._node.guid, nursery)
+
+    def _ping_interval_s(self, args: dict[str, Any]) -> float:
+        own = self._link.settings.ping_s
+        asked = args.get("ping_s", own)
+        if type(asked) not in (int, float) or not asked > 0:
+            raise RemoteProtocolError("ping_s must be a number of seconds", "bad-request")
+        return max(min(float(asked), own), min(PING_S_MIN, own))
+
+    def _welcome(self, version: int, ping_s: float) -> dict[str, Any]:
+        settings = self._link.settings
+        node = self._node
+        return {
+            "version": version,
+            "node_guid": node.guid,
+            "node_name": node.name,
+            "role": node.role,
+            "software": node.software,
+            "endpoints": list(node.endpoints),
+            "ping_s": ping_s,
+            "chunk_bytes_max": frame.CHUNK_BYTES_MAX,
+            "inflight_max": settings.inflight_max,
+        }
+
+    async def send(self) -> None:
+        """Send until the end; a client that does not read is cut off."""
+        try:
+            await self._link.outbox.run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._cut()
+
+    def _cut(self) -> None:
+        self.is_broken = True
+        self._link.stream.abort()
+        self._link.outbox.close_nowait()
+        self._link.receiving.cancel()
+
+    async def _watch(self, ping_s: float) -> None:
+        """Ping a silent client; cut one off that stays silent. Waiting for us is no silence."""
+        missed = number = 0
+        while True:
+            await trio.sleep(ping_s)
+            if self._is_heard or not self._is_waiting:
+                self._is_heard = False
+                missed = 0
+                continue
+            missed += 1
+            if missed >= MISSED_PINGS_MAX:
+                log.info("frames_client_silent", client=self._link.stream.peer)
+                self._cut()
+                return
+            number += 1
+            self._link.outbox.put_nowait(frame.request(number, "ping", {}))
+
+    async def wait_stop(self, stopping: trio.Event) -> None:
+        """The daemon stops: the connection ends once nothing is under way on it."""
+        await stopping.wait()
+        self._link.is_stopping = True
+        if self.speaker is not None:
+            await self.speaker.idle()
+        self._link.receiving.cancel()

@@ -1,0 +1,88 @@
+"""The sending half of a connection on which many tasks speak: one writer, bounded, coalescing.
+
+In: whole messages, from any task. Out: as few sends as the peer's pace allows, in order. What is
+put while a send is under way goes out together with the next one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+
+import trio
+
+from spoold.net.stream import Stream
+
+QUEUED_BYTES_MAX = 256 * 1024
+# Joining costs a copy: larger pieces, which are document bytes, are sent as they are.
+JOINED_BYTES_MAX = 16 * 1024
+
+
+class Outbox:
+    """Messages on their way out. `run` is the one task that sends."""
+
+    def __init__(self, stream: Stream, *, send_timeout_s: float = inf) -> None:
+        self._stream = stream
+        self._send_timeout_s = send_timeout_s
+        self._pieces: deque[bytes | memoryview] = deque()
+        self._queued = 0
+        self._work = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        self._closing = False
+
+    def put_nowait(self, piece: bytes | memoryview) -> None:
+        """Queue a piece, without a copy: its buffer must not change until it is sent.
+
+        Whoever can make many of them awaits `room` in between; that is what bounds the queue.
+        """
+        self._pieces.append(piece)
+        self._queued += len(piece)
+        self._work.unpark()
+
+    async def room(self) -> None:
+        """Return when there is room for more. Not a checkpoint when there is."""
+        while self._queued >= QUEUED_BYTES_MAX and not self._closing:
+            await self._room.park()
+
+    @property
+    def is_full(self) -> bool:
+        return self._queued >= QUEUED_BYTES_MAX
+
+    def close_nowait(self) -> None:
+        """Nothing more will be put: `run` returns when everything is sent."""
+        self._closing = True
+        self._work.unpark_all()
+        self._room.unpark_all()
+
+    async def run(self) -> None:
+        """Send until closed.
+
+        Raises:
+            trio.BrokenResourceError: the connection broke.
+            trio.TooSlowError: the peer took nothing for the send timeout.
+        """
+        while True:
+            if not self._pieces:
+                if self._closing:
+                    return
+                await self._work.park()
+                continue
+            batch = self._batch()
+            with trio.fail_after(self._send_timeout_s):
+                await self._stream.send_all(batch)
+            self._queued -= len(batch)
+            if self._room and (self._queued < QUEUED_BYTES_MAX):
+                self._room.unpark_all()
+
+    def _batch(self) -> bytes | memoryview:
+        """The next pieces that go out in one send."""
+        pieces = self._pieces
+        first = pieces.popleft()
+        if not pieces or len(first) > JOINED_BYTES_MAX:
+            return first
+        size = len(first)
+        batch = [first]
+        while pieces and len(pieces[0]) <= JOINED_BYTES_MAX and size < QUEUED_BYTES_MAX:
+            size += len(pieces[0])
+            batch.append(pieces.popleft())
+        return b"".join(batch)

@@ -1,0 +1,9 @@
+"""The client side of frames (`codec/FRAMES.md`): hand jobs over, and never twice.
+
+In: a document and where it may go. Out: a `Receipt` once a server has it durably, or an error that
+says whether anything was accepted, and what to do. `client` is for Trio, `blocking` for plain
+scripts and the command line. `spoold.net`, `spoold.codec` and `spoold.model` is all it needs.
+
+    async with Provider(["hq-1.example.org:9191", "hq-2.example.org:9191"]) as provider:
+        receipt = await provider.submit("letter.pdf", printer="front")
+"""

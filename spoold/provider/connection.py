@@ -1,0 +1,342 @@
+"""One connection to a server: hello, any number of requests at once, liveness, and its end.
+
+In: a connected stream. Out: answers to calls and uploads, or `Lost` for all that wait when the
+connection ends. It never connects again: that is `client`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from math import inf
+from typing import Any
+
+import trio
+
+from spoold.codec import frame
+from spoold.codec.frame import Answer, Event, FrameReader, Item, Refusal, Request
+from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.net.outbox import Outbox
+from spoold.net.stream import Stream
+from spoold.provider.document import Document
+
+EAGER_BYTES_MAX = 64 * 1024
+CHUNK_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024
+MISSED_PINGS_MAX = 3
+
+Progress = Callable[[int, int], None]  # bytes of the document that went out, and its size
+
+
+class Lost(Exception):
+    """The connection ended, or the server did not answer in time."""
+
+
+class _Pending:
+    """A request without an answer so far."""
+
+    __slots__ = ("answer", "changed", "lost", "offset", "on_event")
+
+    def __init__(self) -> None:
+        self.answer: Answer | Refusal | None = None
+        self.lost = ""
+        self.offset: int | None = None
+        self.on_event: Callable[[str, dict[str, Any]], None] | None = None
+        self.changed = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_over(self) -> bool:
+        return self.answer is not None or bool(self.lost)
+
+
+class Connection:
+    """`welcome` is the server's answer to hello. Usable while `run` runs and `is_open`."""
+
+    def __init__(self, stream: Stream, *, answer_timeout_s: float) -> None:
+        self.welcome: dict[str, Any] = {}
+        self.is_open = False
+        self._stream = stream
+        self._answer_timeout_s = answer_timeout_s
+        self._outbox = Outbox(stream)
+        self._pending: dict[int, _Pending] = {}
+        self._ids = count(1)
+        self._slots = trio.Semaphore(1)
+        self._scope = trio.CancelScope()
+        self._why = ""
+        self._is_heard = False
+
+    @property
+    def node_guid(self) -> str:
+        return str(self.welcome["node_guid"])
+
+    async def run(
+        self, hello: dict[str, Any], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Say hello, then serve requests until the connection ends or this is cancelled.
+
+        It has started when the server has welcomed us. When it ends, nobody waits for an answer
+        any more, and the stream is closed.
+
+        Raises:
+            Lost: the server did not welcome us.
+        """
+        id_, pending = self._ask()
+        self._outbox.put_nowait(frame.MAGIC + frame.request(id_, "hello", hello))
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send)
+                    nursery.start_soon(self._receive)
+                    try:
+                        welcome = await self._answer(id_, pending)
+                        ping_s = self._checked(welcome, hello["versions"])
+                    except (Lost, OperationError) as error:
+                        self._close(str(error))
+                        await trio.sleep_forever()
+                    self.welcome = welcome
+                    self.is_open = True
+                    task_status.started()
+                    await self._watch(ping_s)
+        finally:
+            is_idle = self.is_open and not self._pending
+            self._close("the connection was closed")
+            if is_idle:
+                # The server sees an end, not a cut.
+                with trio.move_on_after(1, shield=True):
+                    try:
+                        await self._stream.finish()
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        pass  # it ended first
+            self._stream.abort()
+        if not self.welcome:
+            raise Lost(self._why)
+
+    def _checked(self, welcome: dict[str, Any], offered: list[int]) -> float:
+        """The ping interval of a welcome that makes sense."""
+        ping_s = welcome.get("ping_s")
+        inflight_max = welcome.get("inflight_max")
+        if (
+            welcome.get("version") not in offered
+            or not isinstance(welcome.get("node_guid"), str)
+            or not isinstance(ping_s, int | float)
+            or not isinstance(inflight_max, int)
+            or not (ping_s > 0 and inflight_max > 0)
+        ):
+            raise Lost("the server's welcome makes no sense")
+        self._slots = trio.Semaphore(inflight_max)
+        return float(ping_s)
+
+    # -- requests --------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        op: str,
+        args: dict[str, Any],
+        on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """The result of an operation. With `on_event` it may take for ever, else a deadline holds.
+
+        Raises:
+            OperationError: it was refused.
+            Lost: the connection ended before the answer.
+        """
+        async with self._slots:
+            id_, pending = self._ask()
+            pending.on_event = on_event
+            try:
+                self._outbox.put_nowait(frame.request(id_, op, args))
+                await self._outbox.room()
+                return await self._answer(id_, pending, inf if on_event else None)
+            except trio.Cancelled:
+                if self.is_open:
+                    self._outbox.put_nowait(frame.event(id_, "abort", {}))
+                raise
+            finally:
+                self._pending.pop(id_, None)
+
+    async def upload(
+        self,
+        args: dict[str, Any],
+        document: Document,
+        on_end: Callable[[], None],
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """The server's answer to a job: `document`, submitted with `args`.
+
+        `on_end` is called just before `end` leaves: until an answer comes the server may have
+        accepted the job from then on.
+
+        Raises:
+            OperationError: it was refused.
+            Lost: the connection ended before the answer; sent bytes may be kept for a resume.
+            OSError: the document cannot be read.
+        """
+        async with self._slots:
+            id_, pending = self._ask()
+            is_ended = False
+            try:
+                if document.size <= EAGER_BYTES_MAX:
+                    self._outbox.put_nowait(frame.request(id_, "submit", args | {"eager": True}))
+                    is_whole = await self._send_from(id_, pending, document, 0, progress)
+                else:
+                    self._outbox.put_nowait(frame.request(id_, "submit", args))
+                    offset = await self._go_ahead(pending)
+                    is_whole = await self._send_from(id_, pending, document, offset, progress)
+                if is_whole:
+                    digest = await self._digest(document)
+                    on_end()
+                    is_ended = True
+                    end = {"size": document.size, "digest": digest}
+                    self._outbox.put_nowait(frame.event(id_, "end", end))
+                return await self._answer(id_, pending)
+            except (trio.Cancelled, OSError):
+                if self.is_open and not is_ended:
+                    self._outbox.put_nowait(frame.event(id_, "abort", {}))
+                raise
+            finally:
+                self._pending.pop(id_, None)
+
+    async def _go_ahead(self, pending: _Pending) -> int:
+        """Where to go on; meaningless when there is an answer, or none will come."""
+        with trio.move_on_after(self._answer_timeout_s):
+            while pending.offset is None and not pending.is_over:
+                await pending.changed.park()
+        if pending.offset is None and not pending.is_over:
+            self._close(f"no go-ahead within {self._answer_timeout_s:g} s")
+        return pending.offset or 0
+
+    async def _send_from(
+        self,
+        id_: int,
+        pending: _Pending,
+        document: Document,
+        offset: int,
+        progress: Progress | None,
+    ) -> bool:
+        """Send the bytes from `offset`; False when an answer came, or the connection ended."""
+        size = document.size
+        while offset < size and not pending.is_over:
+            if document.is_in_memory:
+                data = document.read(offset, CHUNK_BYTES)
+            else:
+                data = await trio.to_thread.run_sync(document.read, offset, CHUNK_BYTES)
+            self._outbox.put_nowait(frame.chunk_head(id_, offset, len(data)))
+            self._outbox.put_nowait(data)
+            offset += len(data)
+            await self._outbox.room()
+            if progress is not None:
+                progress(offset, size)
+        return not pending.is_over
+
+    async def _digest(self, document: Document) -> str:
+        if document.is_in_memory or document.is_digested:
+            return document.digest()
+        return await trio.to_thread.run_sync(document.digest)
+
+    def _ask(self) -> tuple[int, _Pending]:
+        id_ = next(self._ids)
+        pending = _Pending()
+        if self._why:
+            pending.lost = self._why
+        else:
+            self._pending[id_] = pending
+        return id_, pending
+
+    async def _answer(
+        self, id_: int, pending: _Pending, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
+        with trio.move_on_after(timeout_s):
+            while not pending.is_over:
+                await pending.changed.park()
+        if not pending.is_over:
+            # Whether it comes later cannot be told apart from a server that hangs.
+            self._close(f"no answer within {timeout_s:g} s")
+        if isinstance(pending.answer, Refusal):
+            refusal = pending.answer
+            raise OperationError(refusal.code, refusal.message, refusal.advice)
+        if pending.answer is None:
+            raise Lost(pending.lost or self._why)
+        return pending.answer.result
+
+    # -- the tasks of the connection -------------------------------------------------------------
+
+    async def _send(self) -> None:
+        try:
+            await self._outbox.run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._close(f"the connection broke: {error}")
+
+    async def _receive(self) -> None:
+        reader = FrameReader()
+        try:
+            while True:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    self._close("the server ended the connection")
+                    return
+                self._is_heard = True
+                for item in reader.feed(data):
+                    self._take(item)
+                await self._outbox.room()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._close(f"the connection broke: {error}")
+        except RemoteProtocolError as error:
+            self._close(f"the server broke the protocol: {error}")
+
+    def _take(self, item: Item) -> None:
+        if isinstance(item, Answer | Refusal):
+            if item.id == 0:
+                assert isinstance(item, Refusal)
+                raise RemoteProtocolError(f"{item.message} {item.advice}".strip())
+            pending = self._pending.pop(item.id, None)
+            if pending is not None:
+                pending.answer = item
+                pending.changed.unpark_all()
+        elif isinstance(item, Event):
+            pending = self._pending.get(item.id)
+            if pending is None:
+                return
+            if item.name in ("go-ahead", "stored"):
+                offset = item.args.get("offset")
+                if type(offset) is not int or offset < 0:
+                    raise RemoteProtocolError("an offset must be a number")
+                pending.offset = offset
+                pending.changed.unpark_all()
+            elif pending.on_event is not None:
+                pending.on_event(item.name, item.args)
+        elif isinstance(item, Request):
+            if item.op == "ping":
+                self._outbox.put_nowait(frame.answer(item.id, {}))
+            else:
+                code = "not-found"
+                self._outbox.put_nowait(frame.refusal(item.id, code, "a client cannot do that."))
+        else:
+            raise RemoteProtocolError("a server sends no document")
+
+    async def _watch(self, ping_s: float) -> None:
+        """Ping a silent server; give up one that stays silent."""
+        missed = 0
+        while True:
+            await trio.sleep(ping_s)
+            if self._is_heard:
+                self._is_heard = False
+                missed = 0
+                continue
+            missed += 1
+            if missed >= MISSED_PINGS_MAX:
+                self._close(f"the server was silent for {missed * ping_s:g} s")
+                return
+            self._outbox.put_nowait(frame.request(next(self._ids), "ping", {}))
+
+    def _close(self, why: str) -> None:
+        """Nothing is asked or answered any more."""
+        if not self._why:
+            self._why = why
+        self.is_open = False
+        for pending in self._pending.values():
+            pending.lost = self._why
+            pending.changed.unpark_all()
+        self._pending.clear()
+        self._outbox.close_nowait()
+        self._scope.cancel()

@@ -1,0 +1,99 @@
+"""Where a server is, and how to get there: clear, TLS, TLS with a client certificate, or local.
+
+In: "host:port" or "unix:/path", and files in PEM. Out: connected streams.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from spoold.model.errors import ConfigError
+from spoold.net.connect import connect_unix
+from spoold.net.listen import Address, parse_address
+from spoold.net.stream import Stream
+from spoold.net.tls import client_context
+
+Pem = str | os.PathLike[str]
+
+
+class Network(Protocol):
+    """What a provider needs of the world."""
+
+    async def connect(self, host: str, port: int, *, timeout_s: float) -> Stream:
+        """Raises OSError when there is no connection within `timeout_s`."""
+        ...
+
+    async def connect_tls(
+        self, host: str, port: int, context: ssl.SSLContext, *, timeout_s: float
+    ) -> Stream: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Without `ca_file` the CAs of this machine are trusted. `certificate_file` (with the key in
+    it, or in `key_file`) is shown to servers that ask for one.
+    """
+
+    ca_file: Pem | None = None
+    certificate_file: Pem | None = None
+    key_file: Pem | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises:
+        IdentityError: a file cannot be used. OSError: it cannot be read.
+        """
+        return client_context(
+            ca_pem=_read(self.ca_file),
+            chain_pem=_read(self.certificate_file),
+            key_pem=_read(self.key_file),
+        )
+
+
+def _read(file: Pem | None) -> bytes | None:
+    return None if file is None else Path(file).read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """`str` of it is what was parsed."""
+
+    text: str
+    where: Address | Path
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """The endpoint that `text` names.
+
+        Raises:
+            ConfigError: it names none.
+        """
+        kind, colon, path = text.partition(":")
+        if colon and kind == "unix":
+            return cls(text, Path(path))
+        where = parse_address(text)
+        if not where.port:
+            advice = "Name the port that a server listens on, 9191 for example."
+            raise ConfigError("read the address", repr(text), "nothing listens on port 0", advice)
+        return cls(text, where)
+
+    def __str__(self) -> str:
+        return self.text
+
+    async def connect(
+        self, network: Network, context: ssl.SSLContext | None, timeout_s: float
+    ) -> Stream:
+        """A connected stream, over TLS when there is a context and this is no local socket.
+
+        Raises:
+            OSError: there is no connection, or one side refused the other.
+        """
+        where = self.where
+        if isinstance(where, Path):
+            return await connect_unix(where, timeout_s=timeout_s)
+        if context is None:
+            return await network.connect(where.host, where.port, timeout_s=timeout_s)
+        return await network.connect_tls(where.host, where.port, context, timeout_s=timeout_s)

@@ -1,0 +1,174 @@
+"""The servers that a provider may use: one connection to each, made when it is first needed.
+
+In: endpoints in order of preference. Out: open connections, shared by all who ask. After a fail-
+over the preferred ones are looked at again in the background.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from spoold.model.errors import ConfigError
+from spoold.provider.connection import Connection, Lost
+from spoold.provider.endpoint import Endpoint, Network
+
+# After a failed connect everybody who wants this server gets the same answer for so long.
+DOWN_S = 0.5
+SERVERS_MAX = 16
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """An endpoint, and the connection to it while there is one. `cause`: why there is none."""
+
+    endpoint: Endpoint
+    connection: Connection | None = None
+    opening: trio.Event | None = None
+    down_until: float = 0.0
+    cause: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.text
+
+
+class Servers:
+    """`current` is the one that the next job goes to first."""
+
+    def __init__(
+        self,
+        endpoints: Iterable[str],
+        hello: dict[str, Any],
+        network: Network,
+        context: ssl.SSLContext | None,
+        *,
+        connect_timeout_s: float,
+        answer_timeout_s: float,
+        probe_interval_s: float,
+        learns_endpoints: bool,
+    ) -> None:
+        """Raises:
+        ConfigError: an endpoint is none. ValueError: there is none at all.
+        """
+        self._servers = [Server(Endpoint.parse(text)) for text in dict.fromkeys(endpoints)]
+        if not self._servers:
+            raise ValueError("a provider needs an endpoint")
+        self._hello = hello
+        self._network = network
+        self._context = context
+        self._connect_timeout_s = connect_timeout_s
+        self._answer_timeout_s = answer_timeout_s
+        self._probe_interval_s = probe_interval_s
+        self._learns_endpoints = learns_endpoints
+        self._wanted: list[Server] = []
+        self._work = trio.lowlevel.ParkingLot()
+        self._is_running = False
+        self.current = self._servers[0]
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def in_order(self) -> list[Server]:
+        """The one in use, then the others in the order of preference."""
+        return [self.current, *(server for server in self._servers if server is not self.current)]
+
+    def use(self, server: Server) -> None:
+        """`server` took a job: the next ones go there first."""
+        if server is not self.current:
+            self.current = server
+            self._work.unpark_all()
+
+    async def connected(self, server: Server) -> Connection:
+        """The connection to `server`.
+
+        Raises:
+            Lost: there is none.
+        """
+        if not self._is_running:
+            raise RuntimeError("use the provider as an `async with` block")
+        connection = server.connection
+        if connection is not None and connection.is_open:
+            return connection
+        if server.opening is None:
+            if trio.current_time() < server.down_until:
+                raise Lost(server.cause)
+            server.opening = trio.Event()
+            self._wanted.append(server)
+            self._work.unpark_all()
+        await server.opening.wait()
+        connection = server.connection
+        if connection is None or not connection.is_open:
+            raise Lost(server.cause)
+        return connection
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the connections until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._probe)
+            self._is_running = True
+            task_status.started()
+            try:
+                while True:
+                    while self._wanted:
+                        nursery.start_soon(self._open, self._wanted.pop(), nursery)
+                    await self._work.park()
+            finally:
+                self._is_running = False
+
+    async def _open(self, server: Server, nursery: trio.Nursery) -> None:
+        """Connect and say hello; whoever waits for it is told."""
+        server.connection = None
+        timeout_s = self._connect_timeout_s
+        try:
+            stream = await server.endpoint.connect(self._network, self._context, timeout_s)
+            connection = Connection(stream, answer_timeout_s=self._answer_timeout_s)
+            with trio.fail_after(timeout_s):
+                await nursery.start(connection.run, self._hello)
+        except trio.TooSlowError:
+            server.cause = f"no welcome within {timeout_s:g} s"
+        except OSError as error:
+            server.cause = error.strerror or str(error)
+        except Lost as error:
+            server.cause = str(error)
+        else:
+            server.cause = "the connection ended"
+            server.connection = connection
+            self._learn(connection.welcome.get("endpoints"))
+        finally:
+            if server.connection is None:
+                server.down_until = trio.current_time() + DOWN_S
+            opening, server.opening = server.opening, None
+            if opening is not None:
+                opening.set()
+
+    def _learn(self, endpoints: object) -> None:
+        """Servers that a welcome names come after those that are known."""
+        if not self._learns_endpoints or not isinstance(endpoints, list):
+            return
+        known = {server.name for server in self._servers}
+        for text in endpoints:
+            if isinstance(text, str) and text not in known and len(self._servers) < SERVERS_MAX:
+                try:
+                    self._servers.append(Server(Endpoint.parse(text)))
+                except ConfigError:
+                    continue  # the server's mistake, and no reason to print less
+                known.add(text)
+
+    async def _probe(self) -> None:
+        """After a fail-over, look whether a preferred server is well again."""
+        while True:
+            while self.current is self._servers[0]:
+                await self._work.park()
+            await trio.sleep(self._probe_interval_s)
+            for server in self._servers[: self._servers.index(self.current)]:
+                try:
+                    await self.connected(server)
+                except Lost:
+                    continue
+                self.current = server
+                break

@@ -1,0 +1,174 @@
+"""The real process, killed at every named point: an acknowledged job is there afterwards, once.
+
+Each crash point gets a daemon of its own, which kills itself with SIGKILL when it comes there for
+the n-th time, under the load of raw and of frames senders. Then it is started again and asked.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from spoold.provider.blocking import BlockingProvider
+from support.process import Daemon, all_jobs, running, send_raw
+
+# Each with how often it is passed before it kills: the first time, and in the thick of it.
+CRASH_POINTS = [
+    ("commit-before", 9),
+    ("commit-before", 40),
+    ("commit-after", 9),
+    ("commit-after", 40),
+    ("document-before-sync", 1),
+    ("document-before-sync", 5),
+    ("document-before-rename", 5),
+    ("document-after-rename", 1),
+    ("document-after-rename", 5),
+    ("attempt-before-mark", 5),
+    ("attempt-after-mark", 1),
+    ("attempt-after-mark", 20),
+    ("attempt-before-end", 5),
+    ("attempt-before-end", 30),
+]
+
+
+class Load:
+    """Senders of jobs whose first line names them, until the daemon is gone or enough was sent."""
+
+    def __init__(self, daemon: Daemon, seed: int) -> None:
+        self.daemon = daemon
+        self.random = random.Random(seed)
+        self.raw_acknowledged: set[str] = set()
+        self.raw_sent: set[str] = set()
+        self.frames_acknowledged: dict[str, int] = {}
+        self.frames_sent: dict[str, bytes] = {}
+
+    def body(self, name: str) -> bytes:
+        size = self.random.choice([10, 4000, 60_000, 300_000, 1_500_000])
+        return b"%!PS " + name.encode() + b"\n" + self.random.randbytes(size)
+
+    def raw(self, count: int) -> None:
+        for _ in range(count):
+            name = uuid4().hex
+            # The title says which job it is; a body of its own kind is not needed for that.
+            head = f'\x1b%-12345X@PJL JOB NAME="{name}"\r\n@PJL ENTER LANGUAGE=PCL\r\n'.encode()
+            self.raw_sent.add(name)
+            body = head + self.body(name) + b"\x1b%-12345X"
+            if send_raw(self.daemon.port, body):
+                self.raw_acknowledged.add(name)
+            elif self.daemon.process.poll() is not None:
+                return
+
+    def frames(self, count: int) -> None:
+        try:
+            with BlockingProvider(
+                [f"127.0.0.1:{self.daemon.port}"], connect_timeout_s=2, total_timeout_s=5
+            ) as provider:
+                for _ in range(count):
+                    uuid = uuid4()
+                    self.frames_sent[str(uuid)] = body = self.body(str(uuid))
+                    receipt = provider.submit(body, printer="default", job_uuid=uuid)
+                    self.frames_acknowledged[str(uuid)] = receipt.job_id
+        except Exception:
+            if self.daemon.process.poll() is None:
+                raise
+
+    def run(self) -> None:
+        threads = [
+            threading.Thread(target=self.raw, args=(12,)),
+            threading.Thread(target=self.raw, args=(12,)),
+            threading.Thread(target=self.frames, args=(12,)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "count"), CRASH_POINTS)
+def test_killed_at_a_crash_point_nothing_acknowledged_is_lost(tmp_path, point, count):
+    """Every acknowledged job is there after the restart, once, and prints."""
+    with running(tmp_path, f"{point}:{count}") as daemon:
+        load = Load(daemon, count)
+        if daemon.port:
+            load.run()
+        for _ in range(500):  # what is under way may still come to the point
+            if daemon.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        assert daemon.process.returncode == -signal.SIGKILL, "the point was never reached"
+    with running(tmp_path) as daemon:
+        # The client that got no answer sends again: still one job.
+        with BlockingProvider([f"127.0.0.1:{daemon.port}"]) as provider:
+            for uuid, body in load.frames_sent.items():
+                receipt = provider.submit(body, printer="default", job_uuid=uuid)
+                if uuid in load.frames_acknowledged:
+                    assert receipt.job_id == load.frames_acknowledged[uuid]
+        _wait_until_printed(daemon)
+        jobs = all_jobs(daemon.control)
+        titles = [job["title"] for job in jobs if job["intake"] == "raw"]
+        kept = {job["title"] for job in jobs if "submission-interrupted" not in job["reasons"]}
+        assert load.raw_acknowledged <= kept
+        assert len(titles) == len(set(titles))
+        uuids = [job["uuid"] for job in jobs if job["intake"] == "frames"]
+        assert sorted(uuids) == sorted(load.frames_sent)
+        ids = [job["id"] for job in jobs]
+        assert len(ids) == len(set(ids))
+        states = {job["state"] for job in jobs if "submission-interrupted" not in job["reasons"]}
+        assert states <= {"completed"}
+        printed = list((tmp_path / "data" / "printed").iterdir())
+        assert len(printed) == sum(job["state"] == "completed" for job in jobs)
+        assert daemon.end() == 0
+    _check_left_overs(tmp_path / "data")
+
+
+def _wait_until_printed(daemon: Daemon) -> None:
+    for _ in range(1000):
+        waiting = [job for job in all_jobs(daemon.control) if job["state"] in WAITING]
+        if not waiting:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"still waiting: {waiting[:3]} {daemon.log[-5:]}")
+
+
+WAITING = {"pending", "processing", "processing-stopped"}
+
+
+def _check_left_overs(data: Path) -> None:
+    """No half-written name is left where documents or printed files are."""
+    assert [path for path in (data / "printed").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_a_sync_that_fails_stops_the_daemon_and_nothing_more_is_acknowledged(tmp_path):
+    """EIO on the journal's sync: exit code 74, no acknowledgement after it, and a clean restart."""
+    with running(tmp_path) as daemon:
+        assert send_raw(daemon.port, b"%!PS before\n")
+        trace = subprocess.Popen(
+            [
+                "strace", "-f", "-qq", "-o", "/dev/null", "-p", str(daemon.process.pid),
+                "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO",
+            ],
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            for _ in range(200):
+                if not send_raw(daemon.port, b"%!PS never\n"):
+                    break
+                time.sleep(0.02)
+            assert daemon.process.wait(20) == 74
+            assert not send_raw(daemon.port, b"%!PS after\n")
+        finally:
+            trace.kill()
+            trace.wait()
+            trace.stderr.close()
+    with running(tmp_path) as daemon:
+        assert send_raw(daemon.port, b"%!PS again\n")
+        assert daemon.end() == 0

@@ -1,0 +1,358 @@
+"""The node's identity on disk, and the deployment CA behind it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from spoold.daemon import authority as authorities
+from spoold.daemon import identity
+from spoold.daemon.authority import Authority
+from spoold.daemon.identity import NodeIdentity
+from spoold.model.errors import IdentityError
+
+DAY_US = 86_400_000_000
+START_US = 1_767_225_600_000_000  # 2026-01-01
+
+
+class Clock:
+    """A wall clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_us = START_US
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def opened(tmp_path: Path, clock: Clock) -> Callable[..., NodeIdentity]:
+    def open_identity(*names: str) -> NodeIdentity:
+        return identity.open_identity(tmp_path, node_name="library", names=names, wall_clock=clock)
+
+    return open_identity
+
+
+def certificate_of(pem: bytes) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem)
+
+
+def der_of(pem: bytes) -> bytes:
+    return certificate_of(pem).public_bytes(authorities.Encoding.DER)
+
+
+def new_authority() -> Authority:
+    return Authority(*authorities.make_ca(lambda: START_US), lambda: START_US)
+
+
+def test_the_first_start_makes_an_identity(
+    tmp_path: Path, opened: Callable[..., NodeIdentity]
+) -> None:
+    """GUID, CA and certificate are there afterwards, private, and the same at the next start."""
+    first = opened("print.example.org")
+    folder = tmp_path / "identity"
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"ca.pem", "ca-key.pem", "node.pem"}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path in [*folder.iterdir(), tmp_path / "node-guid"]:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (tmp_path / "node-guid").read_text().strip() == str(first.guid)
+    second = opened("print.example.org")
+    assert (second.guid, second.chain_pem, second.key_pem) == (
+        first.guid,
+        first.chain_pem,
+        first.key_pem,
+    )
+    assert second.authority.fingerprint == first.authority.fingerprint
+
+
+def test_the_node_certificate_names_the_node(opened: Callable[..., NodeIdentity]) -> None:
+    """It covers advertised and local names, says who the node is, and serves and connects."""
+    node = opened("Print.example.org", "192.0.2.7", "bücher.example.org")
+    found = certificate_of(node.chain_pem)
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert set(names.get_values_for_type(x509.DNSName)) == {
+        "print.example.org",
+        "xn--bcher-kva.example.org",
+        "localhost",
+    }
+    assert set(names.get_values_for_type(x509.IPAddress)) == {
+        ip_address("192.0.2.7"),
+        ip_address("127.0.0.1"),
+        ip_address("::1"),
+    }
+    usages = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usages) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    peer = node.authority.identify(der_of(node.chain_pem))
+    assert (peer.kind, peer.guid, peer.name) == ("node", node.guid, "library")
+    assert peer.not_after_us == node.not_after_us == START_US + 365 * DAY_US
+
+
+def test_the_ca_lasts_ten_years(opened: Callable[..., NodeIdentity]) -> None:
+    """It may sign certificates and lists, and no CA below it."""
+    [ca] = opened().authority.trusted
+    assert ca.not_valid_after_utc == datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=3650)
+    constraints = ca.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert constraints.critical
+    assert (constraints.value.ca, constraints.value.path_length) == (True, 0)
+
+
+def test_the_node_certificate_is_renewed_in_time(
+    opened: Callable[..., NodeIdentity], clock: Clock
+) -> None:
+    """It stays until 30 days before its end; then there is a new one of the same node."""
+    first = opened("a.example.org")
+    clock.now_us += 334 * DAY_US
+    assert opened("a.example.org").chain_pem == first.chain_pem
+    clock.now_us += 2 * DAY_US
+    second = opened("a.example.org")
+    assert second.not_after_us == clock.now_us + 365 * DAY_US
+    assert second.guid == first.guid
+
+
+def test_the_node_certificate_follows_the_names(opened: Callable[..., NodeIdentity]) -> None:
+    """A name that it does not cover makes a new one; one that is no longer asked for does not."""
+    first = opened("a.example.org")
+    second = opened("a.example.org", "b.example.org")
+    assert second.chain_pem != first.chain_pem
+    assert opened("b.example.org").chain_pem == second.chain_pem
+
+
+def test_a_clock_that_went_back_renews_nothing(
+    opened: Callable[..., NodeIdentity], clock: Clock
+) -> None:
+    """Before the day on which the certificate was made it is kept as it is."""
+    first = opened("a.example.org")
+    clock.now_us -= 10 * DAY_US
+    assert opened("a.example.org", "b.example.org").chain_pem == first.chain_pem
+
+
+def test_the_node_certificate_follows_the_ca(
+    tmp_path: Path, opened: Callable[..., NodeIdentity]
+) -> None:
+    """In a rollover the node gets a certificate of the new CA; those of the old one are known."""
+    before = opened()
+    _, old_chain, old_serial = before.authority.enrol("provider", uuid4(), "till-7", 90)
+    for name, new in zip(
+        ("ca.pem", "ca-key.pem"), authorities.make_ca(lambda: START_US), strict=True
+    ):
+        path = tmp_path / "identity" / name
+        path.write_bytes(new + path.read_bytes())
+    after = opened()
+    assert after.chain_pem != before.chain_pem
+    assert after.authority.is_issuer(certificate_of(after.chain_pem))
+    assert not after.authority.is_issuer(certificate_of(before.chain_pem))
+    assert after.authority.identify(der_of(old_chain)).serial == old_serial
+    assert after.authority.crl([]).count(b"BEGIN X509 CRL") == 2
+
+
+def test_a_half_made_identity_is_made_again(
+    tmp_path: Path, opened: Callable[..., NodeIdentity]
+) -> None:
+    """A first start that was cut short leaves nothing that the next one stumbles over."""
+    (tmp_path / "identity.new").mkdir()
+    (tmp_path / "identity.new" / "ca-key.pem").write_bytes(b"half a k")
+    opened()
+    assert not (tmp_path / "identity.new").exists()
+    (tmp_path / "identity" / "node.pem.new").write_bytes(b"half a c")
+    (tmp_path / "identity" / "node.pem").unlink()
+    opened()
+    assert sorted(path.name for path in (tmp_path / "identity").iterdir()) == [
+        "ca-key.pem",
+        "ca.pem",
+        "node.pem",
+    ]
+
+
+def test_a_lost_guid_is_found_in_the_certificate(
+    tmp_path: Path, opened: Callable[..., NodeIdentity]
+) -> None:
+    """Without its file the node is still the one that its certificate names."""
+    guid = opened().guid
+    (tmp_path / "node-guid").unlink()
+    assert opened().guid == guid
+    assert UUID((tmp_path / "node-guid").read_text().strip()) == guid
+
+
+def test_a_copied_certificate_is_refused(
+    tmp_path: Path, opened: Callable[..., NodeIdentity]
+) -> None:
+    """A node whose GUID is another one does not pose as the original."""
+    opened()
+    (tmp_path / "node-guid").write_text(str(uuid4()))
+    with pytest.raises(IdentityError, match="it belongs to node"):
+        opened()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("node-guid", "it holds no GUID"),
+        ("identity/ca.pem", "deployment CA"),
+        ("identity/ca-key.pem", "key of its first certificate is missing"),
+        ("identity/node.pem", "node.pem"),
+    ],
+)
+def test_damaged_files_are_named_and_kept(
+    tmp_path: Path, opened: Callable[..., NodeIdentity], name: str, words: str
+) -> None:
+    """What cannot be read is an error with advice; nothing is replaced behind one's back."""
+    opened()
+    (tmp_path / name).write_bytes(b"rubbish")
+    with pytest.raises(IdentityError, match=words) as caught:
+        opened()
+    assert caught.value.advice
+    assert (tmp_path / name).read_bytes() == b"rubbish"
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "ca-key.pem"])
+def test_missing_files_are_named(
+    tmp_path: Path, opened: Callable[..., NodeIdentity], name: str
+) -> None:
+    """A CA that lost a file is not made anew: its providers would be locked out."""
+    opened()
+    (tmp_path / "identity" / name).unlink()
+    with pytest.raises(IdentityError, match=name):
+        opened()
+
+
+def test_a_file_that_cannot_be_read_or_written(
+    tmp_path: Path, opened: Callable[..., NodeIdentity]
+) -> None:
+    """What the system refuses is an error that names the file and the user's rights."""
+    (tmp_path / "node-guid").mkdir()
+    with pytest.raises(IdentityError, match=r"node-guid.*daemon's user"):
+        opened()
+
+
+def test_loose_permissions_are_tightened(
+    tmp_path: Path, opened: Callable[..., NodeIdentity]
+) -> None:
+    """A directory that others could read is closed to them at start."""
+    opened()
+    (tmp_path / "identity").chmod(0o755)
+    opened()
+    assert stat.S_IMODE((tmp_path / "identity").stat().st_mode) == 0o700
+
+
+def test_an_enrolled_provider_is_recognised() -> None:
+    """Kind, GUID, name, serial and end come back from its certificate, which serves nobody."""
+    authority, guid = new_authority(), uuid4()
+    _, chain, serial = authority.enrol("provider", guid, "Kasse 7", 90)
+    peer = identity.identify(der_of(chain), authority.trusted)
+    assert peer == identity.PeerIdentity(
+        "provider", guid, "Kasse 7", serial, START_US + 90 * DAY_US
+    )
+    usages = certificate_of(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+def test_a_long_name_is_cut_at_a_character() -> None:
+    """A certificate holds 64 bytes of name; the GUID is what counts."""
+    authority = new_authority()
+    _, chain, _ = authority.enrol("provider", uuid4(), "ä" * 100, 90)
+    assert authority.identify(der_of(chain)).name == "ä" * 32
+
+
+def test_a_certificate_never_outlives_its_ca() -> None:
+    """Days beyond the end of the CA are cut off."""
+    authority = new_authority()
+    _, chain, _ = authority.enrol("provider", uuid4(), "till-7", 100_000)
+    found = certificate_of(chain).not_valid_after_utc
+    assert found == authority.trusted[0].not_valid_after_utc
+
+
+@pytest.mark.parametrize("days", [-2, 4000])
+def test_nothing_is_issued_with_a_wrong_clock(days: int) -> None:
+    """Before the CA was made, and after its end, enrolling is refused with advice."""
+    authority = Authority(*authorities.make_ca(lambda: START_US), lambda: START_US + days * DAY_US)
+    with pytest.raises(IdentityError, match="Set the clock"):
+        authority.enrol("provider", uuid4(), "till-7", 90)
+
+
+def test_strangers_are_not_recognised() -> None:
+    """A certificate of another CA, one without our SAN, and rubbish are all refused."""
+    authority, other = new_authority(), new_authority()
+    _, chain, _ = other.enrol("provider", uuid4(), "till-7", 90)
+    with pytest.raises(IdentityError, match="no CA of this deployment"):
+        authority.identify(der_of(chain))
+    with pytest.raises(IdentityError, match="its SAN has no"):
+        authority.identify(authority.trusted[0].public_bytes(authorities.Encoding.DER))
+    with pytest.raises(IdentityError, match="a client certificate"):
+        authority.identify(b"rubbish")
+
+
+@pytest.mark.parametrize("name", ["two words", "", "a" * 64, "ä" * 100, "http://example.org"])
+def test_a_name_that_is_no_host_name_is_refused(
+    opened: Callable[..., NodeIdentity], name: str
+) -> None:
+    """An advertised name that no certificate can hold is an error that shows it."""
+    with pytest.raises(IdentityError, match="it is no host name") as caught:
+        opened(name)
+    assert repr(name) in str(caught.value)
+
+
+def test_the_revocation_list_has_no_deadline() -> None:
+    """It holds what was revoked, is signed by the CA, and is valid for ever."""
+    authority = new_authority()
+    _, _, serial = authority.enrol("provider", uuid4(), "till-7", 90)
+    crl = x509.load_pem_x509_crl(authority.crl([serial, "ff", serial]))
+    assert sorted(one.serial_number for one in crl) == [255, int(serial, 16)]
+    assert crl.next_update_utc == datetime(9999, 12, 31, tzinfo=UTC)
+    assert crl.last_update_utc == authority.trusted[0].not_valid_before_utc
+    assert crl.issuer == authority.trusted[0].subject
+    key = authority.trusted[0].public_key()
+    assert isinstance(key, authorities.ec.EllipticCurvePublicKey)
+    assert crl.is_signature_valid(key)
+
+
+def test_two_authorities_never_share_a_name() -> None:
+    """Two anchors of a rollover are told apart by their subjects."""
+    names = {
+        new_authority().trusted[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        for _ in range(5)
+    }
+    assert len(names) == 5
+
+
+def test_a_chain_from_elsewhere_must_fit_its_key(tmp_path: Path) -> None:
+    """A good pair is read as it is; what does not fit, or is no PEM, is named."""
+    authority = new_authority()
+    key_pem, chain_pem, _ = authority.enrol_node(uuid4(), "web", ["print.example.org"])
+    other_key, _, _ = authority.enrol("provider", uuid4(), "other", 90)
+    chain, key, other, rubbish = (tmp_path / n for n in ("chain", "key", "other", "rubbish"))
+    chain.write_bytes(chain_pem + authority.ca_pem)
+    key.write_bytes(key_pem)
+    other.write_bytes(other_key)
+    rubbish.write_bytes(b"rubbish")
+    assert identity.read_chain(chain, key) == (chain_pem + authority.ca_pem, key_pem)
+    with pytest.raises(IdentityError, match="does not belong to the key"):
+        identity.read_chain(chain, other)
+    with pytest.raises(IdentityError, match="no PEM certificates"):
+        identity.read_chain(rubbish, key)
+    with pytest.raises(IdentityError, match="no PEM key"):
+        identity.read_chain(chain, rubbish)
+    with pytest.raises(IdentityError, match="missing"):
+        identity.read_chain(tmp_path / "missing", key)
+    locked = authorities.private_keys(key_pem)[0].private_bytes(
+        authorities.Encoding.PEM,
+        authorities.PrivateFormat.PKCS8,
+        BestAvailableEncryption(b"secret"),
+    )
+    key.write_bytes(locked)
+    with pytest.raises(IdentityError, match="without a password"):
+        identity.read_chain(chain, key)

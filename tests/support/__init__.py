@@ -1,0 +1,1 @@
+"""What tests of several floors need; no fixtures here, and no tests."""

@@ -1,0 +1,117 @@
+"""The real daemon as a process: started, watched, killed, asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+from spoold.provider.blocking import ControlClient
+
+CONFIG = """
+[node]
+name = "crash"
+data_dir = "data"
+[listen]
+clear = ["127.0.0.1:0"]
+tls = []
+mutual = []
+[dispatch]
+backoff_first_s = 0.1
+backoff_max_s = 0.5
+[drain]
+deadline_s = 5
+"""
+
+
+class Daemon:
+    """A spoold process. `ports` maps a label of the log to its address."""
+
+    def __init__(self, folder: Path, crash_point: str = "", config: str = CONFIG) -> None:
+        (folder / "spoold.toml").write_text(config)
+        self.control = folder / "data" / "control"
+        self.errors = (folder / "stderr").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "spoold", "serve", "--config", str(folder / "spoold.toml")],
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env={**os.environ, "SPOOLD_CRASH_POINT": crash_point},
+        )
+        self.ports: dict[str, str] = {}
+        self.log: list[str] = []
+        self._listening = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        assert self._listening.wait(20), self._last_words(folder)
+        assert self.port or crash_point, self._last_words(folder)
+
+    @property
+    def port(self) -> int:
+        """The clear port; 0 when the daemon was killed before it listened."""
+        return int(self.ports.get("clear", ":0").rpartition(":")[2])
+
+    def call(self, op: str, **args):
+        """An operation through the control socket."""
+        with ControlClient(str(self.control)) as client:
+            return client.call(op, args)
+
+    def _last_words(self, folder: Path) -> str:
+        return "\n".join(self.log[-20:]) + (folder / "stderr").read_text()[-2000:]
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.log.append(line.decode())
+            event = json.loads(line) if line.startswith(b"{") else {}
+            if event.get("event") == "listening":
+                self.ports[event["port"]] = event["address"]
+                if event["port"] == "control":
+                    self._listening.set()
+        self._listening.set()
+
+    def end(self, signal_number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        code = self.process.wait(30)
+        self._reader.join()
+        self.process.stdout.close()
+        self.errors.close()
+        return code
+
+
+@contextmanager
+def running(folder: Path, crash_point: str = "", config: str = CONFIG):
+    """A daemon with its data in `folder`/data; killed at the end if it still runs."""
+    daemon = Daemon(folder, crash_point, config)
+    try:
+        yield daemon
+    finally:
+        daemon.end(signal.SIGKILL)
+
+
+def send_raw(port: int, body: bytes) -> bool:
+    """Whether the daemon acknowledged the job: its FIN, and nothing else, is a yes."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as sender:
+            sender.settimeout(10)
+            sender.sendall(body)
+            sender.shutdown(socket.SHUT_WR)
+            return sender.recv(1) == b""
+    except OSError:
+        return False
+
+
+def all_jobs(control: Path) -> list[dict]:
+    with ControlClient(str(control)) as client:
+        found, after = [], 0
+        while True:
+            page = client.call("job.list", {"limit": 500, "after_id": after})
+            found += page["jobs"]
+            if page["next_after_id"] is None:
+                return found
+            after = page["next_after_id"]

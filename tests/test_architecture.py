@@ -1,0 +1,132 @@
+"""The house keeps its shape: doors are one-way, pure rooms stay pure, shields end."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "spoold"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import what stands on a line above its own; rooms on one line never import each other.
+FLOORS = [
+    {"model"},
+    {"codec"},
+    {"net"},
+    {"spool", "provider"},
+    {"accounts", "intake", "driver", "cluster"},
+    {"dispatch", "release", "site"},
+    {"web", "simulate"},
+    {"daemon"},
+    {"cli"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+STANDARD = set(sys.stdlib_module_names)
+# Where the outside world enters; everything else gets it as an argument.
+MAY_ASK_THE_WORLD = {"net", "spool", "provider", "daemon", "cli", "simulate"}
+
+
+def imports(path: Path):
+    """(line, module) of every import in a file, but those that only the type checker sees."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "spoold":
+                yield from ((node.lineno, f"spoold.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, node.module
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_doors_are_one_way(path):
+    """A room imports only what stands left of it."""
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    wrong = []
+    for line, module in imports(path):
+        parts = module.split(".")
+        if parts[0] != "spoold" or len(parts) < 2 or parts[1] in (room, "__version__"):
+            continue
+        if parts[1] not in FLOOR or FLOOR[parts[1]] >= FLOOR[room]:
+            wrong.append(f"{path.name}:{line} {room} imports {module}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if room_of(path) in ("model", "codec")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_pure_rooms_do_no_input_or_output(path):
+    """model imports the standard library alone; neither it nor codec touches the world."""
+    allowed = {"msgpack", "h11"} if room_of(path) == "codec" else set()
+    world = {"trio", "socket", "os", "time", "asyncio", "threading", "pathlib", "subprocess"}
+    for line, module in imports(path):
+        top = module.split(".")[0]
+        assert top in STANDARD | allowed | {"spoold"}, f"{path.name}:{line} imports {module}"
+        assert top not in world, f"{path.name}:{line} imports {module}"
+
+
+def test_every_shield_has_a_deadline():
+    """`shield=True` stands only where a deadline stands with it."""
+    for path in FILES:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if "shield=True" in line:
+                assert re.search(r"move_on_after|fail_after|deadline=", line), f"{path}:{number}"
+
+
+def test_every_crash_point_is_visited_by_the_campaign():
+    """A new crash point without a crash test is noticed."""
+    named = {
+        match
+        for path in FILES
+        for match in re.findall(r'crash_point\("([\w-]+)"\)', path.read_text(encoding="utf-8"))
+    }
+    campaign = (ROOT / "tests" / "crash" / "test_crash.py").read_text(encoding="utf-8")
+    missing = {name for name in named if f'"{name}"' not in campaign}
+    assert named
+    assert missing == set()
+
+
+def test_names_from_outside_never_reach_a_shell():
+    """No module runs programs; nothing unpickles, evals or formats HTML by hand."""
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        for word in ("subprocess", "os.system", "pickle", "eval(", "exec("):
+            assert word not in text.replace("os.exec", ""), f"{path}: {word}"
+
+
+def test_each_module_imports_in_a_fresh_process():
+    """No import cycle hides behind the order in which tests import."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in FILES
+        if path.name != "__main__.py"
+    ]
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    for known in [m for m in sys.modules if m.split('.')[0] == 'spoold']:\n"
+        "        del sys.modules[known]\n"
+        "    importlib.import_module(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
