@@ -34,29 +34,35 @@ def connect(args: Namespace) -> Iterator[ControlClient]:
         NotRunning: there is no daemon, or we may not talk to it.
         OperationError: from calls, what the daemon refused.
     """
+    where = candidates(getattr(args, "control", None), os.environ)
+    with _first_that_answers(where) as client:
+        try:
+            yield client
+        except _unreachable() as error:
+            raise NotRunning(str(error)) from None
+
+
+def _first_that_answers(where: list[Path]) -> ControlClient:
+    """A socket that a daemon left behind when it was killed is passed over."""
     from spoold.provider.blocking import ControlClient
+
+    for path in where:
+        try:
+            return ControlClient(path)
+        except _unreachable() as error:
+            if not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
+                raise NotRunning(str(error)) from None
+    looked = ", ".join(str(one) for one in where)
+    raise NotRunning(
+        f"spoold is not running here ({looked}): start it with `spoold serve`, or name its "
+        "socket with --control."
+    )
+
+
+def _unreachable() -> type[Exception]:
     from spoold.provider.receipt import Unreachable
 
-    where = candidates(getattr(args, "control", None), os.environ)
-    path = next((one for one in where if _is_there(one)), None)
-    if path is None:
-        looked = ", ".join(str(one) for one in where)
-        raise NotRunning(
-            f"spoold is not running here ({looked}): start it with `spoold serve`, or name its "
-            "socket with --control."
-        )
-    try:
-        with ControlClient(path) as client:
-            yield client
-    except Unreachable as error:
-        raise NotRunning(str(error)) from None
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return True  # in a directory that we may not read: connecting says so
+    return Unreachable
 
 
 def pages(client: ControlClient, op: str, args: dict[str, Any], key: str) -> Iterator[Any]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spoold.cli import grammar, render
 from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
 from spoold.cli.render import Column
+from spoold.model.errors import OperationError
 from spoold.model.text import plain
+
+if TYPE_CHECKING:
+    from spoold.provider.blocking import ControlClient
 
 PAGE = 50
 
@@ -221,7 +225,7 @@ def act(args: Namespace) -> int:
     with connect(args) as client:
         if args.jobs:
             for job in args.jobs:
-                results += client.call(op, {"job": job, **more})["results"]
+                results += _one(client, op, {"job": job, **more})
         else:
             which.setdefault("states", list(grammar.states(ACTIONS[args.verb][1])))
             results += pages(client, op, {"filter": which, **more}, "results")
@@ -232,9 +236,17 @@ def settle(args: Namespace) -> int:
     results: list[dict[str, Any]] = []
     with connect(args) as client:
         for job in args.jobs:
-            answer = client.call("job.settle", {"job": job, "printed": args.printed})
-            results += answer.get("results", [answer])
+            results += _one(client, "job.settle", {"job": job, "printed": args.printed})
     return _report(args, results, "settle")
+
+
+def _one(client: ControlClient, op: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The line of one job; a refusal is a line too, so that the other jobs have their turn."""
+    try:
+        answer: list[dict[str, Any]] = client.call(op, asked)["results"]
+    except OperationError as error:
+        return [{"id": asked["job"], "ok": False, "error": error.message, "advice": error.advice}]
+    return answer
 
 
 def _misused(args: Namespace, message: str) -> int:

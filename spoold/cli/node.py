@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spoold.cli import grammar, render
-from spoold.cli.control import connect
+from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
 from spoold.cli.render import Column
 from spoold.model.text import plain
 
-RECORDS_PAGE = 50
+if TYPE_CHECKING:
+    from spoold.provider.blocking import ControlClient
+
+RECORDS_SHOWN = 50
+RECORDS_PAGE = 500
 CURSOR_INTERVAL_S = 0.2
 
 
@@ -79,7 +83,7 @@ def add(nouns: Nouns[Parser]) -> None:
         nouns,
         "journal",
         journal,
-        f"print records of the journal, the last {RECORDS_PAGE} or those from a position on",
+        f"print records of the journal, the last {RECORDS_SHOWN} or those from a position on",
         """spoold journal
         spoold journal --follow --from 1 --json
         spoold journal --follow --cursor billing --json     # goes on where it stopped""",
@@ -110,20 +114,8 @@ def _show(args: Namespace, op: str) -> int:
     if args.json:
         render.print_json(answer)
     else:
-        render.print_fields(_readable(key, value) for key, value in answer.items())
+        render.print_fields(render.readable(key, value) for key, value in answer.items())
     return DONE
-
-
-def _readable(key: str, value: Any) -> tuple[str, Any]:
-    """A name and a value for people, as the unit at the end of `key` asks."""
-    stem, _, unit = key.rpartition("_")
-    if unit == "us" and isinstance(value, int):
-        return stem.replace("_", " "), render.local_time(value)
-    if unit == "s" and isinstance(value, int | float):
-        return stem.replace("_", " "), render.duration(value)
-    if unit == "bytes" and isinstance(value, int):
-        return stem.replace("_", " "), render.bytes_text(value)
-    return key.replace("_", " "), value
 
 
 def show_ca(args: Namespace) -> int:
@@ -180,7 +172,7 @@ def enrol(args: Namespace) -> int:
 
 def list_providers(args: Namespace) -> int:
     with connect(args) as client:
-        providers = client.call("provider.list", {})["providers"]
+        providers = list(pages(client, "provider.list", {}, "providers"))
     if args.json:
         render.print_json_list(providers)
         return DONE
@@ -214,28 +206,44 @@ def revoke(args: Namespace) -> int:
 
 
 def journal(args: Namespace) -> int:
-    with connect(args) as client:
-        start = args.start
-        if args.cursor:
-            cursors = client.call("journal.cursors", {})["cursors"]
-            start = cursors.get(args.cursor, 0) + 1
-        head = client.call("journal.read", {"from": 1, "limit": 1})["head"]
-        start = start or max(1, head - RECORDS_PAGE + 1)
-        with _cursor(args) as move:
-            if args.follow:
-                for _, event in client.stream("journal.follow", {"from": start}):
-                    _print_record(args, event)
-                    move(event["position"])
-                return DONE
-            while start <= head:
-                answer = client.call("journal.read", {"from": start, "limit": RECORDS_PAGE})
-                for record in answer["records"]:
-                    _print_record(args, record)
-                    move(record["position"])
-                if not answer["records"]:
-                    break
-                start = answer["records"][-1]["position"] + 1
+    with connect(args) as client, _cursor(args) as move:
+        if args.follow and args.cursor:
+            asked: dict[str, Any] = {"cursor": args.cursor}
+        else:
+            asked = {"from": _first_position(client, args)}
+        records = _follow(client, asked) if args.follow else _read(client, asked["from"])
+        for record in records:
+            _print_record(args, record)
+            move(record["position"])
     return DONE
+
+
+def _first_position(client: ControlClient, args: Namespace) -> int:
+    """What to read from: as asked, behind the cursor, or a page before the end."""
+    if args.start is not None:
+        return int(args.start)
+    if args.cursor:
+        cursors = client.call("journal.cursors", {})["cursors"]
+        return int(cursors.get(args.cursor, 0)) + 1
+    head: int = client.call("journal.cursors", {})["head"]
+    return max(1, head - RECORDS_SHOWN + 1)
+
+
+def _follow(client: ControlClient, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for event in client.stream("journal.follow", asked):
+        yield event.args
+
+
+def _read(client: ControlClient, start: int) -> Iterator[dict[str, Any]]:
+    """The records from `start` up to the head as it is now."""
+    head: int | None = None
+    while head is None or start <= head:
+        answer = client.call("journal.read", {"from": start, "limit": RECORDS_PAGE})
+        head = answer["head"] if head is None else head
+        yield from answer["records"]
+        if not answer["records"]:
+            return
+        start = answer["records"][-1]["position"] + 1
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 from spoold.cli import grammar, render
-from spoold.cli.control import connect
+from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 from spoold.cli.render import Column
 from spoold.model.text import plain
@@ -155,12 +155,6 @@ def _settings(args: Namespace) -> dict[str, Any]:
 
 
 def add_printer(args: Namespace) -> int:
-    if (args.uri is None) == (args.member is None):
-        print(
-            "spoold printer add: name a device URI, or the members of a pool; see --help.",
-            file=sys.stderr,
-        )
-        return USAGE
     with connect(args) as client:
         answer = client.call("printer.add", {"name": args.name, **_settings(args)})
     return _tell(
@@ -187,7 +181,7 @@ def _tell(answer: dict[str, Any], sentence: str) -> int:
 
 def list_printers(args: Namespace) -> int:
     with connect(args) as client:
-        printers = client.call("printer.list", {})["printers"]
+        printers = list(pages(client, "printer.list", {}, "printers"))
     if args.json:
         render.print_json_list(printers)
         return DONE
@@ -274,7 +268,7 @@ def _in(at_us: int | None) -> str | None:
         return None
     import time
 
-    return f"in {render.duration(at_us / 1e6 - time.time())}"
+    return f"in {render.duration(at_us / 1e6 - time.time())}, at {render.local_time(at_us)}"
 
 
 def remove(args: Namespace) -> int:
@@ -292,21 +286,22 @@ def resume(args: Namespace) -> int:
 def _each(args: Namespace, op: str, sentence: str, **more: Any) -> int:
     with connect(args) as client:
         for name in args.names:
-            client.call(op, {"name": name, **more})
-            print(plain(f"Printer {name} {sentence}."))
+            _tell(client.call(op, {"name": name, **more}), f"Printer {name} {sentence}.")
     return DONE
 
 
 def redirect(args: Namespace) -> int:
     asked = {"from": args.source, "to": args.to, "dry_run": args.dry_run}
     with connect(args) as client:
-        results = client.call("printer.redirect", asked)["results"]
+        results = list(pages(client, "printer.redirect", asked, "results"))
     if args.json:
         render.print_json_list(results)
     else:
         verb = "would move" if args.dry_run else "moved"
         for one in results:
             what = f"{verb} to {args.to}" if one["ok"] else f"stays: {one['error']}"
+            if one["advice"]:
+                what += f" {one['advice']}" if not one["ok"] else f". {one['advice']}"
             print(plain(f"{one['id']} ({one.get('title') or 'no title'}): {what}"))
         if not results:
             print(plain(f"No jobs wait on {args.source}."))
@@ -315,7 +310,7 @@ def redirect(args: Namespace) -> int:
 
 def list_devices(args: Namespace) -> int:
     with connect(args) as client:
-        devices = client.call("device.list", {})["devices"]
+        devices = list(pages(client, "device.list", {}, "devices"))
     if args.json:
         render.print_json_list(devices)
         return DONE
@@ -339,5 +334,5 @@ def show_device(args: Namespace) -> int:
     if args.json:
         render.print_json(answer)
     else:
-        render.print_fields((key.replace("_", " "), value) for key, value in answer.items())
+        render.print_fields(render.readable(key, value) for key, value in answer.items())
     return DONE

@@ -129,6 +129,18 @@ def local_time(at_us: int | None) -> str:
     )
 
 
+def readable(key: str, value: Any) -> tuple[str, Any]:
+    """A name and a value for people, as the unit at the end of `key` asks."""
+    stem, _, unit = key.rpartition("_")
+    if unit == "us" and isinstance(value, int):
+        return stem.replace("_", " "), local_time(value)
+    if unit == "s" and isinstance(value, int | float):
+        return stem.replace("_", " "), duration(value)
+    if unit == "bytes" and isinstance(value, int):
+        return stem.replace("_", " "), bytes_text(value)
+    return key.replace("_", " "), value
+
+
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], none: str) -> None:
     """Print the table, or the sentence `none` when it has no rows."""
     for line in table(columns, rows, terminal_width()) if rows else [none]:

@@ -80,17 +80,17 @@ def parse_control(body: bytes) -> ControlFile:
         letter, operand = line[:1].decode("latin-1"), line[1:].rstrip(b"\r\x00")
         if letter in _TEXTS:
             control.raw[letter] = operand
-            setattr(control, _TEXTS[letter], person.decodetext_bytes(operand))
+            setattr(control, _TEXTS[letter], person.decode_text(operand))
         elif letter in _NUMBERS:
             if operand.isdigit() and len(operand) <= 6:
                 setattr(control, _NUMBERS[letter], int(operand))
         elif letter == "T":
-            title = person.decodetext_bytes(operand)
+            title = person.decode_text(operand)
         elif letter == "N":
             if last is not None and not last.source:
-                last.source = person.decodetext_bytes(operand)
+                last.source = person.decode_text(operand)
             else:
-                source = person.decodetext_bytes(operand)
+                source = person.decode_text(operand)
         elif letter == "U" and operand:
             unlink[operand] = None
         elif letter and letter in FORMATS and operand:

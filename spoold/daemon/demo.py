@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -131,7 +132,9 @@ class Demo:
         )
         await self._command("printer", "add", "annex", f"lpd://127.0.0.1:{annex.lpd_port}/lp")
 
-        self._say("2. A job over a raw socket, as printer drivers send it:")
+        self._say(
+            "2. A job over a raw socket, as printer drivers send it; its PJL names the printer:"
+        )
         self._say(f"$ nc -N 127.0.0.1 {running.ports['clear'][1]} < letter.pcl")
         await self._send_raw(running, b'@PJL SET SPOOLD-PRINTER="frontdesk"\r\n')
         await self._wait_finished(1)
@@ -140,12 +143,12 @@ class Demo:
         report = self._folder / "report.txt"
         report.write_text("Takings of the week\n\n" + "widget  12  34.00\n" * 40)
         self._say("3. A file through the client library of print providers:")
-        await self._command("submit", "-P", "frontdesk", str(report))
+        await self._command("submit", "-P", "frontdesk", report.name)
         await self._wait_finished(2)
         self._say("")
 
         self._say("4. A job for the busy printer. It is safe at once, and waits:")
-        await self._command("submit", "-P", "annex", "--title", "patience", str(report))
+        await self._command("submit", "-P", "annex", "--title", "patience", report.name)
         while annex.connections == 0:  # noqa: ASYNC110 - a printer rings no bell for these
             await trio.sleep(0.05)
         await self._command("job", "explain", str(self._accepted[-1]))
@@ -162,8 +165,9 @@ class Demo:
         done = await trio.run_process(
             [sys.executable, "-m", "spoold", *words],
             env={**_surroundings(self._running), "PYTHONPATH": ":".join(filter(None, sys.path))},
+            cwd=self._folder,
             capture_stdout=True,
-            stderr=-2,  # into stdout
+            stderr=subprocess.STDOUT,
             check=False,
         )
         for line in done.stdout.decode(errors="replace").splitlines():
@@ -199,7 +203,8 @@ class Demo:
         self._say("  spoold printer pause frontdesk")
         self._say("  spoold journal --follow")
         self._say("")
-        self._say(f"Jobs for no printer lie in {self._folder}/data/printed. Ctrl-C ends it all.")
+        self._say(f"What names no printer lands in {self._folder}/data/printed.")
+        self._say("Ctrl-C ends it all.")
         self._say("")
 
     # -- the narrator ------------------------------------------------------------------------
@@ -220,7 +225,7 @@ class Demo:
             words = " ".join(
                 word for word in (what, told.state, reasons and f"({reasons})") if word
             )
-            self._say(f"   job {told.job_id}: {words}")
+            self._say(f"   > job {told.job_id}: {words}")
             if told.is_new:
                 self._accepted.append(told.job_id)
             if told.state.is_final:
@@ -236,7 +241,7 @@ class Demo:
     def _tray(self, name: str) -> Callable[[Paper], None]:
         def tell(paper: Paper) -> None:
             pages = "1 page" if paper.pages == 1 else f"{paper.pages} pages"
-            self._say(f"   printer {name}: {pages} in the tray, {len(paper.document)} bytes")
+            self._say(f"   > printer {name}: {pages} in the tray, {len(paper.document)} bytes")
 
         return tell
 

@@ -23,6 +23,7 @@ from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
+from spoold.spool.crashpoint import crash_point
 from spoold.spool.store import Change, ChangeJob, EndAttempt, StartAttempt
 
 log = structlog.get_logger("spoold.dispatch")
@@ -193,6 +194,7 @@ class Attempt:
         self._marked = trio.Event()
         self._has_reported = False
         self._is_misfit = False
+        self._watch_scope = trio.CancelScope()
         self._is_watched = False
         self._was_stalled = False
 
@@ -219,32 +221,33 @@ class Attempt:
             self.stop_reasons = reasons
             self._scope.cancel()
 
-    async def run(self) -> Ended:
+    async def run(self, nursery: trio.Nursery) -> Ended:
         """Attempt to deliver. Cancelling it commits what may have left before it returns.
 
-        Raises:
-            StoreFailed: the journal failed; the daemon must stop.
+        The mark is made in `nursery`, so that it is made also when this is cancelled.
         """
         outcome: Outcome | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                if self._is_eager:
-                    self._mark(nursery)
-                outcome = await self._deliver(nursery)
-                if outcome is not None and not isinstance(outcome, Deferred | Refused):
-                    self._mark(nursery)  # for a driver that forgot to ask
-                if self._is_marking:
-                    await self._marked.wait()
-                nursery.cancel_scope.cancel()
+            if self._is_eager:
+                self._mark(nursery)
+            outcome = await self._deliver(nursery)
+            if outcome is not None and not isinstance(outcome, Deferred | Refused):
+                self._mark(nursery)  # for a driver that forgot to ask
+            if self._is_marking and not self._marked.is_set():
+                await self._marked.wait()
         except BaseException:
             self.stopped = self.stopped or Stop.NODE
             with trio.move_on_after(self._settings.end_s, shield=True):
+                if self._is_marking:
+                    await self._marked.wait()
                 change = self._conclude(outcome).change
                 if change is not None:
                     note_refusals((change,), await self._journal.commit_all((change,)))
             raise
         finally:
+            self._watch_scope.cancel()
             self.loading.close()
+        crash_point("attempt-before-end")
         return self._conclude(outcome)
 
     # -- the driver ------------------------------------------------------------------------
@@ -254,7 +257,8 @@ class Attempt:
         outcome: Outcome | None = None
         try:
             with self._scope:
-                await self.loading.done.wait()
+                if not self.loading.done.is_set():
+                    await self.loading.done.wait()
                 outcome = self._unfit() or await self._hand_over(nursery)
         except Exception as error:  # a driver may come from anywhere: see the house's rules
             outcome = self._crashed(error)
@@ -279,6 +283,7 @@ class Attempt:
             await self._marked.wait()
             if self.number is None or self.stopped is not None:
                 await trio.sleep_forever()  # the job is not ours: the scope is cancelled
+            crash_point("attempt-after-mark")
             self.may_have_sent = True
             self._on_change(self)
 
@@ -314,28 +319,29 @@ class Attempt:
 
     async def _watch(self) -> None:
         """Note on the job that the device takes no bytes, or takes them again: not too often."""
-        while self._was_stalled is not self.is_stalled and self.stopped is None:
-            self._was_stalled = self.is_stalled
-            progress = self.progress
-            if self.is_stalled:
-                detail = progress.detail or f"No bytes taken for {progress.stalled_s:.0f} s."
-                change = ChangeJob(
-                    self.choice.job_id,
-                    JobEvent.STALL,
-                    self._wall_clock(),
-                    reasons=(JobReason.PRINTER_STOPPED,),
-                    message=_said(", ".join(progress.reasons), detail),
-                    only_from=(JobState.PROCESSING,),
-                )
-            else:
-                change = ChangeJob(
-                    self.choice.job_id,
-                    JobEvent.RESUME,
-                    self._wall_clock(),
-                    only_from=(JobState.PROCESSING_STOPPED,),
-                )
-            await self._journal.commit_all((change,))
-            await trio.sleep(self._settings.stall_change_interval_s)
+        with self._watch_scope:
+            while self._was_stalled is not self.is_stalled and self.stopped is None:
+                self._was_stalled = self.is_stalled
+                progress = self.progress
+                if self.is_stalled:
+                    detail = progress.detail or f"No bytes taken for {progress.stalled_s:.0f} s."
+                    change = ChangeJob(
+                        self.choice.job_id,
+                        JobEvent.STALL,
+                        self._wall_clock(),
+                        reasons=(JobReason.PRINTER_STOPPED,),
+                        message=_said(", ".join(progress.reasons), detail),
+                        only_from=(JobState.PROCESSING,),
+                    )
+                else:
+                    change = ChangeJob(
+                        self.choice.job_id,
+                        JobEvent.RESUME,
+                        self._wall_clock(),
+                        only_from=(JobState.PROCESSING_STOPPED,),
+                    )
+                await self._journal.commit_all((change,))
+                await trio.sleep(self._settings.stall_change_interval_s)
         self._is_watched = False
 
     # -- the durable mark ------------------------------------------------------------------
@@ -349,11 +355,11 @@ class Attempt:
     async def _commit_mark(self) -> None:
         choice = self.choice
         start = StartAttempt(choice.job_id, choice.device_id, choice.printer_id, self._wall_clock())
+        crash_point("attempt-before-mark")
         try:
-            # Shielded: a mark that may or may not have been made would leave a job in doubt.
-            with trio.fail_after(COMMIT_S, shield=True):
-                answers = await self._journal.commit_all((*self.before, start))
-            note_refusals(self.before, answers)
+            answers = await commit_shielded(self._journal, (*self.before, start))
+            if self.before:
+                note_refusals(self.before, answers)
             answer = answers[-1]
             if isinstance(answer, Exception):
                 self.stop(Stop.GONE)
@@ -453,6 +459,17 @@ def fits(job: Job, printer: Printer) -> bool:
     """Whether the printer takes documents of this format."""
     format_ = job.document.format
     return not printer.formats or format_ == ANY_FORMAT or format_ in printer.formats
+
+
+async def commit_shielded(journal: Journal, changes: Sequence[Change]) -> list[Any]:
+    """Commit, also when cancelled: not to know whether it was would leave a job in doubt.
+
+    Raises:
+        StoreFailed: the journal failed.
+    """
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S):
+        return await journal.commit_all(changes)
+    raise trio.TooSlowError("the journal neither committed nor failed")
 
 
 def note_refusals(changes: Sequence[Change], answers: Sequence[Any]) -> None:

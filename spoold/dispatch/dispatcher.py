@@ -24,6 +24,7 @@ from spoold.dispatch.attempt import (
     Loading,
     Settings,
     Stop,
+    commit_shielded,
     note_refusals,
     settle,
 )
@@ -186,7 +187,8 @@ class Dispatcher:
                 self._job_moved(event)
             elif isinstance(event, PrinterChanged):
                 self._printer_changed(event)
-        self._changed.set()
+        if self._schedule.has_news:
+            self._changed.set()
 
     def _job_moved(self, moved: JobMoved) -> None:
         attempt = self._attempts.get(moved.job_id)
@@ -219,14 +221,17 @@ class Dispatcher:
             self._printers.pop(changed.printer_id, None)
             self._schedule.remove_printer(changed.printer_id)
             return
+        before = self._printers.get(printer.id)
         self._printers[printer.id] = printer
+        is_resumed = before is not None and before.paused and not printer.paused
         is_new = device is not None and self._devices.get(device.id) != device
         if device is not None and is_new:
             self._devices[device.id] = device
             self._drivers.pop(device.id, None)
         self._schedule.set_printer(printer)
-        if is_new:
-            self._schedule.wake(printer.id)  # at its new address it may well answer
+        if is_new or is_resumed:
+            # At its new address it may well answer; and an operator who resumes it has seen to it.
+            self._schedule.wake(printer.id)
 
     def _attempt_changed(self, attempt: Attempt) -> None:
         if attempt.may_have_sent:
@@ -335,7 +340,7 @@ class Dispatcher:
                     attempt, following = following, None
                     ahead = self._load_ahead(nursery, attempt)
                     try:
-                        ended = await attempt.run()
+                        ended = await attempt.run(nursery)
                         following = await self._follow(nursery, attempt, ended, ahead)
                     finally:
                         if ahead is not None and (
@@ -439,23 +444,25 @@ class Dispatcher:
 
     def _judge(self, attempt: Attempt, ended: Ended) -> None:
         """What an outcome says of the device: it works, or is to be left alone for a time."""
-        choice, outcome = attempt.choice, ended.outcome
-        about = {"job_uuid": attempt.uuid, "printer": self._name(choice.printer_id)}
-        match outcome:
+        match ended.outcome:
             case Delivered():
-                self._troubles.pop(choice.device_id, None)
-                if self._schedule.succeed(choice.device_id):
+                if self._schedule.succeed(attempt.choice.device_id):
+                    self._troubles.pop(attempt.choice.device_id, None)
                     log.info("device_reachable", **self._names(attempt))
             case Deferred(reason, detail, blame, asked_s):
                 if blame is Blame.PRINTER:
                     self._fail(attempt, reason, detail, asked_s)
-                log.info("attempt_deferred", reason=reason, detail=detail, **about)
+                self._note("attempt_deferred", attempt, reason, detail)
             case InDoubt(reason, detail):
                 if ended.stop is None:
                     self._fail(attempt, reason, detail, None)
-                log.warning("attempt_in_doubt", reason=reason, detail=detail, **about)
+                self._note("attempt_in_doubt", attempt, reason, detail)
             case Refused(reason, detail) if not ended.is_misfit:
-                log.warning("attempt_refused", reason=reason, detail=detail, **about)
+                self._note("attempt_refused", attempt, reason, detail)
+
+    def _note(self, event: str, attempt: Attempt, reason: str, detail: str) -> None:
+        printer = self._name(attempt.choice.printer_id)
+        log.info(event, job_uuid=attempt.uuid, printer=printer, reason=reason, detail=detail)
 
     def _fail(self, attempt: Attempt, reason: str, detail: str, asked_s: float | None) -> None:
         device_id = attempt.choice.device_id
@@ -486,9 +493,7 @@ class Dispatcher:
     async def _commit(self, attempt: Attempt, changes: tuple[Change, ...]) -> None:
         if not changes:
             return
-        # Shielded: the outcome is known, and must not be lost with whoever noticed it.
-        with trio.fail_after(self._settings.end_s + 80, shield=True):
-            answers = await self._journal.commit_all(changes)
+        answers = await commit_shielded(self._journal, changes)
         note_refusals(changes, answers)
         if answers[-1] is JobState.PENDING and attempt.stopped is Stop.CANCELED:
             # The cancel came when the attempt had just ended without paper.

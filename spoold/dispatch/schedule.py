@@ -253,6 +253,11 @@ class Schedule:
                         found.append(device_id)
         return found
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything has happened since the last call of `startable`."""
+        return bool(self._stirred or self._kicked)
+
     def wake_s(self) -> float | None:
         """When to call `startable` again even if nothing happens; None for never."""
         return self._timers[0][0] if self._timers else None

@@ -7,14 +7,18 @@ delivered; all else is in doubt, for the printer's policy or an operator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Any, Final
+
+import trio
 
 from spoold.model.job import Job
 from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome
 
 # Where intake or a client said how many sides a copy has (RFC 8011 5.2.17, PWG 5100.7).
 _PAGE_ATTRIBUTES: Final = ("job-impressions", "job-pages")
+COUNTER_POLL_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,25 @@ def expected_pages(job: Job) -> int | None:
         if isinstance(count, int) and not isinstance(count, bool) and count > 0:
             return count if job.copies_embedded else count * job.copies
     return None
+
+
+async def watch_counter(
+    pages: Pages, read: Callable[[], Awaitable[int | None]], wait_s: float
+) -> Pages:
+    """Read the counter until it proves the job, for `wait_s` at most: pages may still come out.
+
+    Without a count from before there is nothing to compare with, and nothing is read.
+    """
+    if pages.before is None:
+        return pages
+    with trio.move_on_after(wait_s):
+        while not pages.is_proof:
+            now = await read()
+            if now is not None:
+                pages = replace(pages, after=now)
+            if not pages.is_proof:
+                await trio.sleep(COUNTER_POLL_S)
+    return pages
 
 
 def after_a_break(acknowledged: int, document_bytes: int, cause: str, pages: Pages) -> Outcome:

@@ -8,10 +8,10 @@ A driver remembers whether its device did well the last time. Before it trusts a
 `busy_wait_s` for a hang-up: a busy device accepts and closes, and bytes that its kernel took before
 that are in doubt for ever. So keep one driver per device.
 
-Options: connect_timeout_s=10, busy_wait_s=0.1, half_close=on, drain_timeout_s=10, silence=acknowledged|wait,
-stall_s=10, pjl=off, pagecount=off, pjl_timeout_s=5, status_poll_s=30, counter_wait_s=15, snmp=off
-(see `snmp`). Copies that the stream does not carry itself: `QTY` inside a PJL job of ours, else
-the document is sent that many times, one behind the other.
+Options: connect_timeout_s=10, busy_wait_s=0.1, half_close=on, drain_timeout_s=10, stall_s=10,
+silence=acknowledged|wait, pjl=off, pagecount=off, pjl_timeout_s=5, status_poll_s=30,
+counter_wait_s=15, snmp=off (see `snmp`). Copies that the stream does not carry itself: `QTY` inside
+a PJL job of ours, else the document is sent that many times, one behind the other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ PORT: Final = 9100
 EOF_PAUSE_S: Final = 0.001
 EOF_PAUSE_S_MAX: Final = 1.0
 IDLE_ANSWERS: Final = 3
-COUNTER_POLL_S: Final = 2.0
 
 
 class RawDriver:
@@ -84,7 +83,7 @@ class RawDriver:
             return Refused("document-damaged", detail)
         finally:
             stream.abort()
-            delivery.report(Progress(bytes_sent=meter.sent))
+            delivery.report(Progress(bytes_sent=conversation.document_sent()))
         if conversation.broken_by is None:
             return outcome
         return await self._after_a_break(delivery, conversation)
@@ -149,14 +148,8 @@ class RawDriver:
         """Ask the counter, while pages may still come out, and decide."""
         expected = evidence.expected_pages(delivery.job)
         pages = evidence.Pages(conversation.page_count_before, None, expected)
-        if conversation.taken() and pages.before is not None:
-            with trio.move_on_after(self._counter_wait_s):
-                while not pages.is_proof:
-                    now = await self.page_count()
-                    if now is not None:
-                        pages = evidence.Pages(pages.before, now, expected)
-                    if not pages.is_proof:
-                        await trio.sleep(COUNTER_POLL_S)
+        if conversation.taken():
+            pages = await evidence.watch_counter(pages, self.page_count, self._counter_wait_s)
         return evidence.after_a_break(
             conversation.taken(),
             conversation.document_bytes,
@@ -196,6 +189,12 @@ class _Conversation:
         if self._before_document is None:
             return 0
         return max(0, min(self._acknowledged - self._before_document, self.document_bytes))
+
+    def document_sent(self) -> int:
+        """How many bytes of the document our kernel took."""
+        if self._before_document is None:
+            return 0
+        return max(0, min(self._meter.sent - self._before_document, self.document_bytes))
 
     async def run(self) -> Outcome:
         """The verdict; when `broken_by` is set it is only what is known without a counter."""
@@ -243,6 +242,7 @@ class _Conversation:
     async def _drain(self) -> Outcome:
         """Wait for the device's end; for hours if it must be."""
         driver, meter, ear = self._driver, self._meter, self._ear
+        is_end_an_answer = not ear.is_ended  # an end that came before ours says nothing about ours
         if driver._half_close:
             await self._end_our_half()
         tick_s = min(meter.tick_s, max(0.01, driver._drain_timeout_s / 2))
@@ -252,7 +252,12 @@ class _Conversation:
                 await ear.hear(tick_s)
             if ear.is_ended:
                 if meter.is_all_acknowledged:
-                    return self._delivered("half-close" if self._has_half_closed else "closed")
+                    if is_end_an_answer:
+                        return self._delivered("half-close" if self._has_half_closed else "closed")
+                    if driver._is_silence_enough:
+                        return self._delivered("tcp-acknowledged")
+                    self.broken_by = "the device ended before we did"
+                    return InDoubt("connection-lost")
                 # It ended before it has everything. Is it still there? Ending our half again
                 # does nothing to a live connection and fails on a dead one.
                 await self._end_our_half()

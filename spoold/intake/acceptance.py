@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 from uuid import UUID
 
+import structlog
 import trio
 
 from spoold.model.errors import OperationError, SpoolFull
@@ -23,6 +24,8 @@ from spoold.spool.documents import Documents, Incoming
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Accepted, AcceptJob, Event, PrinterChanged
+
+log = structlog.get_logger("spoold.intake")
 
 PIECE_BYTES = 64 * 1024
 # How often the file system is asked for its free space while jobs come in.
@@ -358,7 +361,7 @@ class Upload:
             message = f"the printer asks for an owner who is at least {least}"
         try:
             document = await self._document.keep(one.format)
-            return await self._acceptance.commit(
+            accepted = await self._acceptance.commit(
                 AcceptJob(
                     self._printer.id,
                     one.owner,
@@ -380,6 +383,14 @@ class Upload:
             )
         finally:
             self._end()
+        log.info(
+            "job_accepted",
+            job_id=accepted.job_id,
+            job_uuid=str(accepted.uuid),
+            printer=one.printer,
+            position=accepted.position,
+        )
+        return accepted
 
     async def suspend(self) -> None:
         """The connection broke: keep what came for a later resume of the same job."""

@@ -258,10 +258,11 @@ class _Jobs:
         printed = {file.name: (c, file) for c in self._controls for file in c.files}
         for name, upload in list(self._stored.items()):
             control, file = printed.get(name, (self._controls[-1], None))
+            tail = await upload.tail()
             _describe(upload, control, file)
             problem = ""
             if name == self._name and not self._has_length:
-                problem = raw.missing_end(upload.head, await upload.tail(), upload.offset)
+                problem = raw.missing_end(upload.head, tail, upload.offset)
             if problem:
                 await self._interrupt(upload, problem)
             else:
@@ -288,10 +289,9 @@ class _Jobs:
             stored.append(coming)
         elif coming is not None:
             await coming.abandon()
+        control = self._controls[-1] if self._controls else codec.ControlFile()
         for upload in stored:
-            if self._controls:
-                _describe(upload, self._controls[-1], None)
-            await self._interrupt(upload, detail)
+            await self._interrupt(upload, detail, control)
         self._forget()
         return is_clean
 
@@ -300,8 +300,14 @@ class _Jobs:
         self._stored.clear()
         self._coming = None
 
-    async def _interrupt(self, upload: Upload, detail: str) -> None:
+    async def _interrupt(
+        self, upload: Upload, detail: str, control: codec.ControlFile | None = None
+    ) -> None:
+        """Keep what came, held, and say so. With `control` when it was not described before."""
         try:
+            if control is not None:
+                await upload.tail()
+                _describe(upload, control, None)
             accepted = await upload.interrupt(detail)
         except StoreFailed:
             raise

@@ -48,7 +48,8 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
 class Incoming:
     """A document on its way in. One task at a time may use it.
 
-    `size` is how many bytes came; `head` the first of them, at most 64 KiB.
+    `size` is how many bytes came; `head` the first of them, at most 64 KiB; of a large document
+    it is whole after `drain`.
     """
 
     __slots__ = (
@@ -89,7 +90,7 @@ class Incoming:
     @property
     def head(self) -> bytes:
         if self._fd >= 0:
-            return os.pread(self._fd, HEAD_BYTES, 0) or bytes(self._buffers[0][:HEAD_BYTES])
+            return os.pread(self._fd, HEAD_BYTES, 0)
         return b"".join(self._parts)[:HEAD_BYTES]
 
     async def tail(self) -> bytes:
@@ -122,6 +123,9 @@ class Incoming:
 
     def buffer(self) -> memoryview:
         """Where the next bytes of a large document may be received straight into."""
+        while len(self._buffers) <= self._which:
+            # Untouched pages cost nothing: a sender that stops early holds what it sent.
+            self._buffers.append(memoryview(bytearray(BUFFER_BYTES)))
         return self._buffers[self._which][self._filled :]
 
     async def filled(self, count: int) -> None:
@@ -158,7 +162,6 @@ class Incoming:
     async def _start_file(self, opened: tuple[str, int]) -> None:
         self._name, self._fd = opened
         self._digest = DIGESTS[self._algorithm]()
-        self._buffers = [memoryview(bytearray(BUFFER_BYTES)) for _ in range(2)]
 
     async def resume(self) -> int:
         """Go on with what an earlier upload under this name left; returns how much that is."""
@@ -193,6 +196,8 @@ class Incoming:
             if self._flight is not None:
                 await self._flight.wait()
                 self._flight = None
+            self._buffers = []
+            self._which = 0
 
     async def digest(self) -> str:
         """The digest of the whole document, as `algorithm:hex`."""

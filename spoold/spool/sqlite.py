@@ -236,11 +236,23 @@ class SqliteStore:
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def sync_witness(self) -> None:
-        self._witness.sync()
+        """Make what the witness has seen durable.
+
+        Raises:
+            StoreFailed: the disk failed; the daemon must stop.
+        """
+        try:
+            self._witness.sync()
+        except OSError as error:
+            raise self._fail(error) from error
 
     def close(self) -> None:
-        self._witness.sync()
-        self._witness.close()
+        """Let go of the files; after a failure nothing is synced any more."""
+        try:
+            if not self._failed:
+                self.sync_witness()
+        finally:
+            self._witness.close()
 
 
 async def open_store(

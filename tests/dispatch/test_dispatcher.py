@@ -550,6 +550,18 @@ async def test_paused_printer_starts_nothing(floor, spool):
         await floor.wait_completed(jobs)
 
 
+async def test_resumed_printer_is_tried_at_once(floor):
+    """An operator who pauses a printer, mends it and resumes it does not wait for its throttle."""
+    printer, machine = await floor.add()
+    machine.script = [DEAD]
+    async with floor.dispatching(PATIENT) as dispatcher:
+        jobs = await floor.add_jobs(printer, 1)
+        await floor.wait_failures(dispatcher, printer, 1)
+        await floor.put(replace(printer, paused=True))
+        await floor.put(printer)
+        await floor.wait_completed(jobs)
+
+
 async def test_stall_is_a_state_and_not_a_failure(floor, spool):
     """A device that takes no bytes makes its job processing-stopped, until it takes them again."""
     printer, machine = await floor.add()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -91,7 +92,7 @@ async def test_no_answer_to_a_connection_is_deferred(attempt, autojump_clock):
 @pytest.mark.parametrize("fault", ["busy", "reset-at-once"])
 @pytest.mark.parametrize("body", [BODY, LARGE])
 async def test_a_device_that_takes_no_byte_is_deferred(attempt, printer_on, fault, body):
-    """Accept and close, or reset (a reset may hit the connecting): its kernel acknowledged nothing, so it is safe to send again."""
+    """Accept and close, or reset (even while connecting): nothing left, so send it again later."""
     async with printer_on(fault) as printer:
         driver, job = attempt(uri(printer), body)
         outcome = await driver.deliver(job.delivery)
@@ -155,6 +156,7 @@ async def test_a_tail_that_the_device_does_not_take_is_no_delivery(attempt, prin
         assert job.progress[-1].bytes_sent == len(body)
 
 
+@pytest.mark.slow
 async def test_silence_behind_acknowledged_bytes_is_named_for_what_it_is(attempt, printer_on):
     """A device that prints and never ends: delivered, on the weakest evidence."""
     async with printer_on("no-fin") as printer:
@@ -163,6 +165,30 @@ async def test_silence_behind_acknowledged_bytes_is_named_for_what_it_is(attempt
         assert isinstance(outcome, Delivered)
         assert outcome.evidence["method"] == "tcp-acknowledged"
         assert printer.papers[0].data == BODY
+
+
+@pytest.mark.parametrize(("silence", "kind"), [("acknowledged", Delivered), ("wait", InDoubt)])
+async def test_a_device_that_ends_its_half_first_says_nothing_by_it(attempt, silence, kind):
+    """A one-way sink shuts its half at once and reads on: the bytes arrive, weakly proven."""
+    got, read = bytearray(), trio.Event()
+
+    async def sink(stream) -> None:
+        await stream.send_eof()
+        async for data in stream:
+            got.extend(data)
+        read.set()
+
+    async with trio.open_nursery() as nursery:
+        (listener, *_) = await nursery.start(partial(trio.serve_tcp, sink, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        driver, job = attempt(f"socket://127.0.0.1:{port}", LARGE, silence=silence)
+        outcome = await driver.deliver(job.delivery)
+        assert isinstance(outcome, kind), outcome
+        await read.wait()
+        nursery.cancel_scope.cancel()
+    if kind is Delivered:
+        assert outcome.evidence["method"] == "tcp-acknowledged"
+    assert bytes(got) == LARGE
 
 
 async def test_silence_is_not_enough_where_the_device_says_so(attempt, printer_on):

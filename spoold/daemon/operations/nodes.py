@@ -38,8 +38,8 @@ async def status(call: Call) -> dict[str, Any]:
             jobs[state.value] = jobs.get(state.value, 0) + count
     printers: dict[str, int] = {}
     for printer_id in known.printers:
-        state = services.dispatcher.status(printer_id).state
-        printers[state] = printers.get(state, 0) + 1
+        doing = services.dispatcher.status(printer_id).state
+        printers[doing] = printers.get(doing, 0) + 1
     finished, kept_bytes = await services.reader.finished_totals()
     free_bytes, _ = await trio.to_thread.run_sync(services.documents.free_bytes)
     return {
@@ -94,12 +94,11 @@ async def reload(call: Call) -> dict[str, Any]:
 async def enrol(call: Call) -> dict[str, Any]:
     """A key and a certificate for a provider, known here when they are handed out.
 
-    A provider that is enrolled again keeps its GUID, and its older certificates stay good. With
-    no users named it may speak for nobody.
+    A provider that is enrolled again keeps its GUID, its older certificates and, unless others
+    are named, its users. A new one without users may speak for nobody.
     """
     args, services = call.args, call.services
     name = check_printer_name(args["name"])
-    users = tuple(dict.fromkeys(_user(one) for one in args["may_assert"] or ()))
     async with services.changing:
         same = [one for one in await services.reader.providers() if one.name == name]
         if same and same[0].revoked:
@@ -107,6 +106,10 @@ async def enrol(call: Call) -> dict[str, Any]:
                 "conflict", f"the provider {name} was revoked.", "Enrol it by another name."
             )
         guid = same[0].guid if same else uuid4()
+        if args["may_assert"] is None:
+            users = same[0].may_assert if same else ()
+        else:
+            users = tuple(dict.fromkeys(_user(one) for one in args["may_assert"]))
         try:
             key, certificate, serial = services.identity.enrol("provider", guid, name, args["days"])
         except IdentityError as error:

@@ -129,6 +129,12 @@ def plan_retry(known: Known) -> Planner:
 
 def plan_move(to: Printer) -> Planner:
     def plan(job: Job) -> Plan:
+        if job.state in ACTIVE:
+            raise OperationError(
+                "not-possible",
+                "its bytes may have left already.",
+                "Let it end, or cancel it and submit it again.",
+            )
         after = next_state(job.state, JobEvent.MOVE)
         if job.printer_id == to.id:
             return Plan(job.state, advice=f"It is on {to.name} already.")

@@ -37,7 +37,7 @@ _OUTCOMES = {
     "refused": "refused",
     "in-doubt": "in doubt: bytes left, and nobody knows whether they printed",
 }
-_ACTS = {
+_ACTS: dict[str, str] = {
     JobEvent.HOLD: "held",
     JobEvent.RELEASE: "released",
     JobEvent.CANCEL: "canceled",
@@ -146,8 +146,8 @@ def attempt_entries(attempt: Attempt, uri: str) -> list[Entry]:
 def change_entry(record: Record, known: Known, people: dict[str, str]) -> Entry:
     """What somebody, or a rule, did to the job."""
     payload = record.payload
-    event = payload.get("event")
-    what = _ACTS.get(event, str(event)) + _to(payload, known)
+    event = str(payload.get("event"))
+    what = _ACTS.get(event, event) + _to(payload, known)
     by = "a client" if record.actor == "client" else _named(record.actor, people)
     reasons = ", ".join(payload.get("reasons", ()))
     parts = [reasons, payload.get("message", "")]

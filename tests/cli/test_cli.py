@@ -1,0 +1,483 @@
+"""The command line against a real daemon on free ports, and without any."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trio
+
+from spoold import cli
+from spoold.cli import grammar
+from spoold.cli.control import candidates
+from spoold.cli.submit import line
+from spoold.daemon.config import Address, Config, Drain, Listen, Node
+from spoold.daemon.service import Daemon, Running
+
+EVIL = "evil \x1b[2J title\n\u202e"
+
+
+class Server:
+    """A daemon in a thread of its own, so that commands run as they do: in the main thread."""
+
+    def __init__(self, folder: Path) -> None:
+        anywhere = (Address("127.0.0.1", 0),)
+        self._config = Config(
+            node=Node(name="library", data_dir=folder / "data"),
+            listen=Listen(clear=anywhere, tls=anywhere, mutual=anywhere),
+            drain=Drain(deadline_s=0.5),
+        )
+        self._ready = threading.Event()
+        self.running: Running | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._thread = threading.Thread(target=trio.run, args=(self._main,))
+
+    async def _main(self) -> None:
+        try:
+            self._token = trio.lowlevel.current_trio_token()
+            async with trio.open_nursery() as nursery:
+                daemon = Daemon(self._config, None, {})
+                self.running = await nursery.start(daemon.run)
+                self._ready.set()
+        finally:
+            self._ready.set()
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        assert self._ready.wait(20)
+        assert self.running is not None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.running is not None and self._token is not None:
+            self._token.run_sync_soon(self.running.stop)
+        self._thread.join(20)
+
+    def address(self, label: str) -> str:
+        assert self.running is not None
+        host, port = self.running.ports[label]
+        return f"{host}:{port}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    # The daemon shares this process's stdout with the commands: its events stay out of theirs.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    try:
+        with Server(tmp_path_factory.mktemp("spoold")) as running:
+            yield running
+    finally:
+        structlog.reset_defaults()
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def run(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line of `spoold` against the server, in this process."""
+    assert server.running is not None
+    monkeypatch.setenv("SPOOLD_CONTROL", str(server.running.control))
+    monkeypatch.setenv("SPOOLD_SERVER", server.address("clear"))
+
+    def run_command(command: str, *more: str) -> Said:
+        capsys.readouterr()
+        try:
+            code = cli.main([*shlex.split(command), *more])
+        except SystemExit as error:
+            code = int(str(error.code))
+        out, err = capsys.readouterr()
+        return Said(code, out, err)
+
+    return run_command
+
+
+@pytest.fixture
+def paused(run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The name of a printer of this test's own; its jobs stay where they are."""
+    name = f"p{abs(hash(request.node.name)) % 10**8}"
+    assert run(f"printer add {name} {(tmp_path / name).as_uri()} --option create=on").code == 0
+    assert run(f"printer pause {name}").code == 0
+    return name
+
+
+@pytest.fixture
+def letter(tmp_path: Path) -> Path:
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear reader\n")
+    return file
+
+
+def submit(run: Run, printer: str, letter: Path, *more: str) -> int:
+    said = run(f"submit -P {printer} --json", *more, str(letter))
+    assert said.code == 0, said.err
+    return int(said.json["job_id"])
+
+
+def test_a_submitted_file_is_a_job_in_the_list(run: Run, paused: str, letter: Path) -> None:
+    """Its title, owner and size are told; nothing in a title acts on the terminal."""
+    number = submit(run, paused, letter, "--title", EVIL, "--user", "desk")
+    listed = run(f"job list --printer {paused}")
+    head, row = listed.out.splitlines()
+    assert head.split() == ["ID", "PRINTER", "STATE", "OWNER", "SIZE", "AGE", "TITLE", "REASON"]
+    assert row.split()[:6] == [str(number), paused, "pending", "desk", "12", "B"]
+    assert "evil" in row
+    assert row.isprintable()
+    (job,) = run(f"job list --printer {paused} --json").json
+    assert job["owner"] == "desk"
+    shown = run(f"job show {number}")
+    assert "owner:     desk (claimed)" in shown.out
+    assert all(row.isprintable() for row in shown.out.splitlines())
+
+
+def test_a_job_explains_itself(run: Run, paused: str, letter: Path) -> None:
+    """The story says where it came from, why it waits and who may act."""
+    number = submit(run, paused, letter)
+    said = run(f"job explain library/{number}")
+    assert said.code == 0
+    assert f"Job {number} on {paused}: letter.txt" in said.out
+    assert "paused" in said.out
+    assert "Who may act:" in said.out
+
+
+def test_listings_are_cut_at_the_limit_and_say_so(run: Run, paused: str, letter: Path) -> None:
+    """A limited listing is the newest jobs, and tells that there are more."""
+    numbers = [submit(run, paused, letter) for _ in range(3)]
+    said = run(f"job list --printer {paused} --limit 2")
+    assert said.out.splitlines()[-1].startswith("There are more")
+    assert [row.split()[0] for row in said.out.splitlines()[1:3]] == [
+        str(numbers[2]),
+        str(numbers[1]),
+    ]
+    assert len(run(f"job list --printer {paused} --limit 2 --json").json) == 2
+    assert "There are more" not in run(f"job list --printer {paused} --all").out
+    assert run(f"job list --printer {paused} --state finished").out == "No such jobs.\n"
+
+
+def test_filters_choose_what_is_held_released_and_canceled(
+    run: Run, paused: str, letter: Path
+) -> None:
+    """A dry run changes nothing; a line a job says what was done."""
+    first = submit(run, paused, letter, "--user", "desk", "--title", "weekly report")
+    second = submit(run, paused, letter, "--user", "till")
+    dry = run(f"job hold --printer {paused} --owner desk --dry-run")
+    assert dry.out == f"{first} (weekly report): hold (dry run): pending-held\n"
+    assert "pending-held" not in run(f"job list --printer {paused}").out
+    assert run(f"job hold --printer {paused} --title WEEKLY").code == 0
+    states = {job["id"]: job["state"] for job in run("job list --json").json}
+    assert (states[first], states[second]) == ("pending-held", "pending")
+    assert run(f"job release {first}").code == 0
+    canceled = run(f"job cancel --printer {paused} --since 1h")
+    assert canceled.out.count("canceled") == 2
+    assert run(f"job cancel --printer {paused} --until 1h --json").json == []
+
+
+def test_a_refusal_of_one_job_leaves_the_others_their_turn(
+    run: Run, paused: str, letter: Path
+) -> None:
+    """Each named job has its line, and the exit code says that one was refused."""
+    number = submit(run, paused, letter)
+    said = run(f"job cancel 4000000 {number}")
+    assert said.code == grammar.REFUSED
+    refused, done = said.out.splitlines()
+    assert refused.startswith("4000000: not done: there is no job 4000000")
+    assert done == f"{number} (letter.txt): cancel: canceled"
+
+
+def test_the_same_uuid_is_the_same_job(run: Run, paused: str, letter: Path) -> None:
+    """A script may run its command again."""
+    uuid = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+    first = run(f"submit -P {paused} --uuid {uuid}", str(letter))
+    again = run(f"submit -P {paused} --uuid {uuid}", str(letter))
+    assert first.code == again.code == 0
+    assert first.out.split()[:2] == again.out.split()[:2]
+    assert "as before" in again.out
+    assert len(run(f"job list --printer {paused} --json").json) == 1
+
+
+def test_submit_tells_refusal_from_silence(run: Run, letter: Path, tmp_path: Path) -> None:
+    """Exit codes: 1 refused, 2 wrong usage or no such file, 75 nobody there."""
+    refused = run("submit -P nowhere", str(letter))
+    assert refused.code == grammar.REFUSED
+    assert "nowhere" in refused.err
+    missing = run("submit", str(tmp_path / "missing.pdf"))
+    assert missing.code == grammar.USAGE
+    assert "missing.pdf: No such file or directory" in missing.err
+    assert run("submit --copies 0 x").code == grammar.USAGE
+
+
+@pytest.mark.slow
+def test_submit_gives_up_on_servers_that_are_not_there(run: Run, letter: Path) -> None:
+    """75 after the wait, with what each server did."""
+    said = run("submit --wait 1 --server 127.0.0.1:1", str(letter))
+    assert said.code == grammar.UNREACHABLE
+    assert "127.0.0.1:1" in said.err
+
+
+def test_printers_are_added_changed_shown_and_removed(run: Run, tmp_path: Path) -> None:
+    """A printer's life, in words for people and as JSON."""
+    uri = tmp_path.as_uri()
+    added = run(f"printer add archive {uri} --info 'third floor' --order fifo")
+    assert added.code == 0, added.err
+    assert "spoold submit -P archive" in added.out
+    assert run(f"printer add archive {uri}").code == grammar.REFUSED
+    assert run("printer set archive --in-doubt reprint --accepting off").code == 0
+    shown = run("printer show archive").out
+    assert "state:       idle, not accepting" in shown
+    assert "in doubt:    reprint" in shown
+    assert "third floor" in shown
+    assert run("printer pause archive --reason 'new toner'").code == 0
+    (row,) = [row for row in run("printer list").out.splitlines() if row.startswith("archive")]
+    assert "paused" in row
+    printers = run("printer list --json").json
+    (archive,) = [one for one in printers if one["name"] == "archive"]
+    assert archive["order"] == "fifo"
+    assert "archive" in run("device list").out
+    assert run("device show archive").code == 0
+    assert run("printer set archive").code == grammar.USAGE
+    assert run("printer set archive --rename attic").code == 0
+    assert run("printer resume attic").code == 0
+    assert run("printer remove attic").code == 0
+    assert run("printer show attic").code == grammar.REFUSED
+
+
+def test_redirect_moves_what_waits(run: Run, paused: str, letter: Path, tmp_path: Path) -> None:
+    """A dry run says what would move; then it does."""
+    assert run(f"printer add {paused}b {tmp_path.as_uri()}").code == 0
+    number = submit(run, paused, letter)
+    assert run(f"printer redirect {paused} {paused}b --dry-run").out == (
+        f"{number} (letter.txt): would move to {paused}b\n"
+    )
+    assert run(f"printer redirect {paused} {paused}b").code == 0
+    assert "No jobs wait" in run(f"printer redirect {paused} {paused}b").out
+
+
+def test_enrolling_writes_files_that_open_9195(
+    run: Run, server: Server, paused: str, letter: Path, tmp_path: Path
+) -> None:
+    """The key is for its owner's eyes; the provider can submit; revoked it cannot."""
+    out = shlex.quote(str(tmp_path))
+    said = run(f"provider enrol {paused} --may-assert '*' --out {out}")
+    assert said.code == 0, said.err
+    key = tmp_path / f"{paused}.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    credentials = f"--ca {out}/ca.crt --cert {out}/{paused}.crt --key {out}/{paused}.key"
+    there = f"submit -P {paused} --wait 1 --server {server.address('mutual')} {credentials}"
+    assert run(there, "--user", "desk", str(letter)).code == 0
+    (job,) = run(f"job list --printer {paused} --json").json
+    assert (job["owner"], job["owner_known"]) == ("desk", "asserted")
+    again = run(f"provider enrol {paused} --out {out}")
+    assert again.code == grammar.REFUSED
+    assert "Remove it" in again.err
+    assert f"{paused}  valid" in run("provider list").out
+    assert run(f"provider revoke {paused}").code == 0
+    assert f"{paused}  revoked" in run("provider list").out
+
+
+def test_an_enrolment_that_is_refused_leaves_no_key(run: Run, tmp_path: Path) -> None:
+    """No file without a provider behind it."""
+    said = run(f"provider enrol 'a b' --out {shlex.quote(str(tmp_path))}")
+    assert said.code == grammar.REFUSED
+    assert list(tmp_path.iterdir()) == []
+    assert run("provider enrol ../x").code == grammar.USAGE
+
+
+def test_node_and_status_are_told(run: Run) -> None:
+    """The node's name, its CA as PEM on stdout alone, and how it is."""
+    assert "library" in run("node show").out
+    authority = run("node ca")
+    assert authority.out.startswith("-----BEGIN CERTIFICATE-----")
+    assert "fingerprint" in authority.err
+    assert run("status --json").json["state"] == "up"
+    assert "uptime:" in run("status").out
+
+
+def test_the_journal_is_read_from_a_position_and_behind_a_cursor(
+    run: Run, paused: str, letter: Path
+) -> None:
+    """A cursor goes on where it stopped; each record is a line of JSON."""
+    submit(run, paused, letter)
+    everything = [json.loads(row) for row in run("journal --from 1 --json").out.splitlines()]
+    assert [one["position"] for one in everything] == list(range(1, len(everything) + 1))
+    assert "job-accepted" in {one["kind"] for one in everything}
+    assert len(run(f"journal --cursor {paused} --json").out.splitlines()) >= len(everything)
+    number = submit(run, paused, letter)
+    news = [json.loads(row) for row in run(f"journal --cursor {paused} --json").out.splitlines()]
+    assert [one["kind"] for one in news].count("job-accepted") == 1
+    assert str(number)
+    assert "job-accepted" in run("journal").out
+
+
+@pytest.mark.slow
+def test_a_follower_that_is_stopped_goes_on_behind_what_it_printed(
+    run: Run, server: Server, paused: str, letter: Path
+) -> None:
+    """SIGTERM keeps the cursor; the next follower sees each record once."""
+    assert server.running is not None
+    environ = {**os.environ, "SPOOLD_CONTROL": str(server.running.control)}
+    words = [sys.executable, "-m", "spoold", "journal", "--follow", "--json", "--cursor", "f"]
+    positions: list[int] = []
+    for _ in range(2):
+        number = submit(run, paused, letter)
+        with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            for row in follower.stdout:
+                record = json.loads(row)
+                positions.append(record["position"])
+                if record["payload"].get("id") == number:
+                    break
+            follower.terminate()
+            assert follower.wait(10) == 130
+    assert positions == list(range(1, len(positions) + 1))
+
+
+def commands() -> Iterator[list[str]]:
+    """Every command of the grammar, as words."""
+
+    def walk(parser: object, words: list[str]) -> Iterator[list[str]]:
+        actions = [one for one in parser._actions if hasattr(one, "_name_parser_map")]  # type: ignore[attr-defined]
+        if not actions:
+            yield words
+        for action in actions:
+            for name, inner in action._name_parser_map.items():
+                yield from walk(inner, [*words, name])
+
+    yield from walk(cli.parser(), [])
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_has_help_with_examples(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Examples begin with the command itself, and pass the grammar."""
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--help"])
+    text = capsys.readouterr().out
+    _, _, examples = text.partition("\nexamples:\n")
+    lines = [one.strip() for one in examples.splitlines() if " ".join(words) in one]
+    assert lines
+    for one in lines:
+        command = one.partition("#")[0].rpartition(" | ")[2].partition(" > ")[0]
+        cli.parser().parse_args(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "job list --state printing",
+        "job list --since yesterday-ish",
+        "job list --limit 0",
+        "job cancel",
+        "job cancel 7 --owner desk",
+        "job settle 7",
+        "job move 7",
+        "journal --from 1 --cursor x",
+        "printer add x file:///tmp --option pjl",
+        "simulate printer --raw 70000",
+        "submit --uuid 7 x",
+        "nonsense",
+        "",
+    ],
+)
+def test_wrong_usage_is_2(command: str, run: Run) -> None:
+    """A usage error says something, and nothing is done."""
+    said = run(command)
+    assert said.code == grammar.USAGE
+    assert said.err
+
+
+def test_without_a_daemon_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """75, where it looked, how to start one; also when a dead daemon's socket is still there."""
+    monkeypatch.delenv("SPOOLD_CONTROL", raising=False)
+    path = tmp_path / "control"
+    for _ in range(2):
+        assert cli.main(["--control", str(path), "job", "list"]) == grammar.UNREACHABLE
+        err = capsys.readouterr().err
+        assert str(path) in err
+        assert "spoold serve" in err
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            if not path.exists():
+                left_behind.bind(str(path))
+
+
+def test_the_control_socket_is_looked_for_where_a_daemon_puts_it() -> None:
+    """What is named wins alone; else the runtime directory, /run, and the working directory."""
+    assert candidates("a", {"SPOOLD_CONTROL": "b"}) == [Path("a")]
+    assert candidates(None, {"SPOOLD_CONTROL": "b"}) == [Path("b")]
+    assert candidates(None, {"RUNTIME_DIRECTORY": "/run/x:/run/y"}) == [
+        Path("/run/x/control"),
+        Path("/run/spoold/control"),
+        Path("spoold-data/control"),
+    ]
+
+
+def test_states_and_times_are_parsed() -> None:
+    """Groups become states; ages and local dates become moments."""
+    assert grammar.states("waiting,pending,aborted") == ("pending", "pending-held", "aborted")
+    assert grammar.moment_us("2 days") < grammar.moment_us("2h") < grammar.moment_us("1s")
+    assert grammar.moment_us("2025-03-01T12:00+00:00") == 1_740_830_400_000_000
+
+
+def test_the_progress_line_tells_pace_and_rest() -> None:
+    """Half way through a gigabyte at 64 MiB/s."""
+    half = 512 * 1024 * 1024
+    assert line(half, 2 * half, half, 8.0) == (
+        "[############............]  50 %  512.0 MiB of 1.0 GiB  64.0 MiB/s  8 s left"
+    )
+    assert line(0, 10, 0, 0.0).endswith("0 of 10 B")
+
+
+@pytest.mark.slow
+def test_a_listing_into_a_closed_pipe_is_quiet(server: Server) -> None:
+    """`spoold … | head` complains about nothing."""
+    assert server.running is not None
+    environ = {**os.environ, "SPOOLD_CONTROL": str(server.running.control)}
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m spoold journal --from 1 --json | true",
+        shell=True,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_commands_start_without_trio() -> None:
+    """What takes long to import is not imported for a look at the jobs."""
+    code = (
+        "import sys\nfrom spoold import cli\nassert cli.main(['--control', '/nowhere/x', 'job', "
+        "'list']) == 75\nprint(sorted({'trio', 'ssl', 'asyncio', 'structlog', 'tomllib'} "
+        "& set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[]\n"

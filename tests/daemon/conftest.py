@@ -1,0 +1,71 @@
+"""A node without its doors: the real spool and authority, and the table of operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from spoold.daemon import authority
+from spoold.daemon.config import Config, Node
+from spoold.daemon.operations import build_table
+from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.watch import Catalogue, Watch
+from spoold.dispatch.dispatcher import Dispatcher
+from spoold.model.principal import Port, Principal, Role
+from spoold.net.connect import TcpNetwork
+
+NODE_GUID = UUID("00000000-0000-4000-8000-00000000000a")
+ADMIN = Principal("uid:0", Port.CONTROL, frozenset({Role.ADMIN}), "root")
+
+
+class Desk(SimpleNamespace):
+    """Where operations are asked for. `events` are those sent since the last question."""
+
+    async def ask(self, op, _principal=ADMIN, **args):
+        self.events = []
+
+        async def send(name, sent):
+            self.events.append((name, sent))
+
+        return await self.table.call(_principal, op, args, send)
+
+    async def ask_all(self, op, key, **args):
+        """Every row of a paged answer, and how many pages there were."""
+        rows, pages = [], 0
+        while True:
+            answer = await self.ask(op, **args)
+            rows += answer[key]
+            pages += 1
+            if answer["next_after_id"] is None:
+                return rows, pages
+            args["after_id"] = answer["next_after_id"]
+
+
+@pytest.fixture
+async def desk(spool):
+    network = TcpNetwork()
+    ca_pem, key_pem = authority.make_ca(spool.wall_clock)
+    services = Services(
+        journal=spool.journal,
+        reader=spool.reader,
+        dispatcher=Dispatcher(
+            spool.journal, spool.reader, spool.documents, network, spool.wall_clock, Random(1)
+        ),
+        documents=spool.documents,
+        identity=authority.Authority(ca_pem, key_pem, spool.wall_clock),
+        config=replace(Config(), node=Node("library", "application", spool.data_dir)),
+        wall_clock=spool.wall_clock,
+        network=network,
+        node_guid=NODE_GUID,
+        node_name="library",
+        started_us=spool.wall_clock(),
+        connections=lambda: {"clear": 3},
+        watch=Watch(spool.journal),
+        catalogue=Catalogue(spool.journal, spool.reader),
+        reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
+    )
+    return Desk(services=services, spool=spool, table=build_table(services), events=[])

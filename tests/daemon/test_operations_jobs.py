@@ -1,0 +1,566 @@
+"""Looking at jobs and steering them, over the real spool."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+import trio
+import trio.testing
+
+from spoold.daemon.operations.steering import BATCH_JOBS
+from spoold.model.errors import OperationError
+from spoold.model.job import JobState
+from spoold.model.outcome import Deferred, Delivered, InDoubt
+from spoold.model.person import Known, Owner
+from spoold.model.principal import Port, Principal, Role
+from spoold.model.transitions import JobEvent
+from spoold.spool.store import (
+    AcceptJob,
+    ChangeJob,
+    EndAttempt,
+    JobFilter,
+    NewDocument,
+    PutProvider,
+    RemoveJobs,
+    StartAttempt,
+)
+
+GUID = UUID("00000000-0000-4000-8000-0000000000bb")
+OPERATOR = Principal("uid:1000", Port.CONTROL, frozenset({Role.OPERATOR}))
+PROVIDER = Principal(f"provider:{GUID}", Port.MUTUAL, frozenset({Role.PROVIDER}), "till")
+STRANGER = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
+
+
+async def refused(desk, op, principal=OPERATOR, **args) -> OperationError:
+    with pytest.raises(OperationError) as caught:
+        await desk.ask(op, principal, **args)
+    return caught.value
+
+
+async def accept(desk, printer, *, format="text/plain", known=Known.CLAIMED, **fields):
+    """A job with an owner who is known so well; returns its id."""
+    body = b"page\f"
+    change = AcceptJob(
+        printer.id,
+        Owner(fields.pop("owner", "ada"), known),
+        fields.pop("submitter", "address:192.0.2.7"),
+        NewDocument(len(body), "blake3:00", format, body),
+        desk.services.wall_clock(),
+        **fields,
+    )
+    return (await desk.spool.journal.commit(change)).job_id
+
+
+async def start(desk, job_id, printer) -> int:
+    now = desk.services.wall_clock()
+    change = StartAttempt(job_id, printer.device_id, printer.id, now)
+    return await desk.spool.journal.commit(change)
+
+
+async def end(desk, job_id, number, outcome, event, *reasons):
+    change = EndAttempt(job_id, number, outcome, event, reasons, desk.services.wall_clock())
+    await desk.spool.journal.commit(change)
+
+
+async def put_in_doubt(desk, job_id, printer):
+    number = await start(desk, job_id, printer)
+    outcome = InDoubt("connection-lost", "Reset after 3 bytes.", 3, {"method": "half-close"})
+    await end(desk, job_id, number, outcome, JobEvent.DOUBT, "job-in-doubt")
+
+
+async def state(desk, job_id):
+    job = await desk.spool.reader.job(job_id)
+    return job.state, job.reasons
+
+
+# -- names and views -----------------------------------------------------------------------------
+
+
+async def test_a_job_is_named_by_number_node_or_uuid(desk):
+    """ID, text ID, NODE/ID by name and by GUID, and the uuid in each of its forms are one job."""
+    printer = await desk.spool.add_printer()
+    uuid = uuid4()
+    id_ = await accept(desk, printer, uuid=uuid)
+    guid = desk.services.node_guid
+    names = (id_, str(id_), f"library/{id_}", f"{guid}/{id_}", uuid.hex, str(uuid), uuid.urn)
+    for name in (*names, f"library/{uuid}"):
+        assert (await desk.ask("job.show", job=name))["id"] == id_
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        (99, "not-found"),
+        ("99", "not-found"),
+        ("cellar/1", "not-found"),
+        ("one", "bad-request"),
+        ("", "bad-request"),
+        ("/", "not-found"),
+        ("²", "bad-request"),
+        (str(UUID(int=5)), "not-found"),
+    ],
+)
+async def test_a_name_of_no_job_here_is_refused(desk, name, code):
+    """A job of another node is not looked for by its number here."""
+    await accept(desk, await desk.spool.add_printer())
+    error = await refused(desk, "job.show", job=name)
+    assert error.code == code
+
+
+async def test_without_credentials_a_job_shows_no_names(desk):
+    """Number, uuid, state and reasons; no title, no owner, no host, not even in a cancel's line."""
+    id_ = await accept(desk, await desk.spool.add_printer(), title="t", client_host="192.0.2.7")
+    shown = await desk.ask("job.show", STRANGER, job=id_)
+    assert set(shown) == {"id", "uuid", "state", "reasons"}
+    answer = await desk.ask("job.cancel", STRANGER, job=id_)
+    assert answer["results"][0]["title"] == ""
+    assert await state(desk, id_) == (JobState.CANCELED, ("job-canceled-by-user",))
+
+
+@pytest.mark.parametrize(
+    ("host", "known", "allowed"),
+    [
+        ("192.0.2.7", Known.CLAIMED, True),
+        ("::ffff:192.0.2.7", Known.CLAIMED, True),
+        ("192.0.2.8", Known.CLAIMED, False),
+        ("192.0.2.7", Known.ASSERTED, False),
+        ("192.0.2.7", Known.AUTHENTICATED, False),
+        ("", Known.CLAIMED, False),
+        ("till.example.org", Known.CLAIMED, False),
+    ],
+)
+async def test_only_the_sender_of_a_claimed_job_cancels_it_without_credentials(
+    desk, host, known, allowed
+):
+    """The address that sent it, and only while nobody vouches for another owner."""
+    printer = await desk.spool.add_printer()
+    id_ = await accept(desk, printer, client_host=host, known=known)
+    if allowed:
+        await desk.ask("job.cancel", STRANGER, job=id_)
+    else:
+        assert (await refused(desk, "job.cancel", STRANGER, job=id_)).code == "forbidden"
+    assert ((await state(desk, id_))[0] is JobState.CANCELED) is allowed
+
+
+async def test_strangers_and_providers_name_one_job(desk):
+    """A filter would reach jobs of others."""
+    await accept(desk, await desk.spool.add_printer())
+    for who in (STRANGER, PROVIDER):
+        error = await refused(desk, "job.cancel", who, filter={"states": ["pending"]})
+        assert error.code == "bad-request"
+    assert await state(desk, 1) == (JobState.PENDING, ())
+
+
+async def test_a_provider_knows_its_own_jobs_only(desk):
+    """What another submitted does not exist for it; its own it sees in full, and cancels."""
+    printer = await desk.spool.add_printer()
+    own = await accept(desk, printer, submitter=PROVIDER.identity, title="mine")
+    other = await accept(desk, printer, submitter=f"provider:{UUID(int=1)}")
+    assert (await desk.ask("job.show", PROVIDER, job=own))["title"] == "mine"
+    for op in ("job.show", "job.cancel", "job.follow"):
+        assert (await refused(desk, op, PROVIDER, job=other)).code == "not-found"
+    await desk.ask("job.cancel", PROVIDER, job=own)
+    assert await state(desk, own) == (JobState.CANCELED, ("job-canceled-by-user",))
+    assert (await state(desk, other))[0] is JobState.PENDING
+
+
+async def test_show_tells_the_attempts(desk):
+    """Each attempt with its device, its outcome and its evidence, oldest first."""
+    printer = await desk.spool.add_printer(uri="socket://192.0.2.9")
+    id_ = await accept(desk, printer, attributes={"sides": "one-sided", "raw": b"\xff"})
+    number = await start(desk, id_, printer)
+    await end(desk, id_, number, Deferred("device-busy", "Busy."), JobEvent.DEFER, "device-busy")
+    number = await start(desk, id_, printer)
+    done = Delivered({"method": "half-close", "bytes": 5})
+    await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
+    shown = await desk.ask("job.show", job=id_)
+    assert shown["attributes"] == {"sides": "one-sided", "raw": "ff"}
+    told = [(one["number"], one["outcome"], one["device"]) for one in shown["attempts_list"]]
+    assert told == [(1, "deferred", "socket://192.0.2.9"), (2, "delivered", "socket://192.0.2.9")]
+    assert shown["attempts_list"][1]["evidence"] == {"method": "half-close", "bytes": 5}
+
+
+# -- listing ---------------------------------------------------------------------------------------
+
+
+async def test_listing_filters(desk):
+    """Owner by any spelling, title by a part, printer, states, reason and time."""
+    one, two = await desk.spool.add_printer("one"), await desk.spool.add_printer("two")
+    a = await accept(desk, one, owner="ada", title="Annual report")
+    b = await accept(desk, two, owner="ben", title="Labels")
+    await desk.ask("job.hold", job=b)
+    between = (await desk.spool.reader.job(b)).created_us
+
+    async def ids(**which):
+        return [job["id"] for job in (await desk.ask("job.list", **which))["jobs"]]
+
+    assert await ids() == [a, b]
+    assert await ids(newest_first=True) == [b, a]
+    assert await ids(owner="EXAMPLE\\Ada") == [a]
+    assert await ids(owner="nobody-here") == []
+    assert await ids(title="REPORT") == [a]
+    assert await ids(printer="two") == [b]
+    assert await ids(states=["pending-held"]) == [b]
+    assert await ids(reason="job-hold-until-specified") == [b]
+    assert await ids(since_us=between) == [b]
+    assert await ids(until_us=between) == [a]
+    error = await refused(desk, "job.list", printer="tow")
+    assert (error.code, error.advice) == ("not-found", "Did you mean two?")
+    assert (await refused(desk, "job.list", states=["held"])).code == "bad-request"
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_pages_of_a_listing_meet_without_gap_or_overlap(desk, newest_first):
+    """Each job once, however large the pages, also when the titles fill a message first."""
+    printer = await desk.spool.add_printer()
+    wanted = [await accept(desk, printer, title="\U0001f5a8" * 1000) for _ in range(45)]
+    for limit in (7, 45, 500):
+        rows, pages = await desk.ask_all("job.list", "jobs", limit=limit, newest_first=newest_first)
+        found = [job["id"] for job in rows]
+        assert found == (wanted[::-1] if newest_first else wanted)
+        assert pages >= 3
+
+
+# -- steering one --------------------------------------------------------------------------------
+
+
+async def test_hold_and_release(desk):
+    """Holding twice is as good as once; the records name who did it."""
+    id_ = await accept(desk, await desk.spool.add_printer(), title="t")
+    for _ in range(2):
+        answer = await desk.ask("job.hold", OPERATOR, job=id_)
+        assert answer["results"] == [
+            {
+                "id": id_,
+                "uuid": str((await desk.spool.reader.job(id_)).uuid),
+                "title": "t",
+                "ok": True,
+                "state": "pending-held",
+                "error": "",
+                "advice": "",
+            }
+        ]
+    assert await state(desk, id_) == (JobState.PENDING_HELD, ("job-hold-until-specified",))
+    await desk.ask("job.release", OPERATOR, job=id_)
+    assert await state(desk, id_) == (JobState.PENDING, ())
+    error = await refused(desk, "job.release", job=id_)
+    assert error.code == "not-possible"
+    records = await desk.spool.reader.records(1, 100)
+    assert [one.actor for one in records if one.kind == "job-changed"] == ["uid:1000"] * 2
+
+
+async def test_what_is_in_doubt_is_settled_not_released(desk):
+    """No blind reprint: release refuses, hold keeps the doubt, settle decides."""
+    printer = await desk.spool.add_printer()
+    first, second = await accept(desk, printer), await accept(desk, printer)
+    for id_ in (first, second):
+        await put_in_doubt(desk, id_, printer)
+    error = await refused(desk, "job.release", job=first)
+    assert error.code == "not-possible"
+    assert f"job settle {first}" in error.advice
+    await desk.ask("job.hold", job=first)
+    assert (await state(desk, first))[1] == ("job-in-doubt",)
+    await desk.ask("job.settle", job=first, printed=True)
+    assert await state(desk, first) == (JobState.COMPLETED, ("job-assumed-printed",))
+    await desk.ask("job.settle", job=second, printed=False)
+    assert await state(desk, second) == (JobState.PENDING, ())
+    assert (await refused(desk, "job.settle", job=second, printed=True)).code == "not-possible"
+
+
+async def test_cancel_asks_a_printing_job_to_stop(desk):
+    """The attempt ends first: the job stays processing, with the reason that the dispatcher sees."""
+    printer = await desk.spool.add_printer()
+    id_ = await accept(desk, printer)
+    await start(desk, id_, printer)
+    line = (await desk.ask("job.cancel", OPERATOR, job=id_))["results"][0]
+    assert (line["ok"], line["state"]) == (True, "processing")
+    found = (JobState.PROCESSING, ("processing-to-stop-point", "job-canceled-by-operator"))
+    assert await state(desk, id_) == found
+    await desk.ask("job.cancel", OPERATOR, job=id_)
+    assert await state(desk, id_) == found
+
+
+async def test_a_job_that_starts_meanwhile_is_stopped_instead(desk):
+    """Planned as pending, found processing: the cancel is planned again, not refused."""
+    printer = await desk.spool.add_printer()
+    id_ = await accept(desk, printer)
+
+    async with trio.open_nursery() as nursery:
+        # Both reach the writer in one group, the attempt first.
+        nursery.start_soon(start, desk, id_, printer)
+        nursery.start_soon(desk.ask, "job.cancel") if False else None
+        job = await desk.spool.reader.job(id_)
+        assert job.state is JobState.PENDING
+    answer = await desk.ask("job.cancel", job=id_)
+    assert answer["results"][0]["state"] == "processing"
+
+
+async def test_retry_prints_a_finished_job_again(desk):
+    """Unless its document is gone, or its printer."""
+    printer = await desk.spool.add_printer()
+    id_ = await accept(desk, printer)
+    await desk.ask("job.cancel", job=id_)
+    await desk.ask("job.retry", job=id_)
+    assert await state(desk, id_) == (JobState.PENDING, ())
+    assert (await refused(desk, "job.retry", job=id_)).code == "not-possible"
+    await desk.ask("job.cancel", job=id_)
+    await desk.ask("printer.remove", name="default")
+    error = await refused(desk, "job.retry", job=id_)
+    assert (error.code, error.message) == ("not-possible", "its printer was removed.")
+    gone = RemoveJobs((id_,), desk.services.wall_clock(), documents_only=True)
+    await desk.spool.journal.commit(gone)
+    error = await refused(desk, "job.retry", job=id_)
+    assert error.advice == "Submit the job again."
+
+
+async def test_move_checks_what_the_other_printer_takes(desk):
+    """Format, owner, acceptance; a held job stays held and keeps its reasons."""
+    here = await desk.spool.add_printer("here")
+    there = await desk.spool.add_printer("there", formats=("application/pdf",))
+    strict = await desk.spool.add_printer("strict", least_owner=Known.ASSERTED)
+    closed = await desk.spool.add_printer("closed", accepting=False)
+    text = await accept(desk, here)
+    pdf = await accept(desk, here, format="application/pdf")
+    error = await refused(desk, "job.move", job=text, to="there")
+    assert error.message == "there does not take text/plain."
+    error = await refused(desk, "job.move", job=text, to="strict")
+    assert (error.code, "asserted" in error.message) == ("not-possible", True)
+    assert (await refused(desk, "job.move", job=text, to="closed")).code == "not-accepting"
+    assert (await refused(desk, "job.move", job=text, to="nowhere")).code == "not-found"
+    await desk.ask("job.hold", job=pdf)
+    line = (await desk.ask("job.move", job=pdf, to="there"))["results"][0]
+    assert (line["state"], f"job release {pdf}" in line["advice"]) == ("pending-held", True)
+    moved = await desk.spool.reader.job(pdf)
+    assert (moved.printer_id, moved.reasons) == (there.id, ("job-hold-until-specified",))
+    assert (await desk.spool.reader.job(text)).printer_id == here.id
+    assert strict.id != closed.id
+
+
+async def test_a_dry_run_changes_nothing(desk):
+    """It says what would be, errors included, and writes no record."""
+    id_ = await accept(desk, await desk.spool.add_printer())
+    head = desk.spool.journal.head
+    line = (await desk.ask("job.hold", job=id_, dry_run=True))["results"][0]
+    assert (line["ok"], line["state"]) == (True, "pending-held")
+    assert (await refused(desk, "job.release", job=id_, dry_run=True)).code == "not-possible"
+    answer = await desk.ask("job.cancel", filter={"states": ["pending"]}, dry_run=True)
+    assert [one["state"] for one in answer["results"]] == ["canceled"]
+    assert desk.spool.journal.head == head
+
+
+# -- steering many -------------------------------------------------------------------------------
+
+
+async def test_a_filter_takes_every_job_once_page_by_page(desk):
+    """More jobs than a batch: each gets a line, each is changed, in few transactions."""
+    one, two = await desk.spool.add_printer("one"), await desk.spool.add_printer("two")
+    wanted = [await accept(desk, one) for _ in range(2 * BATCH_JOBS + 3)]
+    other = await accept(desk, two)
+    commits = desk.spool.journal.commits
+    rows, pages = await desk.ask_all("job.hold", "results", filter={"printer": "one"})
+    assert [row["id"] for row in rows] == wanted
+    assert all(row["ok"] for row in rows)
+    assert desk.spool.journal.commits - commits == pages == 3
+    held = await desk.spool.reader.jobs(JobFilter(states=(JobState.PENDING_HELD,), limit=500))
+    assert [job.id for job in held] == wanted
+    assert (await state(desk, other))[0] is JobState.PENDING
+
+
+async def test_a_filter_with_a_refusal_goes_on(desk):
+    """A line for each: in doubt and interrupted ones are refused with advice, the rest released."""
+    printer = await desk.spool.add_printer()
+    doubtful, good, cut = [await accept(desk, printer) for _ in range(2)] + [
+        await accept(
+            desk, printer, state=JobState.PENDING_HELD, reasons=("submission-interrupted",)
+        )
+    ]
+    await put_in_doubt(desk, doubtful, printer)
+    await desk.ask("job.hold", job=good)
+    rows, _ = await desk.ask_all("job.release", "results", filter={"printer": "default"})
+    assert [(row["id"], row["ok"]) for row in rows] == [
+        (doubtful, False),
+        (good, True),
+        (cut, False),
+    ]
+    assert "settle" in rows[0]["advice"]
+    assert "submission-interrupted" in rows[2]["advice"]
+    which = {"reason": "submission-interrupted"}
+    rows, _ = await desk.ask_all("job.release", "results", filter=which)
+    assert [(row["id"], row["ok"]) for row in rows] == [(cut, True)]
+
+
+async def test_a_retry_by_filter_takes_failed_jobs_only(desk):
+    """Printing finished jobs again needs the state to be said."""
+    printer = await desk.spool.add_printer()
+    failed, canceled = await accept(desk, printer), await accept(desk, printer)
+    change = ChangeJob(failed, JobEvent.REFUSE, desk.services.wall_clock())
+    await desk.spool.journal.commit(change)
+    await desk.ask("job.cancel", job=canceled)
+    rows, _ = await desk.ask_all("job.retry", "results", filter={"printer": "default"})
+    assert [row["id"] for row in rows] == [failed]
+
+
+async def test_a_filter_that_chooses_nothing_in_particular_is_refused(desk):
+    """An empty filter is a slip, and a job beside a filter is unclear."""
+    await accept(desk, await desk.spool.add_printer())
+    for args in ({"filter": {}}, {}, {"job": 1, "filter": {"printer": "default"}}):
+        assert (await refused(desk, "job.cancel", **args)).code == "bad-request"
+    assert (await state(desk, 1))[0] is JobState.PENDING
+
+
+# -- following -----------------------------------------------------------------------------------
+
+
+async def test_a_follower_sees_each_state_until_the_last(desk):
+    """The state now, each change in order, and the job as the answer."""
+    printer = await desk.spool.add_printer()
+    id_ = await accept(desk, printer, title="t")
+    told: list[tuple[str, list[str]]] = []
+    first = trio.Event()
+
+    async def send(name, args):
+        assert (name, args["job_id"]) == ("job-state", id_)
+        told.append((args["state"], args["reasons"]))
+        first.set()
+
+    answers = []
+
+    async def follow():
+        answers.append(await desk.table.call(STRANGER, "job.follow", {"job": id_}, send))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await first.wait()
+        number = await start(desk, id_, printer)
+        done = Delivered({"bytes": 5})
+        await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
+    assert told == [
+        ("pending", []),
+        ("processing", []),
+        ("completed", ["job-completed-successfully"]),
+    ]
+    assert answers[0]["state"] == "completed"
+    assert "title" not in answers[0]
+    assert not desk.services.watch._followers
+
+
+async def test_following_a_finished_job_ends_at_once(desk):
+    """One event and the answer."""
+    id_ = await accept(desk, await desk.spool.add_printer())
+    await desk.ask("job.cancel", job=id_)
+    answer = await desk.ask("job.follow", job=id_)
+    assert [name for name, _ in desk.events] == ["job-state"]
+    assert answer["state"] == "canceled"
+
+
+# -- explaining ----------------------------------------------------------------------------------
+
+
+async def test_explain_tells_the_story_in_order(desk):
+    """From where, whose, held and moved by whom, each attempt with its evidence, and the end."""
+    here = await desk.spool.add_printer("here", uri="socket://192.0.2.9")
+    there = await desk.spool.add_printer("there", uri="socket://192.0.2.10")
+    now = desk.services.wall_clock()
+    await desk.spool.journal.commit(PutProvider(GUID, "till", "01", ("*",), now, now))
+    id_ = await accept(
+        desk,
+        here,
+        submitter=PROVIDER.identity,
+        client_host="192.0.2.7",
+        intake="frames",
+        known=Known.ASSERTED,
+    )
+    await desk.ask("job.hold", OPERATOR, job=id_)
+    await desk.ask("job.move", OPERATOR, job=id_, to="there")
+    await desk.ask("job.release", OPERATOR, job=id_)
+    number = await start(desk, id_, there)
+    outcome = Deferred("connecting-to-device", "No route to host.")
+    await end(desk, id_, number, outcome, JobEvent.DEFER, "connecting-to-device")
+    number = await start(desk, id_, there)
+    done = Delivered({"method": "half-close", "bytes": 5})
+    await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
+    answer = await desk.ask("job.explain", OPERATOR, job=id_)
+    story = [entry["what"] for entry in answer["story"]]
+    assert story == [
+        "received from 192.0.2.7 over the frames protocol",
+        "owner ada, asserted by a provider",
+        "accepted to here, pending",
+        "held by the local user 1000",
+        "moved to there by the local user 1000",
+        "released by the local user 1000",
+        "attempt 1 began",
+        "attempt 1 ended, put off: nothing of it printed",
+        "attempt 2 began",
+        "attempt 2 ended, delivered",
+        "completed",
+    ]
+    details = [entry["detail"] for entry in answer["story"]]
+    assert details[1] == "handed over by the provider till"
+    assert details[6] == "socket://192.0.2.10"
+    assert details[7] == "connecting-to-device; No route to host."
+    assert details[9] == "5 bytes sent; method=half-close; bytes=5"
+    times = [entry["at_us"] for entry in answer["story"]]
+    assert times == sorted(times)
+    assert answer["waits"] == ""
+    assert answer["may_act"] == [
+        "operators on this machine: retry",
+        "the provider till, with its certificate: show, follow",
+    ]
+
+
+async def test_explain_says_why_a_job_waits(desk):
+    """Paused printers, jobs ahead, doubt, interruption and holds each have their sentence."""
+    printer = await desk.spool.add_printer("p")
+    first = await accept(desk, printer)
+    second = await accept(desk, printer, client_host="192.0.2.7")
+    urgent = await accept(desk, printer, priority=90)
+
+    async def why(id_):
+        return (await desk.ask("job.explain", job=id_))["waits"]
+
+    assert await why(urgent) == "It is next on p."
+    assert (await why(first)).startswith("1 job is ahead of it on p")
+    assert (await why(second)).startswith("2 jobs are ahead of it on p")
+    await desk.ask("printer.set", name="p", order="fifo")
+    assert await why(urgent) == "2 jobs are ahead of it on p."
+    assert await why(first) == "It is next on p."
+    await desk.ask("printer.pause", name="p", reason="new toner")
+    assert await why(first) == "p is paused (new toner): `spoold printer resume p`."
+    await desk.ask("job.hold", job=second)
+    assert f"spoold job release {second}" in await why(second)
+    may_act = (await desk.ask("job.explain", job=second))["may_act"]
+    assert may_act == [
+        "operators on this machine: release, cancel, move",
+        "whoever is at 192.0.2.7: cancel, as the owner is only claimed",
+    ]
+    await put_in_doubt(desk, first, printer)
+    assert f"spoold job settle {first}" in await why(first)
+    may_act = (await desk.ask("job.explain", job=first))["may_act"]
+    assert may_act == ["operators on this machine: settle, cancel"]
+    cut = await accept(
+        desk, printer, state=JobState.PENDING_HELD, reasons=("submission-interrupted",)
+    )
+    assert "its end may be missing" in await why(cut)
+    story = (await desk.ask("job.explain", job=cut))["story"]
+    assert "the submission was interrupted" in [entry["what"] for entry in story]
+    await start(desk, urgent, printer)
+    assert (await why(urgent)).startswith("It is being printed")
+    await desk.ask("job.cancel", job=urgent)
+    assert (await why(urgent)).startswith("It was asked to stop")
+
+
+async def test_a_story_of_hundreds_of_attempts_fits_a_message(desk):
+    """The beginning and the end are told; what is left out is counted."""
+    printer = await desk.spool.add_printer()
+    id_ = await accept(desk, printer)
+    for _ in range(120):
+        number = await start(desk, id_, printer)
+        outcome = Deferred("device-busy", "x" * 900)
+        await end(desk, id_, number, outcome, JobEvent.DEFER, "device-busy")
+    answer = await desk.ask("job.explain", job=id_)
+    assert any("left out" in entry["what"] for entry in answer["story"])
+    assert answer["story"][-1]["what"].startswith("attempt 120 ended")
+    shown = await desk.ask("job.show", job=id_)
+    assert shown["attempts_list"][-1]["number"] == 120
+    assert shown["attempts"] == 120

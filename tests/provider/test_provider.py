@@ -1,0 +1,592 @@
+"""The provider against real servers: resume, fail-over, lost answers, and never a second job."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+import trio
+import trio.testing
+
+from spoold.codec import frame
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.frames import Node, serve_frames
+from spoold.intake.frames_v1 import Settings
+from spoold.model.errors import ConfigError, OperationError
+from spoold.model.principal import Port, Principal
+from spoold.net.listen import accept_loop, bind, bind_unix
+from spoold.net.tcp import SocketStream
+from spoold.provider.blocking import BlockingProvider, ControlClient
+from spoold.provider.client import Provider
+from spoold.provider.document import Document
+from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
+from spoold.spool.store import JobFilter, PutPrinter
+
+LARGE = bytes(range(256)) * 8192  # 2 MiB
+
+
+@dataclass(frozen=True)
+class Limits:
+    document_bytes_max: int = 64 * 1024 * 1024
+    spool_share: float = 1.0
+    reserve_bytes: int = 0
+
+
+class Faulty:
+    """A server's stream with faults: it breaks after so many bytes in, or before any job's answer."""
+
+    def __init__(self, stream, site):
+        self._stream = stream
+        self._site = site
+        self.peer = stream.peer
+
+    async def receive_some(self, bytes_max=65536):
+        data = await self._stream.receive_some(bytes_max)
+        site = self._site
+        site.bytes_in += len(data)
+        if site.cut_after is not None:
+            site.cut_after -= len(data)
+            if site.cut_after < 0:
+                site.cut_after = None
+                self._stream.abort()
+                raise trio.BrokenResourceError("cut")
+        return data
+
+    async def receive_into(self, buffer):
+        data = await self.receive_some(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    async def send_all(self, data):
+        if self._site.answers_to_lose and b"job_id" in bytes(data):
+            self._site.answers_to_lose -= 1
+            if not self._site.answers_to_lose and self._site.dies_then:
+                self._site.close()
+            self._stream.abort()
+            raise trio.BrokenResourceError("cut")
+        await self._stream.send_all(data)
+
+    async def send_eof(self):
+        await self._stream.send_eof()
+
+    def abort(self):
+        self._stream.abort()
+
+    async def finish(self):
+        await self._stream.finish()
+
+
+class Site:
+    """One server: a spool, and a listening socket that can be closed and opened again."""
+
+    def __init__(self, name, spool, nursery):
+        self.name = name
+        self.spool = spool
+        self.acceptance = Acceptance(
+            spool.journal, spool.reader, spool.documents, Limits(), spool.wall_clock
+        )
+        self.endpoints = ()
+        self.connections = 0
+        self.bytes_in = 0
+        self.cut_after = None
+        self.answers_to_lose = 0
+        self.dies_then = False
+        self._nursery = nursery
+        self._port = 0
+        self._listener = None
+        self._scope = None
+
+    async def start(self):
+        await self.acceptance.start()
+        self.printer = await self.spool.add_printer()
+        self.open()
+
+    @property
+    def endpoint(self):
+        return f"127.0.0.1:{self._port}"
+
+    def open(self):
+        (self._listener,) = bind(f"127.0.0.1:{self._port}")
+        self._port = self._listener.getsockname()[1]
+        self._scope = trio.CancelScope()
+        self._nursery.start_soon(self._accept, self._listener, self._scope)
+
+    def open_unix(self, path):
+        listener = bind_unix(path)
+        self._nursery.start_soon(self._accept, listener, trio.CancelScope())
+
+    def close(self):
+        """Nobody listens any more, and every connection breaks."""
+        self._scope.cancel()
+        self._listener.close()
+
+    async def _accept(self, listener, scope):
+        with scope, listener:
+            async with trio.open_nursery() as nursery:
+
+                def handle(sock, _):
+                    self.connections += 1
+                    nursery.start_soon(self._serve, SocketStream(sock))
+
+                await accept_loop(listener, handle)
+
+    async def _serve(self, stream):
+        principal = Principal("address:127.0.0.1", Port.CLEAR, address="127.0.0.1")
+        node = Node(f"guid-{self.name}", self.name, "application", "test", self.endpoints)
+        faulty = Faulty(stream, self)
+        await serve_frames(faulty, b"", principal, self.acceptance, self, node, Settings())
+
+    async def call(self, principal, op, args, send_event):
+        if op == "job.follow":
+            for state in ("pending", "processing", "completed"):
+                await send_event("job-state", {"state": state})
+        elif op == "wait":
+            await send_event("waiting", {})
+            await trio.sleep_forever()
+        elif op != "echo":
+            raise OperationError("not-found", f"there is no operation {op}.", "Try echo.")
+        return args
+
+    async def bodies(self):
+        bodies = {}
+        for job in await self.spool.reader.jobs(JobFilter(limit=1000)):
+            source = await self.spool.documents.open(job)
+            bodies[job.title] = source.read_at(0, source.size)
+            source.close()
+        return bodies
+
+    async def count(self):
+        return len(await self.spool.reader.jobs(JobFilter(limit=1000)))
+
+
+@asynccontextmanager
+async def opened_site(name, spool_at, path):
+    path.mkdir()
+    async with spool_at(path) as spool, trio.open_nursery() as nursery:
+        site = Site(name, spool, nursery)
+        await site.start()
+        yield site
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def one(spool_at, tmp_path):
+    async with opened_site("one", spool_at, tmp_path / "one") as site:
+        yield site
+
+
+@pytest.fixture
+async def two(spool_at, tmp_path):
+    async with opened_site("two", spool_at, tmp_path / "two") as site:
+        yield site
+
+
+def provider(*sites, **options):
+    return Provider([site.endpoint for site in sites], **options)
+
+
+async def test_a_job_is_handed_over(one):
+    """The receipt names the job at its server; the attributes arrive."""
+    seen = []
+    async with provider(one) as client:
+        receipt = await client.submit(
+            LARGE,
+            printer="default",
+            user="Mara",
+            title="offer",
+            copies=2,
+            format="application/pdf",
+            attributes={"sides": "two-sided-long-edge"},
+            progress=lambda done, size: seen.append((done, size)),
+        )
+    (job,) = await one.spool.reader.jobs(JobFilter())
+    assert (receipt.job_id, receipt.job_uuid, receipt.position) == (job.id, job.uuid, job.position)
+    assert (receipt.node_name, receipt.node_guid) == ("one", "guid-one")
+    assert (receipt.endpoint, receipt.unknown) == (one.endpoint, ())
+    assert (receipt.state, receipt.is_duplicate) == ("pending", False)
+    assert (receipt.size, receipt.digest) == (len(LARGE), job.document.digest)
+    assert (job.title, job.owner.name, job.copies) == ("offer", "mara", 2)
+    assert job.document.format == "application/pdf"
+    assert job.attributes == {"sides": "two-sided-long-edge"}
+    assert await one.bodies() == {"offer": LARGE}
+    assert seen[-1] == (len(LARGE), len(LARGE))
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("algorithm", ["blake3", "sha256"])
+@pytest.mark.parametrize("size", [0, 5, 64 * 1024, 64 * 1024 + 1])
+async def test_sources_of_every_kind(one, tmp_path, size, algorithm):
+    """Bytes, a path, an open file and a pipe arrive alike, small and large."""
+    body = LARGE[:size]
+    path = tmp_path / "document"
+    path.write_bytes(body)
+    reading, writing = os.pipe()
+    async with provider(one) as client:
+        with path.open("rb") as file, open(reading, "rb") as pipe:
+            with open(writing, "wb") as feeder:
+                feeder.write(body[:65536])
+            sources = {"bytes": body, "path": path, "file": file, "pipe": pipe}
+            for title, source in sources.items():
+                await client.submit(
+                    source, printer="default", title=title, digest_algorithm=algorithm
+                )
+            assert not file.closed
+    expected = dict.fromkeys(sources, body) | {"pipe": body[:65536]}
+    assert await one.bodies() == expected
+
+
+async def test_many_submits_share_a_connection_and_commits(one):
+    """A hundred tasks submit at once: one connection, every job, a fraction of the commits."""
+    async with provider(one) as client:
+        before = one.spool.journal.commits
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                body = b"document %d" % number
+
+                async def submit(title=str(number), body=body):
+                    await client.submit(body, printer="default", title=title)
+
+                nursery.start_soon(submit)
+    assert one.connections == 1
+    assert one.spool.journal.commits - before < 50
+    assert await one.bodies() == {str(n): b"document %d" % n for n in range(100)}
+
+
+async def test_an_upload_resumes_where_it_was_cut(one):
+    """After a cut in mid-upload only the rest is sent again."""
+    one.cut_after = 1_500_000
+    async with provider(one) as client:
+        receipt = await client.submit(LARGE, printer="default", title="cut")
+    assert (receipt.endpoint, one.connections) == (one.endpoint, 2)
+    assert await one.bodies() == {"cut": LARGE}
+    assert one.bytes_in < len(LARGE) + 800_000
+
+
+async def test_fail_over_in_the_middle_of_an_upload(one, two):
+    """A server that dies in mid-upload is left for the next; there the job starts at 0."""
+
+    def die(done, size):
+        if done > size // 2:
+            one.close()
+
+    async with provider(one, two) as client:
+        receipt = await client.submit(LARGE, printer="default", title="x", progress=die)
+        assert client.current == two.endpoint
+    assert (receipt.endpoint, receipt.unknown) == (two.endpoint, ())
+    assert (await one.count(), await two.bodies()) == (0, {"x": LARGE})
+
+
+async def test_a_lost_answer_is_asked_for_again_where_it_was_lost(one, two):
+    """The server that got the whole job is asked first; the other never hears of it."""
+    one.answers_to_lose = 2
+    async with provider(one, two) as client:
+        receipt = await client.submit(b"body", printer="default")
+    assert (receipt.endpoint, receipt.is_duplicate, receipt.unknown) == (one.endpoint, True, ())
+    assert (await one.count(), await two.count(), two.connections) == (1, 0, 0)
+
+
+async def test_a_lost_answer_of_a_dead_server_is_told_in_the_receipt(one, two):
+    """When the first server stays away, the next gets the job, and the receipt says the risk."""
+    one.answers_to_lose, one.dies_then = 1, True
+    async with provider(one, two, doubt_timeout_s=0.3) as client:
+        receipt = await client.submit(b"body", printer="default")
+    assert (receipt.endpoint, receipt.unknown) == (two.endpoint, (one.endpoint,))
+    assert (await one.count(), await two.count()) == (1, 1)
+
+
+async def test_a_lost_answer_without_another_server_is_an_error_of_its_own(one):
+    """Nobody claims that nothing was accepted when something was."""
+    one.answers_to_lose, one.dies_then = 1, True
+    uuid = uuid4()
+    async with provider(one, doubt_timeout_s=0.1, unreachable_timeout_s=0.2) as client:
+        with pytest.raises(AnswerUnknown, match="answer was lost") as unknown:
+            await client.submit(b"body", printer="default", job_uuid=uuid)
+        assert (unknown.value.endpoints, unknown.value.job_uuid) == ((one.endpoint,), uuid)
+        one.open()
+        receipt = await client.submit(b"body", printer="default", job_uuid=uuid)
+    assert receipt.is_duplicate
+    assert await one.count() == 1
+
+
+async def test_a_refusal_elsewhere_does_not_hide_a_lost_answer(one, two):
+    """A printer that the second server does not know is no proof about the first one."""
+    await one.spool.add_printer("only-here")
+    one.answers_to_lose, one.dies_then = 1, True
+    async with provider(one, two, doubt_timeout_s=0.1) as client:
+        with pytest.raises(AnswerUnknown, match="another server refused"):
+            await client.submit(b"body", printer="only-here")
+
+
+async def test_the_deadline_bounds_everything(one):
+    """A server that takes bytes and never answers costs no more than the deadline."""
+    one.call = None
+    started = trio.current_time()
+    async with provider(one) as client:
+        await client.call("ping", {})
+        one.acceptance.begin = never
+        with pytest.raises(Unreachable, match="no answer within"):
+            await client.submit(LARGE, printer="default", timeout_s=0.2)
+    assert trio.current_time() - started < 2
+
+
+async def never(*args):
+    await trio.sleep_forever()
+
+
+async def test_nobody_there(one, two):
+    """Unreachable says why, for each endpoint, and which job it was."""
+    one.close()
+    two.close()
+    await trio.testing.wait_all_tasks_blocked()
+    uuid = uuid4()
+    async with provider(one, two, unreachable_timeout_s=0.0) as client:
+        with pytest.raises(Unreachable, match="refused") as unreachable:
+            await client.submit(b"body", printer="default", job_uuid=uuid)
+        with pytest.raises(Unreachable, match="refused"):
+            await client.call("echo", {})
+    assert set(unreachable.value.causes) == {one.endpoint, two.endpoint}
+    assert unreachable.value.job_uuid == uuid
+
+
+async def test_a_server_that_says_nothing_is_left_for_the_next(two):
+    """Connected is not welcomed: the connect deadline covers hello too."""
+    (listener,) = bind("127.0.0.1:0")
+    with listener:
+        silent = f"127.0.0.1:{listener.getsockname()[1]}"
+        async with Provider([silent, two.endpoint], connect_timeout_s=0.1) as client:
+            receipt = await client.submit(b"body", printer="default")
+    assert receipt.endpoint == two.endpoint
+
+
+async def test_refusals_that_are_final(one):
+    """What no server will ever take is refused at once, with the server's words."""
+    async with provider(one) as client:
+        with pytest.raises(SubmitRefused, match="no printer 'nowhere'") as refused:
+            await client.submit(b"body", printer="nowhere")
+        assert refused.value.code == "not-found"
+        assert refused.value.advice
+        uuid = uuid4()
+        await client.submit(b"body", printer="default", job_uuid=uuid)
+        with pytest.raises(SubmitRefused) as refused:
+            await client.submit(b"other", printer="default", job_uuid=uuid)
+        assert refused.value.code == "conflict"
+    assert await one.count() == 1
+
+
+async def test_a_printer_that_takes_no_jobs_here_may_take_them_elsewhere(one, two):
+    """`not-accepting` goes on to the next server; when all say so it is the answer."""
+    for site in (one, two):
+        async with provider(one, two, learns_endpoints=False) as client:
+            if site is two:
+                receipt = await client.submit(b"body", printer="default")
+                assert receipt.endpoint == two.endpoint
+            closed = site.printer.__replace__(accepting=False) if False else _closed(site.printer)
+            await site.spool.journal.commit(PutPrinter(closed, site.spool.wall_clock()))
+    async with provider(one, two) as client:
+        with pytest.raises(SubmitRefused) as refused:
+            await client.submit(b"body", printer="default")
+    assert refused.value.code == "not-accepting"
+
+
+def _closed(printer):
+    from dataclasses import replace
+
+    return replace(printer, accepting=False)
+
+
+async def test_back_to_the_first_server_when_it_is_well_again(one, two):
+    """After a fail-over the preferred endpoint is probed, and used again."""
+    one.close()
+    async with provider(one, two, probe_interval_s=0.02) as client:
+        assert (await client.submit(b"1", printer="default")).endpoint == two.endpoint
+        assert client.current == two.endpoint
+        one.open()
+        with trio.fail_after(5):
+            while client.current != one.endpoint:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await client.submit(b"2", printer="default")).endpoint == one.endpoint
+
+
+async def test_endpoints_of_the_welcome_are_used_when_the_known_ones_fail(one, two):
+    """A provider that knew one server fails over to those that it named."""
+    one.endpoints = ("nonsense", two.endpoint)
+    async with provider(one) as client:
+        await client.submit(b"1", printer="default")
+        one.close()
+        assert (await client.submit(b"2", printer="default")).endpoint == two.endpoint
+
+
+@pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "large"])
+async def test_one_uuid_from_several_providers_at_once_is_one_job(one, body):
+    """Two providers race with the same job: one job, and both get its number."""
+    uuid = uuid4()
+    receipts = []
+
+    async def submit():
+        async with provider(one) as client:
+            receipts.append(await client.submit(body, printer="default", job_uuid=uuid))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(submit)
+    assert len({receipt.job_id for receipt in receipts}) == 1
+    assert await one.count() == 1
+
+
+async def test_calls_and_follows(one):
+    """Other operations go to the server in use; events come as they happen."""
+    events = []
+    async with provider(one) as client:
+        assert await client.call("echo", {"x": 1}) == {"x": 1}
+        with pytest.raises(OperationError, match="no operation"):
+            await client.call("nonsense", {})
+        await client.call("job.follow", {}, lambda name, args: events.append(args["state"]))
+    assert events == ["pending", "processing", "completed"]
+
+
+async def test_an_error_in_the_block_comes_out_as_it_is(one):
+    """The block of a provider does not wrap what is raised in it."""
+    with pytest.raises(KeyError):
+        async with provider(one):
+            raise KeyError
+    with pytest.raises(RuntimeError, match="async with"):
+        await provider(one).call("echo", {})
+
+
+def test_endpoints_are_checked_at_once():
+    """A wrong endpoint is an error before anything is sent."""
+    for wrong in ("nowhere", "host:0", "host:port"):
+        with pytest.raises(ConfigError):
+            Provider([wrong])
+    with pytest.raises(ValueError, match="needs an endpoint"):
+        Provider([])
+
+
+def test_a_document_is_read_and_digested_in_any_order(tmp_path):
+    """The digest is that of the whole, whatever was read before; a pipe is copied."""
+    path = tmp_path / "document"
+    path.write_bytes(LARGE)
+    whole = Document(LARGE)
+    document = Document(path)
+    assert bytes(document.read(1_000_000, 70_000)) == LARGE[1_000_000:1_070_000]
+    assert bytes(document.read(0, 10)) == LARGE[:10]
+    assert document.digest() == whole.digest() == Document(io.BytesIO(LARGE)).digest()
+    document.close()
+    with pytest.raises(ValueError, match="md5"):
+        Document(b"", "md5")
+
+
+async def test_a_document_that_shrinks_is_an_error_and_no_job(one, tmp_path):
+    """A file that is cut while it is sent never becomes a job."""
+    path = tmp_path / "document"
+    path.write_bytes(LARGE)
+    async with provider(one) as client:
+        with pytest.raises(OSError, match="shorter"):
+            await client.submit(
+                path, printer="default", progress=lambda *_: os.truncate(path, 300_000)
+            )
+        await client.submit(b"next", printer="default", title="next")
+    assert await one.bodies() == {"next": b"next"}
+
+
+async def test_the_blocking_face(one, two, tmp_path):
+    """Scripts hand jobs over without async, several at once too, with fail-over."""
+    path = tmp_path / "document"
+    path.write_bytes(LARGE)
+    one.close()
+
+    def script():
+        with BlockingProvider([one.endpoint, two.endpoint]) as client:
+            first = client.submit(path, printer="default", title="file")
+            with pytest.raises(SubmitRefused):
+                client.submit(b"x", printer="nowhere")
+            rest = client.submit_all(
+                [(b"%d" % n, {"printer": "default", "title": str(n)}) for n in range(5)]
+                + [(tmp_path / "missing", {"printer": "default"})]
+            )
+        return first, rest
+
+    first, rest = await trio.to_thread.run_sync(script)
+    assert first.endpoint == two.endpoint
+    assert isinstance(rest.pop(), FileNotFoundError)
+    assert {receipt.endpoint for receipt in rest} == {two.endpoint}
+    assert await two.bodies() == {"file": LARGE} | {str(n): b"%d" % n for n in range(5)}
+
+
+async def test_the_control_client(one, tmp_path):
+    """Calls, refusals, streams (also left early) over the local socket, whatever its path."""
+    path = tmp_path / ("long" * 30) / "control"
+    path.parent.mkdir()
+    one.open_unix(path)
+
+    def command():
+        with ControlClient(path) as client:
+            assert client.welcome["node_name"] == "one"
+            assert client.call("echo", {"n": 1}) == {"n": 1}
+            with pytest.raises(OperationError, match="Try echo"):
+                client.call("nonsense", {})
+            for event in client.stream("wait", {}):
+                assert event.name == "waiting"
+                break
+            states = [event.args["state"] for event in client.stream("job.follow", {})]
+            assert client.call("echo", {}) == {}
+            return states
+
+    assert await trio.to_thread.run_sync(command) == ["pending", "processing", "completed"]
+    async with Provider([f"unix:{path}"]) as client:
+        await client.submit(b"local", printer="default")
+
+
+def test_the_control_client_says_when_nobody_is_there(tmp_path):
+    """No daemon, and a socket that is none, are errors with advice."""
+    with pytest.raises(Unreachable, match="spoold serve"):
+        ControlClient(tmp_path / "control")
+
+
+def test_the_control_client_starts_fast():
+    """Commands do not pay for what they do not use."""
+    program = (
+        "import sys, spoold.provider.blocking;"
+        "sys.exit(bool({'trio', 'ssl', 'blake3', 'asyncio'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        frame.answer(1, {"version": 2}),
+        frame.answer(1, {"version": 1, "node_guid": "x", "ping_s": "x", "inflight_max": 1}),
+        frame.refusal(1, "version-not-supported", "no version in common."),
+        frame.chunk_head(1, 0, 1) + b"x",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"",
+    ],
+)
+async def test_a_server_that_is_none_is_left_for_the_next(two, said):
+    """Whatever something else on that port says, the job goes to a real server."""
+    (listener,) = bind("127.0.0.1:0")
+
+    def handle(sock, _):
+        if said:
+            sock.send(said)
+        sock.shutdown(1)
+        socks.append(sock)
+
+    socks = []
+    with listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept_loop, listener, handle)
+            wrong = f"127.0.0.1:{listener.getsockname()[1]}"
+            async with Provider([wrong, two.endpoint], connect_timeout_s=1) as client:
+                receipt = await client.submit(b"body", printer="default")
+            nursery.cancel_scope.cancel()
+    for sock in socks:
+        sock.close()
+    assert receipt.endpoint == two.endpoint
