@@ -72,7 +72,7 @@ def _goal(finding: Finding) -> str:
     if not finding.peer:
         return f"{sign} {_figure(finding.goal)}"
     more = f" + {finding.allowance:g} {finding.unit}" if finding.allowance else ""
-    return f"{sign} {finding.goal:g}x{more}"
+    return f"{sign} {finding.goal:.3g}x{more}"
 
 
 def table(findings: list[Finding]) -> str:

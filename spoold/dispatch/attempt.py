@@ -354,7 +354,13 @@ class Attempt:
 
     async def _commit_mark(self) -> None:
         choice = self.choice
-        start = StartAttempt(choice.job_id, choice.device_id, choice.printer_id, self._wall_clock())
+        start = StartAttempt(
+            choice.job_id,
+            choice.device_id,
+            choice.printer_id,
+            self._wall_clock(),
+            choice.queue_id,
+        )
         crash_point("attempt-before-mark")
         try:
             answers = await commit_shielded(self._journal, (*self.before, start))

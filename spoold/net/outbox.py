@@ -48,6 +48,11 @@ class Outbox:
     def is_full(self) -> bool:
         return self._queued >= QUEUED_BYTES_MAX
 
+    async def sent(self) -> None:
+        """Return when the kernel has taken everything so far, or nothing more will be sent."""
+        while self._queued and not self._closing:
+            await self._room.park()
+
     def close_nowait(self) -> None:
         """Nothing more will be put: `run` returns when everything is sent."""
         self._closing = True
@@ -71,7 +76,7 @@ class Outbox:
             with trio.fail_after(self._send_timeout_s):
                 await self._stream.send_all(batch)
             self._queued -= len(batch)
-            if self._room and (self._queued < QUEUED_BYTES_MAX):
+            if self._room and self._queued < QUEUED_BYTES_MAX:
                 self._room.unpark_all()
 
     def _batch(self) -> bytes | memoryview:

@@ -182,7 +182,9 @@ class Connection:
                     self._outbox.put_nowait(frame.request(id_, "submit", args))
                     offset = await self._go_ahead(pending)
                     is_whole = await self._send_from(id_, pending, document, offset, progress)
-                if is_whole:
+                    # Until its last byte has left there is no doubt that the job was not accepted.
+                    await self._outbox.sent()
+                if is_whole and not pending.is_over:
                     digest = await self._digest(document)
                     on_end()
                     is_ended = True

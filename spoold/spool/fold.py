@@ -358,6 +358,8 @@ def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:
     before = STATE[row[2]]
     if before is not JobState.PENDING:
         raise OperationError("not-possible", f"the job is {before} by now.")
+    if row[1] != (change.printer_id if change.queue_id is None else change.queue_id):
+        raise OperationError("not-possible", "the job was moved meanwhile.")
     number: int = row[7] + 1
     position = writer.add_record(
         Kind.ATTEMPT_STARTED,

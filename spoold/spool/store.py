@@ -67,13 +67,15 @@ class Accepted:
 class StartAttempt:
     """The durable mark that bytes of a job may leave for a device. Answer: the attempt's number.
 
-    Refused with `not-possible` when the job is not pending any more.
+    `printer_id` prints it, `queue_id` (its pool, or the same) holds it. Refused with `not-possible`
+    when the job is not pending there any more.
     """
 
     job_id: int
     device_id: int
     printer_id: int
     now_us: int
+    queue_id: int | None = None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from spoold.codec import frame
 from spoold.daemon import authority
 from spoold.daemon.config import Config, Node
 from spoold.daemon.operations import build_table
@@ -31,7 +32,9 @@ class Desk(SimpleNamespace):
         async def send(name, sent):
             self.events.append((name, sent))
 
-        return await self.table.call(_principal, op, args, send)
+        answer = await self.table.call(_principal, op, args, send)
+        frame.answer(1, answer)  # raises when it is too large for a message
+        return answer
 
     async def ask_all(self, op, key, **args):
         """Every row of a paged answer, and how many pages there were."""

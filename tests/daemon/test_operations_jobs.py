@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
-import trio.testing
 
-from spoold.daemon.operations.steering import BATCH_JOBS
+from spoold.daemon.operations.steering import BATCH_JOBS, apply, plan_cancel, plan_hold
+from spoold.daemon.operations.table import Call
 from spoold.model.errors import OperationError
-from spoold.model.job import JobState
+from spoold.model.job import JobReason, JobState
 from spoold.model.outcome import Deferred, Delivered, InDoubt
 from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Principal, Role
@@ -269,7 +269,7 @@ async def test_what_is_in_doubt_is_settled_not_released(desk):
 
 
 async def test_cancel_asks_a_printing_job_to_stop(desk):
-    """The attempt ends first: the job stays processing, with the reason that the dispatcher sees."""
+    """The attempt ends first: the job is processing still, with the reason for the dispatcher."""
     printer = await desk.spool.add_printer()
     id_ = await accept(desk, printer)
     await start(desk, id_, printer)
@@ -281,19 +281,25 @@ async def test_cancel_asks_a_printing_job_to_stop(desk):
     assert await state(desk, id_) == found
 
 
-async def test_a_job_that_starts_meanwhile_is_stopped_instead(desk):
-    """Planned as pending, found processing: the cancel is planned again, not refused."""
+async def test_a_job_that_moved_on_is_planned_again(desk):
+    """Read as pending, found processing: a cancel becomes a request to stop, a hold is refused."""
     printer = await desk.spool.add_printer()
     id_ = await accept(desk, printer)
+    read = await desk.spool.reader.job(id_)
+    await start(desk, id_, printer)
 
-    async with trio.open_nursery() as nursery:
-        # Both reach the writer in one group, the attempt first.
-        nursery.start_soon(start, desk, id_, printer)
-        nursery.start_soon(desk.ask, "job.cancel") if False else None
-        job = await desk.spool.reader.job(id_)
-        assert job.state is JobState.PENDING
-    answer = await desk.ask("job.cancel", job=id_)
-    assert answer["results"][0]["state"] == "processing"
+    async def send(name, args): ...
+
+    call = Call(desk.services, OPERATOR, OPERATOR.roles, {}, send)
+    (held,) = await apply(call, [read], plan_hold, dry_run=False)
+    assert (held.error.code, held.error.message) == (
+        "not-possible",
+        "a job that is processing does not take hold.",
+    )
+    planner = plan_cancel(JobReason.JOB_CANCELED_BY_OPERATOR)
+    (canceled,) = await apply(call, [read], planner, dry_run=False)
+    assert (canceled.error, canceled.state) == (None, JobState.PROCESSING)
+    assert (await state(desk, id_))[1][0] == "processing-to-stop-point"
 
 
 async def test_retry_prints_a_finished_job_again(desk):

@@ -213,8 +213,8 @@ async def test_half_close_off_never_sends_an_end_before_the_verdict(attempt, pri
 
 async def test_a_slow_device_is_no_stalled_one(attempt, printer_on):
     """Progress, however small, is no stall."""
-    async with printer_on("slow=200000") as printer:
-        driver, job = attempt(uri(printer), b"x" * 30000, stall_s="0.15")
+    async with printer_on("slow=300000") as printer:
+        driver, job = attempt(uri(printer), b"x" * 20000, stall_s="0.12")
         assert isinstance(await driver.deliver(job.delivery), Delivered)
         assert not job.stalled.is_set()
 

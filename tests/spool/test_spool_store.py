@@ -164,6 +164,18 @@ async def test_a_job_that_is_not_pending_cannot_be_attempted(spool):
         await spool.journal.commit(StartAttempt(job.job_id, printer.device_id, printer.id, 2))
 
 
+async def test_a_job_that_was_moved_is_not_attempted_where_it_was(spool):
+    """A move that won the race keeps its job from printing on the printer it left."""
+    printer, other = await spool.add_printer(), await spool.add_printer("other")
+    job = await spool.add_job(printer)
+    await spool.journal.commit(ChangeJob(job.job_id, JobEvent.MOVE, 1, printer_id=other.id))
+    with pytest.raises(OperationError, match="moved"):
+        await spool.journal.commit(StartAttempt(job.job_id, printer.device_id, printer.id, 2))
+    member = await spool.add_printer("member")
+    start = StartAttempt(job.job_id, member.device_id, member.id, 3, queue_id=other.id)
+    assert await spool.journal.commit(start) == 1
+
+
 async def test_doubt_and_deferral_are_kept(spool):
     """An outcome's reason and detail are there for the operator."""
     printer = await spool.add_printer()
