@@ -266,7 +266,15 @@ class Spoold(Peer):
         self._wait_listening(self.port)
 
     def control(self) -> Control:
-        return Control(self.directory / "data" / "control")
+        """A connection to the control socket, which listens a moment after the ports."""
+        ends_at = time.monotonic() + START_DEADLINE_S
+        while True:
+            try:
+                return Control(self.directory / "data" / "control")
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > ends_at:
+                    raise
+                time.sleep(0.005)
 
     def add_printer(self, name: str, port: int, *, paused: bool) -> None:
         with self.control() as control:

@@ -54,7 +54,7 @@ def _first_that_answers(where: list[Path]) -> ControlClient:
                 raise NotRunning(str(error)) from None
     looked = ", ".join(str(one) for one in where)
     raise NotRunning(
-        f"spoold is not running here ({looked}): start it with `spoold serve`, or name its "
+        f"not running here ({looked}): start it with `spoold serve`, or name its "
         "socket with --control."
     )
 

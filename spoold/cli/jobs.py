@@ -188,7 +188,7 @@ def _print_attempt(attempt: dict[str, Any]) -> None:
         attempt["outcome"] or "not ended",
         " ".join(part for part in (attempt.get("reason"), attempt.get("detail")) if part),
         f"{render.bytes_text(attempt.get('bytes_sent'))} sent",
-        ", ".join(f"{key}={value}" for key, value in evidence.items()),
+        render.words(evidence),
     ]
     print(plain("  " + "; ".join(part for part in parts if part)))
 

@@ -149,22 +149,23 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], none: 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     """Print what is known of one thing, a line each; what is empty is left out."""
-    shown = [(name, _field(value)) for name, value in fields]
+    shown = [(name, words(value)) for name, value in fields]
     shown = [(name, text) for name, text in shown if text]
     wide = max((len(name) for name, _ in shown), default=0)
     for name, text in shown:
         print(f"{name + ':':{wide + 1}} {text}")
 
 
-def _field(value: Any) -> str:
+def words(value: Any) -> str:
+    """A value in words, safe to show: a list with commas, a map as NAME=VALUE."""
     if value is None or value == "":
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(_field(one) for one in value)
+        return ", ".join(words(one) for one in value)
     if isinstance(value, dict):
-        return ", ".join(f"{plain(str(key))}={_field(one)}" for key, one in value.items())
+        return ", ".join(f"{plain(str(key))}={words(one)}" for key, one in value.items())
     return plain(str(value))
 
 

@@ -43,7 +43,7 @@ class Journal(Protocol):
 
 
 class JobReader(Protocol):
-    async def job(self, job_id: int) -> Job | None: ...
+    async def job_with_document(self, job_id: int) -> tuple[Job, bytes | None, str] | None: ...
 
 
 class OpenSource(Source, Protocol):
@@ -51,7 +51,7 @@ class OpenSource(Source, Protocol):
 
 
 class Documents(Protocol):
-    async def open(self, job: Job) -> OpenSource:
+    def open_found(self, job: Job, body: bytes | None, file: str) -> OpenSource:
         """Raises `SpoolError` when the bytes are missing."""
         ...
 
@@ -104,9 +104,10 @@ class Loading:
     async def run(self, reader: JobReader, documents: Documents) -> None:
         """Load; `done` is set when it has ended, `error` when the document is missing."""
         try:
-            self.job = await reader.job(self.job_id)
-            if self.job is not None and not self._is_closed:
-                self.source = await documents.open(self.job)
+            found = await reader.job_with_document(self.job_id)
+            if found is not None and not self._is_closed:
+                self.job = found[0]
+                self.source = documents.open_found(*found)
         except SpoolError as error:
             self.error = error
         finally:

@@ -86,7 +86,8 @@ class Agent:
         from x690.exc import X690Error
 
         credentials = V1(self.community) if self.is_v1 else V2C(self.community)
-        client = Client(self.host, credentials, port=self.port, sender=self._send)
+        # It would look a name up right here, blocking; `_send` knows where to send.
+        client = Client("127.0.0.1", credentials, sender=self._send)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # it calls its SNMPv1 experimental

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import trio
 
-from spoold.codec import frame
+from spoold.codec import frame, raw
 from spoold.codec.frame import Chunk, Event, Item, Request
 from spoold.intake import arguments
 from spoold.intake.acceptance import Acceptance, Submission, Upload
@@ -304,6 +304,9 @@ class Version1:
                     for part in one.parts:
                         await self._write(one, part, offset)
                         offset += len(part)
+            if upload.submission.format == raw.OCTET_STREAM and upload.accepted is None:
+                await upload.tail()  # only then the head of a large document is there
+                upload.submission.format = raw.guess_format(upload.head)
             reply = self._accepted(one.id, upload, await upload.commit(size, digest))
         except StoreFailed as error:
             self._link.fail(error)

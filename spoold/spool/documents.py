@@ -30,6 +30,7 @@ INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row (STACK 2
 BUFFER_BYTES = 1024 * 1024
 HEAD_BYTES = 64 * 1024
 TAIL_BYTES = 4 * 1024
+ADVICE = "Look into quarantine/, restore the file, or ask for the job again."
 
 
 class Digest(Protocol):
@@ -417,23 +418,28 @@ class Documents:
         Raises:
             SpoolError: they are missing, or not of the size that was accepted.
         """
-        advice = "Look into quarantine/, restore the file, or ask for the job again."
+        found = await self._reader.job_with_document(job.id)
+        if found is None:
+            raise SpoolError("open", f"document of job {job.id}", "the job is gone", ADVICE)
+        return self.open_found(*found)
+
+    def open_found(self, job: Job, body: bytes | None, file: str) -> FileSource | MemorySource:
+        """As `open`, with what `SqliteReader.job_with_document` found."""
+        subject = f"document of job {job.id}"
         if job.document.stored == "inline":
-            body = await self._reader.document_body(job.id)
             if body is None or len(body) != job.document.size:
-                raise SpoolError("open", f"document of job {job.id}", "it is missing", advice)
+                raise SpoolError("open", subject, "it is missing", ADVICE)
             return MemorySource(body)
         if job.document.stored == "gone":
-            raise SpoolError("open", f"document of job {job.id}", "it is not kept", advice)
-        file = await self._reader.document_file(job.id)
+            raise SpoolError("open", subject, "it is not kept", ADVICE)
         try:
             fd = os.open(self.path(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
-            raise SpoolError("open", f"document of job {job.id}", error, advice) from error
+            raise SpoolError("open", subject, error, ADVICE) from error
         size = os.fstat(fd).st_size
         if size != job.document.size:
             os.close(fd)
-            raise SpoolError("open", f"document of job {job.id}", f"it has {size} bytes", advice)
+            raise SpoolError("open", subject, f"it has {size} bytes", ADVICE)
         return FileSource(fd, size)
 
     def total_bytes(self) -> int:

@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
 TEXT_CHARACTERS_MAX = 1024
 ATTRIBUTES_BYTES_MAX = 8192
+JOBS_REMEMBERED_MAX = 4096
 
 
 def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     """Read what the writer keeps in memory."""
+    writer.active.clear()
     writer.printers = dict(db.execute("SELECT id, guid FROM printer WHERE name IS NOT NULL"))
 
 
@@ -255,8 +257,17 @@ _JOB = (
 
 
 def _job_row(writer: SqliteStore, job_id: int) -> tuple[Any, ...]:
+    """The row of `_JOB`: from memory when this job was changed lately, as at an attempt's end.
+
+    Only this thread writes jobs, so what it remembers is what stands there.
+    """
+    row: tuple[Any, ...] | None = writer.active.get(job_id)
+    if row is not None:
+        return row
     writer.flush()
-    row: tuple[Any, ...] | None = writer.db.execute(_JOB, (job_id,)).fetchone()
+    if len(writer.active) > JOBS_REMEMBERED_MAX:
+        writer.active.clear()
+    row = writer.db.execute(_JOB, (job_id,)).fetchone()
     if row is None:
         raise OperationError("not-found", f"there is no job {job_id}.", "See `spoold job list`.")
     return row
@@ -272,23 +283,32 @@ def _move_job(
     now_us: int,
     position: int,
     printer_id: int | None = None,
+    attempts: int | None = None,
 ) -> JobState:
     """Write the job's new state, and tell those who listen."""
-    uuid, old_printer_id, before, _reasons, priority, owner, size = row[:7]
+    uuid, old_printer_id, before, _reasons, priority, owner, size, tried, stored = row
     to = old_printer_id if printer_id is None else printer_id
+    tried = tried if attempts is None else attempts
+    words = " ".join(reasons)
     writer.db.execute(
         "UPDATE job SET state = ?, reasons = ?, message = ?, printer_id = ?, changed_us = ?, "
-        "finished_us = ? WHERE id = ?",
+        "finished_us = ?, attempts = ? WHERE id = ?",
         (
             NUMBER[after],
-            " ".join(reasons),
+            words,
             message[:TEXT_CHARACTERS_MAX],
             to,
             now_us,
             now_us if after.is_final else None,
+            tried,
             job_id,
         ),
     )
+    if after.is_final:
+        writer.active.pop(job_id, None)
+    else:
+        row = (uuid, to, NUMBER[after], words, priority, owner, size, tried, stored)
+        writer.active[job_id] = row
     writer.events.append(
         store.JobMoved(
             job_id,
@@ -377,9 +397,8 @@ def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, NULL, '', '', '', 0, NULL)",
         (change.job_id, number, change.device_id, change.printer_id, change.now_us),
     )
-    writer.db.execute("UPDATE job SET attempts = ? WHERE id = ?", (number, change.job_id))
     after = next_state(before, JobEvent.START)
-    _move_job(writer, change.job_id, row, after, (), "", change.now_us, position)
+    _move_job(writer, change.job_id, row, after, (), "", change.now_us, position, attempts=number)
     return number
 
 

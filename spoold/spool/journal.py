@@ -56,6 +56,7 @@ class Journal:
     def listen(self, callback: Callable[[list[Event]], None]) -> None:
         """Call `callback` in the Trio thread after each commit, in commit order.
 
+        Its events may be none: records alone were added.
         It is called before `commit` returns to those who wait; it must not wait or raise.
         """
         self._listeners.append(callback)
@@ -144,9 +145,8 @@ class Journal:
     def _announce(self, group: list[_Waiting], answers: list[Any], events: list[Event]) -> None:
         self.head = self._store.position
         self.commits += 1
-        if events:
-            for callback in self._listeners:
-                callback(events)
+        for callback in self._listeners:
+            callback(events)
         start = 0
         for waiting in group:
             end = start + len(waiting.changes)

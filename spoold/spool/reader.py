@@ -30,6 +30,10 @@ from spoold.spool.rows import (
 )
 from spoold.spool.store import Accepted, Attempt, JobFilter, JobMoved, Provider
 
+_JOB_WITH_DOCUMENT = (
+    JOB_SELECT.replace(" FROM job ", ", document.body, document.file FROM job ")
+    + "WHERE job.id = ?"
+)
 _PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS NOT NULL "
 
 
@@ -99,18 +103,25 @@ class SqliteReader:
 
     async def open_attempts(self) -> list[Attempt]:
         """Attempts without an end: after a start, those that a crash interrupted."""
-        rows = await self._all(ATTEMPT_SELECT + "WHERE ended_us IS NULL ORDER BY job_id, number")
+        rows = await self._all(
+            ATTEMPT_SELECT + "WHERE ended_us IS NULL AND job_id IN (SELECT id FROM job "
+            "INDEXED BY job_unfinished WHERE finished_us IS NULL AND state IN (5, 6)) "
+            "ORDER BY job_id, number"
+        )
         return [attempt_of(row) for row in rows]
+
+    async def job_with_document(self, job_id: int) -> tuple[Job, bytes | None, str] | None:
+        """A job with its document's body or file, in one look: what a delivery begins with."""
+        rows = await self._all(_JOB_WITH_DOCUMENT, job_id)
+        if not rows:
+            return None
+        *row, body, file = rows[0]
+        return job_of(tuple(row)), body, file
 
     async def document_body(self, job_id: int) -> bytes | None:
         """The document of a job that keeps it in its row; None when it is elsewhere or gone."""
         rows = await self._all("SELECT body FROM document WHERE id = ?", document_id(job_id))
         return rows[0][0] if rows else None
-
-    async def document_file(self, job_id: int) -> str:
-        """The name of the document's file; "" when it has none."""
-        rows = await self._all("SELECT file FROM document WHERE id = ?", document_id(job_id))
-        return rows[0][0] if rows else ""
 
     async def document_files(self, after: str, limit: int) -> list[tuple[str, int, int]]:
         """(file, job id, size) of documents kept in files, by name, after a name."""

@@ -342,11 +342,14 @@ def test_a_follower_that_is_stopped_goes_on_behind_what_it_printed(
         number = submit(run, paused, letter)
         with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, text=True) as follower:
             assert follower.stdout is not None
+            watchdog = threading.Timer(20, follower.kill)
+            watchdog.start()
             for row in follower.stdout:
                 record = json.loads(row)
                 positions.append(record["position"])
-                if record["payload"].get("id") == number:
+                if record["payload"].get("job") == number:
                     break
+            watchdog.cancel()
             follower.terminate()
             assert follower.wait(10) == 130
     assert positions == list(range(1, len(positions) + 1))

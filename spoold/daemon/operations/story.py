@@ -137,7 +137,8 @@ def attempt_entries(attempt: Attempt, uri: str) -> list[Entry]:
     parts = [attempt.reason, attempt.detail]
     if attempt.bytes_sent:
         parts.append(f"{attempt.bytes_sent} bytes sent")
-    parts += [f"{key}={plain_value(value)}" for key, value in attempt.evidence.items()]
+    known = attempt.evidence.items()
+    parts += [f"{key}={plain_value(value)}" for key, value in known if key != "bytes"]
     outcome = _OUTCOMES.get(attempt.outcome, attempt.outcome)
     what = f"attempt {attempt.number} ended, {outcome}"
     return [*told, _entry(attempt.ended_us, what, "; ".join(part for part in parts if part))]
@@ -219,9 +220,10 @@ def why_pending(job: Job, printer: Printer, status: PrinterStatus, ahead: int, n
         seconds = -(-(status.retry_at_us - now_us) // 1_000_000)
         troubles = ", ".join(status.reasons) or "it failed"
         detail = f": {status.message}" if status.message else ""
+        times = "a failure" if status.failures == 1 else f"{status.failures} failures in a row"
         told = (
             f"The device of {printer.name} is tried again in {seconds} s, at "
-            f"{_clock(status.retry_at_us)}, after {status.failures} failures in a row "
+            f"{_clock(status.retry_at_us)}, after {times} "
             f"({troubles}{detail}). "
         )
     if ahead:

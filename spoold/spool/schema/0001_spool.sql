@@ -99,7 +99,6 @@ CREATE TABLE attempt (
   evidence BLOB,
   PRIMARY KEY (job_id, number)
 ) WITHOUT ROWID;
-CREATE INDEX attempt_open ON attempt (job_id) WHERE ended_us IS NULL;
 -- What is left of a job that named itself, so that its uuid never makes a second one.
 CREATE TABLE tombstone (
   uuid BLOB PRIMARY KEY,
