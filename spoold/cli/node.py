@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -206,15 +206,14 @@ def revoke(args: Namespace) -> int:
 
 
 def journal(args: Namespace) -> int:
-    with connect(args) as client, _cursor(args) as move:
+    with connect(args) as client, _teller(args) as tell:
         if args.follow and args.cursor:
             asked: dict[str, Any] = {"cursor": args.cursor}
         else:
             asked = {"from": _first_position(client, args)}
         records = _follow(client, asked) if args.follow else _read(client, asked["from"])
         for record in records:
-            _print_record(args, record)
-            move(record["position"])
+            tell(record)
     return DONE
 
 
@@ -247,20 +246,27 @@ def _read(client: ControlClient, start: int) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _cursor(args: Namespace) -> Iterator[Any]:
-    """A function to call behind each printed record; its last position is kept at the end.
+def _teller(args: Namespace) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that prints a record and moves the cursor, if one is named, behind it.
 
-    SIGTERM ends the command as Ctrl-C does, so that a service manager does not cost the cursor.
+    The cursor is kept now and then and at the end. SIGTERM ends the command as Ctrl-C does, and
+    both do it between two records: a service manager costs no record and repeats none.
     """
     if not args.cursor:
-        yield lambda position: None
+        yield lambda record: _print_record(args, record)
         return
     kept = printed = 0
     kept_at = time.monotonic()
+    is_printing = is_stopping = False
 
-    def move(position: int) -> None:
-        nonlocal kept, printed, kept_at
-        printed = position
+    def tell(record: dict[str, Any]) -> None:
+        nonlocal printed, is_printing
+        is_printing = True
+        _print_record(args, record)
+        printed = record["position"]
+        is_printing = False
+        if is_stopping:
+            raise KeyboardInterrupt
         if time.monotonic() - kept_at >= CURSOR_INTERVAL_S:
             keep()
 
@@ -271,14 +277,18 @@ def _cursor(args: Namespace) -> Iterator[Any]:
         kept, kept_at = printed, time.monotonic()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal is_stopping
+        if is_stopping or not is_printing:
+            raise KeyboardInterrupt
+        is_stopping = True
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     with connect(args) as client:  # its own: the other one is in the middle of an answer
         try:
-            yield move
+            yield tell
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             if printed > kept:
                 keep()
 

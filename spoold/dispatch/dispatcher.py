@@ -20,6 +20,7 @@ from spoold.dispatch.attempt import (
     Attempt,
     Documents,
     Ended,
+    JobReader,
     Journal,
     Loading,
     Settings,
@@ -46,7 +47,7 @@ class ListenedJournal(Journal, Protocol):
     def unlisten(self, callback: Callable[[list[store.Event]], None]) -> None: ...
 
 
-class Reader(OpenAttempts, Protocol):
+class Reader(OpenAttempts, JobReader, Protocol):
     async def printers(self) -> list[Printer]: ...
     async def devices(self) -> list[Device]: ...
     async def waiting(self) -> list[JobMoved]: ...

@@ -12,7 +12,6 @@ from typing import Protocol
 import structlog
 
 from spoold.dispatch.attempt import (
-    JobReader,
     Journal,
     canceled,
     canceled_reasons,
@@ -32,7 +31,8 @@ ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 ENDS_A_COMMIT = 256
 
 
-class OpenAttempts(JobReader, Protocol):
+class OpenAttempts(Protocol):
+    async def job(self, job_id: int) -> Job | None: ...
     async def open_attempts(self) -> list[Attempt]: ...
 
 

@@ -316,7 +316,10 @@ async def pause(call: Call) -> dict[str, Any]:
 
 
 async def resume(call: Call) -> dict[str, Any]:
-    return await _set(call, paused=False, pause_reason="")
+    """Print again, and try the device at once: whoever resumes a printer has seen to it."""
+    answer = await _set(call, paused=False, pause_reason="")
+    call.services.dispatcher.wake(answer["id"])
+    return answer
 
 
 async def _set(call: Call, **fields: Any) -> dict[str, Any]:
