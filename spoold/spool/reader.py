@@ -14,7 +14,7 @@ from spoold.codec import record as codec
 from spoold.model.job import Job, JobState
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
-from spoold.spool import connection, fold
+from spoold.spool import connection, jobs
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
     CHAIN_SHIFT,
@@ -86,7 +86,7 @@ class SqliteReader:
             OperationError: `conflict`, the uuid is another submitter's or another printer's.
         """
         return await self._connection.run(
-            lambda: fold.first_answer(self._connection.raw, uuid, submitter, printer_guid.bytes)
+            lambda: jobs.first_answer(self._connection.raw, uuid, submitter, printer_guid.bytes)
         )
 
     async def jobs(self, which: JobFilter) -> list[Job]:

@@ -1,0 +1,480 @@
+"""How changes of jobs and attempts are decided, recorded, and folded into the tables.
+
+A function here runs inside the writer's transaction. It first decides, reading only; a refusal is
+raised before anything is written. Then it appends its record and writes what follows from it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.job import JobReason, JobState
+from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
+from spoold.model.record import Kind
+from spoold.model.transitions import JobEvent, next_state
+from spoold.spool import store
+from spoold.spool.rows import (
+    DOCUMENTS_PER_JOB,
+    NUMBER,
+    STATE,
+    document_id,
+    pack,
+)
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+TEXT_CHARACTERS_MAX = 1024
+ATTRIBUTES_BYTES_MAX = 8192
+JOBS_REMEMBERED_MAX = 4096
+
+
+def uuid7(writer: SqliteStore, now_us: int) -> UUID:
+    """A time-ordered UUID (RFC 9562 5.7): the index over uuids grows at one end."""
+    random = int.from_bytes(writer.random(10), "big")
+    value = (now_us // 1000 & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64
+    return UUID(int=value | 0b10 << 62 | random & (1 << 62) - 1)
+
+
+def _person(writer: SqliteStore, name: str, now_us: int) -> tuple[int, bytes]:
+    """The row and the key of the person called `name`, who is made when new."""
+    found = writer.people.get(name)
+    if found is None:
+        row = writer.db.execute("SELECT id, key FROM person WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            key = writer.random(16)
+            writer.add_record(Kind.PERSON_NAMED, "node", now_us, {"person": key}, {"name": name})
+            id_ = writer.db.execute(
+                "INSERT INTO person (key, name) VALUES (?, ?)", (key, name)
+            ).lastrowid
+            assert id_ is not None
+            row = (id_, key)
+        if len(writer.people) > 10_000:
+            writer.people.clear()
+        found = writer.people[name] = (row[0], row[1])
+    return found
+
+
+def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
+    document = change.document
+    printer_guid = writer.printers.get(change.printer_id)
+    if printer_guid is None:
+        raise OperationError("not-found", "the printer was removed.", "Name another printer.")
+    uuid = change.uuid
+    if uuid is not None:
+        first = _first_answer(writer, change, printer_guid)
+        if first is not None:
+            return first
+    else:
+        uuid = uuid7(writer, change.now_us)
+    attributes = pack(change.attributes) if change.attributes else None
+    if attributes is not None and len(attributes) > ATTRIBUTES_BYTES_MAX:
+        raise OperationError("too-large", "the job's attributes are too large.", "Send fewer.")
+    owner_id, owner_key = _person(writer, change.owner.name, change.now_us)
+    title = change.title[:TEXT_CHARACTERS_MAX]
+    host = change.client_host[:TEXT_CHARACTERS_MAX]
+    job_id = writer.next_job_id()
+    position = writer.add_record(
+        Kind.JOB_ACCEPTED,
+        change.submitter,
+        change.now_us,
+        {
+            "job": job_id,
+            "uuid": uuid.bytes,
+            "printer": printer_guid,
+            "owner": owner_key,
+            "known": change.owner.known.value,
+            "by": change.owner.by,
+            "intake": change.intake,
+            "state": change.state.value,
+            "reasons": list(change.reasons),
+            "priority": change.priority,
+            "copies": change.copies,
+            "embedded": change.copies_embedded,
+            "attributes": attributes,
+            "size": document.size,
+            "digest": document.digest,
+            "format": document.format,
+        },
+        {"title": title, "host": host},
+    )
+    now = change.now_us
+    writer.jobs.append(
+        (
+            job_id,
+            uuid.bytes,
+            change.printer_id,
+            NUMBER[change.state],
+            " ".join(change.reasons),
+            change.message,
+            owner_id,
+            change.owner.known.value,
+            change.owner.by,
+            change.submitter,
+            title,
+            host,
+            change.intake,
+            change.priority,
+            change.copies,
+            change.copies_embedded,
+            attributes,
+            0,
+            now,
+            now,
+            None,
+            JobReason.SUBMISSION_INTERRUPTED in change.reasons,
+            position,
+        )
+    )
+    stored = "inline" if document.body is not None else "file"
+    writer.documents.append(
+        (
+            job_id * DOCUMENTS_PER_JOB + 1,
+            document.size,
+            document.digest,
+            document.format,
+            "",
+            "",
+            stored,
+            document.file,
+            document.body,
+        )
+    )
+    accepted = store.Accepted(job_id, uuid, position)
+    if change.uuid is not None:
+        writer.named[uuid] = (change, accepted)
+    writer.events.append(
+        store.JobMoved(
+            job_id,
+            uuid,
+            change.printer_id,
+            None,
+            change.state,
+            change.reasons,
+            change.priority,
+            change.owner.name,
+            document.size,
+            position,
+        )
+    )
+    return accepted
+
+
+def _first_answer(
+    writer: SqliteStore, change: store.AcceptJob, printer_guid: bytes
+) -> store.Accepted | None:
+    """The answer that this uuid got before, if any; a different job under it is refused."""
+    assert change.uuid is not None
+    same: tuple[Any, ...] | None
+    earlier = writer.named.get(change.uuid)
+    if earlier is not None:
+        first, accepted = earlier
+        same = (first.submitter, first.printer_id, first.document.digest)
+        if same == (change.submitter, change.printer_id, change.document.digest):
+            return replace(accepted, is_duplicate=True)
+        raise _conflict()
+    found = first_answer(writer.db, change.uuid, change.submitter, printer_guid)
+    if found is None:
+        return None
+    accepted, digest = found
+    if digest != change.document.digest:
+        raise _conflict()
+    return accepted
+
+
+def first_answer(
+    db: sqlite3.Connection, uuid: UUID, submitter: str, printer_guid: bytes
+) -> tuple[store.Accepted, str] | None:
+    """What this uuid was answered before, with the digest; None when it is new.
+
+    The printer is the one that the job was submitted to: moving a job does not change it.
+
+    Raises:
+        OperationError: `conflict`, the uuid is another submitter's or another printer's.
+    """
+    row = db.execute(
+        "SELECT job.id, job.position, job.submitter, document.digest FROM job "
+        f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.uuid = ?",
+        (uuid.bytes,),
+    ).fetchone()
+    if row is not None:
+        first_printer = db.execute(
+            "SELECT printer.guid FROM job JOIN printer ON printer.id = job.printer_id "
+            "WHERE job.id = ?",
+            (row[0],),
+        ).fetchone()
+        moved = db.execute(
+            "SELECT printer_guid FROM tombstone WHERE uuid = ?", (uuid.bytes,)
+        ).fetchone()
+        guid = moved[0] if moved else first_printer[0]
+    else:
+        row = db.execute(
+            "SELECT job_id, position, submitter, digest, printer_guid FROM tombstone "
+            "WHERE uuid = ?",
+            (uuid.bytes,),
+        ).fetchone()
+        if row is None:
+            return None
+        guid = row[4]
+    if row[2] != submitter or guid != printer_guid:
+        raise _conflict()
+    return store.Accepted(row[0], uuid, row[1], is_duplicate=True), row[3]
+
+
+def _conflict() -> OperationError:
+    return OperationError(
+        "conflict",
+        "this job-uuid was used before for another job.",
+        "Give every job its own uuid; send the same one again only for the same job.",
+    )
+
+
+_JOB = (
+    "SELECT job.uuid, job.printer_id, job.state, job.reasons, job.priority, person.name, "
+    "document.size, job.attempts, document.stored FROM job "
+    "JOIN person ON person.id = job.owner_id "
+    f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?"
+)
+
+
+def _job_row(writer: SqliteStore, job_id: int) -> tuple[Any, ...]:
+    """The row of `_JOB`: from memory when this job was changed lately, as at an attempt's end.
+
+    Only this thread writes jobs, so what it remembers is what stands there.
+    """
+    row: tuple[Any, ...] | None = writer.active.get(job_id)
+    if row is not None:
+        return row
+    writer.flush()
+    if len(writer.active) > JOBS_REMEMBERED_MAX:
+        writer.active.clear()
+    row = writer.db.execute(_JOB, (job_id,)).fetchone()
+    if row is None:
+        raise OperationError("not-found", f"there is no job {job_id}.", "See `spoold job list`.")
+    return row
+
+
+def _move_job(
+    writer: SqliteStore,
+    job_id: int,
+    row: tuple[Any, ...],
+    after: JobState,
+    reasons: tuple[str, ...],
+    message: str,
+    now_us: int,
+    position: int,
+    printer_id: int | None = None,
+    attempts: int | None = None,
+) -> JobState:
+    """Write the job's new state, and tell those who listen."""
+    uuid, old_printer_id, before, _reasons, priority, owner, size, tried, stored = row
+    to = old_printer_id if printer_id is None else printer_id
+    tried = tried if attempts is None else attempts
+    words = " ".join(reasons)
+    writer.db.execute(
+        "UPDATE job SET state = ?, reasons = ?, message = ?, printer_id = ?, changed_us = ?, "
+        "finished_us = ?, attempts = ? WHERE id = ?",
+        (
+            NUMBER[after],
+            words,
+            message[:TEXT_CHARACTERS_MAX],
+            to,
+            now_us,
+            now_us if after.is_final else None,
+            tried,
+            job_id,
+        ),
+    )
+    if after.is_final:
+        writer.active.pop(job_id, None)
+    else:
+        row = (uuid, to, NUMBER[after], words, priority, owner, size, tried, stored)
+        writer.active[job_id] = row
+    writer.events.append(
+        store.JobMoved(
+            job_id,
+            UUID(bytes=uuid),
+            to,
+            STATE[before],
+            after,
+            reasons,
+            priority,
+            owner or "",
+            size,
+            position,
+            old_printer_id,
+        )
+    )
+    return after
+
+
+def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
+    row = _job_row(writer, change.job_id)
+    before = STATE[row[2]]
+    if change.only_from and before not in change.only_from:
+        raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
+    after = next_state(before, change.event)
+    if change.event is JobEvent.RETRY and row[8] == "gone":
+        raise OperationError(
+            "not-possible", "its document is not kept any more.", "Submit the job again."
+        )
+    payload = {
+        "job": change.job_id,
+        "uuid": row[0],
+        "event": change.event.value,
+        "from": before.value,
+        "state": after.value,
+        "reasons": list(change.reasons),
+        "message": change.message[:TEXT_CHARACTERS_MAX],
+    }
+    if change.printer_id is not None:
+        guid = writer.printers.get(change.printer_id)
+        if guid is None:
+            raise OperationError("not-found", "the other printer was removed.")
+        payload["printer"] = guid
+        # The printer that it was submitted to stays known, for the answer to a repeated uuid.
+        writer.db.execute(
+            "INSERT OR IGNORE INTO tombstone SELECT job.uuid, job.id, printer.guid, "
+            "job.submitter, document.digest, job.state, job.position FROM job "
+            "JOIN printer ON printer.id = job.printer_id "
+            f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?",
+            (change.job_id,),
+        )
+    position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload)
+    return _move_job(
+        writer,
+        change.job_id,
+        row,
+        after,
+        change.reasons,
+        change.message,
+        change.now_us,
+        position,
+        change.printer_id,
+    )
+
+
+def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:
+    row = _job_row(writer, change.job_id)
+    before = STATE[row[2]]
+    if before is not JobState.PENDING:
+        raise OperationError("not-possible", f"the job is {before} by now.")
+    if row[1] != (change.printer_id if change.queue_id is None else change.queue_id):
+        raise OperationError("not-possible", "the job was moved meanwhile.")
+    number: int = row[7] + 1
+    position = writer.add_record(
+        Kind.ATTEMPT_STARTED,
+        "node",
+        change.now_us,
+        {
+            "job": change.job_id,
+            "uuid": row[0],
+            "attempt": number,
+            "device": change.device_id,
+            "printer": writer.printers.get(change.printer_id),
+        },
+    )
+    writer.db.execute(
+        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, NULL, '', '', '', 0, NULL)",
+        (change.job_id, number, change.device_id, change.printer_id, change.now_us),
+    )
+    after = next_state(before, JobEvent.START)
+    _move_job(writer, change.job_id, row, after, (), "", change.now_us, position, attempts=number)
+    return number
+
+
+def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
+    row = _job_row(writer, change.job_id)
+    before = STATE[row[2]]
+    after = next_state(before, change.event)
+    name, reason, detail, bytes_sent, evidence = _outcome_fields(change.outcome)
+    detail = detail[:TEXT_CHARACTERS_MAX]
+    position = writer.add_record(
+        Kind.ATTEMPT_ENDED,
+        "node",
+        change.now_us,
+        {
+            "job": change.job_id,
+            "uuid": row[0],
+            "attempt": change.number,
+            "outcome": name,
+            "reason": reason,
+            "detail": detail,
+            "bytes": bytes_sent,
+            "evidence": evidence,
+            "event": change.event.value,
+            "state": after.value,
+            "reasons": list(change.reasons),
+        },
+    )
+    writer.db.execute(
+        "UPDATE attempt SET ended_us = ?, outcome = ?, reason = ?, detail = ?, bytes_sent = ?, "
+        "evidence = ? WHERE job_id = ? AND number = ?",
+        (
+            change.now_us,
+            name,
+            reason,
+            detail,
+            bytes_sent,
+            pack(evidence) if evidence else None,
+            change.job_id,
+            change.number,
+        ),
+    )
+    return _move_job(
+        writer, change.job_id, row, after, change.reasons, change.message, change.now_us, position
+    )
+
+
+def _outcome_fields(outcome: Outcome) -> tuple[str, str, str, int, dict[str, Any]]:
+    match outcome:
+        case Delivered(evidence):
+            sent = evidence.get("bytes", 0)
+            return "delivered", "", "", sent if isinstance(sent, int) else 0, evidence
+        case Deferred(reason, detail):
+            return "deferred", reason, detail, 0, {}
+        case Refused(reason, detail):
+            return "refused", reason, detail, 0, {}
+        case InDoubt(reason, detail, bytes_sent, evidence):
+            return "in-doubt", reason, detail, bytes_sent, evidence
+
+
+def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
+    """Forget finished jobs, or only their documents; a job that named itself leaves a tombstone."""
+    writer.flush()
+    files: list[str] = []
+    db = writer.db
+    for job_id in change.job_ids:
+        row = db.execute(
+            "SELECT job.uuid, job.state, job.finished_us, document.stored, document.file, "
+            "printer.guid, job.submitter, document.digest, job.position FROM job "
+            f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 "
+            "JOIN printer ON printer.id = job.printer_id WHERE job.id = ?",
+            (job_id,),
+        ).fetchone()
+        if row is None or row[2] is None:
+            continue  # gone already, or active again
+        if row[3] == "file":
+            files.append(row[4])
+        payload = {"job": job_id, "uuid": row[0], "documents_only": change.documents_only}
+        if change.documents_only:
+            db.execute(
+                "UPDATE document SET stored = 'gone', file = '', body = NULL WHERE id = ?",
+                (document_id(job_id),),
+            )
+        else:
+            db.execute("DELETE FROM document WHERE id = ?", (document_id(job_id),))
+            db.execute("DELETE FROM attempt WHERE job_id = ?", (job_id,))
+            db.execute("DELETE FROM job WHERE id = ?", (job_id,))
+            # The printer that a moved job was submitted to stands there already.
+            db.execute(
+                "INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (uuid) DO UPDATE SET state = excluded.state",
+                (row[0], job_id, row[5], row[6], row[7], row[1], row[8]),
+            )
+        writer.add_record(Kind.JOB_REMOVED, "node", change.now_us, payload)
+    return files

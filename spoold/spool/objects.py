@@ -1,0 +1,173 @@
+"""How changes of printers, devices and providers are decided, recorded, and folded; see `jobs`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.person import normalise_name
+from spoold.model.record import Kind
+from spoold.spool import store
+from spoold.spool.rows import (
+    device_of,
+    pack,
+    printer_fields,
+    printer_of,
+)
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+
+def put_device(writer: SqliteStore, change: store.PutDevice) -> Any:
+    fields = {"options": change.options, "serial": change.serial}
+    writer.add_record(
+        Kind.DEVICE_CHANGED,
+        change.actor,
+        change.now_us,
+        {"device": change.guid.bytes, "uri": change.uri, **fields},
+    )
+    writer.db.execute(
+        "INSERT INTO device (guid, uri, fields) VALUES (?, ?, ?) ON CONFLICT (guid) DO UPDATE "
+        "SET uri = excluded.uri, fields = excluded.fields",
+        (change.guid.bytes, change.uri, pack(fields)),
+    )
+    device = device_of(
+        *writer.db.execute(
+            "SELECT id, guid, uri, fields FROM device WHERE guid = ?", (change.guid.bytes,)
+        ).fetchone()
+    )
+    for row in writer.db.execute(
+        "SELECT id, guid, name, device_id, fields FROM printer "
+        "WHERE device_id = ? AND name IS NOT NULL",
+        (device.id,),
+    ).fetchall():
+        printer = printer_of(*row)
+        writer.events.append(store.PrinterChanged(printer.id, printer, device))
+    return device
+
+
+def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
+    printer = change.printer
+    db = writer.db
+    taken = db.execute(
+        "SELECT id FROM printer WHERE name = ? AND id != ?", (printer.name, printer.id)
+    ).fetchone()
+    if taken is not None:
+        raise OperationError(
+            "conflict", f"there is a printer {printer.name} already.", "Use `printer set`."
+        )
+    device = None
+    if printer.device_id is not None:
+        row = db.execute(
+            "SELECT id, guid, uri, fields FROM device WHERE id = ?", (printer.device_id,)
+        ).fetchone()
+        if row is None:
+            raise OperationError("not-found", "there is no such device.")
+        device = device_of(*row)
+    if printer.id and printer.id not in writer.printers:
+        raise OperationError("not-found", "the printer was removed.")
+    fields = printer_fields(printer)
+    writer.add_record(
+        Kind.PRINTER_CHANGED,
+        change.actor,
+        change.now_us,
+        {
+            "printer": printer.guid.bytes,
+            "name": printer.name,
+            "device": device.guid.bytes if device else None,
+            **fields,
+        },
+    )
+    if printer.id:
+        db.execute(
+            "UPDATE printer SET name = ?, device_id = ?, fields = ? WHERE id = ?",
+            (printer.name, printer.device_id, pack(fields), printer.id),
+        )
+    else:
+        id_ = db.execute(
+            "INSERT INTO printer (guid, name, device_id, fields) VALUES (?, ?, ?, ?)",
+            (printer.guid.bytes, printer.name, printer.device_id, pack(fields)),
+        ).lastrowid
+        assert id_ is not None
+        printer = replace(printer, id=id_)
+    writer.printers[printer.id] = printer.guid.bytes
+    writer.events.append(store.PrinterChanged(printer.id, printer, device))
+    return printer
+
+
+def remove_printer(writer: SqliteStore, change: store.RemovePrinter) -> None:
+    writer.flush()
+    guid = writer.printers.get(change.printer_id)
+    if guid is None:
+        raise OperationError("not-found", "the printer was removed already.")
+    (waiting,) = writer.db.execute(
+        "SELECT count(*) FROM job WHERE printer_id = ? AND finished_us IS NULL",
+        (change.printer_id,),
+    ).fetchone()
+    if waiting:
+        raise OperationError(
+            "not-possible",
+            f"{waiting} jobs are on the printer.",
+            "Move or cancel them first: `spoold job move` or `spoold job cancel --printer`.",
+        )
+    writer.add_record(Kind.PRINTER_REMOVED, change.actor, change.now_us, {"printer": guid})
+    writer.db.execute("UPDATE printer SET name = NULL WHERE id = ?", (change.printer_id,))
+    del writer.printers[change.printer_id]
+    writer.events.append(store.PrinterChanged(change.printer_id, None, None))
+
+
+def put_provider(writer: SqliteStore, change: store.PutProvider) -> None:
+    db = writer.db
+    row = db.execute("SELECT guid, revoked FROM provider WHERE name = ?", (change.name,)).fetchone()
+    if row is not None and row[0] != change.guid.bytes:
+        raise OperationError(
+            "conflict", f"there is a provider {change.name} already.", "Revoke it, or rename."
+        )
+    if row is not None and row[1]:
+        raise OperationError(
+            "conflict", f"the provider {change.name} was revoked.", "Enrol it by another name."
+        )
+    fields = {"may_assert": [normalise_name(u) or u for u in change.may_assert]}
+    writer.add_record(
+        Kind.PROVIDER_ENROLLED,
+        change.actor,
+        change.now_us,
+        {"provider": change.guid.bytes, "name": change.name, "serial": change.serial, **fields},
+    )
+    db.execute(
+        "INSERT INTO provider (guid, name, fields, revoked) VALUES (?, ?, ?, 0) "
+        "ON CONFLICT (guid) DO UPDATE SET fields = excluded.fields",
+        (change.guid.bytes, change.name, pack(fields)),
+    )
+    db.execute(
+        "INSERT INTO certificate VALUES (?, ?, ?, 0)",
+        (change.serial, change.guid.bytes, change.not_after_us),
+    )
+
+
+def revoke_provider(writer: SqliteStore, change: store.RevokeProvider) -> list[str]:
+    db = writer.db
+    row = db.execute("SELECT guid FROM provider WHERE name = ?", (change.name,)).fetchone()
+    if row is None:
+        raise OperationError(
+            "not-found", f"there is no provider {change.name}.", "See `spoold provider list`."
+        )
+    serials = [
+        serial
+        for (serial,) in db.execute(
+            "SELECT serial FROM certificate WHERE provider_guid = ?", (row[0],)
+        )
+    ]
+    writer.add_record(
+        Kind.PROVIDER_REVOKED,
+        change.actor,
+        change.now_us,
+        {"provider": row[0], "name": change.name, "serials": serials},
+    )
+    db.execute("UPDATE provider SET revoked = 1 WHERE guid = ?", (row[0],))
+    db.execute("UPDATE certificate SET revoked = 1 WHERE provider_guid = ?", (row[0],))
+    writer.events.append(store.ProviderRevoked(UUID(bytes=row[0]), tuple(serials)))
+    return serials
