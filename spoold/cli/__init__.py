@@ -55,13 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NotRunning as error:
         print(plain(f"spoold: {error}"), file=sys.stderr)
         return grammar.UNREACHABLE
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BaseExceptionGroup as group:  # Ctrl-C inside Trio
-        if group.split(KeyboardInterrupt)[1] is not None:
+    except (BrokenPipeError, KeyboardInterrupt) as error:
+        return _ended_by(error)
+    except BaseExceptionGroup as group:  # the same inside Trio
+        known, rest = group.split((BrokenPipeError, KeyboardInterrupt))
+        if known is None or rest is not None:
             raise
+        while isinstance(known, BaseExceptionGroup):
+            known = known.exceptions[0]
+        return _ended_by(known)
+
+
+def _ended_by(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    # Whoever read our output has gone; keep Python from complaining at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError, Namespace
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 
 from spoold.cli import grammar
 from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
@@ -65,7 +67,17 @@ def serve(args: Namespace) -> int:
 def demo(args: Namespace) -> int:
     from spoold.daemon import demo
 
-    return demo.run()
+    return demo.run(_captured)
+
+
+def _captured(words: list[str]) -> str:
+    """Run a command in this process; what it wrote."""
+    from spoold.cli import main
+
+    said = StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        main(words)
+    return said.getvalue()
 
 
 def simulate_printer(args: Namespace) -> int:

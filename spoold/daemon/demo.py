@@ -7,9 +7,9 @@ daemon. It narrates what happens, its visitors' jobs too, until Ctrl-C, and leav
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,6 +29,7 @@ from spoold.spool.store import Event, JobMoved
 
 STEP_TIMEOUT_S = 20
 LINES_MAX = 10_000  # of narration that may wait for a slow terminal; the rest is left out
+RunCommand = Callable[[list[str]], str]  # a command line of spoold; what it wrote
 LETTER = (
     b'\x1b%-12345X@PJL JOB NAME="letter"\r\n@PJL SET USERNAME="reception"\r\n'
     b"@PJL ENTER LANGUAGE=PCL\r\nDear reader,\r\nthis came in over a raw socket.\r\n"
@@ -36,29 +37,31 @@ LETTER = (
 )
 
 
-def run() -> int:
+def run(run_command: RunCommand) -> int:
     """Show the demo until Ctrl-C or SIGTERM; the exit code."""
     logs.configure("error")
     with tempfile.TemporaryDirectory(prefix="spoold-demo-") as folder:
-        trio.run(_until_signal, Path(folder))
+        trio.run(_until_signal, Path(folder), run_command)
     return 0
 
 
-async def _until_signal(folder: Path) -> None:
+async def _until_signal(folder: Path, run_command: RunCommand) -> None:
+    # Commands have their output caught, which happens to the whole process: ours goes by itself.
+    out = sys.stdout
+
+    def say(line: str) -> None:
+        print(line, file=out, flush=True)
+
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            demo = Demo(folder, _say)
+            demo = Demo(folder, say, run_command)
             await nursery.start(demo.run)
             async for _ in signals:
                 break
-            _say("")
-            _say("Stopping; nothing is left behind.")
+            say("")
+            say("Stopping; nothing is left behind.")
             await demo.stop()
             nursery.cancel_scope.cancel()
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +75,17 @@ class _Told:
 
 
 class Demo:
-    """`say` gets each line of the narration."""
+    """`say` gets each line of the narration. The environment names this daemon for commands."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None], run_command: RunCommand) -> None:
         self._folder = folder
         self._say = say
+        self._run_command = run_command
         self._daemon: Daemon | None = None
         self._running: Running | None = None
         self._send, self._receive = trio.open_memory_channel[_Told](LINES_MAX)
         self._accepted: list[int] = []
+        self._deferred: set[int] = set()
         self._finished: set[int] = set()
         self._bell = trio.Event()
 
@@ -93,6 +98,7 @@ class Demo:
             await nursery.start(annex.run)
             self._daemon = Daemon(_config(self._folder), None, {})
             self._running = await nursery.start(self._daemon.run)
+            os.environ.update(_surroundings(self._running))
             self._running.services.journal.listen(self._hear)
             nursery.start_soon(self._narrate)
             self._introduce()
@@ -143,14 +149,13 @@ class Demo:
         report = self._folder / "report.txt"
         report.write_text("Takings of the week\n\n" + "widget  12  34.00\n" * 40)
         self._say("3. A file through the client library of print providers:")
-        await self._command("submit", "-P", "frontdesk", report.name)
+        await self._command("submit", "-P", "frontdesk", str(report))
         await self._wait_finished(2)
         self._say("")
 
         self._say("4. A job for the busy printer. It is safe at once, and waits:")
-        await self._command("submit", "-P", "annex", "--title", "patience", report.name)
-        while annex.connections == 0:  # noqa: ASYNC110 - a printer rings no bell for these
-            await trio.sleep(0.05)
+        await self._command("submit", "-P", "annex", "--title", "patience", str(report))
+        await self._wait(lambda: self._deferred)
         await self._command("job", "explain", str(self._accepted[-1]))
         self._say("   Now somebody frees the printer; nobody tells spoold.")
         annex.set_faults()
@@ -160,17 +165,9 @@ class Demo:
 
     async def _command(self, *words: str) -> None:
         """Run a command of spoold for real, against this daemon, and show it with its answer."""
-        assert self._running is not None
         self._say(f"$ spoold {shlex.join(words)}")
-        done = await trio.run_process(
-            [sys.executable, "-m", "spoold", *words],
-            env={**_surroundings(self._running), "PYTHONPATH": ":".join(filter(None, sys.path))},
-            cwd=self._folder,
-            capture_stdout=True,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        for line in done.stdout.decode(errors="replace").splitlines():
+        answer = await trio.to_thread.run_sync(self._run_command, list(words))
+        for line in answer.splitlines():
             self._say(f"   {plain(line)}")
         self._say("")
 
@@ -228,15 +225,20 @@ class Demo:
             self._say(f"   > job {told.job_id}: {words}")
             if told.is_new:
                 self._accepted.append(told.job_id)
-            if told.state.is_final:
+            elif told.state is JobState.PENDING:
+                self._deferred.add(told.job_id)
+            elif told.state.is_final:
                 self._finished.add(told.job_id)
-                self._bell.set()
-                self._bell = trio.Event()
+            self._bell.set()
+            self._bell = trio.Event()
+
+    async def _wait(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            await self._bell.wait()
 
     async def _wait_finished(self, count: int) -> None:
         """The first `count` jobs of all have come out."""
-        while len(self._accepted) < count or not self._finished.issuperset(self._accepted[:count]):
-            await self._bell.wait()
+        await self._wait(lambda: len(self._accepted) >= count <= len(self._finished))
 
     def _tray(self, name: str) -> Callable[[Paper], None]:
         def tell(paper: Paper) -> None:
@@ -258,11 +260,5 @@ def _config(folder: Path) -> Config:
 
 def _surroundings(running: Running) -> dict[str, str]:
     """The environment by which commands find this daemon."""
-    import os
-
     host, port = running.ports["clear"]
-    return {
-        **os.environ,
-        "SPOOLD_CONTROL": str(running.control),
-        "SPOOLD_SERVER": f"{host}:{port}",
-    }
+    return {"SPOOLD_CONTROL": str(running.control), "SPOOLD_SERVER": f"{host}:{port}"}

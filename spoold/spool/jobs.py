@@ -329,8 +329,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         "from": before.value,
         "state": after.value,
         "reasons": list(change.reasons),
-        "message": change.message[:TEXT_CHARACTERS_MAX],
     }
+    message = change.message[:TEXT_CHARACTERS_MAX]
     if change.printer_id is not None:
         guid = writer.printers.get(change.printer_id)
         if guid is None:
@@ -344,7 +344,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
             f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?",
             (change.job_id,),
         )
-    position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload)
+    personal = {"message": message} if message else None
+    position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload, personal)
     return _move_job(
         writer,
         change.job_id,
@@ -403,13 +404,14 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
             "attempt": change.number,
             "outcome": name,
             "reason": reason,
-            "detail": detail,
+            "method": evidence.get("method"),
             "bytes": bytes_sent,
-            "evidence": evidence,
             "event": change.event.value,
             "state": after.value,
             "reasons": list(change.reasons),
         },
+        # What a device said may hold titles and names.
+        {"detail": detail, "evidence": evidence},
     )
     writer.db.execute(
         "UPDATE attempt SET ended_us = ?, outcome = ?, reason = ?, detail = ?, bytes_sent = ?, "

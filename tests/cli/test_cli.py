@@ -40,7 +40,7 @@ class Server:
         self._ready = threading.Event()
         self.running: Running | None = None
         self._token: trio.lowlevel.TrioToken | None = None
-        self._thread = threading.Thread(target=trio.run, args=(self._main,))
+        self._thread = threading.Thread(target=trio.run, args=(self._main,), daemon=True)
 
     async def _main(self) -> None:
         try:

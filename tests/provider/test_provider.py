@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import ssl
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -15,6 +17,8 @@ import trio
 import trio.testing
 
 from spoold.codec import frame
+from spoold.daemon import authority
+from spoold.daemon.authority import Authority
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.frames import Node, serve_frames
 from spoold.intake.frames_v1 import Settings
@@ -22,9 +26,11 @@ from spoold.model.errors import ConfigError, OperationError
 from spoold.model.principal import Port, Principal
 from spoold.net.listen import accept_loop, bind, bind_unix
 from spoold.net.tcp import SocketStream
+from spoold.net.tls import TlsStream, server_context
 from spoold.provider.blocking import BlockingProvider, ControlClient
 from spoold.provider.client import Provider
 from spoold.provider.document import Document
+from spoold.provider.endpoint import Tls
 from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
 from spoold.spool.store import JobFilter, PutPrinter
 
@@ -132,12 +138,12 @@ class Site:
 
                 def handle(sock, _):
                     self.connections += 1
-                    nursery.start_soon(self._serve, SocketStream(sock))
+                    nursery.start_soon(self.serve, SocketStream(sock))
 
                 with suppress(trio.ClosedResourceError):
                     await accept_loop(listener, handle)
 
-    async def _serve(self, stream):
+    async def serve(self, stream):
         principal = Principal("address:127.0.0.1", Port.CLEAR, address="127.0.0.1")
         node = Node(f"guid-{self.name}", self.name, "application", "test", self.endpoints)
         faulty = Faulty(stream, self)
@@ -269,6 +275,7 @@ async def test_an_upload_resumes_where_it_was_cut(one):
     assert one.bytes_in < len(LARGE) + 800_000
 
 
+@pytest.mark.slow
 async def test_fail_over_in_the_middle_of_an_upload(one, two):
     """A server that dies in mid-upload is left for the next; there the job starts at 0."""
 
@@ -294,6 +301,7 @@ async def test_a_lost_answer_is_asked_for_again_where_it_was_lost(one, two):
     assert (await one.count(), await two.count(), two.connections) == (1, 0, 0)
 
 
+@pytest.mark.slow
 async def test_a_lost_answer_of_a_dead_server_is_told_in_the_receipt(one, two):
     """When the first server stays away, the next gets the job, and the receipt says the risk."""
     one.answers_to_lose, one.dies_then = 1, True
@@ -303,6 +311,7 @@ async def test_a_lost_answer_of_a_dead_server_is_told_in_the_receipt(one, two):
     assert (await one.count(), await two.count()) == (1, 1)
 
 
+@pytest.mark.slow
 async def test_a_lost_answer_without_another_server_is_an_error_of_its_own(one):
     """Nobody claims that nothing was accepted when something was."""
     one.answers_to_lose, one.dies_then = 1, True
@@ -326,6 +335,7 @@ async def test_a_refusal_elsewhere_does_not_hide_a_lost_answer(one, two):
             await client.submit(b"body", printer="only-here")
 
 
+@pytest.mark.slow
 async def test_the_deadline_bounds_everything(one):
     """A server that takes bytes and never answers costs no more than the deadline."""
     started = trio.current_time()
@@ -396,6 +406,7 @@ async def test_a_printer_that_takes_no_jobs_here_may_take_them_elsewhere(one, tw
     assert refused.value.code == "not-accepting"
 
 
+@pytest.mark.slow
 async def test_back_to_the_first_server_when_it_is_well_again(one, two):
     """After a fail-over the preferred endpoint is probed, and used again."""
     one.close()
@@ -433,6 +444,45 @@ async def test_one_uuid_from_several_providers_at_once_is_one_job(one, body):
             nursery.start_soon(submit)
     assert len({receipt.job_id for receipt in receipts}) == 1
     assert await one.count() == 1
+
+
+@pytest.mark.slow
+async def test_a_certificate_is_shown_and_asked_for(one, tmp_path):
+    """Over mutual TLS an enrolled provider is served; without a certificate nobody is."""
+
+    def now_us():
+        return time.time_ns() // 1000
+
+    issuer = Authority(*authority.make_ca(now_us), now_us)
+    key, chain, _ = issuer.enrol_node(uuid4(), "node", ["127.0.0.1"])
+    context = server_context(chain, key, client_ca_pem=issuer.ca_pem)
+    files = {"ca": issuer.ca_pem}
+    files["key"], files["chain"], _ = issuer.enrol("provider", uuid4(), "till", 30)
+    for name, pem in files.items():
+        (tmp_path / name).write_bytes(pem)
+    (listener,) = bind("127.0.0.1:0")
+    endpoint = f"127.0.0.1:{listener.getsockname()[1]}"
+    mine = Tls(tmp_path / "ca", tmp_path / "chain", tmp_path / "key")
+
+    async def serve(sock):
+        stream = TlsStream(sock, context, server_side=True)
+        try:
+            await stream.handshake(5)
+        except (ssl.SSLError, trio.BrokenResourceError):
+            return
+        await one.serve(stream)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept_loop, listener, lambda sock, _: nursery.start_soon(serve, sock))
+        async with Provider([endpoint], tls=mine) as client:
+            await client.submit(LARGE, printer="default", title="enrolled")
+        for tls in (Tls(tmp_path / "ca"), Tls()):
+            async with Provider([endpoint], tls=tls, unreachable_timeout_s=0) as client:
+                with pytest.raises(Unreachable, match="certificate"):
+                    await client.submit(b"body", printer="default")
+        nursery.cancel_scope.cancel()
+    listener.close()
+    assert await one.bodies() == {"enrolled": LARGE}
 
 
 async def test_calls_and_follows(one):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -74,6 +75,9 @@ class Backend:
         self.program = folder / f"backend-{name}"
         shutil.copyfile(BACKENDS / name, self.program)
         self.program.chmod(0o755)
+        # cupsd gives it a back channel (3) and a side channel (4); nobody speaks on either.
+        self._side_channel = folder / f"side-channel-{name}"
+        os.mkfifo(self._side_channel)
 
     def start(
         self,
@@ -85,8 +89,10 @@ class Backend:
         stdin: int | None = subprocess.DEVNULL,
     ) -> subprocess.Popen:
         """Its process. `arguments` is the document's file; without it that is the input."""
+        script = 'side=$1; shift; exec "$@" 3>/dev/null 4<>"$side"'
+        command = [self.program, "42", user, title, str(copies), "", *arguments]
         return subprocess.Popen(
-            [self.program, "42", user, title, str(copies), "", *arguments],
+            ["/bin/sh", "-c", script, "sh", self._side_channel, *command],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -97,6 +103,10 @@ class Backend:
         """Send a document, or the file of `arguments`; returns what it wrote to its log."""
         stdin = subprocess.DEVNULL if document is None else subprocess.PIPE
         process = self.start(uri, *arguments, stdin=stdin, **job)
-        _, log = process.communicate(document, timeout=60)
+        try:
+            _, log = process.communicate(document, timeout=20)
+        finally:
+            process.kill()
+            process.communicate()
         assert process.returncode == 0, log.decode()
         return log.decode()

@@ -1,0 +1,50 @@
+"""The demo: the whole way of three jobs, told in one terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_prints_every_job_and_stops_on_ctrl_c(tmp_path: Path) -> None:
+    """Three jobs come out, the advice names real ports and paths, and nothing is left behind."""
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-m", "spoold", "demo"]
+    lines: list[str] = []
+    with subprocess.Popen(
+        words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            for row in demo.stdout:
+                lines.append(row.rstrip())
+                if "Ctrl-C" in row:
+                    break
+            found = dict(
+                row.removeprefix("  export ").split("=", 1) for row in lines if "export" in row
+            )
+            look = subprocess.run(
+                [sys.executable, "-m", "spoold", "job", "list", "--json"],
+                env={**environ, **found},
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=True,
+            )
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(20) == 0
+        finally:
+            demo.kill()
+    assert look.stdout.count('"state": "completed"') == 3
+    told = "\n".join(lines)
+    assert told.count("(job-completed-successfully)") == 3
+    assert told.count("in the tray") == 3
+    assert "> job 3: pending (" in told  # it waited for the busy printer
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
