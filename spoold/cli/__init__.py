@@ -61,13 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         known, rest = group.split((BrokenPipeError, KeyboardInterrupt))
         if known is None or rest is not None:
             raise
-        while isinstance(known, BaseExceptionGroup):
-            known = known.exceptions[0]
         return _ended_by(known)
 
 
 def _ended_by(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
+    is_broken = isinstance(error, BrokenPipeError)
+    if isinstance(error, BaseExceptionGroup):
+        is_broken = error.subgroup(BrokenPipeError) is not None
+    if not is_broken:
         return INTERRUPTED
     # Whoever read our output has gone; keep Python from complaining at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

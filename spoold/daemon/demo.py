@@ -50,12 +50,15 @@ async def _until_signal(folder: Path, run_command: RunCommand) -> None:
     out = sys.stdout
 
     def say(line: str) -> None:
-        print(line, file=out, flush=True)
+        try:
+            print(line, file=out, flush=True)
+        except OSError:
+            signal.raise_signal(signal.SIGTERM)  # nobody reads it any more
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             demo = Demo(folder, say, run_command)
-            await nursery.start(demo.run)
+            nursery.start_soon(demo.run)
             async for _ in signals:
                 break
             say("")
@@ -89,8 +92,8 @@ class Demo:
         self._finished: set[int] = set()
         self._bell = trio.Event()
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Everything is shown once, then stays up; started when the show is over."""
+    async def run(self) -> None:
+        """Everything is shown once, then stays up."""
         frontdesk = SimulatedPrinter(lpd_port=None, on_paper=self._tray("frontdesk"))
         annex = SimulatedPrinter("busy", raw_port=None, on_paper=self._tray("annex"))
         async with trio.open_nursery() as nursery:
@@ -107,8 +110,6 @@ class Demo:
             if scope.cancelled_caught:
                 self._say("This took longer than it should; `spoold job list` shows how it is.")
             self._suggest(self._running)
-            task_status.started()
-            await trio.sleep_forever()
 
     async def stop(self) -> None:
         """Stop the daemon in order."""

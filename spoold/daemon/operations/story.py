@@ -151,7 +151,7 @@ def change_entry(record: Record, known: Known, people: dict[str, str]) -> Entry:
     what = _ACTS.get(event, event) + _to(payload, known)
     by = "a client" if record.actor == "client" else _named(record.actor, people)
     reasons = ", ".join(payload.get("reasons", ()))
-    parts = [reasons, payload.get("message", "")]
+    parts = [reasons, (record.personal or {}).get("message", "")]
     return _entry(record.event_us, f"{what} by {by}", "; ".join(part for part in parts if part))
 
 
