@@ -48,12 +48,16 @@ def run(run_command: RunCommand) -> int:
 async def _until_signal(folder: Path, run_command: RunCommand) -> None:
     # Commands have their output caught, which happens to the whole process: ours goes by itself.
     out = sys.stdout
+    is_read = True
 
     def say(line: str) -> None:
+        nonlocal is_read
         try:
             print(line, file=out, flush=True)
         except OSError:
-            signal.raise_signal(signal.SIGTERM)  # nobody reads it any more
+            if is_read:
+                signal.raise_signal(signal.SIGTERM)  # nobody reads it any more: stop in order
+            is_read = False
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:

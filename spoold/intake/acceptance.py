@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 import trio
 
-from spoold.model.errors import OperationError, SpoolFull
+from spoold.model.errors import OperationError, SpoolError, SpoolFull
 from spoold.model.job import JobReason, JobState
 from spoold.model.person import Owner
 from spoold.model.printer import Printer
@@ -172,15 +172,17 @@ class Acceptance:
         # The name of the file is ours: a digest, whatever the sender's identity and uuid hold.
         name = sha256(f"{submission.submitter}\0{uuid}\0{named.guid}".encode()).hexdigest()[:40]
         earlier = self._uploads.get(name)
-        if earlier is not None:
-            # The same job over a newer connection: the older one is most likely half-dead.
-            await earlier.yield_to_another()
         upload = Upload(self, submission, printer, name)
+        # Known before anything is awaited: of any number that come at once the last one goes on.
         self._uploads[name] = upload
         try:
-            await upload.resume()
+            await upload.take_over(earlier)
+            if earlier is not None:  # it may have been in the middle of its commit
+                first = await self._reader.first_answer(uuid, submission.submitter, named.guid)
+                if first is not None:
+                    upload.accepted, upload.accepted_digest = first
         except BaseException:
-            self._uploads.pop(name, None)
+            await upload.suspend()
             raise
         return upload
 
@@ -223,6 +225,8 @@ class Upload:
         "_acceptance",
         "_document",
         "_ended",
+        "_idle",
+        "_is_working",
         "_name",
         "_printer",
         "_promised",
@@ -241,6 +245,9 @@ class Upload:
         self._document = acceptance.begin_document(name, submission.digest_algorithm)
         self._ended = False
         self._taken_over = False
+        # One step at a time: another connection that takes over waits for the end of this one's.
+        self._is_working = False
+        self._idle = trio.lowlevel.ParkingLot()
         self.submission = submission
         self.accepted: Accepted | None = None
         self.accepted_digest = ""
@@ -275,18 +282,45 @@ class Upload:
         self._printer = self._acceptance.printer(name)
         self.submission.printer = name
 
-    async def resume(self) -> None:
-        await self._document.resume()
+    async def take_over(self, earlier: Upload | None) -> None:
+        """Go on with what `earlier`, a half-dead connection, or one before it has left.
+
+        Raises:
+            OperationError: `busy`, another connection took over from this one meanwhile.
+        """
+        self._is_working = True
+        try:
+            if earlier is not None:
+                await earlier.yield_to_another()
+            self._check_owned()
+            await self._document.resume()
+        finally:
+            self._rest()
+
+    def _check_owned(self) -> None:
+        if self._taken_over:
+            raise OperationError(
+                "busy", "the upload goes on over another connection.", "Submit it again there."
+            )
+
+    def _rest(self) -> None:
+        self._is_working = False
+        if self._idle:
+            self._idle.unpark_all()
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes.
 
         Raises:
-            OperationError: `too-large`, or `conflict` when another connection took over.
+            OperationError: `too-large`, or `busy` when another connection took over.
             SpoolFull: no room.
         """
         self._check(len(data))
-        await self._document.write(data)
+        self._is_working = True
+        try:
+            await self._document.write(data)
+        finally:
+            self._rest()
 
     async def receive(self, stream: Stream) -> int:
         """One read from `stream`; returns how many bytes came, 0 at the end of the stream."""
@@ -295,7 +329,11 @@ class Upload:
             count = await stream.receive_into(document.buffer())
             if count:
                 self._check(count)
-                await document.filled(count)
+                self._is_working = True
+                try:
+                    await document.filled(count)
+                finally:
+                    self._rest()
             return count
         data = await stream.receive_some(PIECE_BYTES)
         if data:
@@ -303,8 +341,7 @@ class Upload:
         return len(data)
 
     def _check(self, more: int) -> None:
-        if self._taken_over:
-            raise OperationError("conflict", "the upload goes on over another connection.")
+        self._check_owned()
         size = self._document.size + more
         if size > self._acceptance.limits.document_bytes_max:
             raise _too_large(self._acceptance.limits.document_bytes_max)
@@ -327,8 +364,14 @@ class Upload:
                     "Give every job its own uuid.",
                 )
             return self.accepted
-        if self._taken_over:
-            raise OperationError("conflict", "the upload goes on over another connection.")
+        self._check_owned()
+        self._is_working = True
+        try:
+            return await self._commit(size, digest)
+        finally:
+            self._rest()
+
+    async def _commit(self, size: int | None, digest: str | None) -> Accepted:
         held = self.submission.hold or self._printer.hold_new_jobs
         reasons = (JobReason.JOB_HOLD_UNTIL_SPECIFIED.value,) if held else ()
         if size is not None and size != self._document.size:
@@ -394,10 +437,19 @@ class Upload:
 
     async def suspend(self) -> None:
         """The connection broke: keep what came for a later resume of the same job."""
-        if not self._ended:
-            with trio.move_on_after(60, shield=True):
+        with trio.move_on_after(60, shield=True):
+            while self._is_working:  # another connection is making it yield
+                await self._idle.park()
+            if self._ended:
+                return
+            self._is_working = True
+            try:
                 await self._document.suspend()
-            self._end()
+            except SpoolError as error:
+                log.warning("upload_not_kept", printer=self._printer.name, detail=str(error))
+            finally:
+                self._rest()
+        self._end()
 
     async def abandon(self) -> None:
         """Drop what came."""

@@ -25,7 +25,6 @@ from spoold.model.errors import (
     SpoolFull,
     StoreFailed,
 )
-from spoold.model.job import JobState
 from spoold.model.principal import Port, Principal
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
@@ -223,7 +222,7 @@ class Version1:
             if upload.accepted is not None:
                 self._leave(one)
                 self._late_nowait(one.id)
-                self._answer(one.id, self._accepted(one.id, upload, upload.accepted))
+                self._answer(one.id, self._accepted(one.id, upload.accepted))
                 return
             one.told = upload.offset
             if upload.offset or not one.is_eager:
@@ -307,7 +306,7 @@ class Version1:
             if upload.submission.format == raw.OCTET_STREAM and upload.accepted is None:
                 await upload.tail()  # only then the head of a large document is there
                 upload.submission.format = raw.guess_format(upload.head)
-            reply = self._accepted(one.id, upload, await upload.commit(size, digest))
+            reply = self._accepted(one.id, await upload.commit(size, digest))
         except StoreFailed as error:
             self._link.fail(error)
         except (OperationError, SpooldError) as error:
@@ -382,20 +381,13 @@ class Version1:
                     )
         self._is_ticking = False
 
-    def _accepted(self, id_: int, upload: Upload, accepted: Accepted) -> bytes:
-        submission = upload.submission
-        printer = upload.printer
-        is_held = (
-            submission.hold
-            or printer.hold_new_jobs
-            or not submission.owner.known.is_at_least(printer.least_owner)
-        )
+    def _accepted(self, id_: int, accepted: Accepted) -> bytes:
         result = {
             "job_id": accepted.job_id,
             "job_uuid": str(accepted.uuid),
             "position": accepted.position,
             "node_guid": self._node_guid,
-            "state": JobState.PENDING_HELD.value if is_held else JobState.PENDING.value,
+            "state": accepted.state.value,
             "duplicate": accepted.is_duplicate,
         }
         return frame.answer(id_, result)

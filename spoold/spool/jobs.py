@@ -144,7 +144,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             document.body,
         )
     )
-    accepted = store.Accepted(job_id, uuid, position)
+    accepted = store.Accepted(job_id, uuid, position, change.state)
     if change.uuid is not None:
         writer.named[uuid] = (change, accepted)
     writer.events.append(
@@ -197,7 +197,7 @@ def first_answer(
         OperationError: `conflict`, the uuid is another submitter's or another printer's.
     """
     row = db.execute(
-        "SELECT job.id, job.position, job.submitter, document.digest FROM job "
+        "SELECT job.id, job.position, job.submitter, document.digest, job.state FROM job "
         f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.uuid = ?",
         (uuid.bytes,),
     ).fetchone()
@@ -213,16 +213,16 @@ def first_answer(
         guid = moved[0] if moved else first_printer[0]
     else:
         row = db.execute(
-            "SELECT job_id, position, submitter, digest, printer_guid FROM tombstone "
+            "SELECT job_id, position, submitter, digest, state, printer_guid FROM tombstone "
             "WHERE uuid = ?",
             (uuid.bytes,),
         ).fetchone()
         if row is None:
             return None
-        guid = row[4]
+        guid = row[5]
     if row[2] != submitter or guid != printer_guid:
         raise _conflict()
-    return store.Accepted(row[0], uuid, row[1], is_duplicate=True), row[3]
+    return store.Accepted(row[0], uuid, row[1], STATE[row[4]], is_duplicate=True), row[3]
 
 
 def _conflict() -> OperationError:

@@ -57,9 +57,12 @@ class AcceptJob:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
+    """The answer to a submission. `state` is the job's at the time of this answer."""
+
     job_id: int
     uuid: UUID
     position: int
+    state: JobState
     is_duplicate: bool = False
 
 

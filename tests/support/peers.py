@@ -78,6 +78,7 @@ class Backend:
         # cupsd gives it a back channel (3) and a side channel (4); nobody speaks on either.
         self._side_channel = folder / f"side-channel-{name}"
         os.mkfifo(self._side_channel)
+        self.log = folder / f"log-{name}"
 
     def start(
         self,
@@ -89,24 +90,20 @@ class Backend:
         stdin: int | None = subprocess.DEVNULL,
     ) -> subprocess.Popen:
         """Its process. `arguments` is the document's file; without it that is the input."""
-        script = 'side=$1; shift; exec "$@" 3>/dev/null 4<>"$side"'
+        script = 'side=$1; log=$2; shift 2; exec "$@" >"$log" 2>&1 3>/dev/null 4<>"$side"'
         command = [self.program, "42", user, title, str(copies), "", *arguments]
         return subprocess.Popen(
-            ["/bin/sh", "-c", script, "sh", self._side_channel, *command],
+            ["/bin/sh", "-c", script, "sh", self._side_channel, self.log, *command],
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             env={"DEVICE_URI": uri, "PRINTER": "queue", "PATH": "/usr/bin:/bin"},
         )
 
-    def send(self, uri: str, *arguments: str, document: bytes | None = None, **job) -> str:
-        """Send a document, or the file of `arguments`; returns what it wrote to its log."""
+    def send(self, uri: str, *arguments: str, document: bytes | None = None, **job) -> None:
+        """Send `document`, or the file of `arguments`; the backend is content when this returns."""
         stdin = subprocess.DEVNULL if document is None else subprocess.PIPE
-        process = self.start(uri, *arguments, stdin=stdin, **job)
-        try:
-            _, log = process.communicate(document, timeout=20)
-        finally:
-            process.kill()
-            process.communicate()
-        assert process.returncode == 0, log.decode()
-        return log.decode()
+        with self.start(uri, *arguments, stdin=stdin, **job) as process:
+            try:
+                process.communicate(document, timeout=20)
+            finally:
+                process.kill()
+        assert process.returncode == 0, self.log.read_text()
