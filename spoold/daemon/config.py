@@ -140,7 +140,7 @@ class Node:
     """`data_dir` holds everything that must survive; relative paths start at the file's folder."""
 
     name: Annotated[str, node_name] = ""
-    role: Annotated[str, one_of("application", "site")] = "application"
+    role: Annotated[str, one_of("application")] = "application"
     data_dir: Annotated[Path, path] = Path("spoold-data")
 
 
@@ -281,7 +281,7 @@ class Config:
 
 
 # The sections that a running daemon cannot take over; the others change on SIGHUP.
-NEEDS_RESTART = frozenset({"node", "listen", "documents", "dispatch"})
+NEEDS_RESTART = frozenset({"node", "listen", "advertise", "tls", "dispatch", "documents"})
 
 
 def load(file: Path | str | None, environ: Mapping[str, str]) -> Config:

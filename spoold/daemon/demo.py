@@ -171,7 +171,10 @@ class Demo:
     async def _command(self, *words: str) -> None:
         """Run a command of spoold for real, against this daemon, and show it with its answer."""
         self._say(f"$ spoold {shlex.join(words)}")
-        answer = await trio.to_thread.run_sync(self._run_command, list(words))
+        # Stopped meanwhile, a command would look for the server a while longer: it is left to that.
+        answer = await trio.to_thread.run_sync(
+            self._run_command, list(words), abandon_on_cancel=True
+        )
         for line in answer.splitlines():
             self._say(f"   {plain(line)}")
         self._say("")

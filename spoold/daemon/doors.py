@@ -214,7 +214,9 @@ class Doors:
             peer = None
         if peer is not None and peer.kind == "provider":
             for provider in await self._services.reader.providers():
-                if provider.guid == peer.guid and not provider.revoked:
+                # Revoked since this was read is revoked, too: `cut` has not seen this connection.
+                is_revoked = provider.revoked or not self._revoked.isdisjoint(provider.serials)
+                if provider.guid == peer.guid and not is_revoked:
                     return Principal(
                         f"provider:{provider.guid}",
                         Port.MUTUAL,
@@ -283,7 +285,7 @@ class Doors:
         )
 
     async def _frames(self, opening: Opening) -> None:
-        opening.watch.deadline = float("inf")  # frames have pings and deadlines of their own
+        _let_handler_watch(opening)
         config = self._config()
         assert self.listener is not None
         node = frames.Node(
@@ -309,6 +311,8 @@ class Doors:
         )
 
     async def _http(self, opening: Opening) -> None:
+        _let_handler_watch(opening)
+        opening.watch.is_quiet = True  # who asks loses nothing; a kept connection delays no stop
         await http.serve_http(
             opening.stream, opening.head, opening.principal, self._answer, self._config().limits
         )
@@ -319,6 +323,7 @@ class Doors:
         return 404, {"error": "not-found", "advice": "IPP is not spoken here yet; see /healthz."}
 
     async def _lpd(self, opening: Opening) -> None:
+        _let_handler_watch(opening)
         await lpd.serve_lpd(
             opening.stream,
             opening.principal,
@@ -338,6 +343,12 @@ class Doors:
         if is_long:
             lines += [f"  {state}: {count}" for state, count in sorted(counts.items())]
         return "".join(line + "\n" for line in lines).encode()
+
+
+def _let_handler_watch(opening: Opening) -> None:
+    """The protocol has deadlines and a way to stop of its own: nobody else closes it."""
+    opening.watch.deadline = float("inf")
+    opening.watch.is_quiet = False
 
 
 def _ending(ends_on: EndsOn) -> Ending:

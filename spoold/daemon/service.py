@@ -78,7 +78,7 @@ def run(config_file: str | None) -> int:
     try:
         config = configuration.load(config_file, os.environ)
         _raise_file_limit(config.limits.connections_max)
-        trio.run(_until_signal, config, config_file, strict_exception_groups=True)
+        return trio.run(_until_signal, config, config_file, strict_exception_groups=True)
     except SpooldError as error:
         return _report(error)
     except BaseExceptionGroup as group:
@@ -86,7 +86,6 @@ def run(config_file: str | None) -> int:
         if known is None or rest is not None:
             raise
         return _report(_first(known))
-    return 0
 
 
 def _report(error: SpooldError) -> int:
@@ -119,7 +118,9 @@ def _raise_file_limit(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
 
 
-async def _until_signal(config: Config, config_file: str | None) -> None:
+async def _until_signal(config: Config, config_file: str | None) -> int:
+    """Serve until a signal, drain, and return the exit code."""
+    codes: list[int] = []  # of a second signal, which does not wait for the drain
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             daemon = Daemon(config, config_file, os.environ)
@@ -138,9 +139,10 @@ async def _until_signal(config: Config, config_file: str | None) -> None:
                 systemd.notify(os.environ, systemd.STOPPING)
                 running.stop()
                 break
-            nursery.start_soon(_stop_at_once, signals)
+            nursery.start_soon(_stop_at_once, signals, nursery.cancel_scope, codes)
             await daemon.stopped.wait()
             nursery.cancel_scope.cancel()
+    return codes[0] if codes else 0
 
 
 async def _keep_watchdog(interval_s: float) -> None:
@@ -149,11 +151,15 @@ async def _keep_watchdog(interval_s: float) -> None:
         await trio.sleep(interval_s)
 
 
-async def _stop_at_once(signals: AsyncIterator[int]) -> None:
-    """A second signal does not wait for the drain."""
+async def _stop_at_once(
+    signals: AsyncIterator[int], scope: trio.CancelScope, codes: list[int]
+) -> None:
+    """A second signal cancels what is left, and becomes the exit code."""
     async for number in signals:
         if number != signal.SIGHUP:
-            raise SystemExit(128 + number)
+            codes.append(128 + number)
+            scope.cancel()
+            return
 
 
 @contextmanager

@@ -1,17 +1,18 @@
 """The `socket` driver: raw TCP 9100 (AppSocket, JetDirect), with PJL and SNMP where there are any.
 
 In: `socket://host[:9100]`. Out: a verdict by evidence: the device's own end after ours, PJL's word,
-a counter; or, weakest and named so, `drain_timeout_s` of silence after its kernel acknowledged
-every byte (`silence=wait` never accepts that).
+a counter. A device that has every byte and never ends is stalled, not done; where that is how it
+is, `silence=acknowledged` takes `drain_timeout_s` of it for an end, and names it in the evidence.
 
 A driver remembers whether its device did well the last time. Before it trusts a device it waits
 `busy_wait_s` for a hang-up: a busy device accepts and closes, and bytes that its kernel took before
 that are in doubt for ever. So keep one driver per device.
 
 Options: connect_timeout_s=10, busy_wait_s=0.1, half_close=on, drain_timeout_s=10, stall_s=10,
-silence=acknowledged|wait, pjl=off, pagecount=off, pjl_timeout_s=5, status_poll_s=30,
-counter_wait_s=15, snmp=off (see `snmp`). Copies that the stream does not carry itself: `QTY` inside
-a PJL job of ours, else the document is sent that many times, one behind the other.
+silence=wait|acknowledged (the latter without half_close), pjl=off, pagecount=off, pjl_timeout_s=5,
+status_poll_s=30, counter_wait_s=15, snmp=off (see `snmp`). Copies that the stream does not carry
+itself: `QTY` inside a PJL job of ours, else the document is sent that many times, one behind the
+other.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class RawDriver:
         self._has_pjl = device.is_on("pjl")
         self._has_page_count = device.is_on("pagecount")
         self._agent = snmp.agent_of(device, self._host)
-        silence = device.option("silence", "acknowledged")
+        silence = device.option("silence", "wait" if self._half_close else "acknowledged")
         if silence not in ("acknowledged", "wait"):
             raise OperationError(
                 "bad-request",

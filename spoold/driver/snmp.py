@@ -2,24 +2,22 @@
 
 In: host, community. Out: `Answer`, or None when nothing answers; never an error, never longer than
 its deadline. Printer MIB (RFC 3805) prtMarkerLifeCount, Host Resources MIB (RFC 2790)
-hrPrinterStatus and hrPrinterDetectedErrorState. puresnmp (extra `snmp`) makes and reads the
-packets; the socket is Trio's.
+hrPrinterStatus and hrPrinterDetectedErrorState.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
+import random
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from spoold.model.errors import OperationError
+from spoold.codec import snmp
+from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.model.printer import Device
 
 PORT: Final = 161
-PACKET_BYTES_MAX: Final = 65507
 TRIES: Final = 2
 LIFE_COUNT: Final = "1.3.6.1.2.1.43.10.2.1.4.1.1"
 PRINTER_STATUS: Final = "1.3.6.1.2.1.25.3.5.1.1.1"
@@ -59,18 +57,27 @@ class Agent:
 
     host: str
     port: int
-    community: str
-    is_v1: bool
+    community: bytes
+    version: str
     timeout_s: float
 
     async def ask(self) -> Answer | None:
         """The printer's answer; None when there is none within `timeout_s`."""
-        values: dict[str, Any] = {}
+        names = [PRINTER_STATUS, ERROR_STATE, LIFE_COUNT]
+        # To SNMPv1 one name that it does not have is an error of the whole request.
+        questions = [[name] for name in names] if self.version == "1" else [names]
+        values: dict[str, snmp.Value] = {}
+        has_answer = False
         with trio.move_on_after(self.timeout_s):
-            for oid in (PRINTER_STATUS, ERROR_STATE, LIFE_COUNT):
-                # One by one: to SNMPv1 one unknown name is an error of the whole request.
-                values[oid] = await self._get(oid)
-        if all(value is None for value in values.values()):
+            try:
+                for question in questions:
+                    response = await self._get(question)
+                    has_answer = True
+                    if not response.error:
+                        values |= response.values
+            except OSError:  # no such host, a closed port: nothing answers
+                pass
+        if not has_answer:
             return None
         count, state = values.get(LIFE_COUNT), values.get(PRINTER_STATUS)
         bits = values.get(ERROR_STATE)
@@ -80,55 +87,44 @@ class Agent:
             reasons_of(bits) if isinstance(bits, bytes) else (),
         )
 
-    async def _get(self, oid: str) -> Any:
-        from puresnmp import V1, V2C, Client, ObjectIdentifier
-        from puresnmp.exc import SnmpError
-        from x690.exc import X690Error
+    async def _get(self, names: list[str]) -> snmp.Response:
+        """The response to one request, asked again until it comes.
 
-        credentials = V1(self.community) if self.is_v1 else V2C(self.community)
-        # It would look a name up right here, blocking; `_send` knows where to send.
-        client = Client("127.0.0.1", credentials, sender=self._send)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # it calls its SNMPv1 experimental
-                value = await client.get(ObjectIdentifier(oid))
-        except (SnmpError, X690Error, OSError, ValueError, IndexError, KeyError, TypeError):
-            return None  # no such object, or a packet that is none: puresnmp does not say which
-        return value.pythonize()
-
-    async def _send(
-        self, endpoint: Any, packet: bytes, timeout: int = 1, loop: Any = None, retries: int = 1
-    ) -> bytes:
+        Raises:
+            OSError: there is nobody.
+        """
+        request_id = random.getrandbits(31)
+        request = snmp.get_request(self.version, self.community, request_id, names)
         found = await trio.socket.getaddrinfo(
             self.host, self.port, type=trio.socket.SOCK_DGRAM, proto=trio.socket.IPPROTO_UDP
         )
         family, kind, protocol, _, address = found[0]
         with trio.socket.socket(family, kind, protocol) as sock:
             await sock.connect(address)
-            for _ in range(TRIES):
-                await sock.send(packet)
-                with trio.move_on_after(self.timeout_s / 3 / TRIES):
-                    return await sock.recv(PACKET_BYTES_MAX)
-        raise TimeoutError
+            while True:
+                await sock.send(request)
+                with trio.move_on_after(self.timeout_s / TRIES):
+                    while True:
+                        datagram = await sock.recv(snmp.DATAGRAM_BYTES_MAX)
+                        try:
+                            response = snmp.parse_response(datagram)
+                        except RemoteProtocolError:
+                            continue  # not the answer; that may still come
+                        if response.request_id == request_id:
+                            return response
 
 
 def agent_of(device: Device, host: str) -> Agent | None:
     """The SNMP agent of a device with `snmp=on`; None without.
 
     Raises:
-        OperationError: `bad-request`, the library is not installed or an option cannot be.
+        OperationError: `bad-request`, an option cannot be.
     """
     if not device.is_on("snmp"):
         return None
-    if importlib.util.find_spec("puresnmp") is None:
-        raise OperationError(
-            "bad-request",
-            "snmp=on needs the library puresnmp.",
-            "Install spoold[snmp], or leave the option out.",
-        )
     version = device.option("snmp_version", "2c")
     port = device.option("snmp_port", str(PORT))
-    if version not in ("1", "2c") or not (port.isdigit() and 0 < int(port) < 65536):
+    if version not in snmp.VERSIONS or not (port.isdigit() and 0 < int(port) < 65536):
         raise OperationError(
             "bad-request",
             f"snmp_version={version}, snmp_port={port} cannot be.",
@@ -137,8 +133,8 @@ def agent_of(device: Device, host: str) -> Agent | None:
     return Agent(
         host,
         int(port),
-        device.option("snmp_community", "public"),
-        version == "1",
+        device.option("snmp_community", "public").encode(),
+        version,
         device.seconds("snmp_timeout_s", 3.0),
     )
 

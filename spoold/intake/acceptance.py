@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 import trio
 
-from spoold.model.errors import OperationError, SpoolError, SpoolFull
+from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.job import JobReason, JobState
 from spoold.model.person import Owner
 from spoold.model.printer import Printer
@@ -30,6 +30,8 @@ log = structlog.get_logger("spoold.intake")
 PIECE_BYTES = 64 * 1024
 # How often the file system is asked for its free space while jobs come in.
 SPACE_INTERVAL_S = 0.25
+# A job that has come whole is synced and committed, also when its connection ends meanwhile.
+COMMIT_S = 60.0
 
 
 class Limits(Protocol):
@@ -165,10 +167,10 @@ class Acceptance:
         first = await self._reader.first_answer(uuid, submission.submitter, named.guid)
         if first is not None:
             upload = Upload(self, submission, named, "")
-            upload.accepted, upload.accepted_digest = first
+            upload.settle(*first)
             return upload
         printer = self.printer(submission.printer)
-        self.check_room(submission.size or 0)
+        self.check_room(0)
         # The name of the file is ours: a digest, whatever the sender's identity and uuid hold.
         name = sha256(f"{submission.submitter}\0{uuid}\0{named.guid}".encode()).hexdigest()[:40]
         earlier = self._uploads.get(name)
@@ -180,7 +182,10 @@ class Acceptance:
             if earlier is not None:  # it may have been in the middle of its commit
                 first = await self._reader.first_answer(uuid, submission.submitter, named.guid)
                 if first is not None:
-                    upload.accepted, upload.accepted_digest = first
+                    await upload.suspend()
+                    upload.settle(*first)
+                    return upload
+            upload.check_promise()
         except BaseException:
             await upload.suspend()
             raise
@@ -200,7 +205,9 @@ class Acceptance:
     async def commit(self, change: AcceptJob) -> Accepted:
         try:
             accepted: Accepted = await self._journal.commit(change)
-        except (OperationError, SpoolFull):
+        except StoreFailed:
+            raise  # nobody knows whether the job is there: its document stays
+        except (OperationError, SpoolError):
             await self.drop(change.document.file)
             raise
         if accepted.is_duplicate and change.document.file:
@@ -282,6 +289,27 @@ class Upload:
         self._printer = self._acceptance.printer(name)
         self.submission.printer = name
 
+    def settle(self, accepted: Accepted, digest: str) -> None:
+        """This job-uuid was answered before: nothing is to come, and no room is kept for it."""
+        self.accepted, self.accepted_digest = accepted, digest
+        self._end()
+
+    def check_promise(self) -> None:
+        """There is room for what is still to come of a document of announced size.
+
+        Raises:
+            SpoolFull: there is not.
+        """
+        self._keep_promise(self._document.size)
+        self._acceptance.check_room(0)
+
+    def _keep_promise(self, size: int) -> None:
+        """What has come takes no room for a second time."""
+        if self._promised and not self._ended:
+            left = max(0, (self.submission.size or 0) - size)
+            self._acceptance.promise(left - self._promised)
+            self._promised = left
+
     async def take_over(self, earlier: Upload | None) -> None:
         """Go on with what `earlier`, a half-dead connection, or one before it has left.
 
@@ -346,6 +374,7 @@ class Upload:
         if size > self._acceptance.limits.document_bytes_max:
             raise _too_large(self._acceptance.limits.document_bytes_max)
         if size > PIECE_BYTES:  # small ones were checked at the door
+            self._keep_promise(size)
             self._acceptance.check_room(0)
 
     async def commit(self, size: int | None = None, digest: str | None = None) -> Accepted:
@@ -403,29 +432,37 @@ class Upload:
             reasons = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value,)
             message = f"the printer asks for an owner who is at least {least}"
         try:
-            document = await self._document.keep(one.format)
-            accepted = await self._acceptance.commit(
-                AcceptJob(
-                    self._printer.id,
-                    one.owner,
-                    one.submitter,
-                    document,
-                    self._acceptance.wall_clock(),
-                    one.uuid,
-                    one.title,
-                    one.client_host,
-                    one.intake,
-                    one.priority,
-                    one.copies,
-                    one.copies_embedded,
-                    one.attributes,
-                    state,
-                    reasons,
-                    message,
+            # Between the file's last name and the commit that names it nothing may cut in.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S) as scope:
+                document = await self._document.keep(one.format)
+                accepted = await self._acceptance.commit(
+                    AcceptJob(
+                        self._printer.id,
+                        one.owner,
+                        one.submitter,
+                        document,
+                        self._acceptance.wall_clock(),
+                        one.uuid,
+                        one.title,
+                        one.client_host,
+                        one.intake,
+                        one.priority,
+                        one.copies,
+                        one.copies_embedded,
+                        one.attributes,
+                        state,
+                        reasons,
+                        message,
+                    )
                 )
-            )
+        except BaseException:
+            await self._document.abandon()
+            raise
         finally:
             self._end()
+        if scope.cancelled_caught:
+            cause = f"it took more than {COMMIT_S:g} s"
+            raise SpoolError("accept", "a job", cause, "Look at the load of the disk.")
         log.info(
             "job_accepted",
             job_id=accepted.job_id,
@@ -454,8 +491,13 @@ class Upload:
     async def abandon(self) -> None:
         """Drop what came."""
         if not self._ended:
-            await self._document.abandon()
-            self._end()
+            is_nested, self._is_working = self._is_working, True
+            try:
+                await self._document.abandon()
+            finally:
+                self._end()
+                if not is_nested:
+                    self._rest()
 
     async def yield_to_another(self) -> None:
         """A newer connection brings the same job: this one ends at its next step."""

@@ -33,6 +33,7 @@ log = structlog.get_logger("spoold.intake")
 HTTP_REFUSAL = (
     b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
 )
+CONTROL_CONNECTIONS_MAX = 256  # beside all others: a flood does not lock the operator out
 NETWORK_BITS = 64  # of an IPv6 address: what one customer of a network usually holds
 
 
@@ -152,7 +153,7 @@ class Listener:
     async def _accept(self, sock: socket.socket, rules: Rules, handlers: trio.Nursery) -> None:
         def handle(connection: socket.socket, address: Any) -> None:
             host = address[0] if isinstance(address, tuple) else ""
-            key = self._admit(host)
+            key = self._admit(host, rules.port)
             if key is None:
                 connection.close()  # a reset: SO_LINGER is set
                 return
@@ -160,48 +161,62 @@ class Listener:
 
         await accept_loop(sock, handle)
 
-    def _admit(self, host: str) -> str | None:
+    def _admit(self, host: str, port: Port) -> str | None:
         """The address that a new connection counts under; None when it is one too many."""
         key = counted(host)
         limits = self.limits
         held = self._by_address.get(key, 0)
-        if self.connections >= limits.connections_max or (
-            held >= limits.connections_per_address_max and not self._is_exempt(host)
-        ):
+        control = self.by_port[Port.CONTROL]
+        if port is Port.CONTROL:
+            is_refused = control >= CONTROL_CONNECTIONS_MAX
+        else:
+            is_refused = self.connections - control >= limits.connections_max or (
+                held >= limits.connections_per_address_max and not self._is_exempt(host)
+            )
+        if is_refused:
             self._on_refused("connection_limit_reached", host)
             return None
         self.connections += 1
+        self.by_port[port] += 1
         self._by_address[key] = held + 1
         return key
 
     def _is_exempt(self, host: str) -> bool:
         if not host:
-            return True  # the local socket
+            return True  # a local socket that was handed over
         address = ipaddress.ip_address(host.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
         return any(address in network for network in self.limits.exempt)
 
     async def _serve(self, connection: socket.socket, address: Any, key: str, rules: Rules) -> None:
         peer = peer_name(address)
-        self.by_port[rules.port] += 1
         stream: SocketStream | TlsStream
         if rules.context is None:
             stream = SocketStream(connection, peer)
         else:
             stream = TlsStream(connection, rules.context(), server_side=True, peer=peer)
+        watch = self.deadlines.add(stream, self.limits.idle_deadline_s)
         try:
             if isinstance(stream, SocketStream) or await self._secure(stream, rules):
-                await self._hand_over(stream, rules)
+                await self._hand_over(stream, rules, watch)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and knows as much
         except RemoteProtocolError as error:
             self._refuse("protocol_error", stream, str(error))
+        except trio.TooSlowError:
+            self._refuse("deadline_passed", stream, "the client was too slow, or silent")
         except StoreFailed:
             raise
         except (OperationError, SpoolError) as error:
             self._refuse("submission_refused", stream, str(error))
-        except Exception:
+        except Exception as error:
+            failure = _store_failure(error)
+            if failure is not None:
+                raise failure from error
             log.exception("handler_failed", client=stream.peer)
         finally:
+            self.deadlines.remove(watch)
             stream.abort()
             self.connections -= 1
             self.by_port[rules.port] -= 1
@@ -226,16 +241,17 @@ class Listener:
     def _refuse(self, event: str, stream: Stream, detail: str) -> None:
         log.warning(event, client=stream.peer, detail=detail)
 
-    async def _hand_over(self, stream: Stream, rules: Rules) -> None:
+    async def _hand_over(self, stream: Stream, rules: Rules, watch: Watch) -> None:
         principal = await rules.identify(stream)
+        watch.deadline = trio.current_time() + self.limits.idle_deadline_s
         if rules.port is not Port.MUTUAL:
-            await self._speak(stream, rules, principal)
+            await self._speak(stream, rules, principal, watch)
             return
         with trio.CancelScope() as scope:
             known = self._by_identity.setdefault(principal.identity, set())
             known.add(scope)
             try:
-                await self._speak(stream, rules, principal)
+                await self._speak(stream, rules, principal, watch)
             finally:
                 known.discard(scope)
                 if not known:
@@ -246,9 +262,9 @@ class Listener:
         for scope in self._by_identity.get(identity, ()):
             scope.cancel()
 
-    async def _speak(self, stream: Stream, rules: Rules, principal: Principal) -> None:
-        limits = self.limits
-        watch = self.deadlines.add(stream, limits.idle_deadline_s)
+    async def _speak(
+        self, stream: Stream, rules: Rules, principal: Principal, watch: Watch
+    ) -> None:
         try:
             if rules.only is not None:
                 await self._handlers[rules.only](
@@ -268,8 +284,6 @@ class Listener:
         except trio.ClosedResourceError:
             if watch.is_expired and not self.stopping.is_set():
                 self._refuse("deadline_passed", stream, "the client was silent for too long")
-        finally:
-            self.deadlines.remove(watch)
 
     async def _sniff(
         self, stream: Stream, rules: Rules, watch: Watch
@@ -286,19 +300,18 @@ class Listener:
         watch.deadline = trio.current_time() + self.limits.header_deadline_s
         while True:
             more = await self._next(stream, rules)
-            is_ended = not more
-            head += more
-            protocol = codec.sniff(head, is_ended)
-            if protocol is not None or is_ended:
-                return head, is_ended, protocol
+            head += more or b""
+            protocol = codec.sniff(head, not more)
+            if protocol is not None:
+                return head, more == b"", protocol
 
-    async def _next(self, stream: Stream, rules: Rules) -> bytes:
-        """The next bytes; where a pause ends a job, a pause ends the guessing too."""
+    async def _next(self, stream: Stream, rules: Rules) -> bytes | None:
+        """The next bytes; where a pause ends a job, a pause (None) ends the guessing too."""
         if rules.ending.kind == "half-close":
             return await stream.receive_some()
         with trio.move_on_after(rules.ending.idle_s or 1.0):
             return await stream.receive_some()
-        return b""
+        return None
 
     async def _answer_unknown(self, stream: Stream, protocol: codec.Protocol) -> None:
         """What is not spoken here is answered in its own terms, and is never a job."""
@@ -314,6 +327,13 @@ class Listener:
             # A fatal alert, `protocol_version`: TLS is spoken on another port.
             await stream.send_all(b"\x15\x03\x01\x00\x02\x02\x46")
         await stream.finish()
+
+
+def _store_failure(error: BaseException) -> StoreFailed | None:
+    """The failure of the store among what the tasks of a handler raised together."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for one in error.exceptions if (found := _store_failure(one))), None)
+    return error if isinstance(error, StoreFailed) else None
 
 
 @lru_cache(maxsize=4096)

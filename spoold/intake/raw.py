@@ -67,6 +67,7 @@ async def serve_raw(
         upload = await acceptance.begin(
             Submission(printer, NOBODY, principal.identity, "raw", principal.address)
         )
+        watch.is_quiet = not data
         try:
             if data:
                 await upload.write(data)
@@ -77,12 +78,12 @@ async def serve_raw(
                 tail = await upload.tail()
                 problem = codec.missing_end(upload.head, tail, upload.offset)
                 _describe(upload)
-        except (OperationError, SpoolError):
-            await upload.abandon()
-            raise
         except trio.Cancelled:
             with trio.move_on_after(10, shield=True):
                 await _interrupted(upload, "spoold stopped during the upload")
+            raise
+        except BaseException:
+            await upload.abandon()
             raise
         if taken.is_broken or (problem and not is_ended):
             await _interrupted(upload, problem)
@@ -139,6 +140,7 @@ class _Taken:
         watch.deadline = started + idle_s
         moved = started
         while await upload.receive(stream):
+            watch.is_quiet = False
             now = trio.current_time()
             if now - moved >= DEADLINE_STEP_S:
                 if self._is_too_slow(now - started):
@@ -172,6 +174,7 @@ class _Taken:
             if not data:
                 self.is_ended = True
                 return ""
+            self._watch.is_quiet = False
             await upload.write(data)
             may_end = labels.feed(data) if labels else True
             if self._is_too_slow(trio.current_time() - started):

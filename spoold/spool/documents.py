@@ -8,6 +8,7 @@ a sync is never synced again. What an interrupted upload left in `incoming/` is 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -30,6 +31,8 @@ INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row (STACK 2
 BUFFER_BYTES = 1024 * 1024
 HEAD_BYTES = 64 * 1024
 TAIL_BYTES = 4 * 1024
+# What a machine runs out of for a moment: no sync has failed.
+SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 ADVICE = "Look into quarantine/, restore the file, or ask for the job again."
 
 
@@ -91,7 +94,7 @@ class Incoming:
     @property
     def head(self) -> bytes:
         if self._fd >= 0:
-            return os.pread(self._fd, HEAD_BYTES, 0)
+            return _read(self._fd, HEAD_BYTES, 0)
         return b"".join(self._parts)[:HEAD_BYTES]
 
     async def tail(self) -> bytes:
@@ -99,7 +102,7 @@ class Incoming:
         if self._fd < 0:
             return b"".join(self._parts)[-TAIL_BYTES:]
         await self.drain()
-        return os.pread(self._fd, TAIL_BYTES, max(0, self.size - TAIL_BYTES))
+        return _read(self._fd, TAIL_BYTES, max(0, self.size - TAIL_BYTES))
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes; they are copied.
@@ -178,9 +181,9 @@ class Incoming:
         def read_again() -> None:
             offset = 0
             while offset < size:
-                data = os.pread(fd, BUFFER_BYTES, offset)
+                data = _read(fd, BUFFER_BYTES, offset)
                 if not data:
-                    raise OSError(0, "the file shrank")
+                    raise SpoolError("resume", "a document", "its file shrank", ADVICE)
                 digest.update(data)
                 offset += len(data)
             os.lseek(fd, size, os.SEEK_SET)
@@ -218,9 +221,12 @@ class Incoming:
         digest = await self.digest()
         if self._fd < 0:
             return NewDocument(self.size, digest, format, b"".join(self._parts))
-        fd, self._fd = self._fd, -1
-        file: str = await in_thread(self._documents.publish, self._name, fd)
-        return NewDocument(self.size, digest, format, None, file)
+
+        def publish() -> str:
+            fd, self._fd = self._fd, -1  # here: a cancelled thread that never ran left it open
+            return self._documents.publish(self._name, fd)
+
+        return NewDocument(self.size, digest, format, None, await in_thread(publish))
 
     async def suspend(self) -> None:
         """Keep what came for a later `resume` under the same name, as far as it is in a file."""
@@ -347,6 +353,8 @@ class Documents:
         """A new file under `name`, or under a random name when it is empty."""
         name = name or os.urandom(20).hex()
         path = self.incoming_dir / name
+        if name in self._busy:  # making it again would empty the file under its writer
+            raise OperationError("busy", "this document is still being written.", "Try again.")
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(path, flags, 0o600)
@@ -362,6 +370,8 @@ class Documents:
             fd = os.open(self.incoming_dir / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _disk(error, "resume") from error
         self._busy.add(name)
         return name, fd, os.fstat(fd).st_size
 
@@ -376,6 +386,7 @@ class Documents:
         """In a thread: sync the file, give it its final name, sync both directories."""
         path = self.incoming_dir / name
         file = name
+        step = "sync"
         directory = self.dir / name[:2]
         try:
             crash_point("document-before-sync")
@@ -383,6 +394,7 @@ class Documents:
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
+            step = "place"
             is_new = not directory.exists()
             directory.mkdir(mode=0o700, exist_ok=True)
             crash_point("document-before-rename")
@@ -391,6 +403,8 @@ class Documents:
                 file = f"{name}-{os.urandom(4).hex()}"
                 final = directory / file
             path.rename(final)
+            step = "sync"
+            path = final
             crash_point("document-after-rename")
             sync_directory(directory)
             sync_directory(self.incoming_dir)
@@ -398,8 +412,9 @@ class Documents:
                 sync_directory(self.dir)
         except OSError as error:
             # Never synced twice: what could not be made durable is not kept at all.
-            path.unlink(missing_ok=True)
-            raise _disk(error, "sync") from error
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise _disk(error, step) from error
         finally:
             self._busy.discard(name)
         return file
@@ -408,9 +423,13 @@ class Documents:
         return self.dir / file[:2] / file
 
     def remove(self, file: str) -> None:
-        """Remove a document whose job has been forgotten, or was never committed."""
+        """Remove a document whose job has been forgotten, or was never committed.
+
+        What cannot be removed now is an orphan that the next start finds.
+        """
         if file:
-            self.path(file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path(file).unlink(missing_ok=True)
 
     async def open(self, job: Job) -> FileSource | MemorySource:
         """The job's bytes; the caller closes the source.
@@ -453,10 +472,17 @@ class Documents:
         return found.f_bavail * found.f_frsize, found.f_favail
 
 
+def _read(fd: int, size: int, offset: int) -> bytes:
+    try:
+        return os.pread(fd, size, offset)
+    except OSError as error:
+        raise _disk(error, "read") from error
+
+
 def _disk(error: OSError, what: str) -> SpoolError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpoolFull(what, "a document", error, "Free space in the data directory.")
-    if what == "sync":
+    if what == "sync" and error.errno not in SHORTAGE:
         advice = "Check the disk; spoold stops and recovers at its next start."
         return StoreFailed(what, "a document", error, advice)
     return SpoolError(what, "a document", error, "Check the disk that holds the data directory.")

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 TEXT_CHARACTERS_MAX = 1024
 ATTRIBUTES_BYTES_MAX = 8192
+ATTRIBUTES_LEVELS_MAX = 8
+EVIDENCE_BYTES_MAX = 8192
+WORD_CHARACTERS_MAX = 127
+REASONS_MAX = 16
 JOBS_REMEMBERED_MAX = 4096
 
 
@@ -59,6 +63,27 @@ def _person(writer: SqliteStore, name: str, now_us: int) -> tuple[int, bytes]:
     return found
 
 
+def _packed_attributes(attributes: dict[str, Any]) -> bytes:
+    """A sender's attributes as they are kept.
+
+    Raises:
+        OperationError: `too-large`: in bytes, or nested deeper than any reader wants to follow.
+    """
+    if _is_shallow(attributes, ATTRIBUTES_LEVELS_MAX):
+        packed: bytes = pack(attributes)
+        if len(packed) <= ATTRIBUTES_BYTES_MAX:
+            return packed
+    raise OperationError("too-large", "the job's attributes are too large.", "Send fewer.")
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return True
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in value)
+
+
 def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     document = change.document
     printer_guid = writer.printers.get(change.printer_id)
@@ -71,16 +96,15 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             return first
     else:
         uuid = uuid7(writer, change.now_us)
-    attributes = pack(change.attributes) if change.attributes else None
-    if attributes is not None and len(attributes) > ATTRIBUTES_BYTES_MAX:
-        raise OperationError("too-large", "the job's attributes are too large.", "Send fewer.")
+    attributes = _packed_attributes(change.attributes) if change.attributes else None
     owner_id, owner_key = _person(writer, change.owner.name, change.now_us)
     title = change.title[:TEXT_CHARACTERS_MAX]
     host = change.client_host[:TEXT_CHARACTERS_MAX]
     job_id = writer.next_job_id()
     position = writer.add_record(
         Kind.JOB_ACCEPTED,
-        change.submitter,
+        # An address is personal; it stands, erasable, in the job and in the record's other part.
+        "client" if change.submitter.startswith("address:") else change.submitter,
         change.now_us,
         {
             "job": job_id,
@@ -322,15 +346,16 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         raise OperationError(
             "not-possible", "its document is not kept any more.", "Submit the job again."
         )
+    message = _bounded_text(change.message)
+    reasons = tuple(map(_bounded_word, change.reasons[:REASONS_MAX]))
     payload = {
         "job": change.job_id,
         "uuid": row[0],
         "event": change.event.value,
         "from": before.value,
         "state": after.value,
-        "reasons": list(change.reasons),
+        "reasons": list(reasons),
     }
-    message = change.message[:TEXT_CHARACTERS_MAX]
     if change.printer_id is not None:
         guid = writer.printers.get(change.printer_id)
         if guid is None:
@@ -351,8 +376,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         change.job_id,
         row,
         after,
-        change.reasons,
-        change.message,
+        reasons,
+        message,
         change.now_us,
         position,
         change.printer_id,
@@ -393,7 +418,8 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     before = STATE[row[2]]
     after = next_state(before, change.event)
     name, reason, detail, bytes_sent, evidence = _outcome_fields(change.outcome)
-    detail = detail[:TEXT_CHARACTERS_MAX]
+    reasons = tuple(map(_bounded_word, change.reasons[:REASONS_MAX]))
+    detail, message = _bounded_text(detail), _bounded_text(change.message)
     position = writer.add_record(
         Kind.ATTEMPT_ENDED,
         "node",
@@ -408,7 +434,7 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
             "bytes": bytes_sent,
             "event": change.event.value,
             "state": after.value,
-            "reasons": list(change.reasons),
+            "reasons": list(reasons),
         },
         # What a device said may hold titles and names.
         {"detail": detail, "evidence": evidence},
@@ -427,22 +453,47 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
             change.number,
         ),
     )
-    return _move_job(
-        writer, change.job_id, row, after, change.reasons, change.message, change.now_us, position
-    )
+    return _move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
 
 
 def _outcome_fields(outcome: Outcome) -> tuple[str, str, str, int, dict[str, Any]]:
     match outcome:
         case Delivered(evidence):
             sent = evidence.get("bytes", 0)
-            return "delivered", "", "", sent if isinstance(sent, int) else 0, evidence
+            return "delivered", "", "", _bounded_count(sent), _bounded(evidence)
         case Deferred(reason, detail):
-            return "deferred", reason, detail, 0, {}
+            return "deferred", _bounded_word(reason), detail, 0, {}
         case Refused(reason, detail):
-            return "refused", reason, detail, 0, {}
+            return "refused", _bounded_word(reason), detail, 0, {}
         case InDoubt(reason, detail, bytes_sent, evidence):
-            return "in-doubt", reason, detail, bytes_sent, evidence
+            sent = _bounded_count(bytes_sent)
+            return "in-doubt", _bounded_word(reason), detail, sent, _bounded(evidence)
+
+
+# An attempt must end, whatever a driver from anywhere says of it: what does not fit is left out.
+
+
+def _bounded_text(text: str) -> str:
+    text = text[:TEXT_CHARACTERS_MAX]
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _bounded_word(word: str) -> str:
+    return _bounded_text(word[:WORD_CHARACTERS_MAX])
+
+
+def _bounded_count(count: object) -> int:
+    return count if isinstance(count, int) and 0 <= count < 1 << 63 else 0
+
+
+def _bounded(evidence: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if len(pack(evidence)) <= EVIDENCE_BYTES_MAX:
+            return evidence
+        cause = "it is too large"
+    except (ValueError, TypeError, OverflowError) as error:
+        cause = _bounded_text(str(error))
+    return {"not-kept": cause}
 
 
 def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:

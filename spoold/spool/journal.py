@@ -14,7 +14,7 @@ from typing import Any
 import outcome
 import trio
 
-from spoold.model.errors import OperationError, SpoolError
+from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.spool.connection import TrioConnection
 from spoold.spool.sqlite import SqliteStore
 from spoold.spool.store import AcceptJob, Change, Event
@@ -121,10 +121,11 @@ class Journal:
                 # A commit lasts one sync. A disk that takes a minute is a failed one.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):
                     answers, events = await self._writer.run(self._store.apply, changes)
-            except SpoolError as error:
-                self._end(error, group)
+                self._announce(group, answers, events)
+            except BaseException as error:
+                self._end(error if isinstance(error, SpoolError) else _stopped(error), group)
                 raise
-            self._announce(group, answers, events)
+        self._end(SpoolError("commit to", "the spool", "spoold has stopped", "Start it again."))
 
     def _gather(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -163,6 +164,8 @@ class Journal:
                 trio.lowlevel.reschedule(waiting.task, outcome.Error(error))
                 waiting.task = None
         self._queue.clear()
+        self._queued = 0
+        self._room.set()
 
     def close_nowait(self) -> None:
         """Let `run` return once everything handed over is committed."""
@@ -172,3 +175,8 @@ class Journal:
     async def call(self, function: Callable[[], Any]) -> Any:
         """Run upkeep of the store in the writer's thread, between two commits."""
         return await self._writer.run(function)
+
+
+def _stopped(error: BaseException) -> StoreFailed:
+    """What those who wait hear when the writer itself failed: whether it committed is not known."""
+    return StoreFailed("commit to", "the spool", repr(error), "See the log; spoold stops.")

@@ -30,6 +30,7 @@ from spoold.spool.rows import (
 )
 from spoold.spool.store import Accepted, Attempt, JobFilter, JobMoved, Provider
 
+RECORDS_STEP = 4096
 _JOB_WITH_DOCUMENT = (
     JOB_SELECT.replace(" FROM job ", ", document.body, document.file FROM job ")
     + "WHERE job.id = ?"
@@ -263,18 +264,27 @@ class SqliteReader:
                 return int(position)
 
     async def record_before(self, before_us: int) -> int:
-        """The highest position up to which every record was made before a time, or 0.
+        """The position up to which the records were made before a time, or the anchor.
 
-        Times in a journal can jump with the clock, so this looks from the oldest record on.
+        Times jump with the clock, so it looks from the oldest on, in steps; a record inside of a
+        step whose ends are old counts as old.
         """
-        low = (await self.anchor()) + 1
-        high = low
-        step = 4096
-        while True:
-            rows = await self.records(high, 1)
-            if not rows or rows[0].event_us >= before_us:
-                return high - 1 if high > low else 0
-            high += step
+
+        async def is_old(position: int) -> bool:
+            rows = await self.records(position, 1)
+            return bool(rows) and rows[0].event_us < before_us
+
+        last = await self.anchor()
+        beyond = last + 1
+        while await is_old(beyond):
+            last, beyond = beyond, beyond + RECORDS_STEP
+        while beyond - last > 1:
+            middle = (last + beyond) // 2
+            if await is_old(middle):
+                last = middle
+            else:
+                beyond = middle
+        return last
 
     async def anchor(self) -> int:
         """The position before the oldest record that is kept."""

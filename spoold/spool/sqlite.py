@@ -120,12 +120,21 @@ class SqliteStore:
         payload: dict[str, Any],
         personal: dict[str, Any] | None = None,
     ) -> int:
-        """Append a record to the chain, in this transaction. Returns its position."""
+        """Append a record to the chain, in this transaction. Returns its position.
+
+        Raises:
+            OperationError: `too-large`; nothing was appended.
+        """
         position = self.position + 1
         salt = self.random(codec.SALT_BYTES) if personal is not None else b""
-        made = codec.encode(
-            self._hash, position, kind, VERSION, actor, now_us, None, payload, personal, salt
-        )
+        try:
+            made = codec.encode(
+                self._hash, position, kind, VERSION, actor, now_us, None, payload, personal, salt
+            )
+        except (ValueError, TypeError, OverflowError) as error:
+            raise OperationError(
+                "too-large", f"this does not fit into a record: {error}.", "Give less of it."
+            ) from error
         self._records.append((self.chain_id << CHAIN_SHIFT | position, *made))
         self.position = position
         self._hash = made.hash
@@ -155,7 +164,7 @@ class SqliteStore:
         try:
             return self._apply(changes)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            if not _is_full(error):
                 raise self._fail(error) from error
         except sqlite3.DatabaseError as error:
             raise self._fail(error) from error
@@ -215,7 +224,10 @@ class SqliteStore:
             self.jobs = []
             self.documents = []
             self.named = {}
-        self._witness.note(self.incarnation, self.position, self.last_job_id)
+        try:
+            self._witness.note(self.incarnation, self.position, self.last_job_id)
+        except OSError as error:
+            raise self._fail(error) from error
         return answers, self.events
 
     def keep_reserve(self) -> None:
@@ -232,9 +244,17 @@ class SqliteStore:
                 os.close(fd)
 
     def tidy(self) -> None:
-        """Give freed pages back to the file system, and copy the log into the database."""
-        self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        """Give freed pages back to the file system, and copy the log into the database.
+
+        Raises:
+            StoreFailed: the disk failed; the daemon must stop. A full one only ends the tidying.
+        """
+        try:
+            self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.DatabaseError as error:
+            if not _is_full(error):
+                raise self._fail(error) from error
 
     def sync_witness(self) -> None:
         """Make what the witness has seen durable.
@@ -256,6 +276,13 @@ class SqliteStore:
             self._witness.close()
 
 
+def _is_full(error: sqlite3.Error) -> bool:
+    """Whether the disk is full. Errors of Python's module itself carry no code."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    # The index of the log is a file, too; the one reason why it cannot grow is a full disk.
+    return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+
+
 async def open_store(
     data_dir: Path, now_us: int, random_bytes: Callable[[int], bytes], journal: UUID
 ) -> tuple[connection.TrioConnection, SqliteStore]:
@@ -266,8 +293,10 @@ async def open_store(
     """
     path = data_dir / "spool.db"
     try:
+        # SQLite gives the files beside it the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         writer = await connection.connect(str(path))
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise SpoolError(
             "open", str(path), error, "Check the directory's owner and mode."
         ) from error
@@ -275,7 +304,7 @@ async def open_store(
         store = await writer.run(_open, writer, data_dir, now_us, random_bytes, journal)
     except BaseException as error:
         await writer.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, (sqlite3.Error, OSError)):
             advice = "Restore a backup, or move the file aside to begin anew."
             raise SpoolError("open", str(path), error, advice) from error
         raise

@@ -6,6 +6,7 @@ a cursor that has not acknowledged them. Everything works in small steps beside 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -91,9 +92,6 @@ class Upkeep:
 
         Only files from before `started_us` are looked at: younger ones may be on their way.
         """
-        stale, _ = await trio.to_thread.run_sync(self._stale_uploads, started_us)
-        if stale:
-            log.info("uploads_dropped", count=stale)
         known: set[str] = set()
         after = ""
         while True:
@@ -115,19 +113,17 @@ class Upkeep:
                 AddRecord(Kind.DOCUMENT_QUARANTINED, {"file": file}, self._clock())
             )
 
-    def _stale_uploads(self, now_us: int) -> tuple[int, int]:
-        """In a thread: drop uploads that nobody has resumed for a day. (dropped, kept)"""
-        dropped = kept = 0
+    def _drop_stale_uploads(self, now_us: int) -> int:
+        """In a thread: drop uploads that nobody has resumed for a day. Returns how many."""
+        dropped = 0
         for entry in os.scandir(self._documents.incoming_dir):
-            age_us = entry.stat(follow_symlinks=False).st_mtime_ns // 1000
-            if policy.is_expired(now_us, age_us, RESUMABLE_S) and not self._documents.is_busy(
-                entry.name
-            ):
-                os.unlink(entry.path)
-                dropped += 1
-            else:
-                kept += 1
-        return dropped, kept
+            with contextlib.suppress(FileNotFoundError):  # it has become a document meanwhile
+                since_us = entry.stat(follow_symlinks=False).st_mtime_ns // 1000
+                is_old = policy.is_expired(now_us, since_us, RESUMABLE_S)
+                if is_old and not self._documents.is_busy(entry.name):
+                    os.unlink(entry.path)
+                    dropped += 1
+        return dropped
 
     def _missing(self, file: str, size: int) -> str:
         try:
@@ -175,6 +171,9 @@ class Upkeep:
         """Remove what its time has come for, keep the reserve, and copy the log back."""
         now_us = self._clock()
         keep = self._retention()
+        stale = await trio.to_thread.run_sync(self._drop_stale_uploads, now_us)
+        if stale:
+            log.info("uploads_dropped", count=stale)
         await self._remove(policy.older_than_us(now_us, keep.finished_jobs_s), False)
         await self._remove(policy.older_than_us(now_us, keep.documents_s), True)
         await self._remove_surplus(now_us, keep)

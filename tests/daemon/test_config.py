@@ -59,7 +59,7 @@ def test_everything_written_is_read(write: Write) -> None:
             """
             [node]
             name = "library"
-            role = "site"
+            role = "application"
             [listen]
             clear = ["0.0.0.0:9191", "[::]:9191"]
             lpd = ["systemd:lpd", "eth0:515"]
@@ -93,7 +93,7 @@ def test_everything_written_is_read(write: Write) -> None:
         ),
         {},
     )
-    assert (found.node.name, found.node.role) == ("library", "site")
+    assert (found.node.name, found.node.role) == ("library", "application")
     assert found.listen.clear == (Address("0.0.0.0", 9191), Address("::", 9191))
     assert found.listen.lpd == (Address("", 0, "lpd"), Address("eth0", 515))
     assert [str(one) for one in found.listen.lpd] == ["systemd:lpd", "eth0:515"]
@@ -131,7 +131,7 @@ def test_everything_written_is_read(write: Write) -> None:
         ('[limits]\nexempt = ["here"]', "limits.exempt[0]", "192.0.2.0/24"),
         ('[retention]\nrecords_s = "29 days"', "retention.records_s", "Use 2592000"),
         ("node = 3", "node", "Write a table"),
-        ('[node]\nrole = "sight"', "node.role", "Did you mean 'site'?"),
+        ('[node]\nrole = "aplication"', "node.role", "Did you mean 'application'?"),
         ('[node]\nname = "a/b"', "node.name", "NODE/ID"),
         ('[node]\nname = ""', "node.name", "plain text"),
         ('[listen]\nclear = "127.0.0.1:9191"', "listen.clear", "Write a list"),

@@ -158,9 +158,9 @@ async def test_a_tail_that_the_device_does_not_take_is_no_delivery(attempt, prin
 
 @pytest.mark.slow
 async def test_silence_behind_acknowledged_bytes_is_named_for_what_it_is(attempt, printer_on):
-    """A device that prints and never ends: delivered, on the weakest evidence."""
+    """A device that prints and never ends: where that is said, delivered on weak evidence."""
     async with printer_on("no-fin") as printer:
-        driver, job = attempt(uri(printer), BODY, **SOON)
+        driver, job = attempt(uri(printer), BODY, silence="acknowledged", **SOON)
         outcome = await driver.deliver(job.delivery)
         assert isinstance(outcome, Delivered)
         assert outcome.evidence["method"] == "tcp-acknowledged"
@@ -192,9 +192,9 @@ async def test_a_device_that_ends_its_half_first_says_nothing_by_it(attempt, sil
 
 
 async def test_silence_is_not_enough_where_the_device_says_so(attempt, printer_on):
-    """`silence=wait`: only the device's own end counts, however long it takes."""
+    """Only the device's own end counts, however long it takes: it may never have read a byte."""
     async with printer_on("no-fin") as printer:
-        driver, job = attempt(uri(printer), BODY, silence="wait", **SOON)
+        driver, job = attempt(uri(printer), BODY, **SOON)
         with trio.move_on_after(0.2) as scope:
             await driver.deliver(job.delivery)
         assert scope.cancelled_caught

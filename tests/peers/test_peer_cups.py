@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from support.documents import KINDS, document, large_pdf
-from support.peers import Backend, Jobs, printed_files, wait_until
+from support.peers import Backend, Jobs, incoming, printed_files, wait_until
 from support.process import all_jobs, running
 
 pytestmark = pytest.mark.slow
@@ -94,9 +94,7 @@ def test_the_socket_backend_hands_over_its_input(daemon, folder, jobs, socket_ba
     assert printed_files(folder, job) == [body]
 
 
-def test_copies_of_the_socket_backend_are_in_the_stream(
-    daemon, folder, jobs, socket_backend, pdf
-):
+def test_copies_of_the_socket_backend_are_in_the_stream(daemon, folder, jobs, socket_backend, pdf):
     """It writes the file three times into one connection: one job, and nobody copies it again."""
     socket_backend.send(f"socket://127.0.0.1:{daemon.port}", pdf, copies=3)
     job = jobs.one_finished()
@@ -170,9 +168,7 @@ def test_the_lpd_backend_streams_its_input(daemon, folder, jobs, lpd_backend):
     assert printed_files(folder, job) == [document("pdfwrite")]
 
 
-def test_the_lpd_backend_hands_over_50_mb(
-    daemon, folder, jobs, lpd_backend
-):
+def test_the_lpd_backend_hands_over_50_mb(daemon, folder, jobs, lpd_backend):
     """Its input is spooled first, so the length is known."""
     body = large_pdf(LARGE_BYTES)
     lpd_backend.send(lpd_uri(daemon), document=body)
@@ -205,12 +201,8 @@ def die_in_the_middle(process: subprocess.Popen, body: bytes, seen) -> None:
     process.wait(10)
 
 
-def incoming(folder) -> int:
-    return sum(path.stat().st_size for path in (folder / "data" / "incoming").iterdir())
-
-
 def test_a_killed_socket_backend_never_prints_half_a_pdf(daemon, folder, jobs, socket_backend):
-    """Its kernel ends the stream in order; the PDF shows that it is not whole: held, not printed."""
+    """Its kernel ends the stream in order, but the PDF has no end: held, not printed."""
     body = large_pdf(LARGE_BYTES)
     process = socket_backend.start(f"socket://127.0.0.1:{daemon.port}", stdin=subprocess.PIPE)
     die_in_the_middle(process, body, lambda: incoming(folder) > LARGE_BYTES // 4)

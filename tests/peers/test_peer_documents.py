@@ -94,10 +94,12 @@ async def test_documents_over_frames_reach_a_raw_printer_as_they_are(daemon):
             assert job["format"] == KINDS.get(kind, PDF)
 
         with trio.fail_after(60):
-            async with Provider([f"127.0.0.1:{daemon.port}"]) as provider:
-                async with trio.open_nursery() as nursery:
-                    for kind in bodies:
-                        nursery.start_soon(submit, kind)
+            async with (
+                Provider([f"127.0.0.1:{daemon.port}"]) as provider,
+                trio.open_nursery() as nursery,
+            ):
+                for kind in bodies:
+                    nursery.start_soon(submit, kind)
             assert_documents(await printer.wait_papers(len(bodies)), bodies)
 
 

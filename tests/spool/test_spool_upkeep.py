@@ -88,7 +88,7 @@ async def test_uploads_that_nobody_resumes_are_dropped(spool, upkeep):
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (1, 1))
-    await upkeep.recover(spool.wall_clock())
+    await upkeep.sweep()
     assert [old.exists(), new.exists()] == [False, True]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from spoold.provider.blocking import ControlClient
 from support.process import Daemon, all_jobs
 
-BACKENDS = Path("/usr/lib/cups/backend")
+BACKENDS = Path("/usr/lib/cups/backend-available")  # where the package puts them
 
 
 def wait_until(check: Callable, seconds: float = 10.0):
@@ -55,6 +55,11 @@ def printed_files(folder: Path, job: dict) -> list[bytes]:
     """The files that the printer `default` made of a job."""
     found = sorted((folder / "data" / "printed").glob(f"*{job['uuid']}*"))
     return [path.read_bytes() for path in found]
+
+
+def incoming(folder: Path) -> int:
+    """The bytes of documents that are on their way in, the small ones left out."""
+    return sum(path.stat().st_size for path in (folder / "data" / "incoming").iterdir())
 
 
 def records(daemon: Daemon, kind: str) -> list[dict]:

@@ -112,12 +112,6 @@ def _shared(known: Known, device: Device, options: dict[str, str], name: str) ->
     return device
 
 
-async def _fresh(services: Services) -> Known:
-    """Printers and devices as they are; to be called with `changing` held."""
-    services.catalogue.forget()
-    return await services.catalogue.look()
-
-
 async def _commit(services: Services, changes: list[Change]) -> list[Any]:
     answers = await services.journal.commit_all(changes)
     for answer in answers:
@@ -127,7 +121,7 @@ async def _commit(services: Services, changes: list[Change]) -> list[Any]:
 
 
 async def _answer(call: Call, printer: Printer, advice: list[str]) -> dict[str, Any]:
-    known = await _fresh(call.services)
+    known = await call.services.catalogue.look()
     (shown,) = await maps_of(call, known, [known.printers.get(printer.id, printer)])
     shown["advice"] += advice
     return shown
@@ -142,7 +136,7 @@ async def add(call: Call) -> dict[str, Any]:
         raise _bad("a printer has a device URI, or members.", "Give one of the two.")
     printer = replace(Printer(0, uuid4(), name), **fields)
     async with services.changing:
-        known = await _fresh(services)
+        known = await services.catalogue.look()
         if name in known.by_name:
             raise OperationError(
                 "conflict",
@@ -191,7 +185,7 @@ async def change(call: Call) -> dict[str, Any]:
     args, services = call.args, call.services
     fields, options, advice = read_settings(args)
     async with services.changing:
-        known = await _fresh(services)
+        known = await services.catalogue.look()
         old = find_printer(known, args["name"])
         printer = replace(old, **fields)
         changes: list[Change] = []
@@ -295,7 +289,7 @@ async def _with_device(
 async def remove(call: Call) -> dict[str, Any]:
     services = call.services
     async with services.changing:
-        known = await _fresh(services)
+        known = await services.catalogue.look()
         printer = find_printer(known, call.args["name"])
         pools = pools_of(known, printer.name)
         if pools:
@@ -325,7 +319,7 @@ async def resume(call: Call) -> dict[str, Any]:
 async def _set(call: Call, **fields: Any) -> dict[str, Any]:
     services = call.services
     async with services.changing:
-        printer = find_printer(await _fresh(services), call.args["name"])
+        printer = find_printer(await services.catalogue.look(), call.args["name"])
         changed = replace(printer, **fields)
         if changed != printer:
             put = PutPrinter(changed, services.wall_clock(), call.actor)

@@ -109,7 +109,7 @@ class Known:
 
 
 class Catalogue:
-    """The printers and devices, read again after a change."""
+    """The printers and devices: read once, then followed by the journal's events."""
 
     def __init__(self, journal: Journal, reader: SqliteReader) -> None:
         self._journal = journal
@@ -122,13 +122,11 @@ class Catalogue:
         self._journal.unlisten(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
-        if any(type(event) is PrinterChanged for event in events):
-            self.forget()
-
-    def forget(self) -> None:
-        """Read again at the next look: something changed that tells nobody."""
-        self._known = None
-        self._changes += 1
+        changed = [event for event in events if type(event) is PrinterChanged]
+        if changed:
+            self._changes += 1
+            if self._known is not None:
+                self._known = _with_changes(self._known, changed)
 
     async def look(self) -> Known:
         """Everything that was committed before this was called."""
@@ -143,3 +141,16 @@ class Catalogue:
         if changes == self._changes:
             self._known = known
         return known
+
+
+def _with_changes(known: Known, changed: list[PrinterChanged]) -> Known:
+    """`known` after the changes; whoever holds the old one keeps it as it was."""
+    printers, devices = dict(known.printers), dict(known.devices)
+    for event in changed:
+        if event.printer is None:
+            printers.pop(event.printer_id, None)
+        else:
+            printers[event.printer_id] = event.printer
+        if event.device is not None:
+            devices[event.device.id] = event.device
+    return Known(printers, devices, {one.name: one for one in printers.values()})

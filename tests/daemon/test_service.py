@@ -1,0 +1,400 @@
+"""The real daemon as a process: how it starts, refuses to, serves under strain, and stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from spoold.model.printer import Printer
+from spoold.provider.blocking import BlockingProvider
+from spoold.provider.receipt import SubmitRefused
+from spoold.spool.store import PutDevice, PutPrinter
+from support.peers import Jobs, finished, incoming, wait_until
+from support.process import all_jobs, running, send_raw
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+[node]
+data_dir = "data"
+[listen]
+clear = ["127.0.0.1:0"]
+tls = []
+mutual = []
+"""
+EVERY_PORT = """
+[node]
+data_dir = "data"
+[listen]
+clear = ["127.0.0.1:0"]
+tls = ["127.0.0.1:0"]
+mutual = ["127.0.0.1:0"]
+lpd = ["127.0.0.1:0"]
+[[listen.raw]]
+address = "127.0.0.1:0"
+printer = "default"
+"""
+FULL = '[limits]\nspool_share = 0.01\nreserve_bytes = "1024 GiB"\n'
+PRINTERS = 2000
+STALLED = 300
+
+
+def refused_start(folder: Path, config: str) -> tuple[int, str]:
+    """The exit code and the errors of a daemon that cannot start."""
+    file = folder / "spoold.toml"
+    file.write_text(config)
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "serve", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    return done.returncode, done.stderr
+
+
+@contextmanager
+def connected(port: int, *, timeout_s: float = 10.0):
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.settimeout(timeout_s)
+        yield connection
+
+
+def is_cut(connection: socket.socket) -> bool:
+    """Whether it ends without a byte; a FIN or a reset."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def is_reset(connection: socket.socket) -> bool:
+    try:
+        connection.recv(1)
+    except ConnectionResetError:
+        return True
+    return False
+
+
+def is_refused(port: int) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+def logged(daemon, *words: str) -> list[str]:
+    return [line for line in daemon.log if all(word in line for word in words)]
+
+
+def reconfigure(daemon, folder: Path, config: str) -> None:
+    """The daemon has read this configuration."""
+    (folder / "spoold.toml").write_text(config)
+    before = len(logged(daemon, '"configuration_'))
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(logged(daemon, '"configuration_')) > before)
+
+
+# --- starting --------------------------------------------------------------------------------
+
+
+def test_each_port_has_a_line_at_the_start_and_answers(tmp_path):
+    """Clear, TLS, mutual, LPD, a raw port and the control socket."""
+    with running(tmp_path, config=EVERY_PORT) as daemon:
+        assert set(daemon.ports) == {"clear", "tls", "mutual", "lpd", "raw default", "control"}
+        for label, address in daemon.ports.items():
+            if label != "control":
+                with connected(int(address.rpartition(":")[2])):
+                    pass
+        assert Path(daemon.ports["control"]) == daemon.control
+        assert daemon.call("status")["state"] == "up"
+        assert daemon.end() == 0
+
+
+def test_a_taken_port_stops_the_start_with_advice(tmp_path):
+    """The message names the address; nothing half-open stays behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, errors = refused_start(tmp_path, CONFIG.replace(":0", f":{port}"))
+    assert code == 78
+    assert f"127.0.0.1:{port}" in errors
+    assert f"port {port} is taken" in errors
+    assert "Traceback" not in errors
+    with running(tmp_path, config=CONFIG) as daemon:
+        assert send_raw(daemon.port, b"%!PS\n")
+
+
+@pytest.mark.parametrize("place", ["a-file/data", "/proc/sys/spoold"])
+def test_a_data_directory_that_cannot_be_made_stops_the_start(tmp_path, place):
+    """Its path is named, and what to do."""
+    (tmp_path / "a-file").write_text("in the way")
+    code, errors = refused_start(tmp_path, CONFIG.replace('"data"', f'"{place}"'))
+    assert code == 78
+    assert place in errors
+    assert "data_dir" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_second_daemon_on_the_same_data_is_refused(tmp_path):
+    """The first one does not notice."""
+    with running(tmp_path, config=CONFIG) as daemon:
+        code, errors = refused_start(tmp_path, CONFIG)
+        assert code == 78
+        assert "another spoold has it" in errors
+        assert send_raw(daemon.port, b"%!PS\n")
+        assert daemon.call("status")["state"] == "up"
+        assert daemon.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("[limits]\nconnection_max = 3\n", "connections_max"),
+        ("[limit]\n", "limits"),
+        ("[limits]\nidle_deadline_s = 'soon'\n", "limits.idle_deadline_s"),
+        ("[drain]\ndeadline_s = -1\n", "drain.deadline_s"),
+        ("[limits\n", "TOML"),
+    ],
+)
+def test_a_configuration_that_cannot_be_stops_the_start(tmp_path, wrong, told):
+    """File, key and advice are told; nothing is made on the disk."""
+    code, errors = refused_start(tmp_path, CONFIG + wrong)
+    assert code == 78
+    assert "spoold.toml" in errors
+    assert told in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "data").exists()
+
+
+# --- stopping --------------------------------------------------------------------------------
+
+
+def test_sigterm_lets_an_upload_finish(tmp_path):
+    """No new connection is taken; the job under way is acknowledged and there afterwards."""
+    body = b"%!PS " + bytes(range(32, 127)) * 50_000
+    with running(tmp_path, config=CONFIG) as daemon, connected(daemon.port) as sender:
+        sender.sendall(body[:3_000_000])
+        wait_until(lambda: incoming(tmp_path))
+        with connected(daemon.port) as idle:
+            wait_until(lambda: daemon.call("status")["connections"]["clear"] == 2)
+            daemon.process.send_signal(signal.SIGTERM)
+            assert is_cut(idle)  # on which nothing had begun
+        wait_until(lambda: is_refused(daemon.port))
+        sender.sendall(body[3_000_000:])
+        sender.shutdown(socket.SHUT_WR)
+        assert sender.recv(1) == b""
+        assert daemon.process.wait(10) == 0
+    with running(tmp_path, config=CONFIG) as daemon:
+        (job,) = all_jobs(daemon.control)
+        assert (finished(daemon, job["id"])["state"], job["size"]) == ("completed", len(body))
+
+
+def test_the_drain_has_a_deadline(tmp_path):
+    """An upload that stands still is reset then, and kept as interrupted; the exit is in order."""
+    config = CONFIG + "[drain]\ndeadline_s = 0.5\n"
+    with running(tmp_path, config=config) as daemon, connected(daemon.port) as sender:
+        sender.sendall(b"%!PS half\n" * 300_000)
+        wait_until(lambda: incoming(tmp_path))
+        started = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        assert is_reset(sender)
+        assert daemon.process.wait(10) == 0
+        assert time.monotonic() - started < 5
+    with running(tmp_path, config=config) as daemon:
+        (job,) = all_jobs(daemon.control)
+        assert (job["state"], job["reasons"]) == ("pending-held", ["submission-interrupted"])
+
+
+def test_a_second_sigterm_does_not_wait(tmp_path):
+    """Whoever is in a hurry sends it twice; the job that was not acknowledged is not there."""
+    with running(tmp_path, config=CONFIG) as daemon, connected(daemon.port) as sender:
+        sender.sendall(b"%!PS half\n" * 300_000)
+        wait_until(lambda: incoming(tmp_path))
+        daemon.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: logged(daemon, '"stopping"'))
+        daemon.process.send_signal(signal.SIGTERM)
+        assert is_reset(sender)
+        assert daemon.process.wait(10) == 128 + signal.SIGTERM
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+    with running(tmp_path, config=CONFIG) as daemon:
+        assert [job for job in all_jobs(daemon.control) if job["state"] != "pending-held"] == []
+
+
+# --- changing the configuration --------------------------------------------------------------
+
+
+def test_sighup_says_what_changed_and_applies_limits(tmp_path):
+    """What can change at once does, the rest is said to need a restart; connections stay."""
+    with running(tmp_path, config=CONFIG) as daemon, connected(daemon.port) as first:
+        wait_until(lambda: daemon.call("status")["connections"]["clear"] == 1)
+        changed = CONFIG.replace("tls = []", 'tls = ["127.0.0.1:0"]')
+        reconfigure(daemon, tmp_path, changed + "[limits]\nconnections_per_address_max = 1\n")
+        wait_until(lambda: logged(daemon, "listen.tls", "needs a restart"))
+        (line,) = wait_until(lambda: logged(daemon, "connections_per_address_max"))
+        assert "1000 -> 1 (takes effect now)" in line
+        with connected(daemon.port) as second:
+            assert is_reset(second)
+        first.sendall(b"%!PS still here\n")
+        first.shutdown(socket.SHUT_WR)
+        assert first.recv(1) == b""
+        reconfigure(daemon, tmp_path, changed)
+        assert send_raw(daemon.port, b"%!PS\n")
+
+
+def test_a_wrong_configuration_on_sighup_changes_nothing(tmp_path):
+    """It is said, and the daemon goes on as it was."""
+    with running(tmp_path, config=CONFIG) as daemon:
+        (tmp_path / "spoold.toml").write_text(CONFIG + "[limits]\nconnection_max = 1\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: logged(daemon, '"reload_failed"', "connection_max"))
+        assert send_raw(daemon.port, b"%!PS\n")
+        assert daemon.end() == 0
+
+
+# --- clients that misbehave ------------------------------------------------------------------
+
+
+def test_one_address_has_only_so_many_connections(tmp_path):
+    """One more is reset and logged; when one ends there is room again. The operator always is."""
+    config = CONFIG + "[limits]\nconnections_per_address_max = 3\n"
+    with running(tmp_path, config=config) as daemon, ExitStack() as stack:
+        held = [stack.enter_context(connected(daemon.port)) for _ in range(3)]
+        wait_until(lambda: daemon.call("status")["connections"]["clear"] == 3)
+        with connected(daemon.port) as more:
+            assert is_reset(more)
+        wait_until(lambda: logged(daemon, '"connection_limit_reached"', "127.0.0.1"))
+        held[0].close()
+        wait_until(lambda: daemon.call("status")["connections"]["clear"] == 2)
+        assert send_raw(daemon.port, b"%!PS\n")
+
+
+@pytest.mark.parametrize("head", [b"POST /printers/x HT", b"\x00SPOOL", b"\x00SPOOLD1\x00\x00"])
+def test_half_a_header_has_a_deadline(tmp_path, head):
+    """HTTP, our magic bytes, and a hello that never comes: cut off, and no job."""
+    config = CONFIG + "[limits]\nheader_deadline_s = 0.3\n"
+    with running(tmp_path, config=config) as daemon, connected(daemon.port) as client:
+        client.sendall(head)
+        started = time.monotonic()
+        while True:
+            try:
+                if not client.recv(1000):
+                    break
+            except ConnectionResetError:
+                break
+        assert 0.2 < time.monotonic() - started < 3
+        assert all_jobs(daemon.control) == []
+
+
+def test_a_silent_raw_sender_is_reset_and_its_job_held(tmp_path):
+    """Silence is no end."""
+    config = CONFIG + "[limits]\nidle_deadline_s = 0.5\n"
+    with running(tmp_path, config=config) as daemon, connected(daemon.port) as sender:
+        jobs = Jobs(daemon)
+        sender.sendall(b"%!PS and then nothing\n")
+        assert is_reset(sender)
+        job = jobs.one()
+        assert (job["state"], job["reasons"]) == ("pending-held", ["submission-interrupted"])
+
+
+def test_stalled_clients_do_not_delay_others(tmp_path):
+    """Hundreds that stopped in a header or a body; a job beside them is as quick as ever."""
+    heads = [b"POST /", b"%!PS half", b"\x00SPOOL", b"\x00SPOOLD1\x00", b"%!PS " + b"x" * 300_000]
+    with running(tmp_path, config=CONFIG) as daemon, ExitStack() as stack:
+
+        def times() -> list[float]:
+            taken = []
+            for _ in range(100):
+                started = time.monotonic()
+                assert send_raw(daemon.port, b"%!PS quick\n")
+                taken.append(time.monotonic() - started)
+            return sorted(taken)
+
+        before = times()
+        for number in range(STALLED):
+            stalled = stack.enter_context(connected(daemon.port))
+            stalled.sendall(heads[number % len(heads)])
+        wait_until(lambda: daemon.call("status")["connections"]["clear"] == STALLED)
+        after = times()
+        assert after[50] < 2 * before[50] + 0.01
+        assert after[98] < 2 * before[98] + 0.1
+        assert daemon.call("status")["connections"]["clear"] == STALLED
+
+
+# --- a full disk, and many printers ----------------------------------------------------------
+
+
+def test_a_full_spool_refuses_jobs_and_goes_on_working(tmp_path):
+    """Raw is reset, frames have an error, LPD a refusal; control and printing go on."""
+    config = CONFIG + 'lpd = ["127.0.0.1:0"]\n'
+    with running(tmp_path, config=config) as daemon:
+        where = [f"127.0.0.1:{daemon.port}"]
+        with BlockingProvider(where) as provider:
+            held = provider.submit(b"%!PS held\n", printer="default", hold=True)
+            reconfigure(daemon, tmp_path, config + FULL)
+            # The room is looked at now and then, not for each job.
+            wait_until(lambda: not send_raw(daemon.port, b"%!PS refused\n"))
+            with pytest.raises(SubmitRefused, match="no room"):
+                provider.submit(b"%!PS refused\n", printer="default", timeout_s=3)
+        with connected(int(daemon.ports["lpd"].rpartition(":")[2])) as client:
+            client.sendall(b"\x02default\n")
+            assert client.recv(1) not in (b"", b"\0")
+        known = Jobs(daemon)
+        daemon.call("printer.pause", name="default", reason="no paper")
+        daemon.call("printer.resume", name="default")
+        daemon.call("job.release", job=str(held.job_id))
+        assert finished(daemon, held.job_id)["state"] == "completed"
+        assert known.new() == []
+        reconfigure(daemon, tmp_path, config)
+        wait_until(lambda: send_raw(daemon.port, b"%!PS room again\n"))
+        assert daemon.end() == 0
+
+
+def usage(pid: int) -> tuple[float, float]:
+    """Resident memory in MB, and seconds of CPU used."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (one for one in status.splitlines() if one.startswith("VmRSS:"))
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return int(line.split()[1]) / 1000, ticks / os.sysconf("SC_CLK_TCK")
+
+
+async def test_two_thousand_idle_printers_cost_little(tmp_path, spool_at):
+    """Time to start, memory, CPU while idle, and a job for the last of them."""
+    with running(tmp_path, config=CONFIG) as daemon:
+        few_mb, _ = usage(daemon.process.pid)
+        assert daemon.end() == 0
+    async with spool_at(tmp_path / "data") as spool:
+        now_us = spool.wall_clock()
+        ports = range(10_000, 10_000 + PRINTERS)
+        devices = await spool.journal.commit_all(
+            [PutDevice(uuid4(), f"socket://127.0.0.1:{port}", now_us) for port in ports]
+        )
+        await spool.journal.commit_all(
+            [
+                PutPrinter(Printer(0, uuid4(), f"printer-{number}", device.id), now_us)
+                for number, device in enumerate(devices)
+            ]
+        )
+    started = time.monotonic()
+    with running(tmp_path, config=CONFIG) as daemon:
+        assert time.monotonic() - started < 3
+        many_mb, cpu_s = usage(daemon.process.pid)
+        assert many_mb - few_mb < 20
+        with pytest.raises(subprocess.TimeoutExpired):
+            daemon.process.wait(1)
+        assert usage(daemon.process.pid)[1] - cpu_s < 0.05
+        head = b'\x1b%-12345X@PJL SET SPOOLD-PRINTER="printer-1999"\r\n'
+        assert send_raw(daemon.port, head + b"@PJL ENTER LANGUAGE=PCL\r\n\x1bE\x1b%-12345X")
+        (job,) = all_jobs(daemon.control)
+        assert job["printer"] == "printer-1999"
+        assert daemon.end() == 0
