@@ -287,7 +287,6 @@ class Doors:
     async def _frames(self, opening: Opening) -> None:
         _let_handler_watch(opening)
         config = self._config()
-        assert self.listener is not None
         node = frames.Node(
             str(self._services.node_guid),
             config.node.name,
@@ -307,7 +306,7 @@ class Doors:
                 upload_idle_deadline_s=config.limits.idle_deadline_s,
                 drain_s=config.drain.deadline_s,
             ),
-            self.listener.stopping,
+            opening.watch,
         )
 
     async def _http(self, opening: Opening) -> None:

@@ -7,7 +7,7 @@ second and closes those that are, which wakes whoever waits on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -20,17 +20,20 @@ LOOK_INTERVAL_S = 0.25
 class Watch:
     """The deadline of one connection, in Trio's time; `deadline` may be moved at any moment.
 
-    `is_expired` says that the connection was closed because of it. While `is_quiet` nothing has
-    begun on the connection, and a daemon that stops may close it.
+    What is too late is closed, and `is_expired` says so, unless `on_late` does something else.
+    While `is_quiet` nothing has begun on the connection, and a daemon that stops closes it; later
+    it calls `on_stop`, where there is one.
     """
 
-    __slots__ = ("deadline", "is_expired", "is_quiet", "stream")
+    __slots__ = ("deadline", "is_expired", "is_quiet", "on_late", "on_stop", "stream")
 
     def __init__(self, stream: Stream, deadline: float) -> None:
         self.stream = stream
         self.deadline = deadline
         self.is_expired = False
         self.is_quiet = True
+        self.on_late: Callable[[], None] = self.expire
+        self.on_stop: Callable[[], None] | None = None
 
     def expire(self) -> None:
         self.is_expired = True
@@ -60,10 +63,13 @@ class Deadlines:
     def remove(self, one: Watch) -> None:
         self._watches.discard(one)
 
-    def close_quiet(self) -> None:
-        """Close the connections on which nothing has begun."""
-        for one in [one for one in self._watches if one.is_quiet]:
-            one.expire()
+    def stop(self) -> None:
+        """Close the connections on which nothing has begun; tell the others that care."""
+        for one in list(self._watches):
+            if one.is_quiet:
+                one.expire()
+            elif one.on_stop is not None:
+                one.on_stop()
 
     async def run(self) -> None:
         """Close what is too late, for ever."""
@@ -71,4 +77,4 @@ class Deadlines:
             await trio.sleep(LOOK_INTERVAL_S)
             now = trio.current_time()
             for one in [one for one in self._watches if one.deadline <= now]:
-                one.expire()
+                one.on_late()

@@ -17,6 +17,7 @@ import trio
 from spoold.codec import frame
 from spoold.codec.frame import FrameReader, Item, Request
 from spoold.intake.acceptance import Acceptance
+from spoold.intake.deadlines import Watch
 from spoold.intake.frames_v1 import Link, Router, Settings, Version1
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.principal import Principal
@@ -77,33 +78,33 @@ async def serve_frames(
     router: Router,
     node: Node,
     settings: Settings,
-    stopping: trio.Event | None = None,
+    watch: Watch,
 ) -> None:
     """Serve one connection until its end; the stream is closed then.
 
-    `first_bytes` begin with (the front of) the magic. When `stopping` is set, no new job is taken,
-    and the connection ends once nothing is under way on it.
+    `first_bytes` begin with (the front of) the magic. `watch` gives the pace of hello and pings.
+    When the daemon stops no new job is taken, and the connection ends once nothing is under way.
+    A connection on which nothing happens is one task and nothing else: there may be thousands.
 
     Raises:
         StoreFailed: the spool failed; the daemon must stop.
     """
-    outbox = Outbox(stream, send_timeout_s=settings.send_timeout_s)
-    link = Link(stream, outbox, principal, settings)
-    connection = _Connection(link, acceptance, router, node)
     try:
-        async with trio.open_nursery() as sending:
-            sending.start_soon(connection.send)
-            async with trio.open_nursery() as nursery:
-                try:
-                    if stopping is not None:
-                        nursery.start_soon(connection.wait_stop, stopping)
-                    await connection.receive(first_bytes, nursery)
-                finally:
-                    if connection.speaker is not None:
-                        await connection.speaker.suspend()
-                    nursery.cancel_scope.cancel()
-            outbox.close_nowait()
-            sending.cancel_scope.deadline = trio.current_time() + settings.drain_s
+        async with trio.open_nursery() as nursery:
+            connection = _Connection(
+                stream, principal, settings, watch, nursery, acceptance, router, node
+            )
+            link = connection.link
+            try:
+                await connection.receive(first_bytes)
+            finally:
+                watch.on_late, watch.on_stop = watch.expire, None
+                watch.deadline = inf
+                if connection.speaker is not None:
+                    await connection.speaker.suspend()
+            with trio.move_on_after(settings.drain_s):
+                await link.outbox.sent()
+            nursery.cancel_scope.cancel()
         if link.failure is not None:
             raise link.failure
         if not connection.is_broken:
@@ -115,8 +116,37 @@ async def serve_frames(
 
 
 class _Connection:
-    def __init__(self, link: Link, acceptance: Acceptance, router: Router, node: Node) -> None:
-        self._link = link
+    __slots__ = (
+        "_acceptance",
+        "_is_heard",
+        "_is_waiting",
+        "_missed",
+        "_node",
+        "_nursery",
+        "_ping_s",
+        "_pings",
+        "_router",
+        "_watch",
+        "is_broken",
+        "link",
+        "speaker",
+    )
+
+    def __init__(
+        self,
+        stream: Stream,
+        principal: Principal,
+        settings: Settings,
+        watch: Watch,
+        nursery: trio.Nursery,
+        acceptance: Acceptance,
+        router: Router,
+        node: Node,
+    ) -> None:
+        outbox = Outbox(stream, send_timeout_s=settings.send_timeout_s, start=self._start_sending)
+        self.link = Link(stream, outbox, principal, settings)
+        self._watch = watch
+        self._nursery = nursery
         self._acceptance = acceptance
         self._router = router
         self._node = node
@@ -124,17 +154,21 @@ class _Connection:
         self.is_broken = False
         self._is_heard = False
         self._is_waiting = False
+        self._missed = self._pings = 0
+        self._ping_s = settings.hello_deadline_s
+        watch.deadline = trio.current_time() + settings.hello_deadline_s
+        watch.on_late = self._tick
+        watch.on_stop = self._stop
 
-    async def receive(self, first_bytes: bytes, nursery: trio.Nursery) -> None:
+    async def receive(self, first_bytes: bytes) -> None:
         """Read until the client's end, a cut, or broken framing; then what has its end is settled.
 
         Only what is under way for the client outlives this call.
         """
-        link = self._link
-        link.receiving.deadline = trio.current_time() + link.settings.hello_deadline_s
+        link = self.link
         with link.receiving:
             try:
-                await self._read(first_bytes, nursery)
+                await self._read(first_bytes)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.is_broken = True
             except RemoteProtocolError as error:
@@ -145,8 +179,8 @@ class _Connection:
         elif not (self.is_broken or link.is_stopping) and link.receiving.cancelled_caught:
             link.outbox.put_nowait(frame.refusal(0, "bad-request", "no hello came in time."))
 
-    async def _read(self, data: bytes, nursery: trio.Nursery) -> None:
-        link = self._link
+    async def _read(self, data: bytes) -> None:
+        link = self.link
         stream = link.stream
         reader = FrameReader(expects_magic=True)
         bytes_max = RECEIVE_BYTES
@@ -155,7 +189,7 @@ class _Connection:
                 if self.speaker is not None:
                     await self.speaker.take(item)
                 else:
-                    self.speaker = self._greet(item, nursery)
+                    self.speaker = self._greet(item)
             await link.outbox.room()
             self._is_waiting = True
             data = await stream.receive_some(bytes_max)
@@ -166,7 +200,7 @@ class _Connection:
                 return
             bytes_max = BULK_RECEIVE_BYTES if len(data) >= RECEIVE_BYTES else RECEIVE_BYTES
 
-    def _greet(self, item: Item, nursery: trio.Nursery) -> Speaker:
+    def _greet(self, item: Item) -> Speaker:
         """Answer hello; from then on the version's own class takes what comes.
 
         Raises:
@@ -174,7 +208,7 @@ class _Connection:
         """
         if type(item) is not Request or item.op != "hello":
             raise RemoteProtocolError("the first frame must be hello", "bad-request")
-        link = self._link
+        link = self.link
         args = item.args
         version = frame.highest_common_version(args.get("versions"), _SPEAKERS)
         if version is None:
@@ -192,19 +226,21 @@ class _Connection:
             raise RemoteProtocolError("hello must say the kind of client", "bad-request")
         ping_s = self._ping_interval_s(args)
         link.outbox.put_nowait(frame.answer(item.id, self._welcome(version, ping_s)))
-        link.receiving.deadline = inf
-        nursery.start_soon(self._watch, ping_s)
-        return _SPEAKERS[version](link, self._acceptance, self._router, self._node.guid, nursery)
+        self._ping_s = ping_s
+        self._watch.deadline = trio.current_time() + ping_s
+        return _SPEAKERS[version](
+            link, self._acceptance, self._router, self._node.guid, self._nursery
+        )
 
     def _ping_interval_s(self, args: dict[str, Any]) -> float:
-        own = self._link.settings.ping_s
+        own = self.link.settings.ping_s
         asked = args.get("ping_s", own)
         if type(asked) not in (int, float) or not asked > 0:
             raise RemoteProtocolError("ping_s must be a number of seconds", "bad-request")
         return max(min(float(asked), own), min(PING_S_MIN, own))
 
     def _welcome(self, version: int, ping_s: float) -> dict[str, Any]:
-        settings = self._link.settings
+        settings = self.link.settings
         node = self._node
         return {
             "version": version,
@@ -218,40 +254,46 @@ class _Connection:
             "inflight_max": settings.inflight_max,
         }
 
-    async def send(self) -> None:
-        """Send until the end; a client that does not read is cut off."""
+    def _start_sending(self) -> None:
+        self._nursery.start_soon(self._send)
+
+    async def _send(self) -> None:
+        """Send what there is; a client that does not read is cut off."""
         try:
-            await self._link.outbox.run()
+            await self.link.outbox.flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._cut()
 
     def _cut(self) -> None:
         self.is_broken = True
-        self._link.stream.abort()
-        self._link.outbox.close_nowait()
-        self._link.receiving.cancel()
+        self.link.stream.abort()
+        self.link.outbox.close_nowait()
+        self.link.receiving.cancel()
 
-    async def _watch(self, ping_s: float) -> None:
+    def _tick(self) -> None:
         """Ping a silent client; cut one off that stays silent. Waiting for us is no silence."""
-        missed = number = 0
-        while True:
-            await trio.sleep(ping_s)
-            if self._is_heard or not self._is_waiting:
-                self._is_heard = False
-                missed = 0
-                continue
-            missed += 1
-            if missed >= MISSED_PINGS_MAX:
-                log.info("frames_client_silent", client=self._link.stream.peer)
-                self._cut()
-                return
-            number += 1
-            self._link.outbox.put_nowait(frame.request(number, "ping", {}))
+        self._watch.deadline = trio.current_time() + self._ping_s
+        if self.speaker is None:
+            self.link.receiving.cancel()  # no hello came in time
+            return
+        if self._is_heard or not self._is_waiting:
+            self._is_heard = False
+            self._missed = 0
+            return
+        self._missed += 1
+        if self._missed >= MISSED_PINGS_MAX:
+            log.info("frames_client_silent", client=self.link.stream.peer)
+            self._cut()
+            return
+        self._pings += 1
+        self.link.outbox.put_nowait(frame.request(self._pings, "ping", {}))
 
-    async def wait_stop(self, stopping: trio.Event) -> None:
+    def _stop(self) -> None:
+        self._nursery.start_soon(self._wind_up)
+
+    async def _wind_up(self) -> None:
         """The daemon stops: the connection ends once nothing is under way on it."""
-        await stopping.wait()
-        self._link.is_stopping = True
+        self.link.is_stopping = True
         if self.speaker is not None:
             await self.speaker.idle()
-        self._link.receiving.cancel()
+        self.link.receiving.cancel()

@@ -148,7 +148,7 @@ class Listener:
         """Stop accepting, and end the connections on which nothing has begun."""
         self._accepting.cancel()
         self.stopping.set()
-        self.deadlines.close_quiet()
+        self.deadlines.stop()
 
     async def _accept(self, sock: socket.socket, rules: Rules, handlers: trio.Nursery) -> None:
         def handle(connection: socket.socket, address: Any) -> None:

@@ -7,6 +7,7 @@ put while a send is under way goes out together with the next one.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import inf
 
 import trio
@@ -19,9 +20,21 @@ JOINED_BYTES_MAX = 16 * 1024
 
 
 class Outbox:
-    """Messages on their way out. `run` is the one task that sends."""
+    """Messages on their way out. `run` is the one task that sends.
 
-    def __init__(self, stream: Stream, *, send_timeout_s: float = inf) -> None:
+    Where `start` is given there is no such task while there is nothing to send: `start` is called
+    when there is, and starts a task that runs `flush`.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        send_timeout_s: float = inf,
+        start: Callable[[], None] | None = None,
+    ) -> None:
+        self._start = start
+        self._is_flushing = False
         self._stream = stream
         self._send_timeout_s = send_timeout_s
         self._pieces: deque[bytes | memoryview] = deque()
@@ -37,7 +50,11 @@ class Outbox:
         """
         self._pieces.append(piece)
         self._queued += len(piece)
-        self._work.unpark()
+        if self._start is None:
+            self._work.unpark()
+        elif not self._is_flushing and not self._closing:
+            self._is_flushing = True
+            self._start()
 
     async def room(self) -> None:
         """Return when there is room for more. Not a checkpoint when there is."""
@@ -72,12 +89,23 @@ class Outbox:
                     return
                 await self._work.park()
                 continue
-            batch = self._batch()
-            with trio.fail_after(self._send_timeout_s):
-                await self._stream.send_all(batch)
-            self._queued -= len(batch)
-            if self._room and self._queued < QUEUED_BYTES_MAX:
-                self._room.unpark_all()
+            await self._send_batch()
+
+    async def flush(self) -> None:
+        """Send until nothing is left. Raises as `run`."""
+        try:
+            while self._pieces:
+                await self._send_batch()
+        finally:
+            self._is_flushing = False
+
+    async def _send_batch(self) -> None:
+        batch = self._batch()
+        with trio.fail_after(self._send_timeout_s):
+            await self._stream.send_all(batch)
+        self._queued -= len(batch)
+        if self._room and self._queued < QUEUED_BYTES_MAX:
+            self._room.unpark_all()
 
     def _batch(self) -> bytes | memoryview:
         """The next pieces that go out in one send."""

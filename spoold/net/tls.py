@@ -20,7 +20,7 @@ import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
 from spoold.net import tcp
-from spoold.net.context import LiveContext, client_context, reason_of, server_context
+from spoold.net.context import LiveContext, client_context, is_cut, reason_of, server_context
 
 __all__ = ["LiveContext", "TlsStream", "client_context", "reason_of", "server_context"]
 
@@ -116,7 +116,7 @@ class TlsStream:
             late = TimeoutError(errno.ETIMEDOUT, f"no handshake within {timeout_s:g} s")
             raise _broken(late) from late
         except OSError as error:
-            if isinstance(error, ssl.SSLError) and not isinstance(error, GONE):
+            if isinstance(error, ssl.SSLError) and not (isinstance(error, GONE) or is_cut(error)):
                 # the alert is on its way: an orderly end, or our reset would overtake it
                 await self._end_in_order()
                 raise _broken(error) from error

@@ -17,6 +17,7 @@ from spoold.codec import frame
 from spoold.codec.frame import Answer, Event, FrameReader, Refusal, Request
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.arguments import owner
+from spoold.intake.deadlines import Deadlines
 from spoold.intake.frames import Node, serve_frames
 from spoold.intake.frames_v1 import Settings
 from spoold.model.errors import OperationError
@@ -131,7 +132,8 @@ class Server:
         self.spool = spool
         self.acceptance = acceptance
         self.operations = Operations()
-        self.stopping = trio.Event()
+        self.deadlines = Deadlines()
+        nursery.start_soon(self.deadlines.run)
         self._nursery = nursery
         self.clients = []
 
@@ -143,16 +145,19 @@ class Server:
         return self.clients[-1]
 
     async def _serve(self, stream, principal, settings, done):
-        await serve_frames(
-            stream,
-            await stream.receive_some(3),  # what a sniffing listener may have read
-            principal,
-            self.acceptance,
-            self.operations,
-            NODE,
-            Settings(**settings),
-            self.stopping,
-        )
+        first_bytes = await stream.receive_some(3)  # what a sniffing listener may have read
+        with self.deadlines.watch(stream, 60) as watch:
+            watch.is_quiet = False
+            await serve_frames(
+                stream,
+                first_bytes,
+                principal,
+                self.acceptance,
+                self.operations,
+                NODE,
+                Settings(**settings),
+                watch,
+            )
         done.set()
 
     async def jobs(self):
@@ -666,15 +671,20 @@ async def test_stopping_finishes_what_is_under_way(server):
     await client.hello()
     await client.send(submit(2, uuid4()))
     assert (await client.receive()).name == "go-ahead"
-    server.stopping.set()
+    server.deadlines.stop()
     await trio.testing.wait_all_tasks_blocked(0.01)
     await client.send(eager(3, b"too late"), chunks(2, b"body"), end(2, b"body"))
     assert (await client.answer(3)).code == "busy"
     assert isinstance(await client.answer(2), Answer)
     assert await client.receive() is None
-    idle = server.connect()
-    await idle.send(frame.MAGIC)
-    assert await idle.receive() is None
+
+
+async def test_stopping_ends_a_connection_that_only_greeted(server):
+    """Whoever has nothing under way is not waited for."""
+    client = server.connect()
+    await client.hello()
+    server.deadlines.stop()
+    assert await client.receive() is None
 
 
 async def test_an_orderly_end_answers_what_is_under_way(server):

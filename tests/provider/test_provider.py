@@ -20,6 +20,7 @@ from spoold.codec import frame
 from spoold.daemon import authority
 from spoold.daemon.authority import Authority
 from spoold.intake.acceptance import Acceptance
+from spoold.intake.deadlines import Deadlines
 from spoold.intake.frames import Node, serve_frames
 from spoold.intake.frames_v1 import Settings
 from spoold.model.errors import ConfigError, OperationError
@@ -147,7 +148,10 @@ class Site:
         principal = Principal("address:127.0.0.1", Port.CLEAR, address="127.0.0.1")
         node = Node(f"guid-{self.name}", self.name, "application", "test", self.endpoints)
         faulty = Faulty(stream, self)
-        await serve_frames(faulty, b"", principal, self.acceptance, self, node, Settings())
+        with Deadlines().watch(stream, 60) as watch:
+            await serve_frames(
+                faulty, b"", principal, self.acceptance, self, node, Settings(), watch
+            )
 
     async def call(self, principal, op, args, send_event):
         if op == "job.follow":

@@ -1,0 +1,488 @@
+"""The one door: admission, resume, take-over, and a cancel at every checkpoint that leaks nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import pytest
+import trio
+import trio.testing
+from blake3 import blake3
+
+from spoold.intake.acceptance import Acceptance, Submission
+from spoold.model.errors import OperationError, SpoolFull
+from spoold.model.job import JobState
+from spoold.model.person import NOBODY, Known, Owner
+from spoold.model.transitions import JobEvent
+from spoold.spool.store import ChangeJob, JobFilter, PutPrinter
+
+GIB = 1 << 30
+LARGE = os.urandom(1_500_000)  # more than a buffer, so that a write is under way
+SMALL = b"%!PS one page"
+PIECE = 300_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    document_bytes_max: int = 64 * GIB
+    spool_share: float = 1.0
+    reserve_bytes: int = 0
+
+
+@pytest.fixture
+async def door(spool):
+    made = Acceptance(spool.journal, spool.reader, spool.documents, Limits(), spool.wall_clock)
+    await made.start()
+    await spool.add_printer()
+    return made
+
+
+def submission(uuid=None, **fields):
+    fields = {"owner": NOBODY, "submitter": "provider:7", "printer": "default"} | fields
+    return Submission(intake="frames", client_host="192.0.2.7", uuid=uuid, **fields)
+
+
+def digest_of(body):
+    return f"blake3:{blake3(body).hexdigest()}"
+
+
+async def write(upload, body):
+    for at in range(upload.offset, len(body), PIECE):
+        await upload.write(body[at : at + PIECE])
+
+
+async def submit(door, body, uuid=None, **fields):
+    upload = await door.begin(submission(uuid, **fields))
+    if upload.accepted is None:
+        await write(upload, body)
+    return await upload.commit(len(body), digest_of(body))
+
+
+async def stored(spool, job):
+    source = await spool.documents.open(job)
+    try:
+        return source.read_at(0, job.document.size + 1)
+    finally:
+        source.close()
+
+
+def left_over(spool, door):
+    """What no upload may leave behind: descriptors, promises, names, files without a job."""
+    return (
+        len(os.listdir("/proc/self/fd")),
+        door._promised,
+        dict(door._uploads),
+        set(spool.documents._busy),
+    )
+
+
+def files(directory):
+    return {path.name for path in directory.rglob("*") if path.is_file()}
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["row", "file"])
+async def test_the_same_uuid_gets_the_same_answer_and_leaves_one_file(spool, door, body):
+    """Sent again after the answer was lost, a job is one job, with one document."""
+    uuid = uuid4()
+    first = await submit(door, body, uuid)
+    again = await submit(door, body, uuid)
+    assert (again.job_id, again.is_duplicate, first.is_duplicate) == (first.job_id, True, False)
+    assert len(files(spool.documents.dir)) == (body is LARGE)
+    assert left_over(spool, door)[1:] == (0, {}, set())
+
+
+async def test_the_same_uuid_with_another_document_is_a_conflict(spool, door):
+    """The digest tells; the first job stays as it is."""
+    uuid = uuid4()
+    first = await submit(door, SMALL, uuid)
+    for body, fields in ((b"other", {}), (SMALL, {"submitter": "provider:8"})):
+        with pytest.raises(OperationError) as refusal:
+            await submit(door, body, uuid, **fields)
+        assert refusal.value.code == "conflict"
+    (job,) = await spool.reader.jobs(JobFilter())
+    assert (job.id, await stored(spool, job)) == (first.job_id, SMALL)
+
+
+async def test_answers_given_again_promise_no_room(spool, door):
+    """A thousand repetitions of an accepted job do not fill the spool with promises."""
+    uuid = uuid4()
+    await submit(door, SMALL, uuid, size=len(SMALL))
+    free, _ = spool.documents.free_bytes()
+    door.limits = Limits(reserve_bytes=free - 10 * GIB)
+    for _ in range(5):
+        upload = await door.begin(submission(uuid, size=4 * GIB))
+        assert upload.accepted is not None
+    assert left_over(spool, door)[1:] == (0, {}, set())
+    await (await door.begin(submission(size=4 * GIB))).abandon()
+
+
+async def test_a_repetition_is_answered_when_a_new_job_would_be_refused(spool, door):
+    """Neither a closed printer nor a full spool turns an accepted job into a refused one."""
+    uuid = uuid4()
+    first = await submit(door, SMALL, uuid)
+    (printer,) = await spool.reader.printers()
+    await spool.journal.commit(PutPrinter(replace(printer, accepting=False), 1))
+    door.limits = Limits(reserve_bytes=1 << 60)
+    assert (await submit(door, SMALL, uuid)).job_id == first.job_id
+    with pytest.raises(OperationError) as refusal:
+        await submit(door, SMALL, uuid4())
+    assert refusal.value.code == "not-accepting"
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+async def test_too_much_is_refused_announced_or_not(spool, door):
+    """An announced size is refused before the first byte, another one as soon as it shows."""
+    door.limits = Limits(document_bytes_max=1_000_000)
+    with pytest.raises(OperationError, match="larger than 1000000"):
+        await door.begin(submission(size=1_000_001))
+    upload = await door.begin(submission())
+    with pytest.raises(OperationError, match="larger than 1000000"):
+        await write(upload, LARGE)
+    await upload.abandon()
+    assert files(spool.documents.incoming_dir) == set()
+    assert left_over(spool, door)[1:] == (0, {}, set())
+
+
+async def test_room_is_promised_to_one_only(spool, door):
+    """Two that fit alone and not together: the second hears it before it sends."""
+    free, _ = spool.documents.free_bytes()
+    door.limits = Limits(reserve_bytes=free - 10 * GIB)
+    first = await door.begin(submission(uuid4(), size=6 * GIB))
+    for uuid in (None, uuid4()):
+        with pytest.raises(SpoolFull):
+            await door.begin(submission(uuid, size=6 * GIB))
+    await first.suspend()
+    await (await door.begin(submission(size=6 * GIB))).abandon()
+    assert left_over(spool, door)[1:] == (0, {}, set())
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["row", "file"])
+async def test_a_wrong_digest_forgets_what_came(spool, door, body):
+    """A document that was changed on the way is sent again from its first byte."""
+    uuid = uuid4()
+    for size, digest in ((len(body), digest_of(b"")), (len(body) + 1, digest_of(body))):
+        upload = await door.begin(submission(uuid))
+        assert upload.offset == 0
+        await write(upload, body)
+        with pytest.raises(OperationError) as refusal:
+            await upload.commit(size, digest)
+        assert refusal.value.code == "digest-mismatch"
+    assert files(spool.documents.incoming_dir) == set()
+    assert (await submit(door, body, uuid)).is_duplicate is False
+
+
+async def test_an_unknown_digest_is_refused_and_promises_nothing(spool, door):
+    """Nothing is kept of a submission that cannot be checked."""
+    with pytest.raises(OperationError) as refusal:
+        await door.begin(submission(size=GIB, digest_algorithm="md5"))
+    assert refusal.value.code == "bad-request"
+    assert left_over(spool, door)[1:] == (0, {}, set())
+
+
+@pytest.mark.parametrize(
+    ("printer", "fields", "state", "reason"),
+    [
+        ({}, {"hold": True}, JobState.PENDING_HELD, "job-hold-until-specified"),
+        ({"hold_new_jobs": True}, {}, JobState.PENDING_HELD, "job-hold-until-specified"),
+        ({"least_owner": Known.ASSERTED}, {}, JobState.PENDING_HELD, "owner-not-known-well-enough"),
+        (
+            {"least_owner": Known.ASSERTED},
+            {"owner": Owner("mara", Known.ASSERTED, "desk")},
+            JobState.PENDING,
+            "",
+        ),
+    ],
+)
+async def test_a_printer_says_what_waits_for_a_release(
+    spool, door, printer, fields, state, reason
+):
+    """Held because somebody asked for it, or because nobody knows well enough whose it is."""
+    await spool.add_printer("other", **printer)
+    accepted = await submit(door, SMALL, uuid4(), printer="other", **fields)
+    job = await spool.reader.job(accepted.job_id)
+    assert (job.state, " ".join(job.reasons)) == (state, reason)
+    assert accepted.state is state
+
+
+# -- resume and take-over --------------------------------------------------------------------------
+
+
+async def test_a_cut_upload_goes_on_where_it_was(spool, door):
+    """What is in a file is not sent again; a part that was still in memory is."""
+    uuid = uuid4()
+    upload = await door.begin(submission(uuid, size=len(LARGE)))
+    await upload.write(LARGE[:1_000_000])
+    await upload.suspend()
+    assert left_over(spool, door)[1:] == (0, {}, set())
+    upload = await door.begin(submission(uuid, size=len(LARGE)))
+    assert upload.offset == 1_000_000
+    await write(upload, LARGE)
+    accepted = await upload.commit(len(LARGE), digest_of(LARGE))
+    assert await stored(spool, await spool.reader.job(accepted.job_id)) == LARGE
+    assert files(spool.documents.incoming_dir) == set()
+
+
+async def test_another_submitter_cannot_go_on_with_an_upload(spool, door):
+    """A uuid is no secret: what is stored belongs to whoever sent it."""
+    uuid = uuid4()
+    upload = await door.begin(submission(uuid))
+    await upload.write(LARGE[:1_000_000])
+    await upload.suspend()
+    other = await door.begin(submission(uuid, submitter="provider:8"))
+    assert other.offset == 0
+    await other.abandon()
+    assert (await door.begin(submission(uuid))).offset == 1_000_000
+
+
+async def test_a_second_connection_takes_over(spool, door):
+    """The newer of two goes on; the older hears it at its next step and harms nothing."""
+    uuid = uuid4()
+    old = await door.begin(submission(uuid, size=len(LARGE)))
+    await old.write(LARGE[:1_000_000])
+    new = await door.begin(submission(uuid, size=len(LARGE)))
+    assert new.offset == 1_000_000
+    for step in (old.write(b"late"), old.commit(len(LARGE), digest_of(LARGE))):
+        with pytest.raises(OperationError) as refusal:
+            await step
+        assert refusal.value.code == "busy"
+    await old.abandon()
+    await old.suspend()
+    await write(new, LARGE)
+    accepted = await new.commit(len(LARGE), digest_of(LARGE))
+    assert await stored(spool, await spool.reader.job(accepted.job_id)) == LARGE
+    assert left_over(spool, door)[1:] == (0, {}, set())
+
+
+@pytest.mark.parametrize("steps", range(0, 12))
+async def test_a_take_over_in_the_middle_of_a_commit_is_one_whole_job(spool, door, steps):
+    """A client that lost patience during a long sync: one job, its document whole, one answer."""
+    uuid = uuid4()
+    before = left_over(spool, door)
+    old = await door.begin(submission(uuid))
+    await write(old, LARGE)
+    answers = []
+
+    async def finish(upload):
+        try:
+            answers.append(await upload.commit(len(LARGE), digest_of(LARGE)))
+        except OperationError as error:
+            assert error.code == "busy"
+        finally:
+            await upload.suspend()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(finish, old)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            new = await door.begin(submission(uuid))
+            if new.accepted is None:
+                await write(new, LARGE)
+            await finish(new)
+    assert len({answer.job_id for answer in answers}) == 1
+    (job,) = await spool.reader.jobs(JobFilter())
+    assert await stored(spool, job) == LARGE
+    assert len(files(spool.documents.dir)) == 1
+    assert left_over(spool, door) == before
+
+
+async def test_many_connections_with_one_job_at_once_are_one_job(spool, door):
+    """However they race, there is one job, nobody hangs, and nothing leaks."""
+    uuid = uuid4()
+    before = left_over(spool, door)
+    answers, refusals = [], []
+
+    async def one():
+        upload = None
+        try:
+            upload = await door.begin(submission(uuid, size=len(LARGE)))
+            if upload.accepted is None:
+                await write(upload, LARGE)
+            answers.append(await upload.commit(len(LARGE), digest_of(LARGE)))
+        except OperationError as error:
+            refusals.append(error.code)
+        finally:
+            if upload is not None:
+                await upload.suspend()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(one)
+    assert len({answer.job_id for answer in answers}) == 1
+    assert set(refusals) <= {"busy"}
+    (job,) = await spool.reader.jobs(JobFilter())
+    assert await stored(spool, job) == LARGE
+    assert left_over(spool, door) == before
+
+
+async def test_a_removed_printer_leaves_no_document(spool, door):
+    """What the store refuses at the last moment is not left on the disk."""
+    from spoold.spool.store import RemovePrinter
+
+    upload = await door.begin(submission())
+    await write(upload, LARGE)
+    (printer,) = await spool.reader.printers()
+    await spool.journal.commit(RemovePrinter(printer.id, 1))
+    with pytest.raises(OperationError, match="removed"):
+        await upload.commit()
+    assert files(spool.documents.dir) == set()
+    assert left_over(spool, door)[1:] == (0, {}, set())
+
+
+async def test_what_came_of_a_broken_submission_is_kept_held(spool, door):
+    """Nothing of it is printed, and the reason can be read."""
+    upload = await door.begin(submission())
+    await upload.write(LARGE[:PIECE])
+    accepted = await upload.interrupt("the sender died")
+    job = await spool.reader.job(accepted.job_id)
+    assert (job.state, job.reasons) == (JobState.PENDING_HELD, ("submission-interrupted",))
+    assert await stored(spool, job) == LARGE[:PIECE]
+    assert await (await door.begin(submission())).interrupt("nothing came") is None
+    await spool.journal.commit(ChangeJob(job.id, JobEvent.RELEASE, 1))
+
+
+# -- cancellation ----------------------------------------------------------------------------------
+
+
+class Cut(trio.abc.Instrument):
+    """Cancels `scope` when the task that made this has waited for the n-th time."""
+
+    def __init__(self, scope, number):
+        self.scope = scope
+        self.left = number
+        self.task = trio.lowlevel.current_task()
+        self.has_cut = number == 0
+        if self.has_cut:
+            scope.cancel()
+
+    def after_task_step(self, task):
+        if task is self.task and not self.has_cut:
+            self.left -= 1
+            if self.left == 0:
+                self.has_cut = True
+                self.scope.cancel()
+
+
+async def for_each_checkpoint(run, check):
+    """`run` cancelled before it begins, at its first checkpoint, its second, and so on.
+
+    `check` is called after each, with what `run` returned (None when it was cut). Ends, returning
+    how many there were, after the run that ended by itself.
+    """
+    for number in range(1000):
+        result = None
+        with trio.CancelScope() as scope:
+            cut = Cut(scope, number)
+            trio.lowlevel.add_instrument(cut)
+            try:
+                result = await run()
+            finally:
+                trio.lowlevel.remove_instrument(cut)
+        await check(result)
+        if not cut.has_cut:
+            return number
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("has_uuid", [False, True], ids=["unnamed", "named"])
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["row", "file"])
+async def test_cancelled_anywhere_an_upload_leaks_nothing(spool, door, body, has_uuid):
+    """Every document on the disk is a job's or resumable; no descriptor, promise or name stays."""
+    await submit(door, body)
+    before = left_over(spool, door)
+    uuids = []
+    resumable = 0
+
+    async def run():
+        uuids.append(uuid4() if has_uuid else None)
+        upload = None
+        try:
+            upload = await door.begin(submission(uuids[-1], size=len(body)))
+            await write(upload, body)
+            await trio.lowlevel.checkpoint()
+            return await upload.commit(len(body), digest_of(body))
+        finally:
+            if upload is not None:
+                await (upload.suspend() if has_uuid else upload.abandon())
+
+    async def check(accepted):
+        nonlocal resumable
+        assert left_over(spool, door) == before
+        jobs = await spool.reader.jobs(JobFilter(limit=1000))
+        for job in jobs:
+            assert await stored(spool, job) == body
+        if accepted is not None:
+            assert accepted.job_id in {job.id for job in jobs}
+        named = {row[0] for row in await spool.reader.document_files("", 1000)}
+        assert files(spool.documents.dir) == named
+        waiting = files(spool.documents.incoming_dir)
+        assert has_uuid or not waiting
+        resumable += len(waiting)
+        if has_uuid:  # the client that got no answer comes again
+            first = [job for job in jobs if job.uuid == uuids[-1]]
+            again = await submit(door, body, uuids[-1])
+            assert again.is_duplicate == bool(first)
+            assert files(spool.documents.incoming_dir) == set()
+
+    count = await for_each_checkpoint(run, check)
+    assert count > 2
+    assert bool(resumable) == (has_uuid and body is LARGE)
+    ids = [job.id for job in await spool.reader.jobs(JobFilter(limit=1000))]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+async def test_cancelled_anywhere_a_resume_leaks_nothing(spool, door):
+    """Also while what was stored is read again, or another connection yields."""
+    uuid = uuid4()
+    upload = await door.begin(submission(uuid))
+    await upload.write(LARGE[:1_000_000])
+    await upload.suspend()
+    before = left_over(spool, door)
+    others = []
+
+    async def run():
+        others.append(await door.begin(submission(uuid)))
+        upload = await door.begin(submission(uuid))
+        await upload.suspend()
+        return upload
+
+    async def check(_):
+        while others:
+            await others.pop().suspend()
+        assert left_over(spool, door) == before
+        upload = await door.begin(submission(uuid))
+        assert upload.offset == 1_000_000
+        await upload.suspend()
+
+    assert await for_each_checkpoint(run, check) > 3
+
+
+async def test_cancelled_anywhere_an_interruption_keeps_what_came_or_nothing(spool, door):
+    """A held job is whole as far as it goes, or there is none."""
+    before = left_over(spool, door)
+
+    async def run():
+        upload = await door.begin(submission())
+        try:
+            await write(upload, LARGE)
+            return await upload.interrupt("cut")
+        finally:
+            await upload.abandon()
+
+    async def check(_):
+        assert left_over(spool, door) == before
+        assert files(spool.documents.incoming_dir) == set()
+        jobs = await spool.reader.jobs(JobFilter())
+        assert len(files(spool.documents.dir)) == len(jobs)
+        for job in jobs:
+            assert await stored(spool, job) == LARGE
+
+    assert await for_each_checkpoint(run, check) > 2
