@@ -209,9 +209,9 @@ class Dispatcher:
             if attempt is not None:
                 attempt.stop(Stop.GONE)
             if moved.new is JobState.COMPLETED and moved.old in ACTIVE:
-                log.info(
+                log.debug(
                     "job_completed",
-                    job_uuid=str(moved.uuid),
+                    job_uuid=moved.uuid,
                     printer=self._name(moved.printer_id),
                     position=moved.position,
                 )

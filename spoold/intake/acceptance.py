@@ -432,45 +432,56 @@ class Upload:
             reasons = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value,)
             message = f"the printer asks for an owner who is at least {least}"
         try:
-            # Between the file's last name and the commit that names it nothing may cut in.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S) as scope:
-                document = await self._document.keep(one.format)
-                accepted = await self._acceptance.commit(
-                    AcceptJob(
-                        self._printer.id,
-                        one.owner,
-                        one.submitter,
-                        document,
-                        self._acceptance.wall_clock(),
-                        one.uuid,
-                        one.title,
-                        one.client_host,
-                        one.intake,
-                        one.priority,
-                        one.copies,
-                        one.copies_embedded,
-                        one.attributes,
-                        state,
-                        reasons,
-                        message,
-                    )
-                )
+            if self._document.is_file:
+                accepted = await self._accept_file(state, reasons, message)
+            else:
+                accepted = await self._keep(state, reasons, message)
         except BaseException:
             await self._document.abandon()
             raise
         finally:
             self._end()
-        if scope.cancelled_caught:
-            cause = f"it took more than {COMMIT_S:g} s"
-            raise SpoolError("accept", "a job", cause, "Look at the load of the disk.")
-        log.info(
+        log.debug(
             "job_accepted",
             job_id=accepted.job_id,
-            job_uuid=str(accepted.uuid),
+            job_uuid=accepted.uuid,
             printer=one.printer,
             position=accepted.position,
         )
         return accepted
+
+    async def _accept_file(
+        self, state: JobState, reasons: tuple[str, ...], message: str
+    ) -> Accepted:
+        """Between the file's last name and the commit that names it nothing may cut in."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S):
+            return await self._keep(state, reasons, message)
+        cause = f"it took more than {COMMIT_S:g} s"
+        raise SpoolError("accept", "a job", cause, "Look at the load of the disk.")
+
+    async def _keep(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
+        one = self.submission
+        document = await self._document.keep(one.format)
+        return await self._acceptance.commit(
+            AcceptJob(
+                self._printer.id,
+                one.owner,
+                one.submitter,
+                document,
+                self._acceptance.wall_clock(),
+                one.uuid,
+                one.title,
+                one.client_host,
+                one.intake,
+                one.priority,
+                one.copies,
+                one.copies_embedded,
+                one.attributes,
+                state,
+                reasons,
+                message,
+            )
+        )
 
     async def suspend(self) -> None:
         """The connection broke: keep what came for a later resume of the same job."""

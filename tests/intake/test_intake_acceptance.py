@@ -1,4 +1,4 @@
-"""The one door: admission, resume, take-over, and a cancel at every checkpoint that leaks nothing."""
+"""The one door: admission, resume, take-over, and a cancel at every checkpoint without a leak."""
 
 from __future__ import annotations
 
@@ -200,9 +200,7 @@ async def test_an_unknown_digest_is_refused_and_promises_nothing(spool, door):
         ),
     ],
 )
-async def test_a_printer_says_what_waits_for_a_release(
-    spool, door, printer, fields, state, reason
-):
+async def test_a_printer_says_what_waits_for_a_release(spool, door, printer, fields, state, reason):
     """Held because somebody asked for it, or because nobody knows well enough whose it is."""
     await spool.add_printer("other", **printer)
     accepted = await submit(door, SMALL, uuid4(), printer="other", **fields)
@@ -260,20 +258,20 @@ async def test_a_second_connection_takes_over(spool, door):
     assert left_over(spool, door)[1:] == (0, {}, set())
 
 
-@pytest.mark.parametrize("steps", range(0, 12))
+@pytest.mark.parametrize("steps", range(12))
 async def test_a_take_over_in_the_middle_of_a_commit_is_one_whole_job(spool, door, steps):
     """A client that lost patience during a long sync: one job, its document whole, one answer."""
     uuid = uuid4()
     before = left_over(spool, door)
     old = await door.begin(submission(uuid))
     await write(old, LARGE)
-    answers = []
+    answers, refusals = [], []
 
     async def finish(upload):
         try:
             answers.append(await upload.commit(len(LARGE), digest_of(LARGE)))
         except OperationError as error:
-            assert error.code == "busy"
+            refusals.append(error.code)
         finally:
             await upload.suspend()
 
@@ -286,6 +284,7 @@ async def test_a_take_over_in_the_middle_of_a_commit_is_one_whole_job(spool, doo
             if new.accepted is None:
                 await write(new, LARGE)
             await finish(new)
+    assert set(refusals) <= {"busy"}
     assert len({answer.job_id for answer in answers}) == 1
     (job,) = await spool.reader.jobs(JobFilter())
     assert await stored(spool, job) == LARGE

@@ -1,4 +1,4 @@
-"""The journal's door: groups, those who hang up, a bound on what waits, and an end that all hear."""
+"""The journal's door: groups, those who hang up, a bound on what waits, an end that all hear."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def _cancel_when_blocked(scope):
 
 
 async def test_whoever_comes_when_too_much_waits_waits_outside(tmp_path, monkeypatch):
-    """Memory is bounded: past the limit nothing more is taken, and a cancelled comer left nothing."""
+    """Past the limit nothing more is taken; who is cancelled outside has left nothing."""
     monkeypatch.setattr(module, "WAITING_CHANGES_MAX", 3)
     async with opened(tmp_path) as journal, trio.open_nursery() as nursery:
         done = []
