@@ -43,7 +43,8 @@ class Watch:
 class Deadlines:
     """All watched connections of a node."""
 
-    def __init__(self) -> None:
+    def __init__(self, look_interval_s: float = LOOK_INTERVAL_S) -> None:
+        self._look_interval_s = look_interval_s
         self._watches: set[Watch] = set()
 
     @contextmanager
@@ -74,7 +75,7 @@ class Deadlines:
     async def run(self) -> None:
         """Close what is too late, for ever."""
         while True:
-            await trio.sleep(LOOK_INTERVAL_S)
+            await trio.sleep(self._look_interval_s)
             now = trio.current_time()
             for one in [one for one in self._watches if one.deadline <= now]:
                 one.on_late()

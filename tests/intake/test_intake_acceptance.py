@@ -16,7 +16,7 @@ from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobState
 from spoold.model.person import NOBODY, Known, Owner
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import ChangeJob, JobFilter, PutPrinter
+from spoold.spool.store import AddRecord, ChangeJob, JobFilter, PutPrinter
 
 GIB = 1 << 30
 LARGE = os.urandom(1_500_000)  # more than a buffer, so that a write is under way
@@ -414,6 +414,8 @@ async def test_cancelled_anywhere_an_upload_leaks_nothing(spool, door, body, has
 
     async def check(accepted):
         nonlocal resumable
+        # What the journal took before the cancel is committed, and heard of, after this.
+        await spool.journal.commit(AddRecord("node-started", {}, 1))
         assert left_over(spool, door) == before
         jobs = await spool.reader.jobs(JobFilter(limit=1000))
         for job in jobs:
