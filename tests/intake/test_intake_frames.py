@@ -132,7 +132,7 @@ class Server:
         self.spool = spool
         self.acceptance = acceptance
         self.operations = Operations()
-        self.deadlines = Deadlines(0.005)
+        self.deadlines = Deadlines(0.05)
         nursery.start_soon(self.deadlines.run)
         self._nursery = nursery
         self.clients = []
