@@ -46,6 +46,12 @@ class JobReader(Protocol):
     async def job_with_document(self, job_id: int) -> tuple[Job, bytes | None, str] | None: ...
 
 
+class Fresh(Protocol):
+    def take(self, job_id: int) -> tuple[Job, bytes | None, str] | None:
+        """A job that the journal still has at hand."""
+        ...
+
+
 class OpenSource(Source, Protocol):
     def close(self) -> None: ...
 
@@ -101,10 +107,12 @@ class Loading:
         self.done = trio.Event()
         self._is_closed = False
 
-    async def run(self, reader: JobReader, documents: Documents) -> None:
+    async def run(self, fresh: Fresh, reader: JobReader, documents: Documents) -> None:
         """Load; `done` is set when it has ended, `error` when the document is missing."""
         try:
-            found = await reader.job_with_document(self.job_id)
+            found = fresh.take(self.job_id)
+            if found is None:
+                found = await reader.job_with_document(self.job_id)
             if found is not None and not self._is_closed:
                 self.job = found[0]
                 self.source = documents.open_found(*found)

@@ -20,6 +20,7 @@ from spoold.dispatch.attempt import (
     Attempt,
     Documents,
     Ended,
+    Fresh,
     JobReader,
     Journal,
     Loading,
@@ -43,6 +44,8 @@ log = structlog.get_logger("spoold.dispatch")
 
 
 class ListenedJournal(Journal, Protocol):
+    @property
+    def fresh(self) -> Fresh: ...
     def listen(self, callback: Callable[[list[store.Event]], None]) -> None: ...
     def unlisten(self, callback: Callable[[list[store.Event]], None]) -> None: ...
 
@@ -429,7 +432,7 @@ class Dispatcher:
 
     def _load_soon(self, nursery: trio.Nursery, job_id: int) -> Loading:
         loading = Loading(job_id)
-        nursery.start_soon(loading.run, self._reader, self._documents)
+        nursery.start_soon(loading.run, self._journal.fresh, self._reader, self._documents)
         return loading
 
     def _load_ahead(self, nursery: trio.Nursery, attempt: Attempt) -> Loading | None:

@@ -234,11 +234,11 @@ class SocketStream:
         """
         self._check_open()
         self._closed = True
-        notify_closing(self.socket)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ORDERLY)
-            self.socket.shutdown(socket.SHUT_WR)
-            if not self._peer_ended:
+            if not self._peer_ended:  # else nothing is unread, and closing sends the FIN
+                notify_closing(self.socket)
+                self.socket.shutdown(socket.SHUT_WR)
                 await drain(self.socket)
         except OSError as error:
             raise broken(error) from error

@@ -16,8 +16,17 @@ import trio
 
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.spool.connection import TrioConnection
+from spoold.spool.fresh import FreshJobs
 from spoold.spool.sqlite import SqliteStore
-from spoold.spool.store import AcceptJob, Change, Event
+from spoold.spool.store import (
+    Accepted,
+    AcceptJob,
+    Change,
+    ChangeJob,
+    EndAttempt,
+    Event,
+    StartAttempt,
+)
 
 # Beyond these the gain of a larger group is small, and its members would wait for one another.
 GROUP_CHANGES_MAX = 512
@@ -47,6 +56,12 @@ class Journal:
         self._closing = False
         self.head = store.position
         self.commits = 0
+        self._fresh = FreshJobs()
+
+    @property
+    def fresh(self) -> FreshJobs:
+        """The jobs of the last commits."""
+        return self._fresh
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -146,6 +161,16 @@ class Journal:
     def _announce(self, group: list[_Waiting], answers: list[Any], events: list[Event]) -> None:
         self.head = self._store.position
         self.commits += 1
+        start = 0
+        for waiting in group:
+            for change in waiting.changes:
+                if type(change) is AcceptJob:
+                    accepted = answers[start]
+                    if type(accepted) is Accepted:
+                        self._fresh.put(change, accepted)
+                elif isinstance(change, ChangeJob | StartAttempt | EndAttempt):
+                    self._fresh.forget(change.job_id)
+                start += 1
         for callback in self._listeners:
             callback(events)
         start = 0

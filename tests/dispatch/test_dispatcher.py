@@ -427,6 +427,7 @@ async def test_missing_document_damages_the_job_and_no_other(floor, spool):
         spool.store.db.execute("UPDATE document SET body = NULL WHERE id = ?", (lost << 12 | 1,))
 
     await spool.journal.call(lose)
+    spool.journal.fresh.forget(lost)  # as after a restart
     async with floor.dispatching():
         job = await floor.wait_state(lost, JobState.ABORTED)
         await floor.wait_completed([whole])

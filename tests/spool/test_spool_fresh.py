@@ -1,0 +1,33 @@
+"""Jobs at hand: given out once, as the store has them, and never after a change."""
+
+from __future__ import annotations
+
+from spoold.model.transitions import JobEvent
+from spoold.spool import fresh as module
+from spoold.spool.store import ChangeJob
+
+
+async def test_a_fresh_job_is_what_the_store_has(spool):
+    """Whoever takes it saves a look into the store, and gets the same; the second one looks."""
+    printer = await spool.add_printer()
+    fields = {"title": "Letter", "copies": 2, "attributes": {"sides": "one-sided"}}
+    accepted = await spool.add_job(printer, b"a letter", "mara", **fields)
+    stored = await spool.reader.job_with_document(accepted.job_id)
+    assert spool.journal.fresh.take(accepted.job_id) == stored
+    assert spool.journal.fresh.take(accepted.job_id) is None
+
+
+async def test_a_changed_job_is_not_fresh(spool):
+    """A hold and a release later, only the store knows."""
+    accepted = await spool.add_job(await spool.add_printer())
+    await spool.journal.commit(ChangeJob(accepted.job_id, JobEvent.HOLD, 1))
+    assert spool.journal.fresh.take(accepted.job_id) is None
+
+
+async def test_what_is_at_hand_is_bounded(spool, monkeypatch):
+    """The oldest go when there are too many, or too many bytes."""
+    monkeypatch.setattr(module, "BYTES_MAX", 25)
+    printer = await spool.add_printer()
+    ids = [(await spool.add_job(printer, b"x" * 10)).job_id for _ in range(4)]
+    found = [spool.journal.fresh.take(job_id) is not None for job_id in ids]
+    assert found == [False, False, True, True]
