@@ -52,7 +52,7 @@ class SqliteReader:
 
         def prepare() -> int:
             reader.raw.execute("PRAGMA query_only = ON")
-            reader.raw.execute("PRAGMA cache_size = -8192")
+            reader.raw.execute("PRAGMA cache_size = -4096")
             return int(
                 reader.raw.execute("SELECT max(id) FROM chain WHERE is_own = 1").fetchone()[0]
             )

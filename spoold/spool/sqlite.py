@@ -331,7 +331,7 @@ def _open(
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA locking_mode = NORMAL")
     db.execute("PRAGMA wal_autocheckpoint = 1000")
-    db.execute("PRAGMA cache_size = -16384")
+    db.execute("PRAGMA cache_size = -8192")
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute("PRAGMA temp_store = MEMORY")
     migrate(db, data_dir)
