@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,9 @@ class TcpNetwork:
         """
         if not host:  # which the resolver would take for this machine
             raise OSError(errno.EINVAL, "there is no host name")
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         try:
             try:
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
+                return _numeric(host, port)
             except socket.gaierror:
                 found = await trio.to_thread.run_sync(
                     lambda: socket.getaddrinfo(
@@ -123,6 +123,14 @@ async def connect_unix(path: Path, *, timeout_s: float) -> SocketStream:
     with trio.move_on_after(timeout_s), unix_name(path) as name:
         return await _connect_one((socket.AF_UNIX, name), None)
     raise TimeoutError(errno.ETIMEDOUT, f"no connection to {path} within {timeout_s:g} s")
+
+
+@lru_cache(maxsize=4096)
+def _numeric(host: str, port: int) -> list[Target]:
+    """Where an address is; to be read only. Raises `socket.gaierror` for a name."""
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
+    return _alternate([(family, address) for family, _, _, _, address in found])
 
 
 def _alternate(targets: Sequence[Target]) -> list[Target]:

@@ -7,7 +7,7 @@ change that is refused (`OperationError`) writes nothing and leaves the others o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from spoold.model.job import Job, JobState
@@ -223,9 +223,8 @@ Change = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class JobMoved:
-    """A committed change of a job; `old` is None for a new one."""
+class JobMoved(NamedTuple):
+    """A committed change of a job; `old` is None for a new one. A tuple: there are very many."""
 
     job_id: int
     uuid: UUID
