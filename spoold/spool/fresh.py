@@ -9,8 +9,8 @@ from __future__ import annotations
 from spoold.model.job import Document, Job, JobState
 from spoold.spool.store import Accepted, AcceptJob
 
-BYTES_MAX = 8 * 1024 * 1024
-JOBS_MAX = 2048
+BYTES_MAX = 2 * 1024 * 1024
+JOBS_MAX = 512
 
 
 class FreshJobs:
