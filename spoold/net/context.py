@@ -102,7 +102,8 @@ def server_context(
 
     There a client must show a certificate of that CA which `crl_pem` does not revoke; missing,
     foreign, expired and revoked ones are answered by the alert that says so. A list must then be
-    there for every CA, else its certificates are refused. No session outlives its connection.
+    there for every CA, else its certificates are refused. There are no session tickets; a TLS 1.2
+    session that OpenSSL remembers ends with this context, which a revocation replaces.
 
     Raises:
         IdentityError: certificate, key, CA or list cannot be used.
