@@ -221,9 +221,9 @@ async def test_a_fin_without_close_notify_is_a_truncation(version: ssl.TLSVersio
         buffer = memoryview(bytearray(1000))
         assert await stream.receive_into(buffer) == 10
         for _ in range(2):
-            with pytest.raises(trio.BrokenResourceError, match="without close_notify|Broken pipe"):
+            with pytest.raises(trio.BrokenResourceError, match=r"without close_notify|Broken pipe"):
                 await stream.receive_into(buffer)
-        with pytest.raises(trio.BrokenResourceError, match="without close_notify|Broken pipe"):
+        with pytest.raises(trio.BrokenResourceError, match=r"without close_notify|Broken pipe"):
             await stream.receive_some()
 
 
