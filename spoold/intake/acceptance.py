@@ -133,10 +133,10 @@ class Acceptance:
         """
         now = trio.current_time()
         if now >= self._room_until:
-            free, inodes = self._documents.free_bytes()
-            total = self._documents.total_bytes()
-            kept = max(self.limits.reserve_bytes, int(total * (1 - self.limits.spool_share)))
-            self._room = free - kept if inodes else 0
+            space = self._documents.space()
+            share = int(space.total_bytes * (1 - self.limits.spool_share))
+            kept = max(self.limits.reserve_bytes, share)
+            self._room = space.free_bytes - kept if space.free_inodes else 0
             self._room_until = now + SPACE_INTERVAL_S
         if self._room - self._promised < size:
             raise SpoolFull(

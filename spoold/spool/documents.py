@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import blake3
 import outcome
@@ -322,6 +322,14 @@ class MemorySource:
         self._body = b""
 
 
+class Space(NamedTuple):
+    """The room of a file system."""
+
+    free_bytes: int
+    total_bytes: int
+    free_inodes: int
+
+
 class Documents:
     """The directories `incoming`, `documents` and `quarantine` of a data directory."""
 
@@ -461,15 +469,12 @@ class Documents:
             raise SpoolError("open", subject, f"it has {size} bytes", ADVICE)
         return FileSource(fd, size)
 
-    def total_bytes(self) -> int:
-        """The size of the file system that holds the documents."""
+    def space(self) -> Space:
+        """How much room the file system of the documents has, at one moment."""
         found = os.statvfs(self.dir)
-        return found.f_blocks * found.f_frsize
-
-    def free_bytes(self) -> tuple[int, int]:
-        """(free bytes, free inodes) of the file system that holds the documents."""
-        found = os.statvfs(self.dir)
-        return found.f_bavail * found.f_frsize, found.f_favail
+        return Space(
+            found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, found.f_favail
+        )
 
 
 def _read(fd: int, size: int, offset: int) -> bytes:

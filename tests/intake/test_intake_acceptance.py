@@ -112,7 +112,7 @@ async def test_answers_given_again_promise_no_room(spool, door):
     """A thousand repetitions of an accepted job do not fill the spool with promises."""
     uuid = uuid4()
     await submit(door, SMALL, uuid, size=len(SMALL))
-    free, _ = spool.documents.free_bytes()
+    free = spool.documents.space().free_bytes
     door.limits = Limits(reserve_bytes=free - 10 * GIB)
     for _ in range(5):
         upload = await door.begin(submission(uuid, size=4 * GIB))
@@ -152,7 +152,7 @@ async def test_too_much_is_refused_announced_or_not(spool, door):
 
 async def test_room_is_promised_to_one_only(spool, door):
     """Two that fit alone and not together: the second hears it before it sends."""
-    free, _ = spool.documents.free_bytes()
+    free = spool.documents.space().free_bytes
     door.limits = Limits(reserve_bytes=free - 10 * GIB)
     first = await door.begin(submission(uuid4(), size=6 * GIB))
     for uuid in (None, uuid4()):

@@ -41,7 +41,7 @@ async def status(call: Call) -> dict[str, Any]:
         doing = services.dispatcher.status(printer_id).state
         printers[doing] = printers.get(doing, 0) + 1
     finished, kept_bytes = await services.reader.finished_totals()
-    free_bytes, _ = await trio.to_thread.run_sync(services.documents.free_bytes)
+    space = await trio.to_thread.run_sync(services.documents.space)
     return {
         "state": "up",
         "node_name": services.node_name,
@@ -52,7 +52,7 @@ async def status(call: Call) -> dict[str, Any]:
         "jobs_finished": finished,
         "documents_finished_bytes": kept_bytes,
         "printers": printers,
-        "spool_free_bytes": free_bytes,
+        "spool_free_bytes": space.free_bytes,
         "journal_head": services.journal.head,
         "connections": dict(services.connections()),
     }
