@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spoold.cli import grammar, render
 from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
 from spoold.cli.render import Column
+from spoold.cli.showing import show_each, show_list
 from spoold.model.errors import OperationError
 from spoold.model.text import plain
 
@@ -93,17 +92,9 @@ def _add_jobs(parser: Parser, how_many: str) -> None:
 def list_jobs(args: Namespace) -> int:
     asked = {**grammar.filters(args), "newest_first": True}
     asked["limit"] = PAGE if args.all else min(args.limit, PAGE)
-    with connect(args) as client:
-        found: Iterator[dict[str, Any]] = pages(client, "job.list", asked, "jobs")
-        if args.json:
-            render.print_json_list(found if args.all else islice(found, args.limit))
-            return DONE
-        rows = [_row(job) for job in (found if args.all else islice(found, args.limit + 1))]
-    more = not args.all and len(rows) > args.limit
-    render.print_table(COLUMNS, rows[: args.limit] if more else rows, "No such jobs.")
-    if more:
-        print("There are more: use --all, --limit N, or a filter.")
-    return DONE
+    limit = None if args.all else args.limit
+    none = "No such jobs."
+    return show_list(args, "job.list", "jobs", COLUMNS, _row, none, asked=asked, limit=limit)
 
 
 COLUMNS = (
@@ -137,18 +128,18 @@ def _telling(reasons: list[str]) -> list[str]:
 
 
 def show(args: Namespace) -> int:
-    with connect(args) as client:
-        answers = [client.call("job.show", {"job": job}) for job in args.jobs]
-    if args.json:
-        render.print_json_list(answers)
-        return DONE
-    for index, job in enumerate(answers):
-        if index:
-            print()
-        render.print_fields(_fields(job))
-        for attempt in job.get("attempts_list", ()):
-            _print_attempt(attempt)
-    return DONE
+    return show_each(args, "job.show", _named(args), _print)
+
+
+def _named(args: Namespace) -> list[dict[str, Any]]:
+    """A question for each job that was named."""
+    return [{"job": job} for job in args.jobs]
+
+
+def _print(job: dict[str, Any]) -> None:
+    render.print_fields(_fields(job))
+    for attempt in job.get("attempts_list", ()):
+        _print_attempt(attempt)
 
 
 def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -194,23 +185,18 @@ def _print_attempt(attempt: dict[str, Any]) -> None:
 
 
 def explain(args: Namespace) -> int:
-    with connect(args) as client:
-        answers = [client.call("job.explain", {"job": job}) for job in args.jobs]
-    if args.json:
-        render.print_json_list(answers)
-        return DONE
-    for index, answer in enumerate(answers):
-        if index:
-            print()
-        job = answer["job"]
-        print(plain(f"Job {job['id']} on {job['printer']}: {job['title'] or 'no title'}"))
-        for event in answer["story"]:
-            detail = f": {event['detail']}" if event["detail"] else ""
-            print(f"  {render.local_time(event['at_us'])}  {plain(event['what'] + detail)}")
-        print(plain(f"Now {job['state']}. {answer['waits']}".rstrip()))
-        if answer["may_act"]:
-            print(plain(f"Who may act: {'; '.join(answer['may_act'])}"))
-    return DONE
+    return show_each(args, "job.explain", _named(args), _print_story)
+
+
+def _print_story(answer: dict[str, Any]) -> None:
+    job = answer["job"]
+    print(plain(f"Job {job['id']} on {job['printer']}: {job['title'] or 'no title'}"))
+    for event in answer["story"]:
+        detail = f": {event['detail']}" if event["detail"] else ""
+        print(f"  {render.local_time(event['at_us'])}  {plain(event['what'] + detail)}")
+    print(plain(f"Now {job['state']}. {answer['waits']}".rstrip()))
+    if answer["may_act"]:
+        print(plain(f"Who may act: {'; '.join(answer['may_act'])}"))
 
 
 def act(args: Namespace) -> int:

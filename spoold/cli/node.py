@@ -14,9 +14,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from spoold.cli import grammar, render
-from spoold.cli.control import connect, pages
+from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
 from spoold.cli.render import Column
+from spoold.cli.showing import show_list, show_one
 from spoold.model.text import plain
 
 if TYPE_CHECKING:
@@ -101,21 +102,11 @@ def add(nouns: Nouns[Parser]) -> None:
 
 
 def status(args: Namespace) -> int:
-    return _show(args, "status")
+    return show_one(args, "status")
 
 
 def show_node(args: Namespace) -> int:
-    return _show(args, "node.show")
-
-
-def _show(args: Namespace, op: str) -> int:
-    with connect(args) as client:
-        answer = client.call(op, {})
-    if args.json:
-        render.print_json(answer)
-    else:
-        render.print_fields(render.readable(key, value) for key, value in answer.items())
-    return DONE
+    return show_one(args, "node.show")
 
 
 def show_ca(args: Namespace) -> int:
@@ -171,11 +162,18 @@ def enrol(args: Namespace) -> int:
 
 
 def list_providers(args: Namespace) -> int:
-    with connect(args) as client:
-        providers = list(pages(client, "provider.list", {}, "providers"))
-    if args.json:
-        render.print_json_list(providers)
-        return DONE
+    now_us = int(time.time() * 1e6)
+
+    def row(one: dict[str, Any]) -> list[str]:
+        is_expired = one["not_after_us"] < now_us
+        return [
+            one["name"],
+            "revoked" if one["revoked"] else "expired" if is_expired else "valid",
+            ", ".join(one["may_assert"]) or "-",
+            render.local_time(one["not_after_us"])[:10],
+            one["guid"],
+        ]
+
     columns = (
         Column("NAME", gives_way=True),
         Column("STATE"),
@@ -183,19 +181,8 @@ def list_providers(args: Namespace) -> int:
         Column("VALID UNTIL"),
         Column("GUID"),
     )
-    now_us = int(time.time() * 1e6)
-    rows = [
-        [
-            one["name"],
-            "revoked" if one["revoked"] else "expired" if one["not_after_us"] < now_us else "valid",
-            ", ".join(one["may_assert"]) or "-",
-            render.local_time(one["not_after_us"])[:10],
-            one["guid"],
-        ]
-        for one in providers
-    ]
-    render.print_table(columns, rows, "No providers yet: `spoold provider enrol NAME`.")
-    return DONE
+    none = "No providers yet: `spoold provider enrol NAME`."
+    return show_list(args, "provider.list", "providers", columns, row, none)
 
 
 def revoke(args: Namespace) -> int:

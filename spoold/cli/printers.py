@@ -10,6 +10,7 @@ from spoold.cli import grammar, render
 from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 from spoold.cli.render import Column
+from spoold.cli.showing import show_each, show_list, show_one
 from spoold.model.text import plain
 
 
@@ -180,11 +181,6 @@ def _tell(answer: dict[str, Any], sentence: str) -> int:
 
 
 def list_printers(args: Namespace) -> int:
-    with connect(args) as client:
-        printers = list(pages(client, "printer.list", {}, "printers"))
-    if args.json:
-        render.print_json_list(printers)
-        return DONE
     columns = (
         Column("NAME", gives_way=True),
         Column("STATE"),
@@ -194,20 +190,20 @@ def list_printers(args: Namespace) -> int:
         Column("DEVICE", gives_way=True),
         Column("REASON", gives_way=True),
     )
-    rows = [
-        [
-            printer["name"],
-            _state(printer),
-            str(printer["jobs"]["pending"]),
-            str(printer["jobs"]["held"]),
-            str(printer["jobs"]["processing"]),
-            printer["uri"] or f"pool of {', '.join(printer['members'])}",
-            _why(printer),
-        ]
-        for printer in printers
+    none = "No printers yet: `spoold printer add NAME DEVICE-URI`."
+    return show_list(args, "printer.list", "printers", columns, _row, none)
+
+
+def _row(printer: dict[str, Any]) -> list[str]:
+    return [
+        printer["name"],
+        _state(printer),
+        str(printer["jobs"]["pending"]),
+        str(printer["jobs"]["held"]),
+        str(printer["jobs"]["processing"]),
+        printer["uri"] or f"pool of {', '.join(printer['members'])}",
+        _why(printer),
     ]
-    render.print_table(columns, rows, "No printers yet: `spoold printer add NAME DEVICE-URI`.")
-    return DONE
 
 
 def _state(printer: dict[str, Any]) -> str:
@@ -221,46 +217,40 @@ def _why(printer: dict[str, Any]) -> str:
 
 
 def show(args: Namespace) -> int:
-    with connect(args) as client:
-        answers = [client.call("printer.show", {"name": name}) for name in args.names]
-    if args.json:
-        render.print_json_list(answers)
-        return DONE
-    for index, printer in enumerate(answers):
-        if index:
-            print()
-        jobs = printer["jobs"]
-        render.print_fields(
-            [
-                ("printer", printer["name"]),
-                ("guid", printer["guid"]),
-                ("info", printer.get("info")),
-                ("location", printer.get("location")),
-                ("state", _state(printer)),
-                ("reasons", [one for one in printer["reasons"] if one != "none"]),
-                ("message", printer["message"]),
-                ("device", printer["uri"]),
-                ("options", printer.get("options")),
-                ("members", printer.get("members")),
-                ("standby", printer.get("standby")),
-                ("order", printer.get("order")),
-                ("in doubt", printer.get("in_doubt")),
-                ("formats", printer.get("formats") or "any"),
-                ("least owner", printer.get("least_owner")),
-                ("holds new jobs", printer.get("hold_new_jobs") or None),
-                (
-                    "jobs",
-                    f"{jobs['pending']} waiting, {jobs['held']} held, "
-                    f"{jobs['processing']} printing",
-                ),
-                ("failures", printer.get("failures") or None),
-                ("next try", _in(printer.get("retry_at_us"))),
-                ("interrupted today", printer.get("interrupted_today") or None),
-            ]
-        )
-        for advice in printer.get("advice") or ():
-            print(plain(f"  {advice}"))
-    return DONE
+    return show_each(args, "printer.show", ({"name": name} for name in args.names), _print)
+
+
+def _print(printer: dict[str, Any]) -> None:
+    jobs = printer["jobs"]
+    render.print_fields(
+        [
+            ("printer", printer["name"]),
+            ("guid", printer["guid"]),
+            ("info", printer.get("info")),
+            ("location", printer.get("location")),
+            ("state", _state(printer)),
+            ("reasons", [one for one in printer["reasons"] if one != "none"]),
+            ("message", printer["message"]),
+            ("device", printer["uri"]),
+            ("options", printer.get("options")),
+            ("members", printer.get("members")),
+            ("standby", printer.get("standby")),
+            ("order", printer.get("order")),
+            ("in doubt", printer.get("in_doubt")),
+            ("formats", printer.get("formats") or "any"),
+            ("least owner", printer.get("least_owner")),
+            ("holds new jobs", printer.get("hold_new_jobs") or None),
+            (
+                "jobs",
+                f"{jobs['pending']} waiting, {jobs['held']} held, {jobs['processing']} printing",
+            ),
+            ("failures", printer.get("failures") or None),
+            ("next try", _in(printer.get("retry_at_us"))),
+            ("interrupted today", printer.get("interrupted_today") or None),
+        ]
+    )
+    for advice in printer.get("advice") or ():
+        print(plain(f"  {advice}"))
 
 
 def _in(at_us: int | None) -> str | None:
@@ -309,30 +299,20 @@ def redirect(args: Namespace) -> int:
 
 
 def list_devices(args: Namespace) -> int:
-    with connect(args) as client:
-        devices = list(pages(client, "device.list", {}, "devices"))
-    if args.json:
-        render.print_json_list(devices)
-        return DONE
     columns = (
         Column("URI", gives_way=True),
         Column("PRINTERS", gives_way=True),
         Column("SERIAL"),
         Column("GUID"),
     )
-    rows = [
-        [one["uri"], ", ".join(one.get("printers", ())), one.get("serial") or "-", one["guid"]]
-        for one in devices
-    ]
-    render.print_table(columns, rows, "No devices yet: `spoold printer add NAME DEVICE-URI`.")
-    return DONE
+    none = "No devices yet: `spoold printer add NAME DEVICE-URI`."
+    return show_list(args, "device.list", "devices", columns, _device_row, none)
+
+
+def _device_row(device: dict[str, Any]) -> list[str]:
+    printers = ", ".join(device.get("printers", ()))
+    return [device["uri"], printers, device.get("serial") or "-", device["guid"]]
 
 
 def show_device(args: Namespace) -> int:
-    with connect(args) as client:
-        answer = client.call("device.show", {"device": args.device})
-    if args.json:
-        render.print_json(answer)
-    else:
-        render.print_fields(render.readable(key, value) for key, value in answer.items())
-    return DONE
+    return show_one(args, "device.show", {"device": args.device})
