@@ -26,7 +26,7 @@ from spoold.daemon.config import Address, Config, EndsOn
 from spoold.daemon.identity import NodeIdentity, read_chain
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
-from spoold.intake import frames, frames_v1, http, lpd, raw
+from spoold.intake import frames, frames_link, http, lpd, raw
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.listener import Handler, Listener, Opening, Rules
 from spoold.intake.raw import Ending
@@ -301,7 +301,7 @@ class Doors:
             self._acceptance,
             self._table,
             node,
-            frames_v1.Settings(
+            frames_link.Settings(
                 hello_deadline_s=config.limits.header_deadline_s,
                 upload_idle_deadline_s=config.limits.idle_deadline_s,
                 drain_s=config.drain.deadline_s,

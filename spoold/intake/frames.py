@@ -18,7 +18,9 @@ from spoold.codec import frame
 from spoold.codec.frame import FrameReader, Item, Request
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.deadlines import Watch
-from spoold.intake.frames_v1 import Link, Router, Settings, Version1
+from spoold.intake.frames_link import Link, Settings
+from spoold.intake.frames_v1 import Version1
+from spoold.intake.router import Router
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.principal import Principal
 from spoold.net.outbox import Outbox

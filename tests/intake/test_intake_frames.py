@@ -19,7 +19,7 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.arguments import owner
 from spoold.intake.deadlines import Deadlines
 from spoold.intake.frames import Node, serve_frames
-from spoold.intake.frames_v1 import Settings
+from spoold.intake.frames_link import Settings
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.person import Known, Owner

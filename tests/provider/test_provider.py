@@ -22,7 +22,7 @@ from spoold.daemon.authority import Authority
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.deadlines import Deadlines
 from spoold.intake.frames import Node, serve_frames
-from spoold.intake.frames_v1 import Settings
+from spoold.intake.frames_link import Settings
 from spoold.model.errors import ConfigError, OperationError
 from spoold.model.principal import Port, Principal
 from spoold.net.listen import accept_loop, bind, bind_unix
