@@ -34,36 +34,19 @@ from spoold.daemon.schema import (
 )
 from spoold.model.errors import ConfigError, OperationError
 from spoold.model.printer import check_printer_name
+from spoold.net.address import Address, parse_address
 
 Network = IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: a host and a port, or a socket that systemd hands over.
-
-    Port 0 is any free port. `socket_name` is the `FileDescriptorName=` of a systemd socket.
-    """
-
-    host: str
-    port: int
-    socket_name: str = ""
-
-    def __str__(self) -> str:
-        if self.socket_name:
-            return f"systemd:{self.socket_name}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 def address(value: Any) -> Address:
-    advice = 'Write "HOST:PORT", "[IPV6]:PORT" or "systemd:NAME".'
     written = text(value)
     if written.startswith("systemd:") and written.removeprefix("systemd:"):
         return Address("", 0, written.removeprefix("systemd:"))
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]+)):([0-9]{1,5})", written)
-    if match is None or int(match[3]) > 65535:
-        raise Wrong(f"{written!r} is no address with a port", advice)
-    return Address(match[1] or match[2], int(match[3]))
+    try:
+        return parse_address(written)
+    except ConfigError as error:
+        raise Wrong(f"{written!r}: {error.cause}", error.advice) from None
 
 
 def endpoint(value: Any) -> str:

@@ -19,10 +19,11 @@ from pathlib import Path
 import trio
 
 from spoold.daemon import logs
-from spoold.daemon.config import Address, Config, Dispatch, Drain, Listen, Node
+from spoold.daemon.config import Config, Dispatch, Drain, Listen, Node
 from spoold.daemon.service import Daemon, Running
 from spoold.model.job import JobState
 from spoold.model.text import plain
+from spoold.net.address import Address
 from spoold.net.connect import TcpNetwork
 from spoold.simulate.printer import Paper, SimulatedPrinter
 from spoold.spool.store import Event, JobMoved

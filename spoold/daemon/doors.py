@@ -22,7 +22,7 @@ import trio
 
 from spoold import __version__
 from spoold.codec.raw import Protocol
-from spoold.daemon.config import Address, Config, EndsOn
+from spoold.daemon.config import Config, EndsOn
 from spoold.daemon.identity import NodeIdentity, read_chain
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
@@ -34,6 +34,7 @@ from spoold.model.errors import ConfigError, IdentityError, OperationError
 from spoold.model.principal import Port, Principal, Role
 from spoold.model.record import Kind
 from spoold.net import listen
+from spoold.net.address import Address
 from spoold.net.stream import Stream
 from spoold.net.tcp import SocketStream
 from spoold.net.tls import LiveContext, TlsStream, server_context
@@ -374,7 +375,7 @@ def _user_name(uid: int) -> str:
 
 def _sockets(address: Address, handed: dict[str, list[socket.socket]]) -> list[socket.socket]:
     if not address.socket_name:
-        return listen.bind(str(address))
+        return listen.bind(address)
     found = handed.get(address.socket_name)
     if not found:
         raise ConfigError(

@@ -21,7 +21,8 @@ from typing import Any
 import trio
 from trio.lowlevel import notify_closing, wait_writable
 
-from spoold.net.listen import Address, set_keepalive
+from spoold.net.address import Address
+from spoold.net.listen import set_keepalive
 from spoold.net.tcp import SocketStream, peer_name, set_reset_on_close, unix_name
 from spoold.net.tls import TlsStream
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import socket
 import stat
 import struct
@@ -24,6 +23,7 @@ import trio
 from trio.lowlevel import checkpoint, wait_readable
 
 from spoold.model.errors import ConfigError
+from spoold.net.address import Address, parse_address
 from spoold.net.tcp import set_reset_on_close, unix_name
 
 BACKLOG = 4096
@@ -48,19 +48,6 @@ PASSING = frozenset(
         errno.ENETUNREACH,
     }
 )
-HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
-ADVICE = 'Write "0.0.0.0:9191", "[::]:9191" or "name:9191".'
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host (an address without brackets, or a name) and a port; port 0 means any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,46 +58,6 @@ class Credentials:
     uid: int
     gid: int
     groups: frozenset[int]
-
-
-def parse_address(text: str) -> Address:
-    """The address that `text` names.
-
-    Raises:
-        ConfigError: it names none.
-    """
-
-    def refused(cause: str, advice: str = ADVICE) -> ConfigError:
-        return ConfigError("read the address", repr(text), cause, advice)
-
-    host, colon, digits = text.rpartition(":")
-    if not colon:
-        raise refused("there is no port")
-    if not re.fullmatch(r"[0-9]{1,5}", digits) or int(digits) > 65535:
-        raise refused(f"{digits!r} is no port", "A port is a number from 0 to 65535.")
-    port = int(digits)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        try:
-            socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-        except (OSError, ValueError):
-            raise refused(f"{host!r} is no IPv6 address") from None
-        return Address(host, port)
-    if ":" in host:
-        raise refused("an IPv6 address stands in brackets", f'Write "[{host}]:{port}".')
-    if host in ("", "*"):
-        raise refused(
-            "there is no host",
-            f'Write "0.0.0.0:{port}" for every IPv4 address, "[::]:{port}" for every IPv6 address.',
-        )
-    if re.fullmatch(r"[0-9.]+", host):
-        try:
-            socket.inet_pton(socket.AF_INET, host)
-        except OSError:
-            raise refused(f"{host!r} is no IPv4 address") from None
-    elif not HOST_NAME.fullmatch(host):
-        raise refused(f"{host!r} is no host name")
-    return Address(host, port)
 
 
 def prepare(listener: socket.socket) -> None:
@@ -131,7 +78,7 @@ def set_keepalive(sock: socket.socket) -> None:
 
 
 def bind(address: str | Address, *, backlog: int = BACKLOG) -> list[socket.socket]:
-    """Listening sockets on every address that `address` stands for, or on none of them.
+    """Listening sockets on every address that a host and a port stand for, or on none of them.
 
     A name is looked up, which blocks: call it at start, or in a thread.
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from spoold.model.errors import ConfigError
+from spoold.net.address import Address, parse_address
 from spoold.net.connect import connect_unix
-from spoold.net.listen import Address, parse_address
 from spoold.net.stream import Stream
 from spoold.net.tls import client_context
 

@@ -21,8 +21,9 @@ from spoold import cli
 from spoold.cli import grammar
 from spoold.cli.control import candidates
 from spoold.cli.submit import line
-from spoold.daemon.config import Address, Config, Drain, Listen, Node
+from spoold.daemon.config import Config, Drain, Listen, Node
 from spoold.daemon.service import Daemon, Running
+from spoold.net.address import Address
 
 EVIL = "evil \x1b[2J title\n\u202e"
 

@@ -11,8 +11,9 @@ from typing import get_type_hints
 import pytest
 
 from spoold.daemon import config
-from spoold.daemon.config import Address, Config, EndsOn, RawListener
+from spoold.daemon.config import Config, EndsOn, RawListener
 from spoold.model.errors import ConfigError
+from spoold.net.address import Address
 
 Write = Callable[[str], Path]
 
@@ -135,8 +136,8 @@ def test_everything_written_is_read(write: Write) -> None:
         ('[node]\nname = "a/b"', "node.name", "NODE/ID"),
         ('[node]\nname = ""', "node.name", "plain text"),
         ('[listen]\nclear = "127.0.0.1:9191"', "listen.clear", "Write a list"),
-        ('[listen]\nclear = ["127.0.0.1"]', "listen.clear[0]", "HOST:PORT"),
-        ('[listen]\nclear = ["127.0.0.1:65536"]', "listen.clear[0]", "HOST:PORT"),
+        ('[listen]\nclear = ["127.0.0.1"]', "listen.clear[0]", "name:9191"),
+        ('[listen]\nclear = ["127.0.0.1:65536"]', "listen.clear[0]", "from 0 to 65535"),
         ('[listen]\nclear = ["::1:9191"]', "listen.clear[0]", "[IPV6]:PORT"),
         ('[listen]\nlpd = ["127.0.0.1:9191"]', "listen.lpd[0]", "its own port"),
         ('[listen]\nends_on = "idle"', "listen.ends_on", '"idle 2s"'),
