@@ -138,7 +138,7 @@ def test_everything_written_is_read(write: Write) -> None:
         ('[listen]\nclear = "127.0.0.1:9191"', "listen.clear", "Write a list"),
         ('[listen]\nclear = ["127.0.0.1"]', "listen.clear[0]", "name:9191"),
         ('[listen]\nclear = ["127.0.0.1:65536"]', "listen.clear[0]", "from 0 to 65535"),
-        ('[listen]\nclear = ["::1:9191"]', "listen.clear[0]", "[IPV6]:PORT"),
+        ('[listen]\nclear = ["::1:9191"]', "listen.clear[0]", "[::1]:9191"),
         ('[listen]\nlpd = ["127.0.0.1:9191"]', "listen.lpd[0]", "its own port"),
         ('[listen]\nends_on = "idle"', "listen.ends_on", '"idle 2s"'),
         ('[listen]\nends_on = "idle 2h"', "listen.ends_on", "0.1s to 1h"),
