@@ -7,7 +7,6 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,13 +17,6 @@ import trio.testing
 from spoold.model.errors import ConfigError
 from spoold.net import listen, tcp
 from spoold.net.address import Address
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    [listener] = listen.bind("127.0.0.1:0")
-    yield listener
-    listener.close()
 
 
 def test_a_taken_port_is_named(listener: socket.socket) -> None:

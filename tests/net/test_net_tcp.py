@@ -10,24 +10,17 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from spoold.net import listen, tcp
+from spoold.net import tcp
 from spoold.net.tcp import SocketStream
 
 Pair = tuple[SocketStream, socket.socket]
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    [listener] = listen.bind("127.0.0.1:0")
-    yield listener
-    listener.close()
 
 
 @pytest.fixture

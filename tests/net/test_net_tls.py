@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +114,24 @@ async def pair(version: ssl.TLSVersion | None = None) -> AsyncIterator[tuple[Tls
     finally:
         server.abort()
         client.abort()
+
+
+@asynccontextmanager
+async def serving(
+    listener: socket.socket,
+    context: ssl.SSLContext,
+    serve: Callable[[TlsStream], Awaitable[object]],
+) -> AsyncIterator[int]:
+    """The port where `serve` gets the first connection, before its handshake, in a task."""
+
+    async def accept() -> None:
+        await trio.lowlevel.wait_readable(listener)
+        connection, _ = listener.accept()
+        await serve(TlsStream(connection, context, server_side=True))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept)
+        yield listener.getsockname()[1]
 
 
 async def read_all(stream: TlsStream) -> bytes:
@@ -378,35 +396,27 @@ async def refusal(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_an_enrolled_client_is_let_in(version: ssl.TLSVersion) -> None:
+async def test_an_enrolled_client_is_let_in(
+    listener: socket.socket, version: ssl.TLSVersion
+) -> None:
     """Its certificate is known afterwards, and says who it is."""
     client, serial = enrolled()
     client.version = version
-    [listener] = listen.bind("127.0.0.1:0")
-    with listener:
-        async with trio.open_nursery() as nursery:
 
-            async def serve() -> None:
-                await trio.lowlevel.wait_readable(listener)
-                connection, _ = listener.accept()
-                stream = TlsStream(connection, mutual_context("1"), server_side=True)
-                await stream.handshake(5)
-                der = stream.peer_certificate_der()
-                assert der is not None
-                peer = AUTHORITY.identify(der)
-                assert (peer.kind, peer.name, peer.serial) == ("provider", "till-7", serial)
-                await stream.finish()
+    async def serve(stream: TlsStream) -> None:
+        await stream.handshake(5)
+        der = stream.peer_certificate_der()
+        assert der is not None
+        peer = AUTHORITY.identify(der)
+        assert (peer.kind, peer.name, peer.serial) == ("provider", "till-7", serial)
+        await stream.finish()
 
-            nursery.start_soon(serve)
-            stream = await TcpNetwork().connect_tls(
-                "127.0.0.1",
-                listener.getsockname()[1],
-                client.context(),
-                server_hostname="localhost",
-                timeout_s=5,
-            )
-            assert await stream.receive_some() == b""
-            await stream.finish()
+    async with serving(listener, mutual_context("1"), serve) as port:
+        stream = await TcpNetwork().connect_tls(
+            "127.0.0.1", port, client.context(), server_hostname="localhost", timeout_s=5
+        )
+        assert await stream.receive_some() == b""
+        await stream.finish()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -493,50 +503,33 @@ async def test_both_anchors_of_a_rollover_are_believed_and_revoked() -> None:
         assert "certificate revoked" in why
 
 
-async def test_our_own_client_hears_the_alert_at_its_first_read() -> None:
+async def test_our_own_client_hears_the_alert_at_its_first_read(listener: socket.socket) -> None:
     """Under TLS 1.3 a refused client learns of it when it reads, in words."""
     client, serial = enrolled()
-    [listener] = listen.bind("127.0.0.1:0")
-    with listener:
-        async with trio.open_nursery() as nursery:
 
-            async def serve() -> None:
-                await trio.lowlevel.wait_readable(listener)
-                connection, _ = listener.accept()
-                stream = TlsStream(connection, mutual_context(serial), server_side=True)
-                with pytest.raises(trio.BrokenResourceError):
-                    await stream.handshake(5)
+    async def serve(stream: TlsStream) -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.handshake(5)
 
-            nursery.start_soon(serve)
-            stream = await TcpNetwork().connect_tls(
-                "localhost", listener.getsockname()[1], client.context(), timeout_s=5
-            )
-            with pytest.raises(trio.BrokenResourceError, match="peer says: certificate revoked"):
-                await stream.receive_some()
-            stream.abort()
+    async with serving(listener, mutual_context(serial), serve) as port:
+        stream = await TcpNetwork().connect_tls("localhost", port, client.context(), timeout_s=5)
+        with pytest.raises(trio.BrokenResourceError, match="peer says: certificate revoked"):
+            await stream.receive_some()
+        stream.abort()
 
 
-async def test_a_server_that_is_not_ours_is_refused() -> None:
+async def test_a_server_that_is_not_ours_is_refused(listener: socket.socket) -> None:
     """Connecting checks who the server is, and says what is wrong with it."""
     stranger = make_authority()
     key, chain, _ = stranger.enrol_node(uuid4(), "stranger", ["localhost"])
-    context = tls.server_context(chain, key)
-    [listener] = listen.bind("127.0.0.1:0")
-    with listener:
-        async with trio.open_nursery() as nursery:
 
-            async def serve() -> None:
-                await trio.lowlevel.wait_readable(listener)
-                connection, _ = listener.accept()
-                stream = TlsStream(connection, context, server_side=True)
-                with pytest.raises(trio.BrokenResourceError, match="peer says: unknown ca"):
-                    await stream.handshake(5)
+    async def serve(stream: TlsStream) -> None:
+        with pytest.raises(trio.BrokenResourceError, match="peer says: unknown ca"):
+            await stream.handshake(5)
 
-            nursery.start_soon(serve)
-            with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
-                await TcpNetwork().connect_tls(
-                    "localhost", listener.getsockname()[1], Client().context(), timeout_s=5
-                )
+    async with serving(listener, tls.server_context(chain, key), serve) as port:
+        with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+            await TcpNetwork().connect_tls("localhost", port, Client().context(), timeout_s=5)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -586,28 +579,19 @@ def test_unusable_certificates_are_explained() -> None:
         tls.server_context(NODE_CHAIN, NODE_KEY, client_ca_pem=b"rubbish")
 
 
-async def test_a_device_certificate_can_be_pinned() -> None:
+async def test_a_device_certificate_can_be_pinned(listener: socket.socket) -> None:
     """Without verification the certificate is taken, and can be compared with a known one."""
-    [listener] = listen.bind("127.0.0.1:0")
-    with listener:
-        async with trio.open_nursery() as nursery:
 
-            async def serve() -> None:
-                await trio.lowlevel.wait_readable(listener)
-                connection, _ = listener.accept()
-                stream = TlsStream(connection, clear_context(), server_side=True)
-                await stream.handshake(5)
-                await stream.finish()
+    async def serve(stream: TlsStream) -> None:
+        await stream.handshake(5)
+        await stream.finish()
 
-            nursery.start_soon(serve)
-            stream = await TcpNetwork().connect_tls(
-                "127.0.0.1",
-                listener.getsockname()[1],
-                tls.client_context(is_verified=False),
-                timeout_s=5,
-            )
-            assert stream.peer_certificate_der() == ssl.PEM_cert_to_DER_cert(NODE_CHAIN.decode())
-            await stream.finish()
+    async with serving(listener, clear_context(), serve) as port:
+        stream = await TcpNetwork().connect_tls(
+            "127.0.0.1", port, tls.client_context(is_verified=False), timeout_s=5
+        )
+        assert stream.peer_certificate_der() == ssl.PEM_cert_to_DER_cert(NODE_CHAIN.decode())
+        await stream.finish()
 
 
 async def test_certificates_are_read_again_when_they_change(
@@ -646,10 +630,9 @@ async def test_certificates_are_read_again_when_they_change(
         nursery.cancel_scope.cancel()
 
 
-async def test_connecting_has_a_deadline_and_clear_errors() -> None:
+async def test_connecting_has_a_deadline_and_clear_errors(listener: socket.socket) -> None:
     """Nobody there, nobody by that name, nobody who answers in time."""
     network = TcpNetwork()
-    [listener] = listen.bind("127.0.0.1:0")
     host, port = listener.getsockname()
     with listener, pytest.raises(TimeoutError, match="no handshake"):
         await network.connect_tls(host, port, Client().context(), timeout_s=0.05)
@@ -661,24 +644,21 @@ async def test_connecting_has_a_deadline_and_clear_errors() -> None:
         await network.connect("no-such-host.invalid", port, timeout_s=5)
 
 
-async def test_a_connected_stream_carries_what_accepted_ones_do() -> None:
+async def test_a_connected_stream_carries_what_accepted_ones_do(listener: socket.socket) -> None:
     """Reset on close, no delay, keep-alive; and the name of the peer."""
-    [listener] = listen.bind("127.0.0.1:0")
-    with listener:
-        host, port = listener.getsockname()
-        stream = await TcpNetwork().connect(host, port, timeout_s=5)
-        sock = stream.socket
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == tcp.RESET
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert stream.peer == f"127.0.0.1:{port}"
-        stream.abort()
+    host, port = listener.getsockname()
+    stream = await TcpNetwork().connect(host, port, timeout_s=5)
+    sock = stream.socket
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == tcp.RESET
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert stream.peer == f"127.0.0.1:{port}"
+    stream.abort()
 
 
-async def test_source_ports_are_tried_in_turn() -> None:
+async def test_source_ports_are_tried_in_turn(listener: socket.socket) -> None:
     """A connection comes from the first free port of the range; none left is an error."""
-    [listener] = listen.bind("127.0.0.1:0")
-    with listener, socket.create_server(("127.0.0.1", 0)) as probe:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         base = probe.getsockname()[1]
         ports = range(base, base + 3)
         host, port = listener.getsockname()
@@ -690,9 +670,8 @@ async def test_source_ports_are_tried_in_turn() -> None:
         first.abort()
 
 
-async def test_the_address_that_answers_is_taken() -> None:
+async def test_the_address_that_answers_is_taken(listener: socket.socket) -> None:
     """When the first address refuses, the next is tried at once; when all do, all are named."""
-    [listener] = listen.bind("127.0.0.1:0")
     closed = socket.create_server(("127.0.0.1", 0))
     refusing = (socket.AF_INET, closed.getsockname())
     closed.close()
