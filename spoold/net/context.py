@@ -42,6 +42,21 @@ def reason_of(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def is_about_certificate(error: BaseException | None) -> bool:
+    """Whether one side refused the other's certificate: it is missing, or not to be believed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    alert = error.reason or "" if isinstance(error, ssl.SSLError) else ""
+    return alert.partition("_ALERT_")[2] in _CERTIFICATE_ALERTS
+
+
+# RFC 8446 6.2, as OpenSSL spells them
+_CERTIFICATE_ALERTS = frozenset({
+    "ACCESS_DENIED", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN", "CERTIFICATE_REQUIRED", "UNKNOWN_CA",
+})  # fmt: skip
+
+
 @contextlib.contextmanager
 def _as_file(pem: bytes) -> Iterator[str]:
     """A path at which OpenSSL finds `pem`, which stays in memory; good inside the context."""

@@ -22,7 +22,7 @@ from spoold.model.errors import OperationError
 from spoold.net.connect import TcpNetwork
 from spoold.provider.connection import Connection, Lost, Progress
 from spoold.provider.document import Document, Source
-from spoold.provider.endpoint import Network, Tls
+from spoold.provider.endpoint import Credentials, Network
 from spoold.provider.receipt import (
     CHECK_SERVERS,
     AnswerUnknown,
@@ -54,10 +54,17 @@ class _Course:
     asked_first: Server | None = None  # the one that must be asked before all others,
     asked_until: float = 0.0  # until then
     causes: dict[str, str] = field(default_factory=dict)  # why not, by endpoint
+    distrusted: set[str] = field(default_factory=set)  # the endpoints where it is a certificate
     refusals: dict[str, OperationError] = field(default_factory=dict)
     # The bytes of an earlier attempt may have been others; another connection may have had it.
     second_chances: set[str] = field(default_factory=lambda: {"digest-mismatch", "conflict"})
     reached_at: float = 0.0
+
+    def note(self, server: Server, error: Lost | OperationError) -> None:
+        self.causes[server.name] = str(error)
+        self.distrusted.discard(server.name)
+        if isinstance(error, Lost) and error.is_distrusted:
+            self.distrusted.add(server.name)
 
 
 class Provider:
@@ -73,7 +80,7 @@ class Provider:
         self,
         endpoints: Iterable[str],
         *,
-        tls: Tls | None = None,
+        tls: Credentials | None = None,
         name: str = "",
         kind: str = "provider",
         software: str = "spoold",
@@ -250,7 +257,7 @@ class Provider:
             try:
                 connection = await self._servers.connected(server)
             except Lost as error:
-                course.causes[server.name] = str(error)
+                course.note(server, error)
                 return None
             course.reached_at = trio.current_time()
             guid = connection.node_guid
@@ -264,7 +271,7 @@ class Provider:
                     course.args, course.document, on_end, course.progress
                 )
             except Lost as error:
-                course.causes[server.name] = str(error)
+                course.note(server, error)
                 if guid in course.doubts and not was_in_doubt:
                     course.asked_first = server
                     course.asked_until = trio.current_time() + self._doubt_timeout_s
@@ -290,7 +297,7 @@ class Provider:
             course.refusals[server.name] = error
         elif error.code in TRANSIENT or error.code in course.second_chances:
             course.second_chances.discard(error.code)
-            course.causes[server.name] = str(error)
+            course.note(server, error)
         else:
             raise self._refused(course, error) from error
 
@@ -324,7 +331,8 @@ class Provider:
             return self._unknown(course, message)
         causes = "; ".join(f"{name}: {cause}" for name, cause in course.causes.items())
         message = f"{message} ({causes})." if causes else f"{message}."
-        return Unreachable(message, CHECK_SERVERS, UUID(course.args["job_uuid"]), course.causes)
+        uuid = UUID(course.args["job_uuid"])
+        return Unreachable(message, CHECK_SERVERS, uuid, course.causes, course.distrusted)
 
     def _unknown(self, course: _Course, message: str) -> AnswerUnknown:
         names = tuple(course.doubts.values())

@@ -16,6 +16,7 @@ import trio
 from spoold.codec import frame
 from spoold.codec.frame import Answer, Event, FrameReader, Item, Refusal, Request
 from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.net.context import is_about_certificate
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
 from spoold.provider.document import Document
@@ -29,7 +30,14 @@ Progress = Callable[[int, int], None]  # bytes of the document that went out, an
 
 
 class Lost(Exception):
-    """The connection ended, or the server did not answer in time."""
+    """The connection ended, or the server did not answer in time.
+
+    `is_distrusted`: one side refused the other's certificate.
+    """
+
+    def __init__(self, message: str, is_distrusted: bool = False) -> None:
+        super().__init__(message)
+        self.is_distrusted = is_distrusted
 
 
 class _Pending:
@@ -63,6 +71,7 @@ class Connection:
         self._slots = trio.Semaphore(1)
         self._scope = trio.CancelScope()
         self._why = ""
+        self._is_distrusted = False
         self._is_heard = False
 
     @property
@@ -109,7 +118,7 @@ class Connection:
                         pass  # it ended first
             self._stream.abort()
         if not self.welcome:
-            raise Lost(self._why)
+            raise Lost(self._why, self._is_distrusted)
 
     def _checked(self, welcome: dict[str, Any], offered: list[int]) -> float:
         """The ping interval of a welcome that makes sense."""
@@ -258,7 +267,7 @@ class Connection:
             refusal = pending.answer
             raise OperationError(refusal.code, refusal.message, refusal.advice)
         if pending.answer is None:
-            raise Lost(pending.lost or self._why)
+            raise Lost(pending.lost or self._why, self._is_distrusted)
         return pending.answer.result
 
     # -- the tasks of the connection -------------------------------------------------------------
@@ -267,7 +276,7 @@ class Connection:
         try:
             await self._outbox.run()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._close(f"the connection broke: {error}")
+            self._broke(error)
 
     async def _receive(self) -> None:
         reader = FrameReader()
@@ -282,7 +291,7 @@ class Connection:
                     self._take(item)
                 await self._outbox.room()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._close(f"the connection broke: {error}")
+            self._broke(error)
         except RemoteProtocolError as error:
             self._close(f"the server broke the protocol: {error}")
 
@@ -330,6 +339,12 @@ class Connection:
                 self._close(f"the server was silent for {missed * ping_s:g} s")
                 return
             self._outbox.put_nowait(frame.request(next(self._ids), "ping", {}))
+
+    def _broke(self, error: Exception) -> None:
+        if not self._why:
+            # In TLS 1.3 a server judges our certificate after our handshake is done.
+            self._is_distrusted = is_about_certificate(error.__cause__)
+        self._close(f"the connection broke: {error}")
 
     def _close(self, why: str) -> None:
         """Nothing is asked or answered any more."""

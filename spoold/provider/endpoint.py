@@ -32,6 +32,16 @@ class Network(Protocol):
     ) -> Stream: ...
 
 
+class Credentials(Protocol):
+    """Whom a provider believes, and what it shows of itself."""
+
+    def context(self) -> ssl.SSLContext:
+        """Raises:
+        IdentityError: a key or certificate cannot be used. OSError: it cannot be read.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Without `ca_file` the CAs of this machine are trusted. `certificate_file` (with the key in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -49,7 +49,11 @@ class SubmitRefused(SubmitError):
 
 
 class Unreachable(SubmitError):
-    """No server took the job in time; no server has it. `causes` says why, by endpoint."""
+    """No server took the job in time; no server has it. `causes` says why, by endpoint.
+
+    `distrusted` are the endpoints at which one side refused the other's certificate: there it
+    will not come about by waiting.
+    """
 
     def __init__(
         self,
@@ -57,9 +61,11 @@ class Unreachable(SubmitError):
         advice: str,
         job_uuid: UUID | None = None,
         causes: Mapping[str, str] | None = None,
+        distrusted: Iterable[str] = (),
     ) -> None:
         super().__init__(message, advice, job_uuid)
         self.causes = dict(causes or {})
+        self.distrusted = frozenset(distrusted)
 
 
 class AnswerUnknown(SubmitError):

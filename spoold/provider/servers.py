@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from spoold.model.errors import ConfigError
+from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.connection import Connection, Lost
 from spoold.provider.endpoint import Endpoint, Network
 
@@ -24,13 +25,17 @@ SERVERS_MAX = 16
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """An endpoint, and the connection to it while there is one. `cause`: why there is none."""
+    """An endpoint, and the connection to it while there is one. `cause`: why there is none.
+
+    `is_distrusted`: the cause is a certificate that one side refused.
+    """
 
     endpoint: Endpoint
     connection: Connection | None = None
     opening: trio.Event | None = None
     down_until: float = 0.0
     cause: str = ""
+    is_distrusted: bool = False
 
     @property
     def name(self) -> str:
@@ -96,14 +101,14 @@ class Servers:
             return connection
         if server.opening is None:
             if trio.current_time() < server.down_until:
-                raise Lost(server.cause)
+                raise Lost(server.cause, server.is_distrusted)
             server.opening = trio.Event()
             self._wanted.append(server)
             self._work.unpark_all()
         await server.opening.wait()
         connection = server.connection
         if connection is None or not connection.is_open:
-            raise Lost(server.cause)
+            raise Lost(server.cause, server.is_distrusted)
         return connection
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -123,6 +128,7 @@ class Servers:
     async def _open(self, server: Server, nursery: trio.Nursery) -> None:
         """Connect and say hello; whoever waits for it is told."""
         server.connection = None
+        server.is_distrusted = False
         timeout_s = self._connect_timeout_s
         try:
             stream = await server.endpoint.connect(self._network, self._context, timeout_s)
@@ -132,9 +138,11 @@ class Servers:
         except trio.TooSlowError:
             server.cause = f"no welcome within {timeout_s:g} s"
         except OSError as error:
-            server.cause = error.strerror or str(error)
+            server.cause = reason_of(error)
+            server.is_distrusted = is_about_certificate(error)
         except Lost as error:
             server.cause = str(error)
+            server.is_distrusted = error.is_distrusted
         else:
             server.cause = "the connection ended"
             server.connection = connection

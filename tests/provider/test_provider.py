@@ -482,8 +482,9 @@ async def test_a_certificate_is_shown_and_asked_for(one, tmp_path):
             await client.submit(LARGE, printer="default", title="enrolled")
         for tls in (Tls(tmp_path / "ca"), Tls()):
             async with Provider([endpoint], tls=tls, unreachable_timeout_s=0) as client:
-                with pytest.raises(Unreachable, match="certificate"):
+                with pytest.raises(Unreachable, match="certificate") as caught:
                     await client.submit(b"body", printer="default")
+                assert caught.value.distrusted == {endpoint}
         nursery.cancel_scope.cancel()
     listener.close()
     assert await one.bodies() == {"enrolled": LARGE}
