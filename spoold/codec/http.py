@@ -1,9 +1,11 @@
-"""HTTP/1.1 from the server's side: h11, with the strictness that it lacks on top. Sans-IO.
+"""HTTP/1.1 from the server's side. Sans-IO.
 
 In: bytes of one connection. Out: `Request`, `BodyChunk`, `End`, `Closed`, and the bytes of
-responses. What h11 takes and a proxy in front may read otherwise is refused with 400: a bare LF,
-folded header lines, Content-Length twice or beside Transfer-Encoding (RFC 9112 sections 2.2, 5.2,
-6.3). The head has a limit of its own. Errors are `RemoteProtocolError`; `reply_hint` is the status.
+responses. h11 reads the heads, and what it takes and a proxy in front may read otherwise is refused
+with 400: a bare LF, folded header lines, Content-Length twice or beside Transfer-Encoding (RFC 9112
+sections 2.2, 5.2, 6.3). The head has a limit of its own. Bodies are framed by `http_body`, so that
+their bytes can go from the socket into a buffer without passing through here. Errors are
+`RemoteProtocolError`; `reply_hint` is the status.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ from http import HTTPStatus
 
 import h11
 
+from spoold.codec.http_body import Body
 from spoold.model.errors import RemoteProtocolError
 
 HEAD_BYTES_MAX = 32768
 HEADERS_MAX = 100
-_CHUNK_LINE_BYTES_MAX = 16384  # h11's limit for a chunk's header and for the trailer
 _TRANSFER_ENCODINGS = (b"chunked",)
 
 Headers = Iterable[tuple[str, str]]
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/([0-9])\.([0-9])\r\n")
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _BAD_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]|\x00")
 
 
@@ -76,23 +80,35 @@ class _State(Enum):
     ERROR = "error"
 
 
+class _Answer(Enum):
+    NONE = "none"
+    BEGUN = "begun"  # until `end`
+    SENT = "sent"
+
+
 class HttpServer:
     """One connection. Feed `receive_data`, drain `next_event`, answer, `start_next_cycle`.
 
-    A `RemoteProtocolError` is final: answer with `error_response` and close.
+    A body comes as `BodyChunk`s; or, where `body_bytes_wanted` is not 0, so many bytes may be read
+    into a buffer and told to `body_bytes_taken`; or a buffer that was filled is given to
+    `take_body`, whatever its size. A `RemoteProtocolError` is final: answer with `error_response`
+    and close.
     """
 
     def __init__(self, head_bytes_max: int = HEAD_BYTES_MAX) -> None:
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_CHUNK_LINE_BYTES_MAX)
         self._head_bytes_max = head_bytes_max
         self._state = _State.HEAD
         self._buffer = bytearray()
         self._checked = 0  # bytes of the head whose line ends have been looked at
         self._is_end = False
-        self._is_chunked = False
-        self._last_fed = b""
         self._is_first_line_seen = False
+        self._body = Body(0)
+        self._answer = _Answer.NONE
         self._is_head_request = False
+        self._is_last = False  # no other request follows on this connection
+        self._is_chunking = False  # an answer without a length comes in chunks
+        self._expects_continue = False
+        self._unread = b""
 
     def receive_data(self, data: bytes) -> None:
         """Take what came from the client; b"" says that it ended the stream."""
@@ -108,10 +124,10 @@ class HttpServer:
             RemoteProtocolError: with the status to answer with.
         """
         try:
-            if self._state is _State.HEAD:
-                return self._next_head()
             if self._state is _State.BODY:
                 return self._next_body()
+            if self._state is _State.HEAD:
+                return self._next_head()
         except h11.RemoteProtocolError as error:
             self._state = _State.ERROR
             raise RemoteProtocolError(str(error), str(error.error_status_hint)) from error
@@ -149,8 +165,9 @@ class HttpServer:
         head = bytes(self._buffer[:stop])
         del self._buffer[:stop]
         self._checked = 0
-        self._h11.receive_data(head)
-        event = self._h11.next_event()
+        reader = h11.Connection(h11.SERVER, max_incomplete_event_size=self._head_bytes_max)
+        reader.receive_data(head)
+        event = reader.next_event()
         if not isinstance(event, h11.Request):
             raise RemoteProtocolError("not a request", "400")
         return self._request(event, head)
@@ -184,7 +201,16 @@ class HttpServer:
         expect = [value.lower() for name, value in raw if name == b"expect"]
         if expect and expect != [b"100-continue"]:
             raise RemoteProtocolError("an expectation that is not known", "417")
-        self._is_chunked = bool(encodings)
+        is_new = event.http_version >= b"1.1"
+        length = next((int(value) for name, value in raw if name == b"content-length"), 0)
+        self._body = Body(None if encodings else length)
+        self._expects_continue = bool(expect) and is_new and not self._body.is_whole
+        self._is_last = not is_new or any(
+            b"close" in (token.strip() for token in value.lower().split(b","))
+            for name, value in raw
+            if name == b"connection"
+        )
+        self._is_chunking = is_new
         self._is_head_request = event.method == b"HEAD"
         self._state = _State.BODY
         return Request(
@@ -194,46 +220,77 @@ class HttpServer:
             event.http_version.decode("ascii"),
         )
 
-    def _next_body(self) -> Event | None:
-        while True:
-            event = self._h11.next_event()
-            if isinstance(event, h11.Data):
-                return BodyChunk(bytes(event.data))
-            if isinstance(event, h11.EndOfMessage):
-                return self._end(event)
-            if self._buffer:
-                data = bytes(self._buffer)
-                self._buffer.clear()
-                self._h11.receive_data(data)
-                self._last_fed = self._last_fed[-3:] + data
-            elif self._is_end:
-                self._h11.receive_data(b"")
-                self._h11.next_event()
-                raise RemoteProtocolError("the stream ended inside a body", "400")
-            else:
-                return None
+    # --- the body ---------------------------------------------------------------------------------
 
-    def _end(self, event: h11.EndOfMessage) -> End:
-        unread, _ = self._h11.trailing_data
-        if self._is_chunked:
-            # h11 takes a bare LF behind the last chunk. The last byte that it used lies in what
-            # it was fed last: before that the request was not whole.
-            used = self._last_fed[: len(self._last_fed) - len(unread)]
-            if event.headers or not used.endswith(b"\r\n\r\n"):
-                raise RemoteProtocolError("a trailer, or a wrong end of the chunks", "400")
-        self._buffer[:0] = unread
-        self._last_fed = b""
-        self._state = _State.WHOLE
-        return End()
+    def _next_body(self) -> Event | None:
+        body, buffer = self._body, self._buffer
+        if body.strip(buffer):
+            if body.is_whole:
+                self._state = _State.WHOLE
+                self._expects_continue = False
+                return End()
+            if buffer:
+                with memoryview(buffer) as view:
+                    data = bytes(view[: body.left])
+                del buffer[: len(data)]
+                self._took(len(data))
+                return BodyChunk(data)
+        if self._is_end:
+            raise RemoteProtocolError("the stream ended inside a body", "400")
+        return None
+
+    def _took(self, count: int) -> None:
+        self._body.took(count)
+        self._expects_continue = False
+
+    @property
+    def body_bytes_wanted(self) -> int:
+        """How many bytes of the body, or of its present chunk, come next on the stream.
+
+        0 when something else comes, or is here already: then `next_event` goes on.
+        """
+        return 0 if self._buffer or self._state is not _State.BODY else self._body.left
+
+    def body_bytes_taken(self, count: int) -> None:
+        """`count` of the `body_bytes_wanted` were received elsewhere."""
+        self._took(count)
+
+    def take_body(self, received: memoryview) -> int:
+        """Moves the bytes of the body to the front of `received`; returns how many they are.
+
+        For what was received in the place of `receive_data`, while there is no event. Framing
+        is removed, and what belongs to the next request is kept. `next_event` says when the body
+        is whole.
+
+        Raises:
+            RemoteProtocolError: as `next_event`.
+        """
+        if self._state is not _State.BODY:
+            self._buffer += received
+            return 0
+        if not received:
+            self._is_end = True
+            return 0
+        if self._buffer and self._body.left:
+            raise RuntimeError("there is a part of the body that next_event has")
+        self._expects_continue = False
+        try:
+            return self._body.compact(received, self._buffer)
+        except RemoteProtocolError:
+            self._state = _State.ERROR
+            raise
 
     @property
     def is_client_waiting(self) -> bool:
         """The client sends its body only after `continue_response` or a final answer."""
-        return self._h11.they_are_waiting_for_100_continue
+        return self._expects_continue
 
     def continue_response(self) -> bytes:
         """`100 Continue`. Send it when the request is accepted, before its body is read."""
-        return self._h11.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
+        self._expects_continue = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    # --- the answer -------------------------------------------------------------------------------
 
     def response(self, status: int, headers: Headers, body: bytes = b"") -> bytes:
         """The bytes of a whole response, with its Content-Length; without body for HEAD.
@@ -241,41 +298,96 @@ class HttpServer:
         With Connection: close where the connection cannot go on.
         """
         fields = [*headers, ("Content-Length", str(len(body)))]
+        head = self._response_head(status, fields)
+        self._answer = _Answer.SENT
+        return head if self._is_head_request else head + body
+
+    def start_response(self, status: int, headers: Headers) -> bytes:
+        """The head of a response whose length is not known: `body` and `end` follow.
+
+        In chunks; towards HTTP/1.0 the end of the connection ends the body.
+        """
+        if self._is_chunking:
+            headers = [*headers, ("Transfer-Encoding", "chunked")]
+        head = self._response_head(status, headers)
+        self._answer = _Answer.BEGUN
+        return head
+
+    def body(self, data: bytes) -> bytes:
+        """The bytes of the next part of the body."""
+        self._check_begun()
+        if self._is_head_request or not data:
+            return b""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunking else data
+
+    def end(self) -> bytes:
+        """The bytes behind the last part; the response is whole with them."""
+        self._check_begun()
+        self._answer = _Answer.SENT
+        return b"0\r\n\r\n" if self._is_chunking and not self._is_head_request else b""
+
+    def switch_response(self, headers: Headers) -> bytes:
+        """`101 Switching Protocols` (RFC 9110 7.8), for a request that is whole.
+
+        `unread` is then what came behind it, in the new protocol. After an upgrade to TLS
+        (RFC 2817) the request has its answer over TLS: go on with `response`.
+        """
+        if self._state is not _State.WHOLE or self._answer is not _Answer.NONE:
+            raise RuntimeError("only a whole request that has no answer yet can switch")
+        self._unread = bytes(self._buffer)
+        self._buffer.clear()
+        return _head(101, headers)
+
+    @property
+    def unread(self) -> bytes:
+        """What had come behind the request that `switch_response` answered."""
+        return self._unread
+
+    def _response_head(self, status: int, headers: Headers) -> bytes:
+        if self._answer is not _Answer.NONE:
+            raise RuntimeError("this request has been answered")
+        fields = list(headers)
+        is_closing = any(
+            name.lower() == "connection" and "close" in value for name, value in fields
+        )
         if self._state is not _State.WHOLE:
-            fields.append(("Connection", "close"))  # the body was not read: nothing can follow
-        parts = [
-            self._h11.send(h11.Response(status_code=status, headers=fields, reason=_reason(status)))
-        ]
-        if body and not self._is_head_request:
-            parts.append(self._h11.send(h11.Data(data=body)))
-        parts.append(self._h11.send(h11.EndOfMessage()))
-        return b"".join(part for part in parts if part)
+            self._is_last = True  # the body was not read: nothing can follow
+        if self._is_last and not is_closing:
+            fields.append(("Connection", "close"))
+        self._is_last = self._is_last or is_closing
+        return _head(status, fields)
+
+    def _check_begun(self) -> None:
+        if self._answer is not _Answer.BEGUN:
+            raise RuntimeError("there is no response that could go on")
 
     def start_next_cycle(self) -> bool:
         """Get ready for the next request; false when this connection must be closed instead."""
-        if (
-            self._state is not _State.WHOLE
-            or self._h11.our_state is not h11.DONE
-            or self._h11.their_state is not h11.DONE
-        ):
+        if self._is_last or self._state is not _State.WHOLE or self._answer is not _Answer.SENT:
             return False
-        # A new h11 connection, because bytes that follow are in our buffer, not in h11's.
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_CHUNK_LINE_BYTES_MAX)
         self._state = _State.HEAD
+        self._answer = _Answer.NONE
         self._is_first_line_seen = False
         return True
 
 
 def error_response(status: int, headers: Headers, body: bytes) -> bytes:
     """A whole response that ends the connection, whatever state the conversation is in."""
-    lines = [f"HTTP/1.1 {status} ".encode() + _reason(status)]
     fields = [*headers, ("Content-Length", str(len(body))), ("Connection", "close")]
-    lines += [f"{name}: {value}".encode("latin-1") for name, value in fields]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+    return _head(status, fields) + body
 
 
-def _reason(status: int) -> bytes:
+def _head(status: int, headers: Headers) -> bytes:
+    lines = [f"HTTP/1.1 {status} {_reason(status)}"]
+    for name, value in headers:
+        if not (_FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(value)):
+            raise ValueError(f"a header that cannot be: {name!r}")
+        lines.append(f"{name}: {value}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _reason(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase.encode("ascii")
+        return HTTPStatus(status).phrase
     except ValueError:
-        return b""
+        return ""
