@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import h11
 import pytest
 from hypothesis import given
@@ -12,20 +10,7 @@ from hypothesis import strategies as st
 from spoold.codec import http
 from spoold.codec.http import BodyChunk, Closed, End, Event, HttpServer, Request
 from spoold.model.errors import RemoteProtocolError
-
-Cut = Callable[[bytes], list[bytes]]
-
-
-def whole(data: bytes) -> list[bytes]:
-    return [data]
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[n : n + 1] for n in range(len(data))]
-
-
-def by_seven(data: bytes) -> list[bytes]:
-    return [data[n : n + 7] for n in range(0, len(data), 7)]
+from support.cuts import EVERY_CUT, Cut, one_by_one, whole
 
 
 def converse(server: HttpServer, pieces: list[bytes]) -> tuple[list[Event], bytes]:
@@ -57,7 +42,7 @@ STREAM = (
 )
 
 
-@pytest.mark.parametrize("cut", [whole, one_by_one, by_seven])
+@pytest.mark.parametrize("cut", EVERY_CUT)
 def test_requests_follow_one_another_on_a_connection(cut: Cut) -> None:
     """Bodies of both framings come whole, and every request gets its answer, at any chunking."""
     events, answers = converse(HttpServer(), cut(STREAM))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,23 +11,9 @@ from hypothesis import strategies as st
 from spoold.codec import lpd
 from spoold.codec.lpd import ControlFile, Data, Event, LpdServer, PrintFile
 from spoold.model.errors import RemoteProtocolError
+from support.cuts import EVERY_CUT, Cut, one_by_one, whole
 
-Cut = Callable[[bytes], list[bytes]]
-
-
-def whole(data: bytes) -> list[bytes]:
-    return [data]
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[n : n + 1] for n in range(len(data))]
-
-
-def by_seven(data: bytes) -> list[bytes]:
-    return [data[n : n + 7] for n in range(0, len(data), 7)]
-
-
-CUTS = pytest.mark.parametrize("cut", [whole, one_by_one, by_seven])
+CUTS = pytest.mark.parametrize("cut", EVERY_CUT)
 
 
 def serve(

@@ -153,10 +153,9 @@ class Floor:
                 await trio.testing.wait_all_tasks_blocked(0.001)
         return dispatcher.status(printer.id)
 
-    @asynccontextmanager
-    async def dispatching(self, settings: Settings = QUICK, drain_s: float = 0.0):
+    def dispatcher(self, settings: Settings = QUICK) -> Dispatcher:
         spool = self.spool
-        dispatcher = Dispatcher(
+        return Dispatcher(
             spool.journal,
             spool.reader,
             spool.documents,
@@ -166,6 +165,10 @@ class Floor:
             settings=settings,
             driver_for=self.driver_for,
         )
+
+    @asynccontextmanager
+    async def dispatching(self, settings: Settings = QUICK, drain_s: float = 0.0):
+        dispatcher = self.dispatcher(settings)
         async with trio.open_nursery() as nursery:
             await nursery.start(dispatcher.run)
             try:
@@ -752,18 +755,8 @@ async def test_cancelled_dispatcher_commits_what_it_knows(floor, spool):
     printer, machine = await floor.add()
     machine.usual = machine.stuck(3)
     (job_id,) = await floor.add_jobs(printer, 1)
-    dispatcher = Dispatcher(
-        spool.journal,
-        spool.reader,
-        spool.documents,
-        network=None,
-        wall_clock=spool.wall_clock,
-        random=Random(1),
-        settings=QUICK,
-        driver_for=floor.driver_for,
-    )
     async with trio.open_nursery() as nursery:
-        await nursery.start(dispatcher.run)
+        await nursery.start(floor.dispatcher().run)
         await machine.busy.wait()
         nursery.cancel_scope.cancel()
     assert (await spool.reader.job(job_id)).state is JobState.PENDING_HELD

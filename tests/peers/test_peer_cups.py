@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from support.documents import KINDS, document, large_pdf
-from support.peers import Backend, Jobs, incoming, printed_files, wait_until
-from support.process import all_jobs, running
+from support.peers import Backend, incoming, printed_files, wait_until
+from support.process import all_jobs
 
 pytestmark = pytest.mark.slow
 
@@ -28,23 +28,6 @@ printer = "default"
 """
 LARGE_BYTES = 50_000_000
 ORDERS = ("control,data", "data,control")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("cups")
-
-
-@pytest.fixture(scope="module")
-def daemon(folder):
-    with running(folder, config=CONFIG) as daemon:
-        yield daemon
-        assert daemon.end() == 0
-
-
-@pytest.fixture
-def jobs(daemon):
-    return Jobs(daemon)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from spoold.provider.client import Provider
 from spoold.simulate.printer import SimulatedPrinter
 from support.documents import KINDS, PDF, document, large_pdf
 from support.peers import Backend, Jobs, finished, printed_files
-from support.process import running, send_raw
+from support.process import send_raw
 
 pytestmark = pytest.mark.slow
 
@@ -25,18 +25,6 @@ mutual = []
 lpd = ["127.0.0.1:0"]
 """
 LARGE_BYTES = 20_000_000
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("documents")
-
-
-@pytest.fixture(scope="module")
-def daemon(folder):
-    with running(folder, config=CONFIG) as daemon:
-        yield daemon
-        assert daemon.end() == 0
 
 
 @asynccontextmanager

@@ -18,7 +18,6 @@ import pytest
 from spoold.daemon.authority import Authority
 from support.documents import document
 from support.peers import Jobs, finished, incoming, printed_files, records, wait_until
-from support.process import running
 
 pytestmark = pytest.mark.slow
 
@@ -33,19 +32,6 @@ mutual = ["127.0.0.1:0"]
 TEN_MINUTES_US = 600_000_000
 FRAMES_MAGIC = b"\x00SPOOLD1"
 VERSIONS = ("-tls1_2", "-tls1_3")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("tls")
-
-
-@pytest.fixture(scope="module")
-def daemon(folder):
-    with running(folder, config=CONFIG) as daemon:
-        (folder / "ca.pem").write_text(daemon.call("node.ca")["pem"])
-        yield daemon
-        assert daemon.end() == 0
 
 
 def spoold(daemon, *arguments: object) -> subprocess.CompletedProcess:
