@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spoold.daemon import authority as authorities
 from spoold.daemon.authority import Authority, Clock, PeerIdentity, identify
 from spoold.model.errors import IdentityError
+from spoold.spool.sqlite import sync_directory
 
 __all__ = [
     "Authority",
@@ -166,7 +167,7 @@ def _make_authority(folder: Path, wall_clock: Clock) -> None:
     _write(new / "ca-key.pem", key_pem)
     _write(new / "ca.pem", ca_pem)
     new.rename(folder)
-    _sync_directory(folder.parent)
+    sync_directory(folder.parent)
 
 
 def _is_due(
@@ -224,12 +225,4 @@ def _write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     new.rename(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import trio
 
 from spoold.net.stream import Stream
 
 LOOK_INTERVAL_S = 0.25
+
+
+class Pace(Protocol):
+    """How fast a sender must be: silence has a deadline, and after a grace there is a rate."""
+
+    @property
+    def idle_deadline_s(self) -> float: ...
+    @property
+    def minimum_rate_bytes_s(self) -> int: ...
+    @property
+    def minimum_rate_grace_s(self) -> float: ...
 
 
 class Watch:

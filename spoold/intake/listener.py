@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from spoold.codec import raw as codec
-from spoold.intake.deadlines import Deadlines, Watch
+from spoold.intake.deadlines import Deadlines, Pace, Watch
 from spoold.intake.raw import Ending
 from spoold.model.errors import OperationError, RemoteProtocolError, SpoolError, StoreFailed
 from spoold.model.principal import Port, Principal
@@ -37,7 +37,7 @@ CONTROL_CONNECTIONS_MAX = 256  # beside all others: a flood does not lock the op
 NETWORK_BITS = 64  # of an IPv6 address: what one customer of a network usually holds
 
 
-class Limits(Protocol):
+class Limits(Pace, Protocol):
     @property
     def connections_max(self) -> int: ...
     @property
@@ -48,12 +48,6 @@ class Limits(Protocol):
     def handshake_deadline_s(self) -> float: ...
     @property
     def header_deadline_s(self) -> float: ...
-    @property
-    def idle_deadline_s(self) -> float: ...
-    @property
-    def minimum_rate_bytes_s(self) -> int: ...
-    @property
-    def minimum_rate_grace_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import structlog
 import trio
@@ -20,6 +19,7 @@ import trio
 from spoold.codec import lpd as codec
 from spoold.codec import raw
 from spoold.intake.acceptance import Acceptance, Submission, Upload
+from spoold.intake.deadlines import Pace
 from spoold.model.errors import (
     OperationError,
     RemoteProtocolError,
@@ -45,17 +45,8 @@ CLEANING_DEADLINE_S = 10.0
 Queues = Callable[[str, bool], Awaitable[bytes]]
 
 
-class Limits(Protocol):
-    @property
-    def idle_deadline_s(self) -> float: ...
-    @property
-    def minimum_rate_bytes_s(self) -> int: ...
-    @property
-    def minimum_rate_grace_s(self) -> float: ...
-
-
 async def serve_lpd(
-    stream: Stream, principal: Principal, acceptance: Acceptance, limits: Limits, queues: Queues
+    stream: Stream, principal: Principal, acceptance: Acceptance, limits: Pace, queues: Queues
 ) -> None:
     """Take the jobs of one connection, or answer its one question about a queue.
 
@@ -101,7 +92,7 @@ async def serve_lpd(
 class _Connection:
     """The conversation: events of the codec in, acknowledgements out."""
 
-    def __init__(self, stream: Stream, limits: Limits, queues: Queues, jobs: _Jobs) -> None:
+    def __init__(self, stream: Stream, limits: Pace, queues: Queues, jobs: _Jobs) -> None:
         self._stream = stream
         self._limits = limits
         self._queues = queues

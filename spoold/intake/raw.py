@@ -9,14 +9,13 @@ is missing are never printed: what came is kept, held, as `submission-interrupte
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 import trio
 
 from spoold.codec import raw as codec
 from spoold.intake.acceptance import Acceptance, Submission, Upload
-from spoold.intake.deadlines import Watch
+from spoold.intake.deadlines import Pace, Watch
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.person import NOBODY, Known, Owner, normalise_name
 from spoold.model.principal import Principal
@@ -28,15 +27,6 @@ log = structlog.get_logger("spoold.intake")
 ZPL_PAUSE_S = 1.0
 # Deadlines move at most this often: precise enough, and cheap for a fast sender.
 DEADLINE_STEP_S = 1.0
-
-
-class Limits(Protocol):
-    @property
-    def idle_deadline_s(self) -> float: ...
-    @property
-    def minimum_rate_bytes_s(self) -> int: ...
-    @property
-    def minimum_rate_grace_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +45,7 @@ async def serve_raw(
     ending: Ending,
     principal: Principal,
     acceptance: Acceptance,
-    limits: Limits,
+    limits: Pace,
     watch: Watch,
 ) -> None:
     """Take the jobs of one connection. Whatever is no success leaves the stream to be reset.
@@ -107,7 +97,7 @@ class _Taken:
     __slots__ = ("_ending", "_limits", "_stream", "_upload", "_watch", "is_broken", "is_ended")
 
     def __init__(
-        self, stream: Stream, upload: Upload, ending: Ending, limits: Limits, watch: Watch
+        self, stream: Stream, upload: Upload, ending: Ending, limits: Pace, watch: Watch
     ) -> None:
         self._watch = watch
         self._stream = stream
