@@ -54,7 +54,8 @@ class OperationError(Exception):
     """An operation was asked for and refused; the answer to the asker, on every port.
 
     `code` is a stable keyword: `not-found`, `not-possible`, `bad-request`, `forbidden`, `conflict`,
-    `spool-area-full`, `busy`, `not-accepting`, `too-large`, `digest-mismatch`, `internal-error`.
+    `spool-area-full`, `busy`, `not-accepting`, `too-large`, `digest-mismatch`, `unauthorized` (log
+    in), `internal-error`.
     """
 
     def __init__(self, code: str, message: str, advice: str = "") -> None:

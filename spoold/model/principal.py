@@ -22,14 +22,16 @@ class Role(StrEnum):
     OPERATOR = "operator"
     HELP_DESK = "help-desk"
     PROVIDER = "provider"
+    USER = "user"  # somebody who has proven who they are: what they may do with their own jobs
     ANYBODY = "anybody"  # no credentials: submission, redacted queries and health
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`identity` is `uid:N`, `provider:GUID` or `address:IP`, and the submitter of its jobs.
+    """`identity`, the submitter of its jobs: `uid:N`, `provider:GUID`, `user:GUID`, `address:IP`.
 
-    `may_assert` lists the users that a provider may speak for; `("*",)` is any.
+    `may_assert` lists the users that a provider may speak for; `("*",)` is any. `method` is how a
+    user has proven to be `name`: `basic` or `certificate`.
     """
 
     identity: str
@@ -38,6 +40,7 @@ class Principal:
     name: str = ""
     may_assert: tuple[str, ...] = ()
     address: str = ""
+    method: str = ""
 
     def may_speak_for(self, user: str) -> bool:
         return "*" in self.may_assert or user in self.may_assert

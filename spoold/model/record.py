@@ -30,6 +30,11 @@ class Kind(StrEnum):
     PROVIDER_ENROLLED = "provider-enrolled"
     PROVIDER_REVOKED = "provider-revoked"
     CERTIFICATE_REFUSED = "certificate-refused"
+    USER_CHANGED = "user-changed"
+    USER_REMOVED = "user-removed"
+    USER_ENROLLED = "user-enrolled"
+    USER_REVOKED = "user-revoked"
+    LOGIN_REFUSED = "login-refused"
     DOCUMENT_QUARANTINED = "document-quarantined"
 
 

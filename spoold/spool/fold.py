@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.spool import jobs, objects, store
+from spoold.spool import jobs, objects, store, users
 from spoold.spool.rows import (
     CHAIN_SHIFT,
 )
@@ -76,6 +76,10 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.RemovePrinter: objects.remove_printer,
     store.PutProvider: objects.put_provider,
     store.RevokeProvider: objects.revoke_provider,
+    store.PutUser: users.put_user,
+    store.RemoveUser: users.remove_user,
+    store.EnrolUser: users.enrol_user,
+    store.RevokeUser: users.revoke_user,
     store.AddRecord: add_record,
     store.PutCursor: put_cursor,
     store.RemoveCursor: remove_cursor,

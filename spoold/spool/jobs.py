@@ -44,7 +44,7 @@ def uuid7(writer: SqliteStore, now_us: int) -> UUID:
     return UUID(int=value | 0b10 << 62 | random & (1 << 62) - 1)
 
 
-def _person(writer: SqliteStore, name: str, now_us: int) -> tuple[int, bytes]:
+def person(writer: SqliteStore, name: str, now_us: int) -> tuple[int, bytes]:
     """The row and the key of the person called `name`, who is made when new."""
     found = writer.people.get(name)
     if found is None:
@@ -97,7 +97,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     else:
         uuid = uuid7(writer, change.now_us)
     attributes = _packed_attributes(change.attributes) if change.attributes else None
-    owner_id, owner_key = _person(writer, change.owner.name, change.now_us)
+    owner_id, owner_key = person(writer, change.owner.name, change.now_us)
     title = change.title[:TEXT_CHARACTERS_MAX]
     host = change.client_host[:TEXT_CHARACTERS_MAX]
     job_id = writer.next_job_id()

@@ -143,7 +143,7 @@ def put_provider(writer: SqliteStore, change: store.PutProvider) -> None:
         (change.guid.bytes, change.name, pack(fields)),
     )
     db.execute(
-        "INSERT INTO certificate VALUES (?, ?, ?, 0)",
+        "INSERT INTO certificate (serial, holder, not_after_us, revoked) VALUES (?, ?, ?, 0)",
         (change.serial, change.guid.bytes, change.not_after_us),
     )
 
@@ -157,9 +157,7 @@ def revoke_provider(writer: SqliteStore, change: store.RevokeProvider) -> list[s
         )
     serials = [
         serial
-        for (serial,) in db.execute(
-            "SELECT serial FROM certificate WHERE provider_guid = ?", (row[0],)
-        )
+        for (serial,) in db.execute("SELECT serial FROM certificate WHERE holder = ?", (row[0],))
     ]
     writer.add_record(
         Kind.PROVIDER_REVOKED,
@@ -168,6 +166,6 @@ def revoke_provider(writer: SqliteStore, change: store.RevokeProvider) -> list[s
         {"provider": row[0], "name": change.name, "serials": serials},
     )
     db.execute("UPDATE provider SET revoked = 1 WHERE guid = ?", (row[0],))
-    db.execute("UPDATE certificate SET revoked = 1 WHERE provider_guid = ?", (row[0],))
+    db.execute("UPDATE certificate SET revoked = 1 WHERE holder = ?", (row[0],))
     writer.events.append(store.ProviderRevoked(UUID(bytes=row[0]), tuple(serials)))
     return serials

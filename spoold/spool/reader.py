@@ -14,7 +14,8 @@ from spoold.codec import record as codec
 from spoold.model.job import Job, JobState
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
-from spoold.spool import connection, jobs
+from spoold.model.user import User
+from spoold.spool import connection, jobs, users
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
     CHAIN_SHIFT,
@@ -28,7 +29,7 @@ from spoold.spool.rows import (
     printer_of,
     unpack,
 )
-from spoold.spool.store import Accepted, Attempt, JobFilter, JobMoved, Provider
+from spoold.spool.store import Accepted, Attempt, Certificate, JobFilter, JobMoved, Provider
 
 RECORDS_STEP = 4096
 _JOB_WITH_DOCUMENT = (
@@ -209,7 +210,7 @@ class SqliteReader:
         rows = await self._all(
             "SELECT provider.guid, provider.name, provider.fields, provider.revoked, "
             "group_concat(certificate.serial, ' '), max(certificate.not_after_us) FROM provider "
-            "JOIN certificate ON certificate.provider_guid = provider.guid "
+            "JOIN certificate ON certificate.holder = provider.guid "
             "GROUP BY provider.guid ORDER BY provider.name"
         )
         return [
@@ -223,6 +224,31 @@ class SqliteReader:
             )
             for guid, name, fields, revoked, serials, not_after_us in rows
         ]
+
+    # -- users -----------------------------------------------------------------------------
+
+    async def user(self, name: str) -> User | None:
+        found = await self._connection.run(lambda: users.find(self._connection.raw, name))
+        return found[0] if found else None
+
+    async def user_and_password(self, name: str) -> tuple[User, str] | None:
+        """A user with the hash of the password, "" without one."""
+        return await self._connection.run(lambda: users.find(self._connection.raw, name))
+
+    async def user_by_guid(self, guid: UUID) -> User | None:
+        return await self._connection.run(lambda: users.find_by_guid(self._connection.raw, guid))
+
+    async def users(self, after: str, limit: int) -> list[User]:
+        """At most `limit` users behind a name, by name."""
+        return await self._connection.run(lambda: users.page(self._connection.raw, after, limit))
+
+    async def certificates(self, guid: UUID) -> list[Certificate]:
+        """Every certificate that was given to a user, the one that is valid longest first."""
+        return await self._connection.run(lambda: users.certificates(self._connection.raw, guid))
+
+    async def names(self, guids: list[UUID]) -> dict[UUID, str]:
+        """The names of people by their keys; those who are not known any more are left out."""
+        return await self._connection.run(lambda: users.names(self._connection.raw, guids))
 
     async def revoked_serials(self) -> list[str]:
         return [row[0] for row in await self._all("SELECT serial FROM certificate WHERE revoked")]

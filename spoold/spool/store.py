@@ -13,6 +13,7 @@ from uuid import UUID
 from spoold.model.job import Job, JobState
 from spoold.model.outcome import Outcome
 from spoold.model.person import Owner
+from spoold.model.principal import Role
 from spoold.model.printer import Device, Printer
 from spoold.model.transitions import JobEvent
 
@@ -172,6 +173,51 @@ class RevokeProvider:
 
 
 @dataclass(slots=True)
+class PutUser:
+    """Add a user (`is_new`), or change the one of this name. Answer: the `User`.
+
+    None keeps what was. `password` is the Argon2id hash, "" takes it away; no record carries it.
+    """
+
+    name: str
+    now_us: int
+    roles: frozenset[Role] | None = None
+    password: str | None = field(default=None, repr=False)
+    is_new: bool = False
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class RemoveUser:
+    """Remove a user, and revoke the certificates. Answer: the serials that were valid."""
+
+    name: str
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class EnrolUser:
+    """A certificate was made for a user; `serial` in hexadecimal. Answer: None."""
+
+    guid: UUID
+    name: str
+    serial: str
+    not_after_us: int
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class RevokeUser:
+    """Revoke a user's certificates, now and for ever. Answer: the serials that were valid."""
+
+    name: str
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
 class PutCursor:
     """Move the durable, named cursor of a reader of the journal. Answer: None."""
 
@@ -216,6 +262,10 @@ Change = (
     | AddRecord
     | PutProvider
     | RevokeProvider
+    | PutUser
+    | RemoveUser
+    | EnrolUser
+    | RevokeUser
     | PutCursor
     | RemoveCursor
     | RemoveJobs
@@ -256,7 +306,20 @@ class ProviderRevoked:
     serials: tuple[str, ...]
 
 
-Event = JobMoved | PrinterChanged | ProviderRevoked
+@dataclass(frozen=True, slots=True)
+class UserChanged:
+    """A committed change of a user: added, changed, removed, or `serials` revoked.
+
+    `ends_connections`: those that the user has open stand for more than the user may do now.
+    """
+
+    guid: UUID
+    name: str
+    serials: tuple[str, ...] = ()
+    ends_connections: bool = False
+
+
+Event = JobMoved | PrinterChanged | ProviderRevoked | UserChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +347,15 @@ class Provider:
     may_assert: tuple[str, ...]
     revoked: bool
     not_after_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that somebody was given; `serial` in hexadecimal."""
+
+    serial: str
+    not_after_us: int
+    revoked: bool
 
 
 @dataclass(frozen=True, slots=True)

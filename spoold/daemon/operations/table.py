@@ -24,6 +24,7 @@ DOORS: dict[Role, frozenset[Port]] = {
     Role.OPERATOR: frozenset({Port.CONTROL}),
     Role.HELP_DESK: frozenset({Port.CONTROL}),
     Role.PROVIDER: frozenset({Port.MUTUAL}),
+    Role.USER: frozenset({Port.TLS, Port.MUTUAL}),
     Role.ANYBODY: frozenset({Port.CLEAR, Port.TLS}),
 }
 _SPOKEN = {
