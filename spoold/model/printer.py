@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
@@ -70,7 +71,10 @@ class Printer:
     """What jobs are submitted to. `device_id` is None for a pool, whose `members` are printers.
 
     `standby` members of a pool are used only when no other member can take a job.
-    `formats` lists the document formats that the printer takes; empty means any.
+    `formats` lists the document formats that the printer takes; empty means any. `options` is what
+    it offers its clients, in IPP's words and as plain values (`sides-supported`, `media-default`);
+    those of the device's driver are the device's. `shared` printers are announced to the network.
+    `changed_us` is when any of this was last changed, 0 when nobody has noted it.
     """
 
     id: int
@@ -89,6 +93,13 @@ class Printer:
     info: str = ""
     location: str = ""
     pause_reason: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    shared: bool = False
+    geo_location: str = ""  # a geo: URI (RFC 5870)
+    organization: str = ""
+    organizational_unit: str = ""
+    more_info: str = ""  # a URI
+    changed_us: int = 0
 
     @property
     def is_pool(self) -> bool:

@@ -69,6 +69,7 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
         device = device_of(*row)
     if printer.id and printer.id not in writer.printers:
         raise OperationError("not-found", "the printer was removed.")
+    printer = replace(printer, changed_us=change.now_us)
     fields = printer_fields(printer)
     writer.add_record(
         Kind.PRINTER_CHANGED,
