@@ -17,23 +17,26 @@ import structlog
 import trio
 
 from spoold.dispatch.schedule import Choice
-from spoold.driver.link import Delivery, Driver, Progress, Source
+from spoold.dispatch.verdict import (
+    canceled,
+    canceled_reasons,
+    fits,
+    interrupted,
+    said,
+    settle,
+    with_notes,
+)
+from spoold.driver.link import Delivery, Driver, Progress, Resuming, Source
 from spoold.model.errors import OperationError, SpoolError
 from spoold.model.job import Job, JobReason, JobState
-from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
+from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
 from spoold.spool.crashpoint import crash_point
-from spoold.spool.store import Change, ChangeJob, EndAttempt, StartAttempt
+from spoold.spool.store import Change, ChangeJob, EndAttempt, NoteAttempt, StartAttempt
 
 log = structlog.get_logger("spoold.dispatch")
 
-# A second attempt replaces what a first one left, so an interrupted one leaves no doubt.
-IDEMPOTENT_SCHEMES = frozenset({"file"})
-MISFIT_REASONS = frozenset(
-    {JobReason.DOCUMENT_FORMAT_ERROR.value, JobReason.UNSUPPORTED_DOCUMENT_FORMAT.value}
-)
-ANY_FORMAT = "application/octet-stream"  # the sender left it to the printer (RFC 8011 5.1.10)
 # A commit is one sync; the journal itself gives a disk a minute before it calls it failed.
 COMMIT_S = 90.0
 
@@ -131,30 +134,6 @@ class Loading:
             source.close()
 
 
-def settle(outcome: Outcome, in_doubt: WhenInDoubt) -> tuple[JobEvent, tuple[str, ...], str]:
-    """What a job becomes by an outcome: the event, the job's reasons and its message."""
-    match outcome:
-        case Delivered():
-            return JobEvent.DELIVER, (JobReason.JOB_COMPLETED_SUCCESSFULLY,), ""
-        case Deferred(reason, detail):
-            return JobEvent.DEFER, (reason,), detail
-        case Refused(reason, detail):
-            if reason in MISFIT_REASONS:
-                return JobEvent.MISFIT, (reason,), detail
-            return JobEvent.REFUSE, (JobReason.ABORTED_BY_SYSTEM,), _said(reason, detail)
-        case InDoubt(reason, detail):
-            message = _said(reason, detail)
-    if in_doubt is WhenInDoubt.REPRINT:
-        return JobEvent.REPRINT, (), f"Printed again: {message}"
-    if in_doubt is WhenInDoubt.ASSUME_PRINTED:
-        return JobEvent.ASSUME, (JobReason.JOB_ASSUMED_PRINTED,), message
-    return JobEvent.DOUBT, (JobReason.JOB_IN_DOUBT,), message
-
-
-def _said(reason: str, detail: str) -> str:
-    return ": ".join(part for part in (reason, detail) if part)
-
-
 class Attempt:
     """One attempt at `choice`. The dispatcher calls `run` once, and `stop` at any time.
 
@@ -206,6 +185,8 @@ class Attempt:
         self._watch_scope = trio.CancelScope()
         self._is_watched = False
         self._was_stalled = False
+        self._delivery: Delivery | None = None
+        self._can_resume = False  # what the end of this spoold cuts off, the next one goes on with
 
     @property
     def is_eager(self) -> bool:
@@ -228,6 +209,8 @@ class Attempt:
         if self.stopped is None:
             self.stopped = why
             self.stop_reasons = reasons
+            if self._delivery is not None:
+                self._delivery.is_canceled = why is Stop.CANCELED
             self._scope.cancel()
 
     async def run(self, nursery: trio.Nursery) -> Ended:
@@ -273,7 +256,7 @@ class Attempt:
             outcome = self._crashed(error)
         return outcome
 
-    def _unfit(self) -> Refused | None:
+    def _unfit(self) -> Outcome | None:
         """Why the job cannot be handed to a driver at all."""
         loading, job = self.loading, self.loading.job
         if loading.error is not None:
@@ -293,17 +276,40 @@ class Attempt:
             if self.number is None or self.stopped is not None:
                 await trio.sleep_forever()  # the job is not ours: the scope is cancelled
             crash_point("attempt-after-mark")
+            delivery.number = self.number
             self.may_have_sent = True
             self._on_change(self)
 
         def report(progress: Progress) -> None:
             self._report(nursery, progress)
 
+        async def note(evidence: dict[str, Any]) -> None:
+            if not self._marked.is_set():
+                await may_send()
+            await self._note(delivery, evidence)
+
         job, source = self.loading.job, self.loading.source
         if job is None or source is None:
             await trio.sleep_forever()  # likewise
         driver = self._make_driver()
-        return await driver.deliver(Delivery(job, source, self._device, may_send, report))
+        self._can_resume = isinstance(driver, Resuming)
+        delivery = Delivery(job, source, self._device, may_send, report, note)
+        self._delivery = delivery
+        return await self._ask(driver, delivery)
+
+    async def _ask(self, driver: Driver, delivery: Delivery) -> Outcome:
+        return await driver.deliver(delivery)
+
+    async def _note(self, delivery: Delivery, evidence: dict[str, Any]) -> None:
+        """What the driver knows of this attempt is durable."""
+        if self.number is None:
+            return
+        delivery.notes |= evidence
+        change = NoteAttempt(
+            self.choice.job_id, self.number, dict(delivery.notes), self._wall_clock()
+        )
+        note_refusals((change,), await commit_shielded(self._journal, (change,)))
+        crash_point("attempt-after-note")
 
     def _crashed(self, error: Exception) -> Outcome:
         if isinstance(error, OperationError):
@@ -339,7 +345,7 @@ class Attempt:
                         JobEvent.STALL,
                         self._wall_clock(),
                         reasons=(JobReason.PRINTER_STOPPED,),
-                        message=_said(", ".join(progress.reasons), detail),
+                        message=said(", ".join(progress.reasons), detail),
                         only_from=(JobState.PROCESSING,),
                     )
                 else:
@@ -411,9 +417,10 @@ class Attempt:
         """The end of an attempt whose driver had no answer any more."""
         if self.number is None:
             return Ended(None, None, self.stopped)
-        sent = self.progress.bytes_sent
-        # A driver that may send and has said nothing yet may have sent something.
-        is_clean = not sent and (self._has_reported or not self.may_have_sent)
+        sent, is_clean = self.progress.bytes_sent, self._is_clean()
+        is_on_device = not is_clean or (self._delivery is not None and bool(self._delivery.notes))
+        if self.stopped is Stop.NODE and self._can_resume and is_on_device:
+            return Ended(None, None, self.stopped)  # the next spoold asks the device
         why = "spoold stopped" if self.stopped is Stop.NODE else "the job was taken away"
         outcome: Outcome
         if self.stopped is Stop.CANCELED:
@@ -427,10 +434,17 @@ class Attempt:
             event, reasons, message = settle(outcome, self._in_doubt)
         return Ended(outcome, self._end(outcome, event, reasons, message), self.stopped)
 
+    def _is_clean(self) -> bool:
+        """Whether it is certain that no byte of the document has left."""
+        # A driver that may send and has said nothing yet may have sent something.
+        return not self.progress.bytes_sent and (self._has_reported or not self.may_have_sent)
+
     def _end(
         self, outcome: Outcome, event: JobEvent, reasons: tuple[str, ...], message: str
     ) -> EndAttempt | ChangeJob | None:
         choice = self.choice
+        if self._delivery is not None and self._delivery.notes:
+            outcome = with_notes(outcome, self._delivery.notes)
         if self.number is not None:
             return EndAttempt(
                 choice.job_id, self.number, outcome, event, reasons, self._wall_clock(), message
@@ -445,35 +459,6 @@ class Attempt:
             message=message,
             only_from=(JobState.PENDING,),
         )
-
-
-def interrupted(why: str, detail: str, is_clean: bool, device: Device | None) -> Outcome:
-    """The outcome of an attempt that was interrupted from our side; `is_clean`: no byte left."""
-    reason = JobReason.SERVICE_OFF_LINE
-    if is_clean or (device is not None and device.scheme in IDEMPOTENT_SCHEMES):
-        return Deferred(reason, why, Blame.NODE)
-    return InDoubt(reason, f"{why}: {detail}")
-
-
-def canceled(bytes_sent: int, is_clean: bool) -> Deferred | InDoubt:
-    """The outcome of an attempt that an operator's cancel stopped, with its evidence."""
-    reason = JobReason.PROCESSING_TO_STOP_POINT
-    if is_clean:
-        return Deferred(reason, "Canceled before the first byte.", Blame.NODE)
-    how_far = f"after {bytes_sent} bytes" if bytes_sent else "when bytes may have left"
-    return InDoubt(reason, f"Canceled {how_far}.", bytes_sent)
-
-
-def canceled_reasons(reasons: tuple[str, ...]) -> tuple[str, ...]:
-    """The reasons of a job that has stopped, from those of the request to stop it."""
-    kept = tuple(each for each in reasons if each != JobReason.PROCESSING_TO_STOP_POINT)
-    return kept or (JobReason.JOB_CANCELED_BY_OPERATOR.value,)
-
-
-def fits(job: Job, printer: Printer) -> bool:
-    """Whether the printer takes documents of this format."""
-    format_ = job.document.format
-    return not printer.formats or format_ == ANY_FORMAT or format_ in printer.formats
 
 
 async def commit_shielded(journal: Journal, changes: Sequence[Change]) -> list[Any]:
@@ -491,5 +476,6 @@ def note_refusals(changes: Sequence[Change], answers: Sequence[Any]) -> None:
     """Log changes that the store refused: somebody else had settled the job before."""
     for change, answer in zip(changes, answers, strict=False):
         if isinstance(answer, Exception):
-            job_id = change.job_id if isinstance(change, EndAttempt | ChangeJob) else None
+            named = change if isinstance(change, EndAttempt | ChangeJob | NoteAttempt) else None
+            job_id = named.job_id if named is not None else None
             log.warning("attempt_end_refused", job=job_id, detail=str(answer))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -28,12 +29,13 @@ from spoold.dispatch.attempt import (
     Stop,
     commit_shielded,
     note_refusals,
-    settle,
 )
-from spoold.dispatch.recovery import ACTIVE, OpenAttempts, settle_open_attempts
+from spoold.dispatch.recovery import ACTIVE, OpenAttempts, Resumption, settle_open_attempts
 from spoold.dispatch.schedule import Backoff, Choice, Schedule
+from spoold.dispatch.verdict import settle
 from spoold.driver import link
-from spoold.model.job import JobReason, JobState
+from spoold.model.errors import OperationError
+from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Refused
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
@@ -130,9 +132,12 @@ class Dispatcher:
         """
         self._journal.listen(self._hear)
         try:
-            await self._load()
+            cut_off = await self._load()
             task_status.started()
             async with trio.open_nursery() as nursery:
+                for attempt in cut_off:
+                    nursery.start_soon(self._load_document, attempt.loading)
+                    nursery.start_soon(self._serve, attempt)
                 while not self._is_draining:
                     self._start(nursery)
                     wake_s = self._schedule.wake_s()
@@ -161,15 +166,22 @@ class Dispatcher:
             self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _load(self) -> None:
+    async def _load(self) -> list[Attempt]:
+        """Read the spool; the attempts that go on are returned."""
         for device in await self._reader.devices():
             self._devices[device.id] = device
         for printer in await self._reader.printers():
             self._printers[printer.id] = printer
             self._schedule.set_printer(printer)
-        await settle_open_attempts(
-            self._reader, self._journal, self._printers, self._devices, self._wall_clock
+        cut_off = await settle_open_attempts(
+            self._reader,
+            self._journal,
+            self._printers,
+            self._devices,
+            self._wall_clock,
+            self._can_resume,
         )
+        resumed = [self._resume(found, job) for found, job in cut_off]
         waiting = await self._reader.waiting()
         for count, moved in enumerate(waiting):
             self._schedule.add(moved.job_id, moved.printer_id, moved.owner, moved.priority)
@@ -178,6 +190,7 @@ class Dispatcher:
         # What was committed while we read stands in order, and says the last word on each job.
         early, self._early = self._early or [], None
         self._hear(early)
+        return resumed
 
     # -- what the journal tells ------------------------------------------------------------
 
@@ -394,23 +407,41 @@ class Dispatcher:
             await self._commit(attempt, carried)
         return following
 
+    def _resume(self, found: store.Attempt, job: Job) -> Attempt:
+        """An attempt that the end of a spoold cut off, to go on: its device is busy with it."""
+        owner, priority = job.owner.name, job.priority
+        choice = Choice(job.id, found.device_id, found.printer_id, job.printer_id, owner, priority)
+        self._schedule.occupy(choice)
+        log.info("attempt_resumed", job_uuid=str(job.uuid), printer=self._name(choice.printer_id))
+        make = partial(Resumption, found, job)
+        return self._make_attempt(choice, Loading(job.id), (), make)
+
+    def _can_resume(self, device: Device) -> bool:
+        try:
+            return isinstance(self._driver(device), link.Resuming)
+        except (OperationError, ImportError, AttributeError):
+            return False
+
+    def _driver(self, device: Device) -> link.Driver:
+        driver = self._drivers.get(device.id)
+        if driver is None:
+            driver = self._drivers[device.id] = self._driver_for(device, self._network)
+        return driver
+
     def _make_attempt(
-        self, choice: Choice, loading: Loading, before: tuple[Change, ...]
+        self,
+        choice: Choice,
+        loading: Loading,
+        before: tuple[Change, ...],
+        make: Callable[..., Attempt] = Attempt,
     ) -> Attempt:
         device = self._devices[choice.device_id]
-
-        def make_driver() -> link.Driver:
-            driver = self._drivers.get(device.id)
-            if driver is None:
-                driver = self._drivers[device.id] = self._driver_for(device, self._network)
-            return driver
-
-        attempt = Attempt(
+        attempt = make(
             choice,
             self._printers[choice.printer_id],
             device,
             self._in_doubt(choice.queue_id),
-            make_driver,
+            partial(self._driver, device),
             loading,
             self._journal,
             self._wall_clock,
@@ -432,8 +463,11 @@ class Dispatcher:
 
     def _load_soon(self, nursery: trio.Nursery, job_id: int) -> Loading:
         loading = Loading(job_id)
-        nursery.start_soon(loading.run, self._journal.fresh, self._reader, self._documents)
+        nursery.start_soon(self._load_document, loading)
         return loading
+
+    async def _load_document(self, loading: Loading) -> None:
+        await loading.run(self._journal.fresh, self._reader, self._documents)
 
     def _load_ahead(self, nursery: trio.Nursery, attempt: Attempt) -> Loading | None:
         """Begin to load the job that comes next, unless another device may take it."""

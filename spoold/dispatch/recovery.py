@@ -1,24 +1,23 @@
-"""Attempts that a crash cut off: each gets an end at the next start, before anything is printed.
+"""Attempts that a crash cut off, at the next start, before anything is printed.
 
-Nobody knows how much of such a job had left. So its printer's policy says what becomes of it, but
-for a device on which a second attempt replaces what a first one left.
+Where the device can be asked what became of the job, its driver goes on with the attempt. Else
+nobody knows how much of such a job had left: it gets an end, and its printer's policy says what
+becomes of it, but for a device on which a second attempt replaces what a first one left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
+import trio
 
-from spoold.dispatch.attempt import (
-    Journal,
-    canceled,
-    canceled_reasons,
-    interrupted,
-    note_refusals,
-    settle,
-)
+from spoold.dispatch import attempt as attempts
+from spoold.dispatch.attempt import Journal, Stop, note_refusals
+from spoold.dispatch.schedule import Choice
+from spoold.dispatch.verdict import canceled, canceled_reasons, interrupted, settle
+from spoold.driver.link import Delivery, Driver, Progress, Resuming
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Outcome
 from spoold.model.printer import Device, Printer, WhenInDoubt
@@ -29,6 +28,7 @@ log = structlog.get_logger("spoold.dispatch")
 
 ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 ENDS_A_COMMIT = 256
+CUT_OFF = "interrupted by a restart"
 
 
 class OpenAttempts(Protocol):
@@ -42,20 +42,33 @@ async def settle_open_attempts(
     printers: Mapping[int, Printer],
     devices: Mapping[int, Device],
     wall_clock: Callable[[], int],
-) -> None:
-    """Every attempt without an end has one, and its job goes on as that says.
+    can_resume: Callable[[Device], bool],
+) -> list[tuple[Attempt, Job]]:
+    """Every attempt without an end has one, and its job goes on as that says; but for those that
+    are returned: their devices, one each, can be asked about them.
 
     Raises:
         StoreFailed: the journal failed.
     """
     ends: list[Change] = []
+    resumed: dict[int, tuple[Attempt, Job]] = {}
     for attempt in await reader.open_attempts():
         job = await reader.job(attempt.job_id)
         if job is None or job.state not in ACTIVE:
             continue
+        device = devices.get(attempt.device_id)
+        if (
+            device is not None
+            and device.id not in resumed
+            and attempt.printer_id in printers
+            and attempt.number == job.attempts
+            and can_resume(device)
+        ):
+            resumed[device.id] = attempt, job
+            continue
         printer = printers.get(job.printer_id)
         in_doubt = printer.in_doubt if printer is not None else WhenInDoubt.HOLD
-        end = end_of(attempt, job, in_doubt, devices.get(attempt.device_id), wall_clock())
+        end = end_of(attempt, job, in_doubt, device, wall_clock())
         ends.append(end)
         log.warning(
             "attempt_interrupted",
@@ -66,6 +79,7 @@ async def settle_open_attempts(
     for start in range(0, len(ends), ENDS_A_COMMIT):
         group = ends[start : start + ENDS_A_COMMIT]
         note_refusals(group, await journal.commit_all(group))
+    return list(resumed.values())
 
 
 def end_of(
@@ -79,6 +93,43 @@ def end_of(
         message = "Canceled before a restart."
     else:
         detail = "nobody knows how much had left"
-        outcome = interrupted("interrupted by a restart", detail, False, device)
+        outcome = interrupted(CUT_OFF, detail, False, device)
         event, reasons, message = settle(outcome, in_doubt)
     return EndAttempt(job.id, attempt.number, outcome, event, reasons, now_us, message)
+
+
+class Resumption(attempts.Attempt):
+    """An attempt that goes on: it has its mark, and the driver asks its device about it first."""
+
+    def __init__(self, found: Attempt, job: Job, choice: Choice, *rest: Any, **more: Any) -> None:
+        super().__init__(choice, *rest, **more)
+        self._found = found
+        self._is_marking = self.may_have_sent = self._can_resume = True
+        self._marked.set()
+        self.number = found.number
+        self.progress = Progress(found.bytes_sent)
+        self.is_stalled = self._was_stalled = job.state is JobState.PROCESSING_STOPPED
+        if JobReason.PROCESSING_TO_STOP_POINT in job.reasons:
+            # To be canceled: the driver still has to take it back from the device.
+            self.stopped, self.stop_reasons = Stop.CANCELED, job.reasons
+            self._scope.deadline = trio.current_time() + self._settings.end_s
+
+    def _unfit(self) -> Outcome | None:
+        """Whether it fits is no question any more: it was handed to the device before."""
+        if self.loading.source is None:
+            detail = f"its document is not there: {self.loading.error or 'the job is gone'}"
+            return interrupted(CUT_OFF, detail, False, self._device)
+        return None
+
+    def _is_clean(self) -> bool:
+        return False
+
+    async def _ask(self, driver: Driver, delivery: Delivery) -> Outcome:
+        delivery.number = self._found.number
+        delivery.notes |= self._found.evidence
+        delivery.is_canceled = self.stopped is Stop.CANCELED
+        outcome = await driver.resume(delivery) if isinstance(driver, Resuming) else None
+        if outcome is None:
+            detail = "the device does not know how much had left"
+            outcome = interrupted(CUT_OFF, detail, False, self._device)
+        return outcome

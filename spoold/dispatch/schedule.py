@@ -277,6 +277,10 @@ class Schedule:
         self._advance(now_s)
         return self._take(device, now_s)
 
+    def occupy(self, choice: Choice) -> None:
+        """The device is busy with this job, which waited before there was this schedule."""
+        self._device(choice.device_id).active = choice
+
     def take_next(self, device_id: int, now_s: float) -> Choice | None:
         """The job for a device whose attempt has ended. Without one, the device stays busy.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
@@ -61,6 +61,10 @@ class Progress:
     detail: str = ""
 
 
+async def keep_no_note(evidence: dict[str, Any]) -> None:
+    """For a delivery whose notes nobody keeps."""
+
+
 @dataclass(slots=True)
 class Delivery:
     """One attempt: what to send where.
@@ -69,6 +73,11 @@ class Delivery:
     mark that bytes may leave is durable. Connecting may go on meanwhile. Cancelling a delivery
     (shutdown, an operator's cancel) must close the connection and let `Cancelled` through; what
     had been sent is in the last `report`.
+
+    For devices that can be asked later; other drivers leave these alone: `note` adds to `notes`,
+    what is known of this attempt, and returns once that is durable. `number` is the attempt's own
+    from the moment that `may_send` has returned. `is_canceled` says to a delivery that is being
+    cancelled that an operator wants this job off the device, too; there are some seconds for it.
     """
 
     job: Job
@@ -76,6 +85,10 @@ class Delivery:
     device: Device
     may_send: Callable[[], Awaitable[None]]
     report: Callable[[Progress], None]
+    note: Callable[[dict[str, Any]], Awaitable[None]] = keep_no_note
+    notes: dict[str, Any] = field(default_factory=dict)
+    number: int = 1
+    is_canceled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,19 @@ class Driver(Protocol):
 
     async def probe(self) -> DeviceStatus:
         """Ask the device how it is, without printing anything."""
+        ...
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A driver whose devices know what became of a job: it is asked before a policy decides."""
+
+    async def resume(self, delivery: Delivery) -> Outcome | None:
+        """Find out what became of an attempt that the end of a spoold cut off, and finish it.
+
+        Called instead of `deliver`, after a restart, with the attempt's own `number` and `notes`.
+        It may go on with that attempt for as long as it takes. None: there is no way to find out.
+        """
         ...
 
 

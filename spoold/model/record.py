@@ -26,6 +26,7 @@ class Kind(StrEnum):
     JOB_CHANGED = "job-changed"
     JOB_REMOVED = "job-removed"
     ATTEMPT_STARTED = "attempt-started"
+    ATTEMPT_NOTED = "attempt-noted"
     ATTEMPT_ENDED = "attempt-ended"
     PROVIDER_ENROLLED = "provider-enrolled"
     PROVIDER_REVOKED = "provider-revoked"

@@ -69,6 +69,7 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.AcceptJob: jobs.accept_job,
     store.ChangeJob: jobs.change_job,
     store.StartAttempt: jobs.start_attempt,
+    store.NoteAttempt: jobs.note_attempt,
     store.EndAttempt: jobs.end_attempt,
     store.RemoveJobs: jobs.remove_jobs,
     store.PutDevice: objects.put_device,

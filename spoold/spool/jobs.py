@@ -35,6 +35,7 @@ EVIDENCE_BYTES_MAX = 8192
 WORD_CHARACTERS_MAX = 127
 REASONS_MAX = 16
 JOBS_REMEMBERED_MAX = 4096
+ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 
 
 def uuid7(writer: SqliteStore, now_us: int) -> UUID:
@@ -413,6 +414,24 @@ def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:
     return number
 
 
+def note_attempt(writer: SqliteStore, change: store.NoteAttempt) -> None:
+    row = _job_row(writer, change.job_id)
+    if row[7] != change.number or STATE[row[2]] not in ACTIVE:
+        raise OperationError("not-possible", "that attempt has ended.")
+    evidence = _bounded(change.evidence)
+    writer.add_record(
+        Kind.ATTEMPT_NOTED,
+        "node",
+        change.now_us,
+        {"job": change.job_id, "uuid": row[0], "attempt": change.number},
+        {"evidence": evidence},
+    )
+    writer.db.execute(
+        "UPDATE attempt SET evidence = ? WHERE job_id = ? AND number = ?",
+        (pack(evidence), change.job_id, change.number),
+    )
+
+
 def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     row = _job_row(writer, change.job_id)
     before = STATE[row[2]]
@@ -441,7 +460,7 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     )
     writer.db.execute(
         "UPDATE attempt SET ended_us = ?, outcome = ?, reason = ?, detail = ?, bytes_sent = ?, "
-        "evidence = ? WHERE job_id = ? AND number = ?",
+        "evidence = coalesce(?, evidence) WHERE job_id = ? AND number = ?",
         (
             change.now_us,
             name,

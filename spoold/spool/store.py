@@ -83,6 +83,16 @@ class StartAttempt:
 
 
 @dataclass(slots=True)
+class NoteAttempt:
+    """What is known by now of an attempt without an end, to ask the device by. Answer: None."""
+
+    job_id: int
+    number: int
+    evidence: dict[str, Any]
+    now_us: int
+
+
+@dataclass(slots=True)
 class EndAttempt:
     """What became of an attempt, and what the job becomes by it. Answer: the new `JobState`."""
 
@@ -254,6 +264,7 @@ class PruneRecords:
 Change = (
     AcceptJob
     | StartAttempt
+    | NoteAttempt
     | EndAttempt
     | ChangeJob
     | PutDevice

@@ -16,7 +16,7 @@ from spoold.daemon.operations.access import CLIENTS_AND_OPERATORS, EVERYWHERE, L
 from spoold.daemon.operations.jobs import AFTER_ID, FILTER, JOB, filter_of, find_job, find_printer
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
-from spoold.dispatch.attempt import fits
+from spoold.dispatch.verdict import fits
 from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
