@@ -10,9 +10,10 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import load, report
-from benchmarks.rows import ROWS, Bench
+from benchmarks import load, report, rows, rows_ipp
+from benchmarks.rows import Bench
 
+ROWS = rows.ROWS | rows_ipp.ROWS
 RESULTS = Path(__file__).parent / "results"
 DESCRIPTORS = 12_000
 

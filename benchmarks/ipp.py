@@ -1,4 +1,4 @@
-"""As much of IPP as it takes to load CUPS: requests as bytes, and the status of an answer.
+"""As much of IPP as it takes to load a server: requests as bytes, and the status of an answer.
 
 RFC 8010 3 (encoding), RFC 8011 4.2.1 (Print-Job); CUPS-Add-Modify-Printer is CUPS's own.
 """
@@ -10,6 +10,7 @@ import struct
 
 PRINT_JOB = 0x0002
 GET_JOBS = 0x000A
+GET_PRINTER_ATTRIBUTES = 0x000B
 RESUME_PRINTER = 0x0011
 ADD_MODIFY_PRINTER = 0x4003
 
@@ -73,17 +74,33 @@ def resume_printer(queue: str) -> bytes:
     return _request(RESUME_PRINTER, queue)
 
 
-def get_jobs(queue: str, limit: int) -> bytes:
-    return _request(GET_JOBS, queue, _attribute(_INTEGER, "limit", limit))
+def get_jobs(queue: str, limit: int | None = None) -> bytes:
+    """A request for all attributes of the jobs that are not completed."""
+    limits = (_attribute(_INTEGER, "limit", limit),) if limit else ()
+    wanted = _attribute(_KEYWORD, "requested-attributes", "all")
+    return _request(GET_JOBS, queue, *limits, wanted)
 
 
-def post(path: str, port: int, request: bytes, document_bytes: int = 0) -> bytes:
-    """The HTTP request (head and IPP part) for a document of the size given, which follows."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/ipp\r\n"
-        f"Content-Length: {len(request) + document_bytes}\r\n\r\n"
-    )
-    return head.encode() + request
+def get_printer(queue: str) -> bytes:
+    wanted = _attribute(_KEYWORD, "requested-attributes", "printer-state")
+    return _request(GET_PRINTER_ATTRIBUTES, queue, wanted)
+
+
+def post(path: str, port: int, request: bytes, document_bytes: int | None = 0) -> bytes:
+    """The HTTP request (head and IPP part) for a document of the size given, which follows.
+
+    Chunked when the size is None: then the request is the first chunk.
+    """
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/ipp\r\n"
+    if document_bytes is None:
+        return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(request)
+    length = len(request) + document_bytes
+    return f"{head}Content-Length: {length}\r\n\r\n".encode() + request
+
+
+def chunk(data: bytes) -> bytes:
+    """RFC 9112 7.1; the last chunk for b""."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def call(port: int, path: str, request: bytes) -> bytes:

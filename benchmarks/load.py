@@ -27,7 +27,9 @@ import blake3
 import msgpack
 
 from benchmarks import ipp
+from benchmarks.answers import http_answer, read_http
 
+CHUNK_BYTES = 32768
 MAGIC = b"\x00SPOOLD1"
 Spec = dict[str, Any]
 
@@ -161,7 +163,7 @@ class _Kept:
         return True
 
 
-def _connect(spec: Spec) -> socket.socket:
+def connect(spec: Spec) -> socket.socket:
     kept = socket.create_connection((spec["host"], spec["port"]), timeout=30)
     kept.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return kept
@@ -208,36 +210,6 @@ def _serve(
     return tally.result()
 
 
-def http_answer(received: bytearray) -> bytes | None:
-    """Takes one whole HTTP answer out of `received` and returns its body; None when it is not
-    whole yet. Raises: RuntimeError on a status that is not 200.
-    """
-    head_end = received.find(b"\r\n\r\n")
-    if head_end < 0:
-        return None
-    head = bytes(received[:head_end]).lower()
-    if head[9:12] == b"100":
-        del received[: head_end + 4]
-        return http_answer(received)
-    if head[9:12] != b"200":
-        raise RuntimeError(f"HTTP {head[:40]!r}")
-    if b"transfer-encoding: chunked" in head:
-        end = received.find(b"\r\n0\r\n\r\n", head_end)
-        if end < 0:
-            return None
-        start = received.find(b"\r\n", head_end + 4) + 2
-        body, end = bytes(received[start:end]), end + 7
-    else:
-        at = head.index(b"content-length:") + 15
-        start = head_end + 4
-        end = start + int(head[at:].split(b"\r\n", 1)[0])
-        if len(received) < end:
-            return None
-        body = bytes(received[start:end])
-    del received[:end]
-    return body
-
-
 def ipp_jobs(spec: Spec) -> dict[str, Any]:
     """Print-Job over kept connections, spread over the queues named."""
     payload = document(spec["size"])
@@ -246,7 +218,7 @@ def ipp_jobs(spec: Spec) -> dict[str, Any]:
         for queue in spec["queues"]
     ]
     which = itertools.cycle(requests)
-    connections = [_Kept(_connect(spec)) for _ in range(spec["connections"])]
+    connections = [_Kept(connect(spec)) for _ in range(spec["connections"])]
     tally = Tally(spec)
 
     def start(kept: _Kept) -> None:
@@ -378,7 +350,7 @@ def frames(spec: Spec) -> dict[str, Any]:
     connections = []
     depth: int = spec["depth"]
     for _ in range(spec["connections"]):
-        kept = _Kept(_connect(spec))
+        kept = _Kept(connect(spec))
         depth = min(depth, say_hello(kept.socket).get("inflight_max") or depth)
         connections.append(kept)
     tally = Tally(spec)
@@ -417,23 +389,21 @@ def bulk(spec: Spec) -> dict[str, Any]:
     size: int = spec["size"]
     began = time.monotonic()
     with socket.create_connection((spec["host"], spec["port"]), timeout=600) as job:
-        queue = spec.get("queue")
+        queue, is_chunked = spec.get("queue"), spec.get("chunked", False)
         if queue:
             request = ipp.print_job(queue)
-            job.sendall(ipp.post(f"/printers/{queue}", spec["port"], request, size))
+            length = None if is_chunked else size
+            job.sendall(ipp.post(f"/printers/{queue}", spec["port"], request, length))
         job.settimeout(None)
-        left = size
-        while left:
-            start = (size - left) % len(piece)
-            left -= os.sendfile(job.fileno(), memory, start, min(left, len(piece) - start))
+        if is_chunked:
+            _send_chunks(job, piece, size)
+        else:
+            left = size
+            while left:
+                start = (size - left) % len(piece)
+                left -= os.sendfile(job.fileno(), memory, start, min(left, len(piece) - start))
         if queue:
-            received, answer = bytearray(), None
-            while answer is None:
-                data = job.recv(65536)
-                if not data:
-                    raise ConnectionError("CUPS closed the connection")
-                received += data
-                answer = http_answer(received)
+            answer = read_http(job)
             if not ipp.is_success(answer):
                 raise RuntimeError(f"IPP status {answer[2:4].hex()}")
         else:
@@ -446,6 +416,17 @@ def bulk(spec: Spec) -> dict[str, Any]:
         "seconds": ended - began,
         "mib_s": size / (ended - began) / (1 << 20),
     }
+
+
+def _send_chunks(job: socket.socket, piece: bytes, size: int) -> None:
+    """The document in the chunks that libcups makes (`cupsDoFileRequest`)."""
+    chunks = b"".join(
+        ipp.chunk(piece[at : at + CHUNK_BYTES]) for at in range(0, len(piece), CHUNK_BYTES)
+    )
+    for _ in range(size // len(piece)):
+        job.sendall(chunks)
+    rest = size % len(piece)
+    job.sendall((ipp.chunk(piece[:rest]) if rest else b"") + ipp.chunk(b""))
 
 
 def _stall(kind: str) -> bytes:
@@ -474,7 +455,7 @@ def hold(spec: Spec) -> dict[str, Any]:
 
     def open_one(kind: str) -> None:
         nonlocal opened
-        kept = _connect(spec)
+        kept = connect(spec)
         if tls:
             kept = tls.wrap_socket(kept)
         kept.sendall(_stall(kind))

@@ -328,10 +328,10 @@ class Helper:
                     stream.close()
 
 
-def load(**spec: Any) -> dict[str, Any]:
+def load(module: str = "load", **spec: Any) -> dict[str, Any]:
     """Runs one load to its end. Raises: RuntimeError when a job of it failed."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", json.dumps(spec)],
+        [sys.executable, "-m", f"benchmarks.{module}", json.dumps(spec)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         check=True,

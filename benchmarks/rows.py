@@ -83,7 +83,7 @@ class Measured:
         }
 
 
-def _measure(server: peers.Peer, **spec: Any) -> Measured:
+def measure(server: peers.Peer, **spec: Any) -> Measured:
     os.sync()
     before = server.cpu_s()
     result = load_run(**spec)
@@ -96,12 +96,12 @@ def load_run(**spec: Any) -> dict[str, Any]:
 
 def _raw(spoold: peers.Spoold, seconds: float, **more: Any) -> Measured:
     spec = {"kind": "raw", "ports": [spoold.port], "connections": 64, "seconds": seconds}
-    return _measure(spoold, **(spec | more))
+    return measure(spoold, **(spec | more))
 
 
 def _frames(spoold: peers.Spoold, **more: Any) -> Measured:
     spec = {"kind": "frames", "port": spoold.port, "printer": "q0", "connections": 8, "depth": 32}
-    return _measure(spoold, **(spec | more))
+    return measure(spoold, **(spec | more))
 
 
 def _accept_spoold(bench: Bench) -> Measured:
@@ -110,12 +110,12 @@ def _accept_spoold(bench: Bench) -> Measured:
         return _raw(spoold, bench.accept_s)
 
 
-def _accept_cups(bench: Bench, extra: str = "") -> Measured:
+def accept_cups(bench: Bench, extra: str = "", connections: int = 64) -> Measured:
     with bench.cups(extra=extra) as cups:
         cups.add_printer("q0", 9, paused=True)
         spec = {"kind": "ipp", "port": cups.port, "queues": ["q0"]}
         load_run(**spec, connections=8, jobs=200)
-        return _measure(cups, **spec, connections=64, seconds=bench.accept_s)
+        return measure(cups, **spec, connections=connections, seconds=bench.accept_s)
 
 
 def accept(bench: Bench) -> Iterator[Finding]:
@@ -123,8 +123,8 @@ def accept(bench: Bench) -> Iterator[Finding]:
     ours, stock, written = [], [], []
     for _ in bench.each_pair():
         ours.append(_accept_spoold(bench))
-        stock.append(_accept_cups(bench))
-        written.append(_accept_cups(bench, "DirtyCleanInterval 0"))
+        stock.append(accept_cups(bench))
+        written.append(accept_cups(bench, "DirtyCleanInterval 0"))
     rates = [one.rate for one in ours]
     for name, goal, theirs in (
         ("CUPS as it comes (nothing durable)", 2.5, stock),
