@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.spool import jobs, objects, store, users
+from spoold.spool import attempts, jobs, objects, store, users
 from spoold.spool.rows import (
     CHAIN_SHIFT,
 )
@@ -68,9 +68,9 @@ def prune_records(writer: SqliteStore, change: store.PruneRecords) -> int:
 DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.AcceptJob: jobs.accept_job,
     store.ChangeJob: jobs.change_job,
-    store.StartAttempt: jobs.start_attempt,
-    store.NoteAttempt: jobs.note_attempt,
-    store.EndAttempt: jobs.end_attempt,
+    store.StartAttempt: attempts.start_attempt,
+    store.NoteAttempt: attempts.note_attempt,
+    store.EndAttempt: attempts.end_attempt,
     store.RemoveJobs: jobs.remove_jobs,
     store.PutDevice: objects.put_device,
     store.PutPrinter: objects.put_printer,

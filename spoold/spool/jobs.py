@@ -1,4 +1,4 @@
-"""How changes of jobs and attempts are decided, recorded, and folded into the tables.
+"""How changes of jobs are decided, recorded, and folded into the tables; see `attempts`, too.
 
 A function here runs inside the writer's transaction. It first decides, reading only; a refusal is
 raised before anything is written. Then it appends its record and writes what follows from it.
@@ -13,29 +13,22 @@ from uuid import UUID
 
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
-from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import store
-from spoold.spool.rows import (
-    DOCUMENTS_PER_JOB,
-    NUMBER,
-    STATE,
-    document_id,
-    pack,
+from spoold.spool.bounds import (
+    REASONS_MAX,
+    TEXT_CHARACTERS_MAX,
+    bounded_text,
+    bounded_word,
+    packed_attributes,
 )
+from spoold.spool.rows import DOCUMENTS_PER_JOB, NUMBER, STATE, document_id
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-TEXT_CHARACTERS_MAX = 1024
-ATTRIBUTES_BYTES_MAX = 8192
-ATTRIBUTES_LEVELS_MAX = 8
-EVIDENCE_BYTES_MAX = 8192
-WORD_CHARACTERS_MAX = 127
-REASONS_MAX = 16
 JOBS_REMEMBERED_MAX = 4096
-ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 
 
 def uuid7(writer: SqliteStore, now_us: int) -> UUID:
@@ -64,27 +57,6 @@ def person(writer: SqliteStore, name: str, now_us: int) -> tuple[int, bytes]:
     return found
 
 
-def _packed_attributes(attributes: dict[str, Any]) -> bytes:
-    """A sender's attributes as they are kept.
-
-    Raises:
-        OperationError: `too-large`: in bytes, or nested deeper than any reader wants to follow.
-    """
-    if _is_shallow(attributes, ATTRIBUTES_LEVELS_MAX):
-        packed: bytes = pack(attributes)
-        if len(packed) <= ATTRIBUTES_BYTES_MAX:
-            return packed
-    raise OperationError("too-large", "the job's attributes are too large.", "Send fewer.")
-
-
-def _is_shallow(value: Any, levels: int) -> bool:
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, (list, tuple)):
-        return True
-    return levels > 0 and all(_is_shallow(one, levels - 1) for one in value)
-
-
 def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     document = change.document
     printer_guid = writer.printers.get(change.printer_id)
@@ -97,7 +69,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             return first
     else:
         uuid = uuid7(writer, change.now_us)
-    attributes = _packed_attributes(change.attributes) if change.attributes else None
+    attributes = packed_attributes(change.attributes) if change.attributes else None
     owner_id, owner_key = person(writer, change.owner.name, change.now_us)
     title = change.title[:TEXT_CHARACTERS_MAX]
     host = change.client_host[:TEXT_CHARACTERS_MAX]
@@ -266,7 +238,7 @@ _JOB = (
 )
 
 
-def _job_row(writer: SqliteStore, job_id: int) -> tuple[Any, ...]:
+def job_row(writer: SqliteStore, job_id: int) -> tuple[Any, ...]:
     """The row of `_JOB`: from memory when this job was changed lately, as at an attempt's end.
 
     Only this thread writes jobs, so what it remembers is what stands there.
@@ -283,7 +255,7 @@ def _job_row(writer: SqliteStore, job_id: int) -> tuple[Any, ...]:
     return row
 
 
-def _move_job(
+def move_job(
     writer: SqliteStore,
     job_id: int,
     row: tuple[Any, ...],
@@ -338,7 +310,7 @@ def _move_job(
 
 
 def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
-    row = _job_row(writer, change.job_id)
+    row = job_row(writer, change.job_id)
     before = STATE[row[2]]
     if change.only_from and before not in change.only_from:
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
@@ -347,8 +319,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         raise OperationError(
             "not-possible", "its document is not kept any more.", "Submit the job again."
         )
-    message = _bounded_text(change.message)
-    reasons = tuple(map(_bounded_word, change.reasons[:REASONS_MAX]))
+    message = bounded_text(change.message)
+    reasons = tuple(map(bounded_word, change.reasons[:REASONS_MAX]))
     payload = {
         "job": change.job_id,
         "uuid": row[0],
@@ -372,7 +344,7 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         )
     personal = {"message": message} if message else None
     position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload, personal)
-    return _move_job(
+    return move_job(
         writer,
         change.job_id,
         row,
@@ -383,136 +355,6 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         position,
         change.printer_id,
     )
-
-
-def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:
-    row = _job_row(writer, change.job_id)
-    before = STATE[row[2]]
-    if before is not JobState.PENDING:
-        raise OperationError("not-possible", f"the job is {before} by now.")
-    if row[1] != (change.printer_id if change.queue_id is None else change.queue_id):
-        raise OperationError("not-possible", "the job was moved meanwhile.")
-    number: int = row[7] + 1
-    position = writer.add_record(
-        Kind.ATTEMPT_STARTED,
-        "node",
-        change.now_us,
-        {
-            "job": change.job_id,
-            "uuid": row[0],
-            "attempt": number,
-            "device": change.device_id,
-            "printer": writer.printers.get(change.printer_id),
-        },
-    )
-    writer.db.execute(
-        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, NULL, '', '', '', 0, NULL)",
-        (change.job_id, number, change.device_id, change.printer_id, change.now_us),
-    )
-    after = next_state(before, JobEvent.START)
-    _move_job(writer, change.job_id, row, after, (), "", change.now_us, position, attempts=number)
-    return number
-
-
-def note_attempt(writer: SqliteStore, change: store.NoteAttempt) -> None:
-    row = _job_row(writer, change.job_id)
-    if row[7] != change.number or STATE[row[2]] not in ACTIVE:
-        raise OperationError("not-possible", "that attempt has ended.")
-    evidence = _bounded(change.evidence)
-    writer.add_record(
-        Kind.ATTEMPT_NOTED,
-        "node",
-        change.now_us,
-        {"job": change.job_id, "uuid": row[0], "attempt": change.number},
-        {"evidence": evidence},
-    )
-    writer.db.execute(
-        "UPDATE attempt SET evidence = ? WHERE job_id = ? AND number = ?",
-        (pack(evidence), change.job_id, change.number),
-    )
-
-
-def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
-    row = _job_row(writer, change.job_id)
-    before = STATE[row[2]]
-    after = next_state(before, change.event)
-    name, reason, detail, bytes_sent, evidence = _outcome_fields(change.outcome)
-    reasons = tuple(map(_bounded_word, change.reasons[:REASONS_MAX]))
-    detail, message = _bounded_text(detail), _bounded_text(change.message)
-    position = writer.add_record(
-        Kind.ATTEMPT_ENDED,
-        "node",
-        change.now_us,
-        {
-            "job": change.job_id,
-            "uuid": row[0],
-            "attempt": change.number,
-            "outcome": name,
-            "reason": reason,
-            "method": evidence.get("method"),
-            "bytes": bytes_sent,
-            "event": change.event.value,
-            "state": after.value,
-            "reasons": list(reasons),
-        },
-        # What a device said may hold titles and names.
-        {"detail": detail, "evidence": evidence},
-    )
-    writer.db.execute(
-        "UPDATE attempt SET ended_us = ?, outcome = ?, reason = ?, detail = ?, bytes_sent = ?, "
-        "evidence = coalesce(?, evidence) WHERE job_id = ? AND number = ?",
-        (
-            change.now_us,
-            name,
-            reason,
-            detail,
-            bytes_sent,
-            pack(evidence) if evidence else None,
-            change.job_id,
-            change.number,
-        ),
-    )
-    return _move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
-
-
-def _outcome_fields(outcome: Outcome) -> tuple[str, str, str, int, dict[str, Any]]:
-    match outcome:
-        case Delivered(evidence):
-            sent = evidence.get("bytes", 0)
-            return "delivered", "", "", _bounded_count(sent), _bounded(evidence)
-        case Deferred(reason, detail):
-            return "deferred", _bounded_word(reason), detail, 0, {}
-        case Refused(reason, detail):
-            return "refused", _bounded_word(reason), detail, 0, {}
-        case InDoubt(reason, detail, bytes_sent, evidence):
-            sent = _bounded_count(bytes_sent)
-            return "in-doubt", _bounded_word(reason), detail, sent, _bounded(evidence)
-
-
-# An attempt must end, whatever a driver from anywhere says of it: what does not fit is left out.
-
-
-def _bounded_text(text: str) -> str:
-    text = text[:TEXT_CHARACTERS_MAX]
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _bounded_word(word: str) -> str:
-    return _bounded_text(word[:WORD_CHARACTERS_MAX])
-
-
-def _bounded_count(count: object) -> int:
-    return count if isinstance(count, int) and 0 <= count < 1 << 63 else 0
-
-
-def _bounded(evidence: dict[str, Any]) -> dict[str, Any]:
-    try:
-        if len(pack(evidence)) <= EVIDENCE_BYTES_MAX:
-            return evidence
-        cause = "it is too large"
-    except (ValueError, TypeError, OverflowError) as error:
-        cause = _bounded_text(str(error))
-    return {"not-kept": cause}
 
 
 def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:

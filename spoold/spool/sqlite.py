@@ -84,7 +84,7 @@ class SqliteStore:
         self.last_job_id: int = row[5]
         self.people: dict[str, tuple[int, bytes]] = {}
         self.printers: dict[int, bytes] = {}  # id -> guid
-        self.active: dict[int, tuple[Any, ...]] = {}  # jobs changed lately; see jobs._job_row
+        self.active: dict[int, tuple[Any, ...]] = {}  # jobs changed lately; see jobs.job_row
         # What this transaction has gathered and not written yet.
         self._records: list[Any] = []
         self.jobs: list[Any] = []
