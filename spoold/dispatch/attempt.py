@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 import trio
+from outcome import Error, Maybe
 
 from spoold.dispatch.schedule import Choice
 from spoold.dispatch.verdict import (
@@ -27,7 +28,7 @@ from spoold.dispatch.verdict import (
     with_notes,
 )
 from spoold.driver.link import Delivery, Driver, Progress, Resuming, Source
-from spoold.model.errors import OperationError, SpoolError
+from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.printer import Device, Printer, WhenInDoubt
@@ -41,16 +42,26 @@ log = structlog.get_logger("spoold.dispatch")
 COMMIT_S = 90.0
 
 
+class Handed(Protocol):
+    async def wait(self) -> list[Any]: ...
+
+
 class Journal(Protocol):
     async def commit_all(self, changes: Sequence[Change]) -> list[Any]: ...
+    def hand_over(self, changes: Sequence[Change]) -> Handed: ...
+
+
+Found = tuple[Job, bytes | None, str]
 
 
 class JobReader(Protocol):
-    async def job_with_document(self, job_id: int) -> tuple[Job, bytes | None, str] | None: ...
+    def post_job_with_document(
+        self, job_id: int, then: Callable[[Maybe[Found | None]], None]
+    ) -> None: ...
 
 
 class Fresh(Protocol):
-    def take(self, job_id: int) -> tuple[Job, bytes | None, str] | None:
+    def take(self, job_id: int) -> Found | None:
         """A job that the journal still has at hand."""
         ...
 
@@ -102,29 +113,49 @@ class Ended:
 class Loading:
     """A job and its document, on their way from the spool; may be begun before its turn."""
 
-    def __init__(self, job_id: int) -> None:
+    def __init__(self, job_id: int, fresh: Fresh, reader: JobReader, documents: Documents) -> None:
         self.job_id = job_id
         self.job: Job | None = None
         self.source: OpenSource | None = None
-        self.error: SpoolError | None = None
-        self.done = trio.Event()
+        self.error: SpoolError | None = None  # the document is missing
+        self._failure: BaseException | None = None
+        self._documents = documents
+        self._done = trio.Event()
         self._is_closed = False
+        found = fresh.take(job_id)
+        if found is not None:
+            self._open(found)
+        else:
+            reader.post_job_with_document(job_id, self._loaded)
 
-    async def run(self, fresh: Fresh, reader: JobReader, documents: Documents) -> None:
-        """Load; `done` is set when it has ended, `error` when the document is missing."""
+    def _loaded(self, result: Maybe[Found | None]) -> None:
+        if isinstance(result, Error):
+            self._failure = result.error
+            self._done.set()
+        else:
+            self._open(result.value)
+
+    def _open(self, found: Found | None) -> None:
         try:
-            found = fresh.take(self.job_id)
-            if found is None:
-                found = await reader.job_with_document(self.job_id)
             if found is not None and not self._is_closed:
                 self.job = found[0]
-                self.source = documents.open_found(*found)
+                self.source = self._documents.open_found(*found)
         except SpoolError as error:
             self.error = error
-        finally:
-            self.done.set()
-            if self._is_closed:
-                self.close()
+        except Exception as failure:
+            self._failure = failure
+        self._done.set()
+
+    async def wait(self) -> None:
+        """Until it has ended.
+
+        Raises:
+            Exception: the spool could not be read.
+        """
+        if not self._done.is_set():
+            await self._done.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """Let the document go, also when it has not come yet."""
@@ -178,8 +209,8 @@ class Attempt:
         self._is_eager = is_healthy and not printer.formats
         self._on_change = on_change
         self._scope = trio.CancelScope()
-        self._is_marking = False
-        self._marked = trio.Event()
+        self._mark: Handed | None = None
+        self._is_marked = False
         self._has_reported = False
         self._is_misfit = False
         self._watch_scope = trio.CancelScope()
@@ -214,24 +245,19 @@ class Attempt:
             self._scope.cancel()
 
     async def run(self, nursery: trio.Nursery) -> Ended:
-        """Attempt to deliver. Cancelling it commits what may have left before it returns.
-
-        The mark is made in `nursery`, so that it is made also when this is cancelled.
-        """
+        """Attempt to deliver. Cancelling it commits what may have left before it returns."""
         outcome: Outcome | None = None
         try:
             if self._is_eager:
-                self._mark(nursery)
+                self._make_mark()
             outcome = await self._deliver(nursery)
             if outcome is not None and not isinstance(outcome, Deferred | Refused):
-                self._mark(nursery)  # for a driver that forgot to ask
-            if self._is_marking and not self._marked.is_set():
-                await self._marked.wait()
+                self._make_mark()  # for a driver that forgot to ask
+            await self._marked()
         except BaseException:
             self.stopped = self.stopped or Stop.NODE
             with trio.move_on_after(self._settings.end_s, shield=True):
-                if self._is_marking:
-                    await self._marked.wait()
+                await self._marked()
                 change = self._conclude(outcome).change
                 if change is not None:
                     note_refusals((change,), await self._journal.commit_all((change,)))
@@ -247,13 +273,14 @@ class Attempt:
     async def _deliver(self, nursery: trio.Nursery) -> Outcome | None:
         """What the driver answered, or what stands for it; None when it was stopped."""
         outcome: Outcome | None = None
-        try:
-            with self._scope:
-                if not self.loading.done.is_set():
-                    await self.loading.done.wait()
+        with self._scope:
+            await self.loading.wait()
+            try:
                 outcome = self._unfit() or await self._hand_over(nursery)
-        except Exception as error:  # a driver may come from anywhere: see the house's rules
-            outcome = self._crashed(error)
+            except StoreFailed:
+                raise
+            except Exception as error:  # a driver may come from anywhere: see the house's rules
+                outcome = self._crashed(error)
         return outcome
 
     def _unfit(self) -> Outcome | None:
@@ -271,8 +298,8 @@ class Attempt:
 
     async def _hand_over(self, nursery: trio.Nursery) -> Outcome:
         async def may_send() -> None:
-            self._mark(nursery)
-            await self._marked.wait()
+            self._make_mark()
+            await self._marked()
             if self.number is None or self.stopped is not None:
                 await trio.sleep_forever()  # the job is not ours: the scope is cancelled
             crash_point("attempt-after-mark")
@@ -284,7 +311,7 @@ class Attempt:
             self._report(nursery, progress)
 
         async def note(evidence: dict[str, Any]) -> None:
-            if not self._marked.is_set():
+            if not self._is_marked:
                 await may_send()
             await self._note(delivery, evidence)
 
@@ -361,40 +388,40 @@ class Attempt:
 
     # -- the durable mark ------------------------------------------------------------------
 
-    def _mark(self, nursery: trio.Nursery) -> None:
-        """Have the mark made, once."""
-        if not self._is_marking:
-            self._is_marking = True
-            nursery.start_soon(self._commit_mark)
+    def _make_mark(self) -> None:
+        """Have the mark made, once; it is made also when this attempt is cancelled meanwhile."""
+        if self._mark is None and not self._is_marked:
+            choice = self.choice
+            start = StartAttempt(
+                choice.job_id,
+                choice.device_id,
+                choice.printer_id,
+                self._wall_clock(),
+                choice.queue_id,
+            )
+            crash_point("attempt-before-mark")
+            self._mark = self._journal.hand_over((*self.before, start))
 
-    async def _commit_mark(self) -> None:
-        choice = self.choice
-        start = StartAttempt(
-            choice.job_id,
-            choice.device_id,
-            choice.printer_id,
-            self._wall_clock(),
-            choice.queue_id,
-        )
-        crash_point("attempt-before-mark")
-        try:
-            answers = await commit_shielded(self._journal, (*self.before, start))
-            if self.before:
-                note_refusals(self.before, answers)
-            answer = answers[-1]
-            if isinstance(answer, Exception):
-                self.stop(Stop.GONE)
-            else:
-                self.number = answer
-                log.debug(
-                    "attempt_started",
-                    job=choice.job_id,
-                    attempt=answer,
-                    job_uuid=self.uuid,
-                    printer=self._printer.name,
-                )
-        finally:
-            self._marked.set()
+    async def _marked(self) -> None:
+        """Until the mark is durable, when one is being made, or the store has refused it."""
+        if self._mark is None or self._is_marked:
+            return
+        answers = await self._mark.wait()
+        self._is_marked = True
+        if self.before:
+            note_refusals(self.before, answers)
+        answer = answers[-1]
+        if isinstance(answer, Exception):
+            self.stop(Stop.GONE)
+        else:
+            self.number = answer
+            log.debug(
+                "attempt_started",
+                job=self.choice.job_id,
+                attempt=answer,
+                job_uuid=self.uuid,
+                printer=self._printer.name,
+            )
 
     # -- the end ---------------------------------------------------------------------------
 

@@ -136,7 +136,6 @@ class Dispatcher:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 for attempt in cut_off:
-                    nursery.start_soon(self._load_document, attempt.loading)
                     nursery.start_soon(self._serve, attempt)
                 while not self._is_draining:
                     self._start(nursery)
@@ -337,7 +336,7 @@ class Dispatcher:
                 if device_id not in self._active:
                     choice = self._schedule.take(device_id, now_s)
                 if choice is not None:
-                    loading = self._load_soon(nursery, choice.job_id)
+                    loading = self._begin_loading(choice.job_id)
                     attempt = self._make_attempt(choice, loading, ())
                     nursery.start_soon(self._serve, attempt)
 
@@ -355,10 +354,10 @@ class Dispatcher:
                 following: Attempt | None = attempt
                 while following is not None:
                     attempt, following = following, None
-                    ahead = self._load_ahead(nursery, attempt)
+                    ahead = self._load_ahead(attempt)
                     try:
                         ended = await attempt.run(nursery)
-                        following = await self._follow(nursery, attempt, ended, ahead)
+                        following = await self._follow(attempt, ended, ahead)
                     finally:
                         if ahead is not None and (
                             following is None or following.loading is not ahead
@@ -372,7 +371,7 @@ class Dispatcher:
                 self._idle.set()
 
     async def _follow(
-        self, nursery: trio.Nursery, attempt: Attempt, ended: Ended, ahead: Loading | None
+        self, attempt: Attempt, ended: Ended, ahead: Loading | None
     ) -> Attempt | None:
         """Note how an attempt ended; the device's next one, if any.
 
@@ -400,7 +399,7 @@ class Dispatcher:
         if ahead is not None and ahead.job_id == choice.job_id:
             loading = ahead
         else:
-            loading = self._load_soon(nursery, choice.job_id)
+            loading = self._begin_loading(choice.job_id)
         following = self._make_attempt(choice, loading, carried)
         if carried and not following.is_eager:
             following.before = ()
@@ -414,7 +413,7 @@ class Dispatcher:
         self._schedule.occupy(choice)
         log.info("attempt_resumed", job_uuid=str(job.uuid), printer=self._name(choice.printer_id))
         make = partial(Resumption, found, job)
-        return self._make_attempt(choice, Loading(job.id), (), make)
+        return self._make_attempt(choice, self._begin_loading(job.id), (), make)
 
     def _can_resume(self, device: Device) -> bool:
         try:
@@ -461,22 +460,17 @@ class Dispatcher:
         if self._attempts.get(choice.job_id) is attempt:
             del self._attempts[choice.job_id]
 
-    def _load_soon(self, nursery: trio.Nursery, job_id: int) -> Loading:
-        loading = Loading(job_id)
-        nursery.start_soon(self._load_document, loading)
-        return loading
+    def _begin_loading(self, job_id: int) -> Loading:
+        return Loading(job_id, self._journal.fresh, self._reader, self._documents)
 
-    async def _load_document(self, loading: Loading) -> None:
-        await loading.run(self._journal.fresh, self._reader, self._documents)
-
-    def _load_ahead(self, nursery: trio.Nursery, attempt: Attempt) -> Loading | None:
+    def _load_ahead(self, attempt: Attempt) -> Loading | None:
         """Begin to load the job that comes next, unless another device may take it."""
         if self._is_draining:
             return None
         choice = self._schedule.peek(attempt.choice.device_id, trio.current_time())
         if choice is None or choice.queue_id != choice.printer_id:
             return None
-        return self._load_soon(nursery, choice.job_id)
+        return self._begin_loading(choice.job_id)
 
     # -- outcomes --------------------------------------------------------------------------
 

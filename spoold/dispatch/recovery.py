@@ -104,8 +104,7 @@ class Resumption(attempts.Attempt):
     def __init__(self, found: Attempt, job: Job, choice: Choice, *rest: Any, **more: Any) -> None:
         super().__init__(choice, *rest, **more)
         self._found = found
-        self._is_marking = self.may_have_sent = self._can_resume = True
-        self._marked.set()
+        self._is_marked = self.may_have_sent = self._can_resume = True
         self.number = found.number
         self.progress = Progress(found.bytes_sent)
         self.is_stalled = self._was_stalled = job.state is JobState.PROCESSING_STOPPED

@@ -208,9 +208,8 @@ async def _connect_one(target: Target, source_ports: range | None) -> SocketStre
 
 async def _connect_from(target: Target, source_port: int | None) -> SocketStream:
     family, address = target
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        sock.setblocking(False)
         set_reset_on_close(sock)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

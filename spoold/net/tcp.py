@@ -87,13 +87,15 @@ class SocketStream:
     the peer has acknowledged see `unsent_bytes`. `socket` is for asking the kernel, not for use.
     """
 
-    __slots__ = ("_budget", "_closed", "_peer_ended", "bytes_sent", "peer", "socket")
+    __slots__ = ("_budget", "_closed", "_has_waited", "_peer_ended", "bytes_sent", "peer", "socket")
 
     def __init__(self, sock: socket.socket, peer: str | None = None) -> None:
-        sock.setblocking(False)
+        if sock.getblocking():  # asking is free, setting is a system call
+            sock.setblocking(False)
         self.socket = sock
         self._closed = False
         self._peer_ended = False
+        self._has_waited = False  # Trio knows the descriptor, and is told when it closes
         self._budget = YIELD_BYTES
         self.bytes_sent = 0
         if peer is None:
@@ -237,8 +239,9 @@ class SocketStream:
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ORDERLY)
             if not self._peer_ended:  # else nothing is unread, and closing sends the FIN
-                notify_closing(self.socket)
+                self._tell_trio()
                 self.socket.shutdown(socket.SHUT_WR)
+                self._has_waited = True
                 await drain(self.socket)
         except OSError as error:
             raise broken(error) from error
@@ -249,7 +252,7 @@ class SocketStream:
         """The socket, which is the caller's again; this stream counts as closed."""
         self._check_open()
         self._closed = True
-        notify_closing(self.socket)
+        self._tell_trio()
         return socket.socket(fileno=self.socket.detach())
 
     def _check_open(self) -> None:
@@ -258,8 +261,12 @@ class SocketStream:
 
     def _close(self) -> None:
         if self.socket.fileno() >= 0:
-            notify_closing(self.socket)
+            self._tell_trio()
             self.socket.close()
+
+    def _tell_trio(self) -> None:
+        if self._has_waited:
+            notify_closing(self.socket)
 
     async def _let_others_run(self) -> None:
         self._budget = YIELD_BYTES
@@ -267,10 +274,12 @@ class SocketStream:
 
     async def _wait_readable(self) -> None:
         self._budget = YIELD_BYTES
+        self._has_waited = True
         await wait_readable(self.socket)
 
     async def _wait_writable(self) -> None:
         self._budget = YIELD_BYTES
+        self._has_waited = True
         await wait_writable(self.socket)
 
 

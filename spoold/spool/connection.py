@@ -22,11 +22,12 @@ T = TypeVar("T")
 
 
 class _TrioFuture:
-    """What aiosqlite's worker needs of an asyncio future, waking a Trio task instead."""
+    """What aiosqlite's worker needs of an asyncio future; it wakes a Trio task, or calls `then`."""
 
-    __slots__ = ("_result", "_task", "_token")
+    __slots__ = ("_result", "_task", "_then", "_token")
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[outcome.Maybe[Any]], None] | None = None) -> None:
+        self._then = then
         self._token = trio.lowlevel.current_trio_token()
         self._task: trio.lowlevel.Task | None = None
         self._result: outcome.Maybe[Any] | None = None
@@ -51,6 +52,8 @@ class _TrioFuture:
 
     def _set(self, result: outcome.Maybe[Any]) -> None:
         self._result = result
+        if self._then is not None:
+            self._then(result)
         if self._task is not None:
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task, result)
@@ -114,6 +117,13 @@ class TrioConnection(aiosqlite.Connection):
         """Call `function(*args)` in the connection's thread; it may use `raw`."""
         result: T = await self._execute(function, *args)
         return result
+
+    def post(self, function: Callable[[], T], then: Callable[[outcome.Maybe[T]], None]) -> None:
+        """Have `function()` called in the connection's thread, without anybody waiting for it.
+
+        `then` gets its result in the Trio thread; it must not wait or raise.
+        """
+        self._tx.put_nowait((_TrioFuture(then), function))  # type: ignore[arg-type]
 
     @property
     def raw(self) -> sqlite3.Connection:

@@ -35,10 +35,39 @@ GROUP_BYTES_MAX = 16 * 1024 * 1024
 WAITING_CHANGES_MAX = 4096
 
 
-class _Waiting:
+class Handed:
+    """Changes that the journal has taken: they are committed, whether somebody waits or not."""
+
+    __slots__ = ("_result", "_task", "changes")
+
     def __init__(self, changes: Sequence[Change]) -> None:
         self.changes = changes
-        self.task: trio.lowlevel.Task | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._result: outcome.Maybe[list[Any]] | None = None
+
+    async def wait(self) -> list[Any]:
+        """The answers, after the commit; a refused change's is its exception as a value.
+
+        One task at a time waits; cancelled, it may wait again.
+
+        Raises:
+            StoreFailed: the store failed; whether they were written is not known.
+        """
+        if self._result is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        assert self._result is not None
+        return self._result.unwrap()
+
+    def _abort(self, _: Any) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def settle(self, result: outcome.Maybe[list[Any]]) -> None:
+        self._result = result
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
 
 
 class Journal:
@@ -47,7 +76,7 @@ class Journal:
     def __init__(self, writer: TrioConnection, store: SqliteStore) -> None:
         self._writer = writer
         self._store = store
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Handed] = deque()
         self._queued = 0
         self._room = trio.Event()
         self._work = trio.lowlevel.ParkingLot()
@@ -100,20 +129,21 @@ class Journal:
         while self._queued >= WAITING_CHANGES_MAX:
             await self._room.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
+        return await self.hand_over(changes).wait()
+
+    def hand_over(self, changes: Sequence[Change]) -> Handed:
+        """Have changes committed in one transaction; never waits. For the few who are counted.
+
+        Raises:
+            StoreFailed, SpoolError: the journal has failed or ended.
+        """
         if self._failure is not None:
             raise self._failure
-        waiting = _Waiting(changes)
-        self._queue.append(waiting)
+        handed = Handed(changes)
+        self._queue.append(handed)
         self._queued += len(changes)
         self._work.unpark()
-        waiting.task = trio.lowlevel.current_task()
-
-        def abort(_: Any) -> trio.lowlevel.Abort:
-            waiting.task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        answers: list[Any] = await trio.lowlevel.wait_task_rescheduled(abort)
-        return answers
+        return handed
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The writer: commit until closed. It must outlive everybody who commits.
@@ -142,8 +172,8 @@ class Journal:
                 raise
         self._end(SpoolError("commit to", "the spool", "spoold has stopped", "Start it again."))
 
-    def _gather(self) -> list[_Waiting]:
-        group: list[_Waiting] = []
+    def _gather(self) -> list[Handed]:
+        group: list[Handed] = []
         count = size = 0
         while self._queue and count < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
             waiting = self._queue.popleft()
@@ -158,7 +188,7 @@ class Journal:
             self._room = trio.Event()
         return group
 
-    def _announce(self, group: list[_Waiting], answers: list[Any], events: list[Event]) -> None:
+    def _announce(self, group: list[Handed], answers: list[Any], events: list[Event]) -> None:
         self.head = self._store.position
         self.commits += 1
         start = 0
@@ -176,18 +206,14 @@ class Journal:
         start = 0
         for waiting in group:
             end = start + len(waiting.changes)
-            if waiting.task is not None:
-                trio.lowlevel.reschedule(waiting.task, outcome.Value(answers[start:end]))
-                waiting.task = None
+            waiting.settle(outcome.Value(answers[start:end]))
             start = end
 
-    def _end(self, error: SpoolError, group: Sequence[_Waiting] = ()) -> None:
+    def _end(self, error: SpoolError, group: Sequence[Handed] = ()) -> None:
         """Nobody may believe a commit any more."""
         self._failure = error
         for waiting in (*group, *self._queue):
-            if waiting.task is not None:
-                trio.lowlevel.reschedule(waiting.task, outcome.Error(error))
-                waiting.task = None
+            waiting.settle(outcome.Error(error))
         self._queue.clear()
         self._queued = 0
         self._room.set()

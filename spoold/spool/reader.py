@@ -6,9 +6,13 @@ always be copied back. Pages are keyset pages: the key of the last row of the on
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+import outcome
 
 from spoold.codec import record as codec
 from spoold.model.job import Job, JobState
@@ -30,6 +34,8 @@ from spoold.spool.rows import (
     unpack,
 )
 from spoold.spool.store import Accepted, Attempt, Certificate, JobFilter, JobMoved, Provider
+
+Found = tuple[Job, bytes | None, str]  # a job with its document's body, or its file
 
 RECORDS_STEP = 4096
 _JOB_WITH_DOCUMENT = (
@@ -112,13 +118,22 @@ class SqliteReader:
         )
         return [attempt_of(row) for row in rows]
 
-    async def job_with_document(self, job_id: int) -> tuple[Job, bytes | None, str] | None:
+    async def job_with_document(self, job_id: int) -> Found | None:
         """A job with its document's body or file, in one look: what a delivery begins with."""
-        rows = await self._all(_JOB_WITH_DOCUMENT, job_id)
-        if not rows:
+        return await self._connection.run(self._job_with_document, job_id)
+
+    def post_job_with_document(
+        self, job_id: int, then: Callable[[outcome.Maybe[Found | None]], None]
+    ) -> None:
+        """The same for who has no task to wait with: `then` gets it, and must not raise."""
+        self._connection.post(partial(self._job_with_document, job_id), then)
+
+    def _job_with_document(self, job_id: int) -> Found | None:
+        row = self._connection.raw.execute(_JOB_WITH_DOCUMENT, (job_id,)).fetchone()
+        if row is None:
             return None
-        *row, body, file = rows[0]
-        return job_of(tuple(row)), body, file
+        *fields, body, file = row
+        return job_of(tuple(fields)), body, file
 
     async def document_body(self, job_id: int) -> bytes | None:
         """The document of a job that keeps it in its row; None when it is elsewhere or gone."""
