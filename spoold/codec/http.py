@@ -244,6 +244,11 @@ class HttpServer:
         self._expects_continue = False
 
     @property
+    def body_bytes_left(self) -> int | None:
+        """How many bytes of the body no event has brought; None for a body in chunks."""
+        return self._body.bytes_left
+
+    @property
     def body_bytes_wanted(self) -> int:
         """How many bytes of the body, or of its present chunk, come next on the stream.
 

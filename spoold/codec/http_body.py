@@ -39,6 +39,11 @@ class Body:
     def is_whole(self) -> bool:
         return self._state is _State.WHOLE
 
+    @property
+    def bytes_left(self) -> int | None:
+        """How many bytes of the body are still to come; None when that is not known."""
+        return None if self._is_chunked else self.left
+
     def took(self, count: int) -> None:
         """`count` bytes of `left` have come."""
         if count > self.left:

@@ -24,10 +24,12 @@ from spoold import __version__
 from spoold.codec.raw import Protocol
 from spoold.daemon.config import Config, EndsOn
 from spoold.daemon.identity import NodeIdentity, read_chain
+from spoold.daemon.ipp_node import open_ipp
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
 from spoold.intake import frames, frames_link, http, lpd, raw
 from spoold.intake.acceptance import Acceptance
+from spoold.intake.ipp import Ipp
 from spoold.intake.listener import Handler, Listener, Opening, Rules
 from spoold.intake.raw import Ending
 from spoold.model.errors import ConfigError, IdentityError, OperationError
@@ -82,6 +84,9 @@ class Doors:
         self._recorded_at = float("-inf")
         self._revoked: set[str] = set()
         self.listener: Listener | None = None
+        self.ipp: Ipp | None = None
+        self.logins: http.Logins | None = None
+        self._ports: dict[Port, int] = {}
         runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self.control = Path(runtime or config().node.data_dir) / "control"
         self._group = _group_id(GROUP)
@@ -90,6 +95,9 @@ class Doors:
         """Learn what is revoked, and follow revocations from now on."""
         self._revoked.update(await self._services.reader.revoked_serials())
         self._services.journal.listen(self._follow)
+        self.ipp = await open_ipp(
+            self._services, self._table, self._acceptance, self._config, self._ports
+        )
 
     def _follow(self, events: list[Event]) -> None:
         for event in events:
@@ -115,6 +123,8 @@ class Doors:
                     name = sock.getsockname()
                     where = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
                     bound.append(Bound(label, where, sock, rules, (name[0], name[1])))
+                    if rules.only is None:
+                        self._ports.setdefault(rules.port, name[1])
             sock = _control_socket(handed, self.control, self._group)
             rules = Rules(Port.CONTROL, self._local, only=Protocol.FRAMES)
             bound.append(Bound("control", str(self.control), sock, rules, None))
@@ -312,15 +322,22 @@ class Doors:
 
     async def _http(self, opening: Opening) -> None:
         _let_handler_watch(opening)
-        opening.watch.is_quiet = True  # who asks loses nothing; a kept connection delays no stop
+        config = self._config()
+        tls = self._tls
+        site = http.Site(
+            self._answer,
+            self.ipp,
+            self.logins,
+            None if tls is None else lambda: tls.current,
+        )
         await http.serve_http(
-            opening.stream, opening.head, opening.principal, self._answer, self._config().limits
+            opening.stream, opening.head, opening.principal, site, config.limits, opening.watch
         )
 
     def _answer(self, path: str) -> tuple[int, dict[str, Any]]:
         if path == "/healthz":
             return 200, {"status": "ok", "version": __version__}
-        return 404, {"error": "not-found", "advice": "IPP is not spoken here yet; see /healthz."}
+        return 404, {"error": "not-found", "advice": "Print to /printers/NAME by IPP."}
 
     async def _lpd(self, opening: Opening) -> None:
         _let_handler_watch(opening)

@@ -368,6 +368,29 @@ class Upload:
             await self.write(data)
         return len(data)
 
+    @property
+    def is_large(self) -> bool:
+        """The document goes into a file: bytes can be received straight into its buffer."""
+        return self._document.is_file
+
+    async def receive_framed(self, stream: Stream, strip: Callable[[memoryview], int]) -> int:
+        """One read from `stream` of a large document that comes in a framing; returns its size.
+
+        `strip` moves the document's bytes to the front of what came, and says how many they are.
+        """
+        document = self._document
+        buffer = document.buffer()
+        count = await stream.receive_into(buffer)
+        size = strip(buffer[:count])
+        if size:
+            self._check(size)
+            self._is_working = True
+            try:
+                await document.filled(size)
+            finally:
+                self._rest()
+        return count
+
     def _check(self, more: int) -> None:
         self._check_owned()
         size = self._document.size + more

@@ -1,131 +1,311 @@
-"""HTTP until IPP arrives: small JSON answers, and clear refusals for everything else.
+"""HTTP/1.1 on every port: connections that are kept, the upgrade to TLS, and who answers what.
 
-In: a connection that opened with an HTTP/1.x request line. Out: JSON answers over a kept
-connection. A request has one deadline from its first byte to its last; bodies are of no use here
-and are read only as far as keeping the connection is worth it.
+In: a connection that opened with an HTTP/1.x request line. Out: IPP for who posts it, small JSON
+answers at a few paths, and clear refusals, before the body where there is one. A client may secure
+the connection in place (RFC 2817); logins (HTTP Basic, RFC 7617) count over TLS only.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Protocol
 
 import trio
 
 from spoold.codec import http as codec
-from spoold.model.errors import RemoteProtocolError
-from spoold.model.principal import Principal
+from spoold.intake.deadlines import Watch
+from spoold.intake.exchange import Exchange, Limits, Link, NeedsLogin
+from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.model.principal import Port, Principal
 from spoold.net.stream import Stream
+from spoold.net.tcp import SocketStream
+from spoold.net.tls import TlsStream
 
-BODY_BYTES_MAX = 65536
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"}
 )
-_HEADERS = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+_JSON = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: TLS/1.2, HTTP/1.1\r\nConnection: Upgrade\r\n\r\n"
+)
+UPGRADE_HEADERS = (("Upgrade", "TLS/1.2, HTTP/1.1"), ("Connection", "Upgrade"))
+CHALLENGE = ("WWW-Authenticate", 'Basic realm="spoold", charset="UTF-8"')
+HANDSHAKE_S = 10.0
+REFUSAL_S = 5.0
 
 Answer = Callable[[str], tuple[int, dict[str, Any]]]
 
 
-class Limits(Protocol):
-    @property
-    def header_deadline_s(self) -> float: ...
-    @property
-    def idle_deadline_s(self) -> float: ...
+class Logins(Protocol):
+    async def login(self, name: str, password: str, address: str) -> Principal:
+        """Who has this name and password.
+
+        Raises:
+            OperationError: `unauthorized`, or `busy` after too many failures.
+        """
+        ...
+
+
+class PostHandler(Protocol):
+    """A protocol that is spoken in the bodies of POST requests."""
+
+    def speaks(self, path: str) -> bool: ...
+    async def serve(self, exchange: Exchange) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is served. `answer(path)` gives status and map of a small resource, 404 for none.
+
+    `ipp` takes requests of type application/ipp. `upgrade` gives the TLS context of the moment;
+    without it a clear connection stays clear.
+    """
+
+    answer: Answer
+    ipp: PostHandler | None = None
+    logins: Logins | None = None
+    upgrade: Callable[[], ssl.SSLContext] | None = None
 
 
 async def serve_http(
-    stream: Stream, first_bytes: bytes, principal: Principal, answer: Answer, limits: Limits
+    stream: Stream,
+    first_bytes: bytes,
+    principal: Principal,
+    site: Site,
+    limits: Limits,
+    watch: Watch,
 ) -> None:
     """Answer the requests of one connection until it ends.
 
-    `answer(path)` gives the status and the map of a resource, 404 where there is none. What it
-    says is for anybody: it does not depend on the `principal`.
+    `watch` is this connection's: between requests it is quiet, and too late is a silence.
 
     Raises:
         RemoteProtocolError: the client broke the protocol; it was answered, and the stream ended.
         trio.TooSlowError: the client did not take its answer.
     """
-    requests = _Requests(stream, limits)
-    if first_bytes:
-        requests.server.receive_data(first_bytes)
-    is_begun = bool(first_bytes)
+    is_tls = principal.port is not Port.CLEAR
+    connection = _Connection(Link(stream, principal, is_tls, limits, watch), site)
     try:
-        while (request := await requests.next(is_begun)) is not None:
-            status, headers, values = _route(request, answer)
-            reply = requests.server.response(status, [*_HEADERS, *headers], _json(values))
-            await _send(stream, reply, limits)
-            if not requests.server.start_next_cycle():
-                break
-            is_begun = False
-    except RemoteProtocolError as error:
-        body = _json({"error": str(error)})
-        reply = codec.error_response(int(error.reply_hint or 400), _HEADERS, body)
-        await _send(stream, reply, limits)
-        await stream.finish()
-        raise
-    await stream.finish()
+        await connection.run(first_bytes)
+    finally:
+        watch.on_late, watch.on_stop = watch.expire, None
+        watch.deadline = inf
+        connection.link.stream.abort()
 
 
-class _Requests:
-    """Reads requests with their deadlines; their bodies are thrown away."""
+class _Connection:
+    def __init__(self, link: Link, site: Site) -> None:
+        self.link = link
+        self._site = site
+        self._scope = trio.CancelScope()
+        self._is_late = False
+        self._exchange: Exchange | None = None
+        link.watch.on_late = self._late
+        link.watch.on_stop = self._stop
+        self._update_logins()
 
-    def __init__(self, stream: Stream, limits: Limits) -> None:
-        self.server = codec.HttpServer()
-        self._stream = stream
-        self._limits = limits
+    def _update_logins(self) -> None:
+        site, link = self._site, self.link
+        has_way = link.principal.port is Port.TLS if link.is_tls else site.upgrade is not None
+        link.can_log_in = site.logins is not None and has_way
 
-    async def next(self, is_begun: bool) -> codec.Request | None:
-        """The next request, ready to be answered; None at the end, or after a long silence.
+    def _late(self) -> None:
+        self.link.watch.deadline = inf
+        self._is_late = True
+        self._scope.cancel()
+
+    def _stop(self) -> None:
+        self.link.is_closing = True
+
+    async def run(self, first_bytes: bytes) -> None:
+        link = self.link
+        if first_bytes:
+            link.is_begun = True
+            link.watch.deadline = trio.current_time() + link.limits.header_deadline_s
+            link.server.receive_data(first_bytes)
+        try:
+            with self._scope:
+                await self._converse()
+            if self._is_late:
+                await self._give_up()
+        except RemoteProtocolError as error:
+            if self._exchange is None or not self._exchange.is_answered:
+                await self._refuse(error)
+            raise
+        await link.stream.finish()
+
+    async def _give_up(self) -> None:
+        """A deadline passed: say so in the middle of a request, else end without a word.
 
         Raises:
-            RemoteProtocolError: it is malformed, or came too slowly (408).
+            RemoteProtocolError, trio.TooSlowError: for the operator.
         """
-        limits = self._limits
-        request: codec.Request | None = None
-        body_bytes = 0
-        wait_s = limits.header_deadline_s if is_begun else limits.idle_deadline_s
-        with trio.move_on_after(wait_s) as scope:
-            while True:
-                match self.server.next_event():
-                    case None:
-                        self.server.receive_data(await self._stream.receive_some())
-                        if not is_begun:
-                            is_begun = True
-                            scope.deadline = trio.current_time() + limits.header_deadline_s
-                    case codec.Request() as begun:
-                        request = begun
-                        # A client that asks before it sends its body needs no more than an answer.
-                        if self.server.is_client_waiting:
-                            return request
-                    case codec.BodyChunk(data):
-                        body_bytes += len(data)
-                        if body_bytes > BODY_BYTES_MAX:
-                            return request
-                    case codec.End():
-                        return request
-                    case codec.Closed():
-                        return None
-        if is_begun:
+        link = self.link
+        if link.is_sending:
+            link.stream.abort()
+            raise trio.TooSlowError
+        if link.is_begun:
             raise RemoteProtocolError("the request did not come in time", "408")
-        return None
+
+    async def _refuse(self, error: RemoteProtocolError) -> None:
+        body = _json({"error": str(error)})
+        reply = codec.error_response(int(error.reply_hint or 400), _JSON, body)
+        with trio.move_on_after(REFUSAL_S):
+            await self.link.stream.send_all(reply)
+            await self.link.stream.finish()
+            return
+        self.link.stream.abort()
+
+    async def _converse(self) -> None:
+        link = self.link
+        while (request := await link.next_request()) is not None:
+            if _wants_tls(request) and self._site.upgrade is not None and not link.is_tls:
+                await self._secure(request)
+            self._exchange = exchange = Exchange(link, request, link.principal)
+            await self._serve(exchange)
+            if link.is_closing or not link.server.start_next_cycle():
+                return
+            link.is_begun = False
+            self._exchange = None
+
+    # -- TLS and logins ------------------------------------------------------------------------
+
+    async def _secure(self, request: codec.Request) -> None:
+        """RFC 2817 3.2: go on over TLS, and answer the request there.
+
+        Raises:
+            RemoteProtocolError: there was something behind the request already.
+        """
+        link = self.link
+        server = link.server
+        if type(server.next_event()) is not codec.End:
+            raise RemoteProtocolError("a body in front of the switch to TLS", "400")
+        switch = server.switch_response(UPGRADE_HEADERS)
+        if server.unread:
+            # What came in the clear must not be taken for something that came over TLS.
+            raise RemoteProtocolError("more than a request before the switch to TLS", "400")
+        clear = link.stream
+        assert isinstance(clear, SocketStream)
+        assert self._site.upgrade is not None
+        await link.send(switch)
+        stream = TlsStream(clear.detach(), self._site.upgrade(), server_side=True, peer=clear.peer)
+        link.stream = link.watch.stream = stream
+        await stream.handshake(HANDSHAKE_S)
+        link.is_tls = True
+        link.principal = replace(link.principal, port=Port.TLS)
+        self._update_logins()
+
+    async def _logged_in(self, request: codec.Request) -> Principal:
+        """Who asks.
+
+        Raises:
+            OperationError: the login is wrong.
+        """
+        link, logins = self.link, self._site.logins
+        header = request.header("authorization")
+        if header is None or logins is None or link.principal.port is not Port.TLS:
+            return link.principal
+        name, password = _basic(header)
+        link.watch.deadline = inf  # the pace is ours
+        principal = await logins.login(name, password, link.principal.address)
+        link.watch.deadline = trio.current_time() + link.limits.header_deadline_s
+        return principal
+
+    # -- routes --------------------------------------------------------------------------------
+
+    async def _serve(self, exchange: Exchange) -> None:
+        request, site = exchange.request, self._site
+        if request.method not in _METHODS:
+            await _answer(exchange, 501, {"error": "this method is not known"})
+            return
+        try:
+            exchange.principal = await self._logged_in(request)
+        except OperationError:
+            await self._challenge(exchange)
+            return
+        path = request.path
+        if request.method == "POST" and site.ipp is not None and site.ipp.speaks(path):
+            await self._post(exchange, site.ipp)
+        elif request.method == "OPTIONS":
+            await exchange.respond(200, [("Allow", "GET, HEAD, OPTIONS, POST")])
+        else:
+            await self._get(exchange, path)
+
+    async def _post(self, exchange: Exchange, ipp: PostHandler) -> None:
+        request = exchange.request
+        if request.header("origin") is not None:
+            # Only pages in browsers say this: no page may print or ask on behalf of its reader.
+            await _answer(exchange, 403, {"error": "IPP is not for web pages"})
+            return
+        media_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
+        if media_type != "application/ipp":
+            await _answer(exchange, 415, {"error": "POST here takes application/ipp only"})
+            return
+        if request.header("content-encoding") not in (None, "identity"):
+            advice = "use the attribute compression instead"
+            await _answer(
+                exchange, 415, {"error": "no Content-Encoding is known", "advice": advice}
+            )
+            return
+        try:
+            await ipp.serve(exchange)
+        except NeedsLogin:
+            await self._challenge(exchange)
+
+    async def _challenge(self, exchange: Exchange) -> None:
+        """401 over TLS; in the clear first TLS: a password is never asked for there."""
+        if exchange.is_tls:
+            await _answer(exchange, 401, {"error": "log in"}, CHALLENGE)
+        else:
+            await _answer(exchange, 426, {"error": "go on over TLS"}, *UPGRADE_HEADERS)
+
+    async def _get(self, exchange: Exchange, path: str) -> None:
+        status, values = self._site.answer(path)
+        if status != 404 and exchange.request.method not in ("GET", "HEAD"):
+            values = {"error": "only GET and HEAD are answered here"}
+            await _answer(exchange, 405, values, ("Allow", "GET, HEAD"))
+        else:
+            await _answer(exchange, status, values)
 
 
-def _route(
-    request: codec.Request, answer: Answer
-) -> tuple[int, list[tuple[str, str]], dict[str, Any]]:
-    if request.method not in _METHODS:
-        return 501, [], {"error": "this method is not known"}
-    status, values = answer(request.path)
-    if status != 404 and request.method not in ("GET", "HEAD"):
-        return 405, [("Allow", "GET, HEAD")], {"error": "only GET and HEAD are answered here"}
-    return status, [], values
+def _wants_tls(request: codec.Request) -> bool:
+    """RFC 2817: OPTIONS, or another request without a body, that asks to go on over TLS."""
+    upgrade = request.header("upgrade")
+    if upgrade is None or request.method not in ("OPTIONS", "GET", "HEAD"):
+        return False
+    offered = [one.strip().upper() for one in upgrade.split(",")]
+    options = [one.strip().lower() for one in (request.header("connection") or "").split(",")]
+    return "upgrade" in options and any(one.startswith("TLS/1.") for one in offered)
+
+
+def _basic(header: str) -> tuple[str, str]:
+    """Name and password of an Authorization header.
+
+    Raises:
+        OperationError: `unauthorized`: it has none.
+    """
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(binascii.Error, UnicodeDecodeError, ValueError):
+            text = base64.b64decode(credentials.strip(), validate=True).decode()
+            name, colon, password = text.partition(":")
+            if colon and name:
+                return name, password
+    raise OperationError("unauthorized", "this is no login by name and password.", "")
 
 
 def _json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
-async def _send(stream: Stream, reply: bytes, limits: Limits) -> None:
-    with trio.fail_after(limits.idle_deadline_s):
-        await stream.send_all(reply)
+async def _answer(
+    exchange: Exchange, status: int, values: dict[str, Any], *headers: tuple[str, str]
+) -> None:
+    await exchange.respond(status, [*_JSON, *headers], _json(values))

@@ -11,7 +11,8 @@ import h11
 import pytest
 import trio
 
-from spoold.intake.http import serve_http
+from spoold.intake.deadlines import Deadlines
+from spoold.intake.http import Site, serve_http
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.principal import Port, Principal
 from spoold.net.tcp import SocketStream
@@ -23,6 +24,8 @@ CLIENT = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 class Limits:
     header_deadline_s: float = 5.0
     idle_deadline_s: float = 5.0
+    minimum_rate_bytes_s: int = 1
+    minimum_rate_grace_s: float = 5.0
 
 
 def answer(path):
@@ -37,11 +40,15 @@ async def connection(first_bytes=b"", limits=None):
     ours, theirs = socket.socketpair()
     client = SocketStream(theirs)
     problems = []
+    deadlines = Deadlines(0.01)
 
     async def serve():
         stream = SocketStream(ours)
         try:
-            await serve_http(stream, first_bytes, CLIENT, answer, limits or Limits())
+            with deadlines.watch(stream, 5) as watch:
+                await serve_http(
+                    stream, first_bytes, CLIENT, Site(answer), limits or Limits(), watch
+                )
         except (RemoteProtocolError, trio.TooSlowError) as error:
             problems.append(error)
         finally:
@@ -49,11 +56,16 @@ async def connection(first_bytes=b"", limits=None):
 
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve)
+            nursery.start_soon(deadlines.run)
             try:
-                yield client, problems
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(serve)
+                    try:
+                        yield client, problems
+                    finally:
+                        client.abort()
             finally:
-                client.abort()
+                nursery.cancel_scope.cancel()
 
 
 async def everything(client):

@@ -1,0 +1,295 @@
+"""A Printer as IPP shows it (RFC 8011 5.4, PWG 5100.12 to 5100.14; CUPS's own names).
+
+In: a printer of the model, what the node says of itself, how the printer is now, and the URI by
+which the client reached it. Out: octets of its attributes. What changes only with the printer is
+made once (`PrinterSheet`) and kept by the caller; what lives is added to each answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from spoold.codec import ipp
+from spoold.codec.ipp_capabilities import capabilities
+from spoold.codec.ipp_model import string, strings
+from spoold.codec.ipp_model_job import PRIVATE, attribute_octets
+from spoold.codec.ipp_names import PrinterState
+from spoold.codec.ipp_plain import TEMPLATE, NotPlain, to_attribute
+from spoold.codec.ipp_values import Attribute, DateTime, Range, Tag
+from spoold.model.printer import Printer
+
+SECOND_US = 1_000_000
+HOLD_UNTIL: Final = (
+    "no-hold", "indefinite", "day-time", "evening", "night", "second-shift", "third-shift",
+    "weekend",
+)  # fmt: skip
+WHICH_JOBS: Final = (
+    "completed", "not-completed", "aborted", "all", "canceled", "pending", "pending-held",
+    "processing", "processing-stopped", "proof-print", "saved",
+)  # fmt: skip
+# What may come beside the Job Template attributes when a job is made (PWG 5100.11).
+CREATION: Final = (
+    "compression", "document-format", "document-name", "ipp-attribute-fidelity",
+    "job-mandatory-attributes", "job-name",
+)  # fmt: skip
+SETTABLE_JOB: Final = (
+    "copies", "job-hold-until", "job-name", "job-priority", "media", "media-col", "output-bin",
+    "orientation-requested", "page-ranges", "print-color-mode", "print-quality", "sides",
+)  # fmt: skip
+SETTABLE_PRINTER: Final = ("printer-info", "printer-location")
+_LONG = frozenset({"media-col-database"})  # sent only when it is named (PWG 5100.7)
+# CUPS's printer-type bits (cups.h).
+_TYPE_CLASS, _TYPE_REMOTE, _TYPE_BW, _TYPE_COLOUR = 0x1, 0x2, 0x4, 0x8
+_TYPE_DUPLEX, _TYPE_COPIES, _TYPE_REJECTING = 0x10, 0x40, 0x80000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What every printer of this node says alike. `more` are attributes of further rooms."""
+
+    operations: tuple[int, ...]
+    document_bytes_max: int
+    multiple_operation_s: int
+    features: tuple[str, ...] = ()
+    more: tuple[Attribute, ...] = ()
+
+
+class Reach(NamedTuple):
+    """How a client reaches this node: `authority` is its Host, or the name that we advertise.
+
+    `uris` are (URI scheme and authority, uri-security, uri-authentication), the client's own first.
+    """
+
+    web: str
+    uris: tuple[tuple[str, str, str], ...]
+
+
+class Live(NamedTuple):
+    """How a printer is now; times in microseconds since 1970."""
+
+    state: str
+    reasons: tuple[str, ...]
+    message: str
+    accepting: bool
+    queued: int
+    now_us: int
+    state_changed_us: int
+
+
+_state_of = {
+    state.keyword: attribute_octets(ipp.enum_("printer-state", state)) for state in PrinterState
+}
+_accepting_of = {
+    flag: attribute_octets(ipp.boolean("printer-is-accepting-jobs", flag)) for flag in (False, True)
+}
+_reasons_of = strings("printer-state-reasons", Tag.KEYWORD)
+_message_of = string("printer-state-message", Tag.TEXT, 1023)
+
+LIVE: Final = frozenset(
+    {
+        "marker-message",
+        "printer-alert",
+        "printer-alert-description",
+        "printer-current-time",
+        "printer-is-accepting-jobs",
+        "printer-state",
+        "printer-state-change-date-time",
+        "printer-state-change-time",
+        "printer-state-message",
+        "printer-state-reasons",
+        "printer-up-time",
+        "queued-job-count",
+    }
+)
+
+
+def _live(live: Live) -> dict[str, bytes]:
+    now_s = live.now_us // SECOND_US
+    changed_s = live.state_changed_us // SECOND_US
+    reasons = live.reasons or ("none",)
+    alerts = [_alert(reason) for reason in live.reasons] or [b""]
+    described = [reason.replace("-", " ") for reason in live.reasons] or [""]
+    made: list[Attribute] = [
+        ipp.octets("printer-alert", *alerts),
+        ipp.text("printer-alert-description", *described),
+        ipp.date_time("printer-current-time", DateTime.at(now_s)),
+        ipp.date_time("printer-state-change-date-time", DateTime.at(changed_s)),
+        ipp.integer("printer-state-change-time", changed_s),
+        ipp.integer("printer-up-time", now_s),
+        ipp.integer("queued-job-count", live.queued),
+    ]
+    found = {one.name: attribute_octets(one) for one in made}
+    found["printer-is-accepting-jobs"] = _accepting_of[live.accepting]
+    found["printer-state"] = _state_of[live.state]
+    found["printer-state-reasons"] = _reasons_of(reasons)
+    found["printer-state-message"] = _message_of(live.message)
+    return found
+
+
+def _alert(reason: str) -> bytes:
+    """An alert of PWG 5100.9 for a state reason."""
+    name, _, severity = reason.rpartition("-")
+    known = {"error": "critical", "warning": "warning", "report": "other"}
+    if severity not in known:
+        name, severity = reason, "report"
+    return f"code=other({name});severity={known[severity]};group=other".encode()
+
+
+def _offered(printer: Printer) -> dict[str, Any]:
+    """The options of a printer, and those of its fields that are named like one."""
+    fields = {
+        "printer-geo-location": printer.geo_location,
+        "printer-organization": printer.organization,
+        "printer-organizational-unit": printer.organizational_unit,
+    }
+    return {**{name: text for name, text in fields.items() if text}, **printer.options}
+
+
+class PrinterSheet:
+    """What a printer says of itself until it is changed, ready to be sent.
+
+    `plain` are its capabilities as plain values (`ipp_capabilities`).
+    """
+
+    def __init__(self, printer: Printer, facts: NodeFacts, changed_us: int) -> None:
+        self.printer = printer
+        self.plain = capabilities(_offered(printer), printer.formats)
+        self._changed_s = changed_us // SECOND_US
+        self._made = {
+            **self._capabilities(),
+            **{one.name: attribute_octets(one) for one in self._description(facts)},
+            **{one.name: attribute_octets(one) for one in self._jobs(facts)},
+            **{one.name: attribute_octets(one) for one in facts.more},
+        }
+        self._template = frozenset(
+            name
+            for name in self._made
+            if name.removesuffix("-default") in TEMPLATE
+            or name.removesuffix("-supported") in TEMPLATE
+            or name.removesuffix("-ready") in TEMPLATE
+        )
+        self._by_reach: dict[Reach, dict[str, bytes]] = {}
+
+    def _capabilities(self) -> dict[str, bytes]:
+        made = {}
+        for name, plain in self.plain.items():
+            try:
+                attribute = ipp.unknown(name) if plain is None else to_attribute(name, plain)
+            except NotPlain:
+                continue  # an option that another version wrote
+            made[name] = attribute_octets(attribute)
+        return made
+
+    def _description(self, facts: NodeFacts) -> Iterable[Attribute]:
+        printer = self.printer
+        yield ipp.charset("charset-configured", "utf-8")
+        yield ipp.charset("charset-supported", "utf-8", "us-ascii")
+        yield ipp.language("natural-language-configured", "en")
+        yield ipp.language("generated-natural-language-supported", "en")
+        yield ipp.keyword("compression-supported", "none", "deflate", "gzip")
+        yield ipp.keyword("ipp-versions-supported", "1.0", "1.1", "2.0", "2.1", "2.2")
+        if facts.features:
+            yield ipp.keyword("ipp-features-supported", *facts.features)
+        yield ipp.enum_("operations-supported", *facts.operations)
+        yield ipp.keyword("pdl-override-supported", "not-attempted")
+        yield ipp.name_("printer-name", printer.name)
+        yield ipp.name_("printer-dns-sd-name", printer.info[:63] or printer.name[:63])
+        yield ipp.text("printer-info", printer.info or printer.name)
+        yield ipp.text("printer-location", printer.location)
+        yield ipp.uri("printer-uuid", f"urn:uuid:{printer.guid}")
+        yield ipp.keyword("printer-kind", "document")
+        yield ipp.keyword("printer-get-attributes-supported", "document-format")
+        yield ipp.keyword("printer-settable-attributes-supported", *SETTABLE_PRINTER)
+        yield ipp.integer("printer-config-change-time", self._changed_s)
+        yield ipp.date_time("printer-config-change-date-time", DateTime.at(self._changed_s))
+        yield ipp.boolean("preferred-attributes-supported", False)
+        yield ipp.enum_("printer-type", self._cups_type())
+        yield ipp.boolean("printer-is-shared", printer.shared)
+        yield ipp.boolean("printer-is-temporary", False)
+        if printer.members:
+            yield ipp.name_("member-names", *printer.members)
+
+    def _jobs(self, facts: NodeFacts) -> Iterable[Attribute]:
+        supported = [name for name in TEMPLATE if self._takes(name)]
+        yield ipp.keyword("job-creation-attributes-supported", *sorted([*supported, *CREATION]))
+        yield ipp.keyword("job-settable-attributes-supported", *SETTABLE_JOB)
+        yield ipp.keyword("job-privacy-attributes", *PRIVATE)
+        yield ipp.keyword("job-privacy-scope", "owner")
+        yield ipp.keyword("job-hold-until-default", "no-hold")
+        yield ipp.keyword("job-hold-until-supported", *HOLD_UNTIL)
+        yield ipp.integer("job-priority-default", 50)
+        yield ipp.integer("job-priority-supported", 100)
+        yield ipp.boolean("job-ids-supported", True)
+        k_octets_max = min(facts.document_bytes_max // 1024, 0x7FFFFFFF)
+        yield ipp.range_("job-k-octets-supported", Range(0, k_octets_max))
+        yield ipp.boolean("multiple-document-jobs-supported", False)
+        yield ipp.integer("multiple-operation-time-out", facts.multiple_operation_s)
+        yield ipp.keyword("multiple-operation-time-out-action", "abort-job")
+        yield ipp.keyword("which-jobs-supported", *WHICH_JOBS)
+
+    def _takes(self, name: str) -> bool:
+        if name in ("job-hold-until", "job-priority"):
+            return True
+        return bool(self.plain.get(f"{name}-supported"))
+
+    def _cups_type(self) -> int:
+        kind = _TYPE_REMOTE | _TYPE_BW | _TYPE_COPIES
+        if self.printer.is_pool:
+            kind |= _TYPE_CLASS
+        if self.plain["color-supported"]:
+            kind |= _TYPE_COLOUR
+        if "two-sided-long-edge" in self.plain["sides-supported"]:
+            kind |= _TYPE_DUPLEX
+        if not self.printer.accepting:
+            kind |= _TYPE_REJECTING
+        return kind
+
+    def _reached(self, reach: Reach) -> dict[str, bytes]:
+        """What depends on the name by which the client found this node."""
+        found = self._by_reach.get(reach)
+        if found is not None:
+            return found
+        name = self.printer.name
+        made = [
+            ipp.uri(
+                "printer-uri-supported", *(f"{base}/printers/{name}" for base, _, _ in reach.uris)
+            ),
+            ipp.keyword("uri-security-supported", *(one for _, one, _ in reach.uris)),
+            ipp.keyword("uri-authentication-supported", *(one for _, _, one in reach.uris)),
+            ipp.uri("printer-more-info", self.printer.more_info or f"{reach.web}/printers/{name}"),
+            ipp.uri("printer-icons", f"{reach.web}/icons/printer.png"),
+            ipp.uri("printer-supply-info-uri", f"{reach.web}/printers/{name}"),
+            ipp.uri("device-uri", f"{reach.uris[0][0]}/printers/{name}"),
+        ]
+        found = {one.name: attribute_octets(one) for one in made}
+        if len(self._by_reach) >= 16:  # whoever makes names up makes us forget them again
+            self._by_reach.clear()
+        self._by_reach[reach] = found
+        return found
+
+    def names(self, reach: Reach) -> frozenset[str]:
+        return frozenset(self._made) | frozenset(self._reached(reach)) | LIVE
+
+    def groups(self, reach: Reach) -> dict[str, frozenset[str]]:
+        """What stands for several names in `requested-attributes`."""
+        everything = self.names(reach) - _LONG
+        return {
+            "all": everything,
+            "job-template": self._template - _LONG,
+            "printer-defaults": frozenset(n for n in self._template if n.endswith("-default")),
+            "printer-description": everything - self._template,
+            "subscription-template": frozenset(n for n in everything if n.startswith("notify-")),
+            "none": frozenset(),
+        }
+
+    def group(self, names: frozenset[str], reach: Reach, live: Live) -> bytes:
+        """The printer-attributes group with these attributes."""
+        reached = self._reached(reach)
+        parts = [b"\x04"]
+        parts += [octets for name, octets in self._made.items() if name in names]
+        parts += [octets for name, octets in reached.items() if name in names]
+        if not LIVE.isdisjoint(names):
+            parts += [octets for name, octets in _live(live).items() if name in names]
+        return b"".join(parts)

@@ -1,0 +1,253 @@
+"""Handing jobs over by IPP: Print-Job, Validate-Job, Create-Job, Send-Document, Close-Job.
+
+In: the attributes of a request, and behind them a document. Out: a job through the one door,
+answered after its commit. Attributes that the printer does not know or cannot do are left out and
+named in the answer, or, if the client insists on them, the job is refused (RFC 8011 4.1.7, 5.2).
+An attribute of ours, `spoold-job-uuid`, makes a request that is sent again the same job.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from spoold.codec import ipp, raw
+from spoold.codec.ipp_capabilities import COPIES_MAX, supports
+from spoold.codec.ipp_model_job import created_group
+from spoold.codec.ipp_model_printer import HOLD_UNTIL, PrinterSheet
+from spoold.codec.ipp_names import Operation, Status
+from spoold.codec.ipp_plain import TEMPLATE, NotPlain, to_plain
+from spoold.codec.ipp_values import Attribute, DateTime, Tag
+from spoold.intake import arguments, ipp_document
+from spoold.intake.acceptance import Submission, Upload
+from spoold.intake.ipp_request import Ask, Refusal, Reply
+from spoold.intake.ipp_server import Server
+from spoold.model.errors import OperationError
+from spoold.model.person import decode_text
+from spoold.model.printer import Printer
+from spoold.spool.store import Accepted
+
+JOB_UUID: Final = "spoold-job-uuid"
+SECOND_US: Final = 1_000_000
+# What CUPS's clients call a document that nobody should look at.
+RAW_FORMATS: Final = frozenset({"application/vnd.cups-raw", raw.OCTET_STREAM})
+# Below this a document's announced size is not worth a promise of room.
+PROMISED_BYTES_MIN: Final = 64 * 1024
+
+
+class Wish(NamedTuple):
+    """A job as it is asked for, and what of it cannot be."""
+
+    submission: Submission
+    compression: str
+    unsupported: tuple[Attribute, ...]
+
+    @property
+    def status(self) -> Status:
+        if self.unsupported:
+            return Status.SUCCESSFUL_OK_IGNORED_OR_SUBSTITUTED_ATTRIBUTES
+        return Status.SUCCESSFUL_OK
+
+
+# -- what is asked for -------------------------------------------------------------------------
+
+
+def wish_of(server: Server, ask: Ask, printer: Printer) -> Wish:
+    """The job that a request describes.
+
+    Raises:
+        Refusal: it cannot be made as it is asked for.
+        OperationError: the requester may not make it.
+    """
+    sheet = server.printers.sheet(printer)
+    principal = ask.principal
+    submission = Submission(
+        printer.name,
+        arguments.owner(principal, ask.user),
+        principal.identity,
+        "ipp",
+        principal.address,
+        uuid=_uuid(ask),
+        title=_title(ask),
+        format=document_format(ask, sheet),
+    )
+    unsupported = _read_template(ask, sheet, submission)
+    if "document-password" in ask.operation.attributes:
+        unsupported.append(ipp.unsupported("document-password"))
+    if unsupported and ask.boolean("ipp-attribute-fidelity"):
+        raise _not_supported(unsupported)
+    _check_mandatory(ask, unsupported)
+    if document_name := ask.text("document-name"):
+        submission.attributes["document-name"] = decode_text(document_name.encode())
+    return Wish(submission, ipp_document.compression(ask), tuple(unsupported))
+
+
+def _not_supported(unsupported: list[Attribute]) -> Refusal:
+    return Refusal(
+        Status.CLIENT_ERROR_ATTRIBUTES_OR_VALUES_NOT_SUPPORTED,
+        "the printer cannot do all that is asked for.",
+        unsupported,
+    )
+
+
+def _uuid(ask: Ask) -> UUID | None:
+    text = ask.uri(JOB_UUID)
+    if text is None:
+        return None
+    try:
+        return UUID(text.removeprefix("urn:uuid:"))
+    except ValueError:
+        raise Refusal(Status.CLIENT_ERROR_BAD_REQUEST, f"{JOB_UUID} is no urn:uuid.") from None
+
+
+def _title(ask: Ask) -> str:
+    title = ask.text("job-name") or ask.text("document-name") or ""
+    return title if title.isascii() and title.isprintable() else decode_text(title.encode())
+
+
+def document_format(ask: Ask, sheet: PrinterSheet) -> str:
+    """The media type that the client says the document has.
+
+    Raises:
+        Refusal: the printer does not take it.
+    """
+    said = ask.mime("document-format")
+    if said is None:
+        return raw.OCTET_STREAM
+    found = said.lower()
+    if found not in sheet.plain["document-format-supported"]:
+        raise Refusal(
+            Status.CLIENT_ERROR_DOCUMENT_FORMAT_NOT_SUPPORTED,
+            f"{sheet.printer.name} does not take {found[:100]}.",
+            [ipp.mime("document-format", said)],
+        )
+    return raw.OCTET_STREAM if found in RAW_FORMATS else found
+
+
+def _read_template(ask: Ask, sheet: PrinterSheet, submission: Submission) -> list[Attribute]:
+    """Take over the Job Template attributes; returns those that cannot be."""
+    group = ask.group(Tag.JOB)
+    unsupported: list[Attribute] = []
+    if group is None:
+        return unsupported
+    for name, attribute in group.attributes.items():
+        if name == "job-hold-until-time":
+            _hold_until_time(submission, attribute)
+            continue
+        if name not in TEMPLATE:
+            unsupported.append(ipp.unsupported(name))
+            continue
+        try:
+            plain = to_plain(attribute)
+        except NotPlain:
+            unsupported.append(attribute)
+            continue
+        if not _take(sheet, submission, name, plain):
+            unsupported.append(attribute)
+    return unsupported
+
+
+def _take(sheet: PrinterSheet, submission: Submission, name: str, plain: Any) -> bool:
+    """Whether the job can have this; if so, it has it now."""
+    if name == "copies":
+        if not (isinstance(plain, int) and 1 <= plain <= COPIES_MAX):
+            return False
+        if not supports(sheet.plain, name, plain):
+            return False
+        submission.copies = plain
+    elif name == "job-priority":
+        if not 1 <= plain <= arguments.PRIORITY_MAX:
+            return False
+        submission.priority = plain
+    elif name == "job-hold-until":
+        if plain not in HOLD_UNTIL:
+            return False
+        submission.hold = plain != "no-hold"
+    elif supports(sheet.plain, name, plain):
+        submission.attributes[name] = plain
+    else:
+        return False
+    return True
+
+
+def _hold_until_time(submission: Submission, attribute: Attribute) -> None:
+    when = attribute.first
+    seconds = when.unix_s if isinstance(when, DateTime) else None
+    if seconds is None:
+        raise Refusal(Status.CLIENT_ERROR_BAD_REQUEST, "job-hold-until-time is no time.")
+    submission.hold = True
+
+
+def _check_mandatory(ask: Ask, unsupported: list[Attribute]) -> None:
+    """PWG 5100.11, job-mandatory-attributes: what must be, or the job is not made."""
+    mandatory = ask.keywords("job-mandatory-attributes") or ()
+    missing = [one for one in unsupported if one.name in mandatory]
+    if missing:
+        raise _not_supported(missing)
+
+
+# -- Print-Job and Validate-Job ----------------------------------------------------------------
+
+
+async def validate_job(server: Server, ask: Ask) -> Reply:
+    printer = server.printer(ask)
+    wish = wish_of(server, ask, printer)
+    server.acceptance.printer(printer.name)  # it takes jobs now
+    return Reply(wish.status, unsupported=wish.unsupported)
+
+
+async def print_job(server: Server, ask: Ask) -> Reply:
+    wish = wish_of(server, ask, server.printer(ask))
+    upload = _admit(server, ask, wish)
+    try:
+        await ipp_document.receive(ask, upload, wish.compression)
+        if not upload.offset:
+            raise Refusal(Status.CLIENT_ERROR_BAD_REQUEST, "there is no document in the request.")
+        await ipp_document.describe(upload)
+    except BaseException:
+        await upload.abandon()
+        raise
+    return _created(server, ask, wish, await upload.commit())
+
+
+def _admit(server: Server, ask: Ask, wish: Wish) -> Upload:
+    """Room for the document. Whether its job-uuid was used before, the commit finds by itself.
+
+    Raises:
+        OperationError, SpoolFull: it is refused.
+    """
+    acceptance, submission = server.acceptance, wish.submission
+    if wish.compression == ipp_document.NO_COMPRESSION:
+        size = announced_size(ask)
+        if size is not None and size > PROMISED_BYTES_MIN:
+            submission.size = size
+    printer = acceptance.printer(submission.printer)
+    limit = acceptance.limits.document_bytes_max
+    if submission.size is not None and submission.size > limit:
+        raise OperationError("too-large", f"the document is larger than {limit} bytes.")
+    acceptance.check_room(submission.size or 0)
+    name = "" if submission.uuid is None else os.urandom(16).hex()
+    return Upload(acceptance, submission, printer, name)
+
+
+def announced_size(ask: Ask) -> int | None:
+    """How many bytes of a document are on their way, if that is known."""
+    left = ask.exchange.body_bytes_left
+    return None if left is None else left + len(ask.rest)
+
+
+def _created(server: Server, ask: Ask, wish: Wish, accepted: Accepted) -> Reply:
+    held = accepted.state.value == "pending-held"
+    reasons = ("job-hold-until-specified",) if held else ()
+    group = created_group(
+        server.place(ask), accepted.job_id, accepted.uuid, accepted.state, reasons, ""
+    )
+    return Reply(wish.status, group, wish.unsupported)
+
+
+OPERATIONS: Final[dict[Operation, Callable[[Server, Ask], Awaitable[Reply | None]]]] = {
+    Operation.PRINT_JOB: print_job,
+    Operation.VALIDATE_JOB: validate_job,
+}
