@@ -1,8 +1,8 @@
 """HTTP/1.1 from the client's side, over h11. Sans-IO.
 
 In: requests, and the bytes of one connection. Out: the bytes of requests, and `Continue`,
-`Response`, `BodyChunk`, `End`, `Closed`. A malformed answer is a `RemoteProtocolError`; a connection
-that ends before the first byte of an answer is `Closed`, and the request may have been carried out.
+`Response`, `BodyChunk`, `End`, `Closed`. A malformed answer is a `RemoteProtocolError`. A stream
+that ends before the first byte of an answer is `Closed`: the request may have been carried out.
 """
 
 from __future__ import annotations

@@ -72,6 +72,8 @@ _ASCII, _TEXT, _INTEGER, _BOOLEAN = map(int, (Kind.ASCII, Kind.TEXT, Kind.INTEGE
 _PARSED, _OPAQUE, _OUT_OF_BAND = map(int, (Kind.PARSED, Kind.OPAQUE, Kind.OUT_OF_BAND))
 _COLLECTION, _MEMBER_NAME = map(int, (Kind.COLLECTION, Kind.MEMBER_NAME))
 _STRINGS = (_ASCII, _TEXT)
+_OF_ANY_LENGTH = (_ASCII, _TEXT, _OPAQUE, _MEMBER_NAME)
+_WITH_LANGUAGE = (Tag.TEXT_LANGUAGE, Tag.NAME_LANGUAGE)
 _new_value = tuple.__new__
 _unpack_int = ipp_syntax.INT.unpack_from
 
@@ -339,8 +341,7 @@ def _parsed(tag: int, octets: bytes, is_forgiving: bool) -> Any:
 
 
 def _fail_length(tag: int, kind: int, length: int) -> NoReturn:
-    has_one_length = kind in (_INTEGER, _BOOLEAN, _OUT_OF_BAND) or kind >= _COLLECTION
-    hint = BAD_REQUEST if has_one_length and kind != _MEMBER_NAME else TOO_LONG
+    hint = TOO_LONG if kind in _OF_ANY_LENGTH or tag in _WITH_LANGUAGE else BAD_REQUEST
     _fail(f"{length} octets in a value of tag {tag:#04x}", hint)
 
 
@@ -378,7 +379,12 @@ def encode_head(version: tuple[int, int], code: int, request_id: int) -> bytes:
 
 def encode_group(tag: int, attributes: Iterable[Attribute]) -> bytes:
     """A group's tag and its attributes."""
-    parts = [_TAGS[tag]]
+    return _TAGS[tag] + encode_attributes(attributes)
+
+
+def encode_attributes(attributes: Iterable[Attribute]) -> bytes:
+    """Attributes without their group's tag, for those that are the same in many answers."""
+    parts: list[bytes] = []
     try:
         for attribute in attributes:
             _put(parts, _name_field(attribute.name), attribute.values)
