@@ -18,7 +18,15 @@ from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import open_store
-from spoold.spool.store import AcceptJob, NewDocument, PutDevice, PutPrinter
+from spoold.spool.store import (
+    NO_DOCUMENT,
+    AcceptJob,
+    AttachDocument,
+    NewDocument,
+    OpenJob,
+    PutDevice,
+    PutPrinter,
+)
 
 JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
 
@@ -40,6 +48,18 @@ class OpenSpool(SimpleNamespace):
         known = Owner(owner) if owner else NOBODY
         return await self.journal.commit(
             AcceptJob(printer.id, known, "address:127.0.0.1", document, wall_clock(), **fields)
+        )
+
+    async def open_job(self, printer: Printer, owner="", **fields):
+        known = Owner(owner) if owner else NOBODY
+        return await self.journal.commit(
+            OpenJob(printer.id, known, "address:127.0.0.1", NO_DOCUMENT, wall_clock(), **fields)
+        )
+
+    async def attach(self, job_id: int, body=b"page\f", submitter="address:127.0.0.1", **fields):
+        document = NewDocument(len(body), "blake3:00", "text/plain", body)
+        return await self.journal.commit(
+            AttachDocument(job_id, submitter, document, wall_clock(), **fields)
         )
 
 

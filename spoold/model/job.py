@@ -35,6 +35,8 @@ class JobReason(StrEnum):
     NONE = "none"
     JOB_INCOMING = "job-incoming"
     JOB_HOLD_UNTIL_SPECIFIED = "job-hold-until-specified"
+    JOB_HELD_ON_CREATE = "job-held-on-create"  # RFC 3998: the printer holds new jobs
+    JOB_SUSPENDED = "job-suspended"  # RFC 3998
     SUBMISSION_INTERRUPTED = "submission-interrupted"
     PRINTER_STOPPED = "printer-stopped"
     QUEUED_IN_DEVICE = "queued-in-device"
@@ -59,7 +61,8 @@ class Document:
     """The bytes of a job: `size` in bytes, `digest` as `blake3:HEX` or `sha256:HEX`.
 
     `format` is the document-format (a MIME media type, RFC 8011 5.1.10). `stored` says where the
-    bytes are: `inline` (in the row), `file`, or `gone` (retention removed them).
+    bytes are: `inline` (in the row), `file`, `gone` (retention removed them), or `none` (they are
+    still to come: the job is open).
     """
 
     size: int
@@ -77,7 +80,9 @@ class Job:
     `printer_id` is the Printer that holds it now, `origin` the one that it was submitted to when
     it has been moved or pooled. `attributes` holds the job template attributes as submitted
     (`copies`, `sides`, ...). `copies_embedded` says that the stream itself asks for its copies,
-    which must then never be applied again.
+    which must then never be applied again. `hold_until` is the job-hold-until of a job that is
+    held for it (RFC 8011 5.2.2; `time` for a moment of its own), else empty; `release_us` is when
+    it ends by itself. A `priority` beyond 100 is that of a job which was promoted (RFC 3998).
     """
 
     id: int
@@ -101,6 +106,13 @@ class Job:
     changed_us: int = 0
     finished_us: int | None = None
     message: str = ""
+    hold_until: str = ""
+    release_us: int | None = None
+
+    @property
+    def is_incoming(self) -> bool:
+        """Whether the job is open: its document, or the word that it was the last, is to come."""
+        return JobReason.JOB_INCOMING in self.reasons
 
     @property
     def k_octets(self) -> int:

@@ -6,6 +6,9 @@ microseconds since the epoch, and a clock that went back never makes anything ol
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, tzinfo
+from typing import NamedTuple
+
 SECOND_US = 1_000_000
 
 
@@ -17,3 +20,58 @@ def older_than_us(now_us: int, age_s: float) -> int:
 def is_expired(now_us: int, since_us: int, keep_s: float) -> bool:
     """Whether what began at `since_us` has been kept for `keep_s` seconds."""
     return now_us >= since_us and since_us < older_than_us(now_us, keep_s)
+
+
+class Hold(NamedTuple):
+    """How long a job is held: its job-hold-until, and when that ends; None: never by itself."""
+
+    until: str
+    release_us: int | None
+
+
+NO_HOLD = "no-hold"
+INDEFINITE = "indefinite"
+HOLD_TIME = "time"  # ours: until a moment that was given (job-hold-until-time, PWG 5100.7)
+# From which to which hour jobs may print, in local time; RFC 8011 5.2.2 leaves them to the site,
+# these are CUPS's.
+_HOURS = {
+    "day-time": (6, 18),
+    "evening": (18, 6),
+    "night": (18, 6),
+    "second-shift": (16, 24),
+    "third-shift": (0, 8),
+}
+_WEEKEND = "weekend"
+_SATURDAY = 5
+HOLD_KEYWORDS = (NO_HOLD, INDEFINITE, *_HOURS, _WEEKEND)
+
+
+def hold_of(until: str, at_us: int | None, now_us: int, zone: tzinfo | None = None) -> Hold | None:
+    """How a job is held that asks for job-hold-until `until`, or for the moment `at_us`.
+
+    None when it is not, or no longer. `zone` is where the site is; None: where this machine is.
+
+    Raises:
+        ValueError: there is no such keyword.
+    """
+    if at_us is not None:
+        return Hold(HOLD_TIME, at_us) if at_us > now_us else None
+    if until in ("", NO_HOLD):
+        return None
+    if until == INDEFINITE:
+        return Hold(INDEFINITE, None)
+    now = datetime.fromtimestamp(now_us / SECOND_US, zone)
+    if until == _WEEKEND:
+        days = _SATURDAY - now.weekday()
+        return None if days <= 0 else Hold(until, _hour_us(now, 0, days))
+    if until not in _HOURS:
+        raise ValueError(f"{until[:60]!r} is no job-hold-until")
+    begin, end = _HOURS[until]
+    is_now = begin <= now.hour < end if begin < end else not end <= now.hour < begin
+    return None if is_now else Hold(until, _hour_us(now, begin, now.hour >= begin))
+
+
+def _hour_us(now: datetime, hour: int, days: int) -> int:
+    """An hour of the day that is so many days from now, on the clock on the wall there."""
+    then = now.replace(hour=hour, minute=0, second=0, microsecond=0, fold=0) + timedelta(days=days)
+    return int(then.timestamp()) * SECOND_US

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     PRINTER_CHANGED = "printer-changed"
     PRINTER_REMOVED = "printer-removed"
     JOB_ACCEPTED = "job-accepted"
+    DOCUMENT_ADDED = "document-added"
     JOB_CHANGED = "job-changed"
     JOB_REMOVED = "job-removed"
     ATTEMPT_STARTED = "attempt-started"

@@ -9,10 +9,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobState
+from spoold.model.job import JobReason, JobState
 
 
 class JobEvent(StrEnum):
+    SUBMIT = "submit"  # its last document has come
     START = "start"  # an attempt may send bytes from now on
     STALL = "stall"  # the device takes no more bytes, for now
     RESUME = "resume"  # it takes bytes again
@@ -39,6 +40,7 @@ _WAITING = (_S.PENDING, _S.PENDING_HELD)
 _FINISHED = (_S.COMPLETED, _S.ABORTED, _S.CANCELED)
 
 TABLE: dict[tuple[JobState, JobEvent], JobState] = {
+    (_S.PENDING_HELD, JobEvent.SUBMIT): _S.PENDING,
     (_S.PENDING, JobEvent.START): _S.PROCESSING,
     (_S.PROCESSING, JobEvent.STALL): _S.PROCESSING_STOPPED,
     (_S.PROCESSING_STOPPED, JobEvent.RESUME): _S.PROCESSING,
@@ -73,6 +75,11 @@ for _state in (*_ACTIVE, *_WAITING):
 for _state in _FINISHED:
     TABLE[_state, JobEvent.RETRY] = _S.PENDING
 
+# What an open job does not take: nothing of it can print yet, nor be in doubt.
+_NOT_WHILE_INCOMING = frozenset(
+    {JobEvent.RELEASE, JobEvent.ASSUME, JobEvent.REPRINT, JobEvent.SUBMIT}
+)
+
 _ADVICE = {
     JobEvent.HOLD: "Only a waiting job can be held; cancel one that is printing.",
     JobEvent.RELEASE: "Only a held job can be released.",
@@ -96,3 +103,22 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
             "not-possible", f"a job that is {state} does not take {event}.", _ADVICE.get(event, "")
         )
     return after
+
+
+def reasons_while_incoming(
+    event: JobEvent, after: JobState, reasons: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The reasons of an open job after `event`: as long as it is held, it is also incoming.
+
+    Raises:
+        OperationError: `not-possible`: its document is still to come.
+    """
+    if event in _NOT_WHILE_INCOMING:
+        raise OperationError(
+            "not-possible",
+            f"the document of the job is still to come; it does not take {event}.",
+            "Wait for it, or cancel the job.",
+        )
+    if after is not JobState.PENDING_HELD or JobReason.JOB_INCOMING in reasons:
+        return reasons
+    return (JobReason.JOB_INCOMING, *reasons)

@@ -457,8 +457,9 @@ class Documents:
             if body is None or len(body) != job.document.size:
                 raise SpoolError("open", subject, "it is missing", ADVICE)
             return MemorySource(body)
-        if job.document.stored == "gone":
-            raise SpoolError("open", subject, "it is not kept", ADVICE)
+        if job.document.stored in ("gone", "none"):
+            cause = "it is not kept" if job.document.stored == "gone" else "it has not come"
+            raise SpoolError("open", subject, cause, ADVICE)
         try:
             fd = os.open(self.path(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:

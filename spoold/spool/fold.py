@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.spool import attempts, jobs, objects, store, users
+from spoold.spool import attempts, jobs, objects, open_jobs, store, users
 from spoold.spool.rows import (
     CHAIN_SHIFT,
 )
@@ -67,6 +67,9 @@ def prune_records(writer: SqliteStore, change: store.PruneRecords) -> int:
 
 DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.AcceptJob: jobs.accept_job,
+    store.OpenJob: open_jobs.open_job,
+    store.AttachDocument: open_jobs.attach_document,
+    store.CloseJob: open_jobs.close_job,
     store.ChangeJob: jobs.change_job,
     store.StartAttempt: attempts.start_attempt,
     store.NoteAttempt: attempts.note_attempt,

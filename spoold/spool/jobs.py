@@ -14,7 +14,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.record import Kind
-from spoold.model.transitions import JobEvent, next_state
+from spoold.model.transitions import JobEvent, next_state, reasons_while_incoming
 from spoold.spool import store
 from spoold.spool.bounds import (
     REASONS_MAX,
@@ -127,7 +127,6 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             position,
         )
     )
-    stored = "inline" if document.body is not None else "file"
     writer.documents.append(
         (
             job_id * DOCUMENTS_PER_JOB + 1,
@@ -136,11 +135,14 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             document.format,
             "",
             "",
-            stored,
+            document.stored,
             document.file,
             document.body,
         )
     )
+    if change.hold_until:
+        writer.flush()
+        note_hold(writer, job_id, change.hold_until, change.release_us)
     accepted = store.Accepted(job_id, uuid, position, change.state)
     if change.uuid is not None:
         writer.named[uuid] = (change, accepted)
@@ -161,6 +163,16 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     return accepted
 
 
+def note_hold(
+    writer: SqliteStore, job_id: int, until: str = "", release_us: int | None = None
+) -> None:
+    """Write for what the job is held; without arguments that it is not held for a time."""
+    writer.db.execute(
+        "UPDATE job SET hold_until = ?, release_us = ? WHERE id = ?",
+        (until or None, release_us, job_id),
+    )
+
+
 def _first_answer(
     writer: SqliteStore, change: store.AcceptJob, printer_guid: bytes
 ) -> store.Accepted | None:
@@ -171,6 +183,7 @@ def _first_answer(
     if earlier is not None:
         first, accepted = earlier
         same = (first.submitter, first.printer_id, first.document.digest)
+        # An open job and a whole one have different digests: they are never taken for the same.
         if same == (change.submitter, change.printer_id, change.document.digest):
             return replace(accepted, is_duplicate=True)
         raise _conflict()
@@ -178,7 +191,7 @@ def _first_answer(
     if found is None:
         return None
     accepted, digest = found
-    if digest != change.document.digest:
+    if digest != change.document.digest and type(change) is not store.OpenJob:
         raise _conflict()
     return accepted
 
@@ -315,12 +328,14 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     if change.only_from and before not in change.only_from:
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
     after = next_state(before, change.event)
-    if change.event is JobEvent.RETRY and row[8] == "gone":
-        raise OperationError(
-            "not-possible", "its document is not kept any more.", "Submit the job again."
-        )
+    if change.event is JobEvent.RETRY and row[8] in ("gone", "none"):
+        cause = "is not kept any more" if row[8] == "gone" else "never came"
+        raise OperationError("not-possible", f"its document {cause}.", "Submit the job again.")
     message = bounded_text(change.message)
     reasons = tuple(map(bounded_word, change.reasons[:REASONS_MAX]))
+    is_incoming = JobReason.JOB_INCOMING in row[3]
+    if is_incoming or change.event is JobEvent.SUBMIT:
+        reasons = reasons_while_incoming(change.event, after, reasons)
     payload = {
         "job": change.job_id,
         "uuid": row[0],
@@ -342,8 +357,15 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
             f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?",
             (change.job_id,),
         )
+    if change.hold_until:
+        payload |= {"hold_until": change.hold_until, "release_us": change.release_us}
     personal = {"message": message} if message else None
     position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload, personal)
+    if is_incoming and after.is_final:
+        writer.db.execute("DELETE FROM incoming WHERE job_id = ?", (change.job_id,))
+    was_timed = JobReason.JOB_HOLD_UNTIL_SPECIFIED in row[3]
+    if change.hold_until or (was_timed and JobReason.JOB_HOLD_UNTIL_SPECIFIED not in reasons):
+        note_hold(writer, change.job_id, change.hold_until, change.release_us)
     return move_job(
         writer,
         change.job_id,
@@ -377,7 +399,8 @@ def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
         payload = {"job": job_id, "uuid": row[0], "documents_only": change.documents_only}
         if change.documents_only:
             db.execute(
-                "UPDATE document SET stored = 'gone', file = '', body = NULL WHERE id = ?",
+                "UPDATE document SET stored = 'gone', file = '', body = NULL "
+                "WHERE id = ? AND stored != 'none'",
                 (document_id(job_id),),
             )
         else:
@@ -387,7 +410,8 @@ def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
             # The printer that a moved job was submitted to stands there already.
             db.execute(
                 "INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (uuid) DO UPDATE SET state = excluded.state",
+                "ON CONFLICT (uuid) DO UPDATE SET state = excluded.state, "
+                "digest = excluded.digest",
                 (row[0], job_id, row[5], row[6], row[7], row[1], row[8]),
             )
         writer.add_record(Kind.JOB_REMOVED, "node", change.now_us, payload)

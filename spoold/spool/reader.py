@@ -189,11 +189,30 @@ class SqliteReader:
         )
         return int(rows[0][0])
 
+    async def overdue(self, now_us: int, limit: int) -> list[int]:
+        """Ids of open jobs whose document has not come in its time, the longest overdue first."""
+        rows = await self._all(
+            "SELECT job_id FROM incoming WHERE deadline_us <= ? ORDER BY deadline_us LIMIT ?",
+            now_us,
+            limit,
+        )
+        return [row[0] for row in rows]
+
+    async def released_by(self, now_us: int, limit: int) -> list[int]:
+        """Ids of jobs whose hold ends by itself before or now, the earliest first."""
+        rows = await self._all(
+            "SELECT id FROM job INDEXED BY job_release WHERE release_us <= ? "
+            "AND release_us IS NOT NULL ORDER BY release_us LIMIT ?",
+            now_us,
+            limit,
+        )
+        return [row[0] for row in rows]
+
     async def finished_before(
         self, before_us: int, limit: int, *, with_document: bool = False
     ) -> list[int]:
         """Ids of jobs that finished before a time, oldest first."""
-        kept = "AND document.stored != 'gone' " if with_document else ""
+        kept = "AND document.stored NOT IN ('gone', 'none') " if with_document else ""
         rows = await self._all(
             "SELECT job.id FROM job JOIN document ON document.id = job.id * 4096 + 1 "
             f"WHERE job.finished_us IS NOT NULL AND job.finished_us < ? {kept}"
@@ -206,7 +225,7 @@ class SqliteReader:
     async def finished_totals(self) -> tuple[int, int]:
         """(finished jobs, bytes of the documents that they keep)."""
         ((jobs, size),) = await self._all(
-            "SELECT count(*), coalesce(sum(CASE WHEN document.stored != 'gone' "
+            "SELECT count(*), coalesce(sum(CASE WHEN document.stored IN ('inline', 'file') "
             "THEN document.size END), 0) FROM job INDEXED BY job_finished "
             "JOIN document ON document.id = job.id * 4096 + 1 WHERE job.finished_us IS NOT NULL"
         )

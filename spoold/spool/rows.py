@@ -75,8 +75,8 @@ JOB_SELECT = (
     "person.name, job.owner_known, job.owner_by, job.submitter, job.title, job.client_host, "
     "job.intake, job.priority, job.copies, job.copies_embedded, job.attributes, job.attempts, "
     "job.created_us, job.changed_us, job.finished_us, job.position, document.size, "
-    "document.digest, document.format, document.encoding, document.key_id, document.stored "
-    "FROM job JOIN person ON person.id = job.owner_id "
+    "document.digest, document.format, document.encoding, document.key_id, document.stored, "
+    "job.hold_until, job.release_us FROM job JOIN person ON person.id = job.owner_id "
     f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 "
 )
 
@@ -90,7 +90,7 @@ def job_of(row: tuple[Any, ...]) -> Job:
     (id_, uuid, printer_id, state, reasons, message, name, known, by, submitter, title) = row[:11]
     (host, intake, priority, copies, embedded, attributes, attempts) = row[11:18]
     (created, changed, finished, position, size, digest, format_) = row[18:25]
-    (encoding, key_id, stored) = row[25:]
+    (encoding, key_id, stored, hold_until, release_us) = row[25:]
     return Job(
         id=id_,
         uuid=UUID(bytes=uuid),
@@ -113,6 +113,8 @@ def job_of(row: tuple[Any, ...]) -> Job:
         finished_us=finished,
         position=position,
         document=Document(size, digest, format_, stored, encoding, key_id),
+        hold_until=hold_until or "",
+        release_us=release_us,
     )
 
 

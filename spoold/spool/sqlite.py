@@ -27,13 +27,14 @@ from spoold.spool.rows import (
     JOB_COLUMNS,
     RECORD_COLUMNS,
 )
-from spoold.spool.store import Accepted, AcceptJob, Change, Event
+from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Change, Event
 
 APPLICATION_ID = 0x5350_4F4C  # "SPOL"
 PAGE_BYTES = 4096
 RESERVE_BYTES = 16 * 1024 * 1024
 JOB_ID_MAX = 2**31 - 1
 
+BRINGS = (AcceptJob, AttachDocument)  # changes that bring what a full disk has no room for
 
 def _insert(table: str, columns: list[str]) -> Callable[[sqlite3.Connection, list[Any]], None]:
     """A multi-row INSERT: one step of SQLite, and one release of the GIL, for many rows.
@@ -170,14 +171,14 @@ class SqliteStore:
             raise self._fail(error) from error
         # The disk is full: new jobs are refused, and everything else may use the reserve.
         self._reserve.unlink(missing_ok=True)
-        allowed: list[Change] = [change for change in changes if not isinstance(change, AcceptJob)]
+        allowed: list[Change] = [change for change in changes if not isinstance(change, BRINGS)]
         try:
             answers, events = self._apply(allowed) if allowed else ([], [])
         except sqlite3.DatabaseError as error:
             raise self._fail(error) from error
         rest = iter(answers)
         full = SpoolFull("accept", "a job", "the disk is full", "Free space in the data directory.")
-        merged = [full if isinstance(c, AcceptJob) else next(rest) for c in changes]
+        merged = [full if isinstance(c, BRINGS) else next(rest) for c in changes]
         return merged, events
 
     def _fail(self, error: Exception) -> StoreFailed:

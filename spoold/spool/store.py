@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from spoold.model.job import Job, JobState
+from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Outcome
 from spoold.model.person import Owner
 from spoold.model.principal import Role
@@ -20,13 +20,23 @@ from spoold.model.transitions import JobEvent
 
 @dataclass(slots=True)
 class NewDocument:
-    """The bytes of a job: `body` inline, or `file` (a name under `documents/`), synced."""
+    """The bytes of a job: `body` inline, or `file` (a name under `documents/`), synced; or neither:
+    they are still to come.
+    """
 
     size: int
     digest: str
     format: str = "application/octet-stream"
     body: bytes | None = None
     file: str = ""
+
+    @property
+    def stored(self) -> str:
+        """Where the bytes are, as `model.job.Document` says it."""
+        return "inline" if self.body is not None else "file" if self.file else "none"
+
+
+NO_DOCUMENT = NewDocument(0, "")
 
 
 @dataclass(slots=True)
@@ -54,6 +64,55 @@ class AcceptJob:
     state: JobState = JobState.PENDING
     reasons: tuple[str, ...] = ()
     message: str = ""
+    hold_until: str = ""
+    release_us: int | None = None
+
+
+@dataclass(slots=True)
+class OpenJob(AcceptJob):
+    """A job handed over before its document, which `AttachDocument` brings. Answer: `Accepted`.
+
+    It waits for that until `deadline_us`. The same uuid again gets the first answer again.
+    """
+
+    state: JobState = JobState.PENDING_HELD
+    reasons: tuple[str, ...] = (JobReason.JOB_INCOMING.value,)
+    deadline_us: int = 0
+
+
+@dataclass(slots=True)
+class AttachDocument:
+    """The document of an open job. Answer: `Accepted`, with the position of this record.
+
+    After the `last` one the job waits to print, or is held for `reasons` (or for its own hold);
+    else it stays open until `deadline_us`. Refused with `forbidden` to anybody but the submitter,
+    `not-possible` when the job is not open, and `multiple-documents` when it has one.
+    """
+
+    job_id: int
+    submitter: str
+    document: NewDocument
+    now_us: int
+    last: bool = True
+    deadline_us: int = 0
+    reasons: tuple[str, ...] = ()
+    message: str = ""
+
+
+@dataclass(slots=True)
+class CloseJob:
+    """No more documents come for an open job. Answer: `Accepted`, with the job's new state.
+
+    An empty one is aborted with `message`. `submitter` None is a rule of the node. `is_overdue`:
+    only if its deadline has passed.
+    """
+
+    job_id: int
+    now_us: int
+    submitter: str | None = None
+    reasons: tuple[str, ...] = ()
+    message: str = ""
+    is_overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +176,8 @@ class ChangeJob:
     message: str = ""
     printer_id: int | None = None
     only_from: tuple[JobState, ...] = ()
+    hold_until: str = ""
+    release_us: int | None = None
 
 
 @dataclass(slots=True)
@@ -263,6 +324,9 @@ class PruneRecords:
 
 Change = (
     AcceptJob
+    | OpenJob
+    | AttachDocument
+    | CloseJob
     | StartAttempt
     | NoteAttempt
     | EndAttempt

@@ -82,6 +82,21 @@ async def test_a_full_disk_refuses_jobs_and_nothing_else(small_disk, spool_at):
         assert [one.id for one in await spool.reader.jobs(JobFilter())] == [1, 2]
 
 
+async def test_a_full_disk_takes_no_document_for_an_open_job(small_disk, spool_at):
+    """Bringing a document needs the room that a new job needs; the job stays open for it."""
+    async with spool_at(small_disk) as spool:
+        printer = await spool.add_printer()
+        opened = await spool.open_job(printer)
+        await spool.journal.call(spool.store.keep_reserve)
+        fill(small_disk)
+        with pytest.raises(SpoolFull):
+            await spool.attach(opened.job_id, os.urandom(100_000))
+        job = await spool.reader.job(opened.job_id)
+        assert (job.is_incoming, job.document.stored) == (True, "none")
+        (small_disk / "filler").unlink()
+        assert (await spool.attach(opened.job_id)).state is JobState.PENDING
+
+
 async def test_what_the_writer_remembers_survives_a_full_disk(small_disk, spool_at):
     """After a transaction that was rolled back no cache says what never became true."""
     async with spool_at(small_disk) as spool:

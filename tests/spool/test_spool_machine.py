@@ -17,7 +17,15 @@ from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.outcome import Deferred, Delivered, InDoubt
 from spoold.model.transitions import JobEvent, next_state
-from spoold.spool.store import ChangeJob, EndAttempt, JobFilter, RemoveJobs, StartAttempt
+from spoold.spool.store import (
+    Accepted,
+    ChangeJob,
+    CloseJob,
+    EndAttempt,
+    JobFilter,
+    RemoveJobs,
+    StartAttempt,
+)
 
 ENDS = {
     JobEvent.DELIVER: Delivered({"bytes": 1}),
@@ -27,6 +35,9 @@ ENDS = {
 }
 STEPS = st.one_of(
     st.tuples(st.just("accept"), st.integers(0, 5)),
+    st.tuples(st.just("open"), st.integers(6, 9)),
+    st.tuples(st.just("attach"), st.integers(1, 8), st.booleans()),
+    st.tuples(st.just("close"), st.integers(1, 8)),
     st.tuples(
         st.just("change"),
         st.integers(1, 8),
@@ -48,6 +59,30 @@ class Model:
         self.states: dict[int, JobState] = {}
         self.uuids: dict[int, int] = {}
         self.last_id = 0
+        self.incoming: dict[int, bool] = {}  # open jobs, and whether they have their document
+        self.empty: set[int] = set()  # jobs that never got one
+
+    def made(self, number: int, accepted: Accepted, state: JobState) -> bool:
+        """What a submission under this uuid made; False when it was made before."""
+        if number in self.uuids:
+            assert (accepted.job_id, accepted.is_duplicate) == (self.uuids[number], True)
+            return False
+        assert accepted.job_id > self.last_id
+        self.last_id = self.uuids[number] = accepted.job_id
+        self.states[accepted.job_id] = state
+        return True
+
+    def after(self, job_id: int, event: JobEvent) -> JobState | None:
+        """The state after an event; None when it must be refused."""
+        try:
+            state = next_state(self.states[job_id], event)
+        except (KeyError, OperationError):
+            return None
+        if job_id in self.incoming and event is JobEvent.RELEASE:
+            return None
+        if job_id in self.empty and event is JobEvent.RETRY:
+            return None
+        return state
 
 
 async def step(spool, printer, model, what):
@@ -55,12 +90,28 @@ async def step(spool, printer, model, what):
     match what:
         case ("accept", number):
             accepted = await spool.add_job(printer, uuid=UUID(int=number))
-            if number in model.uuids:
-                assert (accepted.job_id, accepted.is_duplicate) == (model.uuids[number], True)
-            else:
-                assert accepted.job_id > model.last_id
-                model.last_id = model.uuids[number] = accepted.job_id
-                model.states[accepted.job_id] = JobState.PENDING
+            model.made(number, accepted, JobState.PENDING)
+        case ("open", number):
+            accepted = await spool.open_job(printer, uuid=UUID(int=number))
+            if model.made(number, accepted, JobState.PENDING_HELD):
+                model.incoming[accepted.job_id] = False
+        case ("attach", job_id, last):
+            state = JobState.PENDING if last else JobState.PENDING_HELD
+            is_taken = model.incoming.get(job_id) is False
+            if await is_done(spool.attach(job_id, last=last), is_taken, state):
+                model.states[job_id] = state
+                model.incoming[job_id] = True
+                if last:
+                    del model.incoming[job_id]
+        case ("close", job_id):
+            is_whole = model.incoming.get(job_id)
+            state = JobState.PENDING if is_whole else JobState.ABORTED
+            close = journal.commit(CloseJob(job_id, 1))
+            if await is_done(close, is_whole is not None, state):
+                model.states[job_id] = state
+                del model.incoming[job_id]
+                if not is_whole:
+                    model.empty.add(job_id)
         case ("change", job_id, event):
             await expect(
                 model, job_id, event, journal.commit(ChangeJob(job_id, event, 1)), answer=True
@@ -82,10 +133,7 @@ async def step(spool, printer, model, what):
 
 async def expect(model, job_id, event, commit, answer=False):
     """The commit is refused exactly when the table says so."""
-    try:
-        after = next_state(model.states[job_id], event)
-    except (KeyError, OperationError):
-        after = None
+    after = model.after(job_id, event)
     try:
         got = await commit
     except OperationError:
@@ -94,11 +142,31 @@ async def expect(model, job_id, event, commit, answer=False):
         assert after is not None
         assert not answer or got is after
         model.states[job_id] = after
+        if after is not JobState.PENDING_HELD and model.incoming.pop(job_id, None) is False:
+            model.empty.add(job_id)
+
+
+async def is_done(commit, may: bool, state: JobState) -> bool:
+    """Whether the commit was done, which must be exactly when it `may`."""
+    try:
+        accepted = await commit
+    except OperationError:
+        assert not may
+        return False
+    assert may
+    assert accepted.state is state
+    return True
 
 
 async def check(spool, model):
     jobs = await spool.reader.jobs(JobFilter(limit=1000))
     assert {job.id: job.state for job in jobs} == model.states
+    assert {job.id for job in jobs if job.is_incoming} == set(model.incoming)
+    assert {job.id for job in jobs if job.document.stored == "none"} == {
+        *(job_id for job_id, is_whole in model.incoming.items() if not is_whole),
+        *(model.empty & set(model.states)),
+    }
+    assert sorted(await spool.reader.overdue(1 << 60, 100)) == sorted(model.incoming)
     waiting = [one.job_id for one in await spool.reader.waiting()]
     assert waiting == sorted(id_ for id_, s in model.states.items() if s is JobState.PENDING)
     active = {JobState.PROCESSING, JobState.PROCESSING_STOPPED}

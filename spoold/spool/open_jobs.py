@@ -1,0 +1,166 @@
+"""Jobs that were made before their document came (Create-Job, RFC 8011 4.2.4); see `jobs`.
+
+An open job is `pending-held` with the reason `job-incoming`, and has a row in `incoming` that says
+how long it waits for its document. It is durable from the start, and stays open over a restart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.job import JobReason, JobState
+from spoold.model.record import Kind
+from spoold.model.transitions import JobEvent, next_state
+from spoold.spool import store
+from spoold.spool.bounds import bounded_text
+from spoold.spool.jobs import accept_job, job_row, move_job
+from spoold.spool.rows import STATE, document_id
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+Row = tuple[Any, ...]
+
+
+def open_job(writer: SqliteStore, change: store.OpenJob) -> store.Accepted:
+    accepted = accept_job(writer, change)
+    if not accepted.is_duplicate:
+        writer.db.execute(
+            "INSERT INTO incoming VALUES (?, ?)", (accepted.job_id, change.deadline_us)
+        )
+    return accepted
+
+
+def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.Accepted:
+    row = _open_row(writer, change.job_id, change.submitter)
+    if row[8] != "none":
+        raise OperationError(
+            "multiple-documents", "the job has its document already.", "Make a job for each."
+        )
+    document = change.document
+    event, after, reasons = _end_of(row, change.reasons) if change.last else _still_open(row)
+    message = bounded_text(change.message)
+    position = writer.add_record(
+        Kind.DOCUMENT_ADDED,
+        _actor(change.submitter),
+        change.now_us,
+        {
+            "job": change.job_id,
+            "uuid": row[0],
+            "size": document.size,
+            "digest": document.digest,
+            "format": document.format,
+            "event": event,
+            "state": after.value,
+            "reasons": list(reasons),
+        },
+        {"message": message} if message else None,
+    )
+    writer.db.execute(
+        "UPDATE document SET size = ?, digest = ?, format = ?, stored = ?, file = ?, body = ? "
+        "WHERE id = ?",
+        (
+            document.size,
+            document.digest,
+            document.format,
+            document.stored,
+            document.file,
+            document.body,
+            document_id(change.job_id),
+        ),
+    )
+    if change.last:
+        _forget(writer, change.job_id)
+    else:
+        writer.db.execute(
+            "UPDATE incoming SET deadline_us = ? WHERE job_id = ?",
+            (change.deadline_us, change.job_id),
+        )
+    row = (*row[:6], document.size, row[7], document.stored)
+    move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
+    return store.Accepted(change.job_id, UUID(bytes=row[0]), position, after)
+
+
+def close_job(writer: SqliteStore, change: store.CloseJob) -> store.Accepted:
+    row = _open_row(writer, change.job_id, change.submitter)
+    if change.is_overdue:
+        _check_overdue(writer, change)
+    if row[8] == "none":
+        event: str = JobEvent.REFUSE
+        after = next_state(STATE[row[2]], JobEvent.REFUSE)
+        reasons: tuple[str, ...] = (JobReason.ABORTED_BY_SYSTEM.value,)
+        message = bounded_text(change.message)
+    else:
+        event, after, reasons = _end_of(row, change.reasons)
+        message = ""
+    position = writer.add_record(
+        Kind.JOB_CHANGED,
+        "node" if change.submitter is None else _actor(change.submitter),
+        change.now_us,
+        {
+            "job": change.job_id,
+            "uuid": row[0],
+            "event": event,
+            "from": STATE[row[2]].value,
+            "state": after.value,
+            "reasons": list(reasons),
+        },
+        {"message": message} if message else None,
+    )
+    _forget(writer, change.job_id)
+    move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
+    return store.Accepted(change.job_id, UUID(bytes=row[0]), position, after)
+
+
+def _open_row(writer: SqliteStore, job_id: int, submitter: str | None) -> Row:
+    """The row of a job that takes documents from this submitter.
+
+    Raises:
+        OperationError: `not-found`, `forbidden`, or `not-possible`: the job is not open.
+    """
+    row = job_row(writer, job_id)
+    if submitter is not None:
+        (found,) = writer.db.execute("SELECT submitter FROM job WHERE id = ?", (job_id,)).fetchone()
+        if found != submitter:
+            raise OperationError(
+                "forbidden", f"job {job_id} was made by somebody else.", "Make one of your own."
+            )
+    if JobReason.JOB_INCOMING not in row[3].split():
+        raise OperationError(
+            "not-possible",
+            f"job {job_id} takes no documents any more; it is {STATE[row[2]]}.",
+            "Make another job.",
+        )
+    return row
+
+
+def _still_open(row: Row) -> tuple[str, JobState, tuple[str, ...]]:
+    return "", STATE[row[2]], tuple(row[3].split())
+
+
+def _end_of(row: Row, more: tuple[str, ...]) -> tuple[str, JobState, tuple[str, ...]]:
+    """What becomes of an open job that has its document: it waits, unless something holds it."""
+    hold = JobReason.JOB_HOLD_UNTIL_SPECIFIED.value
+    own = (hold,) if hold in row[3].split() else ()
+    reasons = tuple(dict.fromkeys((*own, *more)))
+    event = JobEvent.HOLD if reasons else JobEvent.SUBMIT
+    return event, next_state(STATE[row[2]], event), reasons
+
+
+def _check_overdue(writer: SqliteStore, change: store.CloseJob) -> None:
+    found = writer.db.execute(
+        "SELECT deadline_us FROM incoming WHERE job_id = ?", (change.job_id,)
+    ).fetchone()
+    if found is not None and found[0] > change.now_us:
+        raise OperationError("not-possible", "the job has more time.", "Look at it again.")
+
+
+def _forget(writer: SqliteStore, job_id: int) -> None:
+    writer.db.execute("DELETE FROM incoming WHERE job_id = ?", (job_id,))
+
+
+def _actor(submitter: str) -> str:
+    """Whom the records name; an address is personal (see `accept_job`)."""
+    return "client" if submitter.startswith("address:") else submitter

@@ -1,0 +1,76 @@
+"""How long jobs are held, by the clock on the wall of the site."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from spoold.model.policy import HOLD_KEYWORDS, Hold, hold_of
+
+VIENNA = ZoneInfo("Europe/Vienna")
+
+
+def us(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=VIENNA).timestamp()) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("until", "now", "release"),
+    [
+        ("day-time", "2025-03-05T05:59:59", "2025-03-05T06:00:00"),
+        ("day-time", "2025-03-05T18:00:00", "2025-03-06T06:00:00"),
+        ("evening", "2025-03-05T17:59:00", "2025-03-05T18:00:00"),
+        ("night", "2025-03-05T06:00:00", "2025-03-05T18:00:00"),
+        ("second-shift", "2025-03-05T03:00:00", "2025-03-05T16:00:00"),
+        ("third-shift", "2025-03-05T08:00:00", "2025-03-06T00:00:00"),
+        ("weekend", "2025-03-05T12:00:00", "2025-03-08T00:00:00"),
+        ("weekend", "2025-03-31T00:00:00", "2025-04-05T00:00:00"),
+        # The night in which an hour is left out, and the one in which an hour comes twice.
+        ("day-time", "2025-03-29T20:00:00", "2025-03-30T06:00:00"),
+        ("day-time", "2025-10-25T20:00:00", "2025-10-26T06:00:00"),
+        ("day-time", "2025-12-31T20:00:00", "2026-01-01T06:00:00"),
+    ],
+)
+def test_a_hold_ends_when_its_time_of_the_week_begins(until, now, release):
+    """It ends at the full hour of the local clock, whatever the summer time does meanwhile."""
+    assert hold_of(until, None, us(now), VIENNA) == Hold(until, us(release))
+
+
+@pytest.mark.parametrize(
+    ("until", "now"),
+    [
+        ("day-time", "2025-03-05T06:00:00"),
+        ("day-time", "2025-03-05T17:59:59"),
+        ("night", "2025-03-05T18:00:00"),
+        ("evening", "2025-03-05T02:00:00"),
+        ("second-shift", "2025-03-05T23:59:59"),
+        ("third-shift", "2025-03-05T00:00:00"),
+        ("weekend", "2025-03-08T00:00:00"),
+        ("weekend", "2025-03-09T23:59:59"),
+        ("no-hold", "2025-03-05T12:00:00"),
+        ("", "2025-03-05T12:00:00"),
+    ],
+)
+def test_in_that_time_nothing_is_held(until, now):
+    """A job for the night that comes at night prints at once."""
+    assert hold_of(until, None, us(now), VIENNA) is None
+
+
+def test_a_moment_of_its_own_and_for_ever():
+    """A moment holds until then, and not at all when it has passed; indefinite never ends."""
+    now = us("2025-03-05T12:00:00")
+    assert hold_of("", now + 1, now) == Hold("time", now + 1)
+    assert hold_of("", now, now) is None
+    assert hold_of("indefinite", None, now) == Hold("indefinite", None)
+
+
+def test_every_keyword_is_understood_and_no_other():
+    """Each of RFC 8011 5.2.2; what is none is an error of the asker."""
+    for until in HOLD_KEYWORDS:
+        hold = hold_of(until, None, us("2025-03-05T12:00:00"))
+        assert hold is None or hold.until == until
+    for word in ("time", "tomorrow", "Night"):
+        with pytest.raises(ValueError, match="job-hold-until"):
+            hold_of(word, None, 0)
