@@ -24,6 +24,7 @@ def add(nouns: Nouns[Parser]) -> None:
         """spoold printer add frontdesk socket://192.0.2.7:9100
         spoold printer add annex lpd://192.0.2.8/raw --option connect_timeout_s=5
         spoold printer add archive file:///var/spool/archive --order fifo
+        spoold printer add color ipp://192.0.2.9/ipp/print --offer media-default=iso_a4_210x297mm
         spoold printer add floor2 --member frontdesk --member annex --standby archive""",
     )
     adding.add_argument("name", metavar="NAME")
@@ -37,6 +38,7 @@ def add(nouns: Nouns[Parser]) -> None:
         """spoold printer set frontdesk --uri socket://192.0.2.9:9100
         spoold printer set frontdesk --option pjl=on --in-doubt reprint
         spoold printer set frontdesk --option pjl=
+        spoold printer set frontdesk --offer sides-supported=one-sided,two-sided-long-edge
         spoold printer set frontdesk --accepting off""",
     )
     setting.add_argument("name", metavar="NAME")
@@ -110,6 +112,14 @@ def _add_settings(parser: Parser) -> None:
         metavar="K=V",
         help="an option of the driver; an empty value takes it away",
     )
+    parser.add_argument(
+        "--offer",
+        type=grammar.pair,
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="what clients may ask of it, by IPP attribute; an empty value takes it away",
+    )
     parser.add_argument("--member", action="append", metavar="PRINTER", help="makes it a pool")
     parser.add_argument(
         "--standby", action="append", metavar="PRINTER", help="used when no member can print"
@@ -133,6 +143,13 @@ def _add_settings(parser: Parser) -> None:
     parser.add_argument("--hold-new-jobs", type=grammar.switch, metavar="on|off")
     parser.add_argument("--info", metavar="TEXT")
     parser.add_argument("--location", metavar="TEXT")
+    parser.add_argument("--geo-location", metavar="URI", help="as geo:48.2,16.4")
+    parser.add_argument("--organization", metavar="TEXT")
+    parser.add_argument("--organizational-unit", metavar="TEXT")
+    parser.add_argument("--more-info", metavar="URI", help="a page about it")
+    parser.add_argument(
+        "--shared", type=grammar.switch, metavar="on|off", help="announced to the network"
+    )
 
 
 def _settings(args: Namespace) -> dict[str, Any]:
@@ -142,6 +159,7 @@ def _settings(args: Namespace) -> dict[str, Any]:
         "rename": getattr(args, "rename", None),
         "accepting": getattr(args, "accepting", None),
         "options": dict(args.option) or None,
+        "offer": dict(args.offer) or None,
         "members": args.member,
         "standby": args.standby,
         "order": args.order,
@@ -151,6 +169,11 @@ def _settings(args: Namespace) -> dict[str, Any]:
         "hold_new_jobs": args.hold_new_jobs,
         "info": args.info,
         "location": args.location,
+        "geo_location": args.geo_location,
+        "organization": args.organization,
+        "organizational_unit": args.organizational_unit,
+        "more_info": args.more_info,
+        "shared": args.shared,
     }
     return {key: value for key, value in found.items() if value is not None}
 
@@ -228,6 +251,11 @@ def _print(printer: dict[str, Any]) -> None:
             ("guid", printer["guid"]),
             ("info", printer.get("info")),
             ("location", printer.get("location")),
+            ("geo location", printer.get("geo_location")),
+            ("organization", printer.get("organization")),
+            ("organizational unit", printer.get("organizational_unit")),
+            ("more info", printer.get("more_info")),
+            ("shared", printer.get("shared") or None),
             ("state", _state(printer)),
             ("reasons", [one for one in printer["reasons"] if one != "none"]),
             ("message", printer["message"]),
@@ -238,6 +266,7 @@ def _print(printer: dict[str, Any]) -> None:
             ("order", printer.get("order")),
             ("in doubt", printer.get("in_doubt")),
             ("formats", printer.get("formats") or "any"),
+            ("offers", printer.get("offer")),
             ("least owner", printer.get("least_owner")),
             ("holds new jobs", printer.get("hold_new_jobs") or None),
             (

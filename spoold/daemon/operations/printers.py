@@ -14,6 +14,7 @@ from uuid import uuid4
 from spoold.daemon.operations.access import ADMINS, LOCAL, OPERATORS
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
+from spoold.daemon.operations.offer import merged_offer
 from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
 from spoold.daemon.operations.showing import maps_of
 from spoold.daemon.operations.steering import (
@@ -123,6 +124,7 @@ async def _commit(services: Services, changes: list[Change]) -> list[Any]:
 async def _answer(call: Call, printer: Printer, advice: list[str]) -> dict[str, Any]:
     known = await call.services.catalogue.look()
     (shown,) = await maps_of(call, known, [known.printers.get(printer.id, printer)])
+    shown["offer"] = known.printers.get(printer.id, printer).options
     shown["advice"] += advice
     return shown
 
@@ -134,7 +136,8 @@ async def add(call: Call) -> dict[str, Any]:
     members, standby = args["members"] or [], args["standby"] or []
     if (args["uri"] is None) == (not members):
         raise _bad("a printer has a device URI, or members.", "Give one of the two.")
-    printer = replace(Printer(0, uuid4(), name), **fields)
+    offer = merged_offer({}, args["offer"] or {})
+    printer = replace(Printer(0, uuid4(), name), options=offer, **fields)
     async with services.changing:
         known = await services.catalogue.look()
         if name in known.by_name:
@@ -187,7 +190,7 @@ async def change(call: Call) -> dict[str, Any]:
     async with services.changing:
         known = await services.catalogue.look()
         old = find_printer(known, args["name"])
-        printer = replace(old, **fields)
+        printer = replace(old, options=merged_offer(old.options, args["offer"] or {}), **fields)
         changes: list[Change] = []
         if args["rename"] not in (None, old.name):
             printer = replace(printer, name=_free_name(known, args["rename"]))

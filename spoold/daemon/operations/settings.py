@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from spoold.daemon.operations.offer import OFFER
 from spoold.daemon.operations.table import Argument, near
 from spoold.model.errors import OperationError
 from spoold.model.person import Known as HowKnown
@@ -45,6 +46,12 @@ ARGUMENTS = (
     Argument("accepting", (bool,)),
     Argument("info", most=127),
     Argument("location", most=127),
+    Argument("geo_location", most=127, summary="A geo: URI, as geo:48.2,16.4."),
+    Argument("organization", most=127),
+    Argument("organizational_unit", most=127),
+    Argument("more_info", most=1023, summary="The URI of a page about the printer."),
+    Argument("shared", (bool,), summary="Announce it to the network (DNS-SD)."),
+    OFFER,
 )
 
 
@@ -90,6 +97,17 @@ def _text(name: str, value: Any) -> str:
     return text
 
 
+def _uri(*schemes: str) -> Callable[[str, Any], str]:
+    def read(name: str, value: Any) -> str:
+        text = str(value)
+        is_visible = text.isascii() and text.isprintable() and " " not in text
+        if not is_visible or text.partition(":")[0].lower() not in schemes:
+            raise _bad(name, value, f"Use a URI that begins with {' or '.join(schemes)}:.")
+        return text
+
+    return read
+
+
 _READ: dict[str, Callable[[str, Any], Any]] = {
     "order": _keyword(Order),
     "in_doubt": _keyword(WhenInDoubt),
@@ -99,6 +117,11 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "accepting": switch,
     "info": _text,
     "location": _text,
+    "geo_location": _uri("geo"),
+    "organization": _text,
+    "organizational_unit": _text,
+    "more_info": _uri("http", "https"),
+    "shared": switch,
 }
 _ALSO = {"hold": "hold_new_jobs"}
 _DEFAULTS = {one.name: one.default for one in fields(Printer) if one.default is not MISSING}

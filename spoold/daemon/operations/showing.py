@@ -60,6 +60,12 @@ def printer_map(
         "least_owner": printer.least_owner.value,
         "info": printer.info,
         "location": printer.location,
+        "geo_location": printer.geo_location,
+        "organization": printer.organization,
+        "organizational_unit": printer.organizational_unit,
+        "more_info": printer.more_info,
+        "shared": printer.shared,
+        "changed_us": printer.changed_us,
         "jobs": {
             "pending": counts.get(JobState.PENDING, 0),
             "held": counts.get(JobState.PENDING_HELD, 0),
@@ -129,6 +135,7 @@ async def show_printer(call: Call) -> dict[str, Any]:
     known = await call.services.catalogue.look()
     printer = find_printer(known, call.args["name"])
     (shown,) = await maps_of(call, known, [printer])
+    shown["offer"] = printer.options
     in_doubt = JobFilter(
         states=(JobState.PENDING_HELD,),
         printer_id=printer.id,
