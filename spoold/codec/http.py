@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from http import HTTPStatus
 
 import h11
@@ -26,6 +27,8 @@ HEADERS_MAX = 100
 _TRANSFER_ENCODINGS = (b"chunked",)
 
 Headers = Iterable[tuple[str, str]]
+REPEATED_HEAD_BYTES_MAX = 1024
+_CREDENTIALS = re.compile(rb"\r\n(?:proxy-)?(?:authorization|cookie)[ \t]*:", re.IGNORECASE)
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/([0-9])\.([0-9])\r\n")
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t -~\x80-\xff]*")
@@ -84,6 +87,62 @@ class _Answer(Enum):
     NONE = "none"
     BEGUN = "begun"  # until `end`
     SENT = "sent"
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A request's head, and what it says of the connection. `length` is None for a chunked body."""
+
+    request: Request
+    length: int | None
+    is_expecting: bool
+    is_last: bool
+
+
+def _parse_head(head: bytes) -> _Head:
+    """What a whole head says.
+
+    Raises:
+        h11.RemoteProtocolError, RemoteProtocolError: it is refused.
+    """
+    reader = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
+    reader.receive_data(head)
+    event = reader.next_event()
+    if not isinstance(event, h11.Request):
+        raise RemoteProtocolError("not a request", "400")
+    raw: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in event.headers]
+    if len(raw) > HEADERS_MAX:
+        raise RemoteProtocolError(f"over {HEADERS_MAX} header lines", "431")
+    encodings = [value.lower() for name, value in raw if name == b"transfer-encoding"]
+    # h11 merges equal Content-Length lines into one: count them where they were sent.
+    lengths = len(re.findall(rb"\r\ncontent-length[ \t]*:", head.lower()))
+    if lengths > 1 or (lengths and encodings):
+        raise RemoteProtocolError("the length of the body is said twice", "400")
+    if encodings and encodings != list(_TRANSFER_ENCODINGS):
+        raise RemoteProtocolError("a transfer encoding other than chunked", "501")
+    if encodings and event.http_version < b"1.1":
+        raise RemoteProtocolError("a transfer encoding in HTTP/1.0", "400")
+    expect = [value.lower() for name, value in raw if name == b"expect"]
+    if expect and expect != [b"100-continue"]:
+        raise RemoteProtocolError("an expectation that is not known", "417")
+    is_new = event.http_version >= b"1.1"
+    length = next((int(value) for name, value in raw if name == b"content-length"), 0)
+    is_last = not is_new or any(
+        b"close" in (token.strip() for token in value.lower().split(b","))
+        for name, value in raw
+        if name == b"connection"
+    )
+    request = Request(
+        event.method.decode("ascii"),
+        event.target.decode("ascii"),
+        tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in raw),
+        event.http_version.decode("ascii"),
+    )
+    return _Head(request, None if encodings else length, bool(expect) and is_new, is_last)
+
+
+# A print server says the same head before each of its jobs. At most 256 KiB are remembered.
+_repeated_head = lru_cache(maxsize=256)(_parse_head)
 
 
 class HttpServer:
@@ -165,12 +224,17 @@ class HttpServer:
         head = bytes(self._buffer[:stop])
         del self._buffer[:stop]
         self._checked = 0
-        reader = h11.Connection(h11.SERVER, max_incomplete_event_size=self._head_bytes_max)
-        reader.receive_data(head)
-        event = reader.next_event()
-        if not isinstance(event, h11.Request):
-            raise RemoteProtocolError("not a request", "400")
-        return self._request(event, head)
+        if stop <= REPEATED_HEAD_BYTES_MAX and not _CREDENTIALS.search(head):
+            found = _repeated_head(head)
+        else:
+            found = _parse_head(head)
+        self._body = Body(found.length)
+        self._expects_continue = found.is_expecting and not self._body.is_whole
+        self._is_last = found.is_last
+        self._is_chunking = found.request.version >= "1.1"
+        self._is_head_request = found.request.method == "HEAD"
+        self._state = _State.BODY
+        return found.request
 
     def _check_request_line(self, stop: int) -> None:
         """Say what is wrong with the first line as soon as it is there."""
@@ -182,43 +246,6 @@ class HttpServer:
             raise RemoteProtocolError("not a request line", "400")
         if found[1] != b"1":
             raise RemoteProtocolError("only HTTP/1 is spoken here", "505")
-
-    def _request(self, event: h11.Request, head: bytes) -> Request:
-        raw: list[tuple[bytes, bytes]] = [
-            (bytes(name), bytes(value)) for name, value in event.headers
-        ]
-        if len(raw) > HEADERS_MAX:
-            raise RemoteProtocolError(f"over {HEADERS_MAX} header lines", "431")
-        encodings = [value.lower() for name, value in raw if name == b"transfer-encoding"]
-        # h11 merges equal Content-Length lines into one: count them where they were sent.
-        lengths = len(re.findall(rb"\r\ncontent-length[ \t]*:", head.lower()))
-        if lengths > 1 or (lengths and encodings):
-            raise RemoteProtocolError("the length of the body is said twice", "400")
-        if encodings and encodings != list(_TRANSFER_ENCODINGS):
-            raise RemoteProtocolError("a transfer encoding other than chunked", "501")
-        if encodings and event.http_version < b"1.1":
-            raise RemoteProtocolError("a transfer encoding in HTTP/1.0", "400")
-        expect = [value.lower() for name, value in raw if name == b"expect"]
-        if expect and expect != [b"100-continue"]:
-            raise RemoteProtocolError("an expectation that is not known", "417")
-        is_new = event.http_version >= b"1.1"
-        length = next((int(value) for name, value in raw if name == b"content-length"), 0)
-        self._body = Body(None if encodings else length)
-        self._expects_continue = bool(expect) and is_new and not self._body.is_whole
-        self._is_last = not is_new or any(
-            b"close" in (token.strip() for token in value.lower().split(b","))
-            for name, value in raw
-            if name == b"connection"
-        )
-        self._is_chunking = is_new
-        self._is_head_request = event.method == b"HEAD"
-        self._state = _State.BODY
-        return Request(
-            event.method.decode("ascii"),
-            event.target.decode("ascii"),
-            tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in raw),
-            event.http_version.decode("ascii"),
-        )
 
     # --- the body ---------------------------------------------------------------------------------
 
