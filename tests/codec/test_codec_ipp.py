@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,11 @@ from spoold.codec import ipp
 from spoold.codec.ipp import Attribute, DateTime, Decoder, Group, Limits, Message, Tag, Value
 from spoold.codec.ipp_names import Operation, Status
 from spoold.model.errors import RemoteProtocolError
+from support.cuts import EVERY_CUT, Cut, by_seven, one_by_one, whole
 
 BAD = "client-error-bad-request"
 LONG = "client-error-request-value-too-long"
 LARGE = "client-error-request-entity-too-large"
-
-Cut = Callable[[bytes], list[bytes]]
-
-
-def whole(data: bytes) -> list[bytes]:
-    return [data]
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[n : n + 1] for n in range(len(data))]
-
-
-def by_seven(data: bytes) -> list[bytes]:
-    return [data[n : n + 7] for n in range(0, len(data), 7)]
-
-
-CUTS = [whole, one_by_one, by_seven]
 
 
 def captures() -> dict[str, bytes]:
@@ -84,7 +68,7 @@ OPERATION = HEAD + b"\x01" + field(0x47, b"attributes-charset", b"utf-8")
 # --- what is well formed --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", EVERY_CUT)
 @pytest.mark.parametrize("name", CAPTURES)
 def test_what_cups_writes_is_read_and_written_the_same(name: str, cut: Cut) -> None:
     """Messages of real programs come out in any pieces, and are encoded as they were."""
@@ -151,7 +135,7 @@ EVERY_SYNTAX = [
 ]
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", EVERY_CUT)
 def test_every_syntax_comes_back(cut: Cut) -> None:
     """Each kind of value, sets of them, mixed sets and nested collections survive both ways."""
     groups = [ipp.group(Tag.OPERATION, EVERY_SYNTAX), ipp.group(Tag.JOB, []), Group(0x0F, {})]
@@ -366,7 +350,7 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", EVERY_CUT)
 @pytest.mark.parametrize(("data", "hint"), MALFORMED, ids=map(str, range(len(MALFORMED))))
 def test_what_is_malformed_is_refused_with_its_status(data: bytes, hint: str, cut: Cut) -> None:
     """Every fault has the status that RFC 8011 names, and what an answer needs was read before."""
