@@ -189,7 +189,8 @@ class HttpClient:
 
     def _response(self, event: h11.Response | h11.InformationalResponse) -> Response:
         # h11 looks at its limit only while a head is not yet whole.
-        if sum(len(name) + len(value) for name, value in event.headers) > self._head_bytes_max:
+        size = sum(len(name) + len(value) + 4 for name, value in event.headers)
+        if size > self._head_bytes_max:
             raise RemoteProtocolError(f"a head of over {self._head_bytes_max} bytes")
         return Response(
             event.status_code,
@@ -219,11 +220,12 @@ class HttpClient:
 
     def start_next_cycle(self) -> bool:
         """Get ready for the next request; false when this connection must be closed instead."""
-        if self._has_failed or self._is_end:
-            return False
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
+        # More than was asked for: it would be taken for the next answer.
+        if self._has_failed or self._is_end or self._h11.trailing_data[0]:
+            return False
         self._h11.start_next_cycle()
-        self._is_answer_begun = bool(self.unread)
+        self._is_answer_begun = False
         self._unread = b""
         return True
