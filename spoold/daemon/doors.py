@@ -23,7 +23,7 @@ import trio
 from spoold import __version__
 from spoold.codec.raw import Protocol
 from spoold.daemon.config import Config, EndsOn
-from spoold.daemon.identity import NodeIdentity, read_chain
+from spoold.daemon.identity import NodeIdentity, PeerIdentity, read_chain
 from spoold.daemon.ipp_node import open_ipp
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
@@ -40,7 +40,7 @@ from spoold.net.address import Address
 from spoold.net.stream import Stream
 from spoold.net.tcp import SocketStream
 from spoold.net.tls import LiveContext, TlsStream, server_context
-from spoold.spool.store import AddRecord, Event, ProviderRevoked
+from spoold.spool.store import AddRecord, Event, ProviderRevoked, UserChanged
 
 log = structlog.get_logger("spoold.daemon")
 
@@ -85,7 +85,7 @@ class Doors:
         self._revoked: set[str] = set()
         self.listener: Listener | None = None
         self.ipp: Ipp | None = None
-        self.logins: http.Logins | None = None
+        self._user_changes = 0
         self._ports: dict[Port, int] = {}
         runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self.control = Path(runtime or config().node.data_dir) / "control"
@@ -102,11 +102,19 @@ class Doors:
     def _follow(self, events: list[Event]) -> None:
         for event in events:
             if type(event) is ProviderRevoked:
-                self._revoked.update(event.serials)
-                if self._mutual is not None:
-                    self._mutual.rebuild()
-                if self.listener is not None:
-                    self.listener.cut(f"provider:{event.guid}")
+                self._refuse_from_now_on(event.serials, f"provider:{event.guid}")
+            elif type(event) is UserChanged:
+                self._user_changes += 1
+                if event.ends_connections:
+                    self._refuse_from_now_on(event.serials, f"user:{event.guid}")
+
+    def _refuse_from_now_on(self, serials: tuple[str, ...], identity: str) -> None:
+        """No handshake with one of these; whatever somebody opened with another ends, too."""
+        self._revoked.update(serials)
+        if serials and self._mutual is not None:
+            self._mutual.rebuild()
+        if self.listener is not None:
+            self.listener.cut(identity)
 
     # -- sockets -----------------------------------------------------------------------------
 
@@ -223,25 +231,44 @@ class Doors:
         except IdentityError as error:
             log.warning("certificate_unknown", client=stream.peer, reason=str(error))
             peer = None
+        principal = None
         if peer is not None and peer.kind == "provider":
-            for provider in await self._services.reader.providers():
-                # Revoked since this was read is revoked, too: `cut` has not seen this connection.
-                is_revoked = provider.revoked or not self._revoked.isdisjoint(provider.serials)
-                if provider.guid == peer.guid and not is_revoked:
-                    return Principal(
-                        f"provider:{provider.guid}",
-                        Port.MUTUAL,
-                        frozenset({Role.PROVIDER}),
-                        provider.name,
-                        provider.may_assert,
-                        _host(stream.peer),
-                    )
+            principal = await self._provider(peer, _host(stream.peer))
+        elif peer is not None and peer.kind == "user":
+            principal = await self._user(peer, _host(stream.peer))
+        if principal is not None:
+            return principal
         self.note_refused("certificate_refused", stream.peer)
         raise OperationError(
             "forbidden",
             "the certificate is of nobody enrolled here.",
-            "See `spoold provider enrol`.",
+            "See `spoold provider enrol` and `spoold user enrol`.",
         )
+
+    async def _provider(self, peer: PeerIdentity, host: str) -> Principal | None:
+        for provider in await self._services.reader.providers():
+            # Revoked since this was read is revoked, too: `cut` has not seen this connection.
+            is_revoked = provider.revoked or not self._revoked.isdisjoint(provider.serials)
+            if provider.guid == peer.guid and not is_revoked:
+                return Principal(
+                    f"provider:{provider.guid}",
+                    Port.MUTUAL,
+                    frozenset({Role.PROVIDER}),
+                    provider.name,
+                    provider.may_assert,
+                    host,
+                )
+        return None
+
+    async def _user(self, peer: PeerIdentity, host: str) -> Principal | None:
+        """The user as of now: with a change since this was read it is read again."""
+        changes = -1
+        while changes != self._user_changes:
+            changes = self._user_changes
+            user = await self._services.reader.user_by_guid(peer.guid)
+        if user is None or peer.serial in self._revoked:
+            return None
+        return Principal(user.identity, Port.MUTUAL, user.roles, user.name, (), host, "certificate")
 
     async def _local(self, stream: Stream) -> Principal:
         """By the kernel's word: root, our own user, and the group spoold administer."""
@@ -327,7 +354,7 @@ class Doors:
         site = http.Site(
             self._answer,
             self.ipp,
-            self.logins,
+            self._services.logins,
             None if tls is None else lambda: tls.current,
         )
         await http.serve_http(

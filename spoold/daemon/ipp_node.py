@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from spoold.codec.ipp_model_printer import NodeFacts
 from spoold.daemon.config import Config
 from spoold.daemon.operations import steering
+from spoold.daemon.operations.access import is_own
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
 from spoold.dispatch.dispatcher import PrinterStatus
@@ -39,14 +40,12 @@ class IppNode:
         return self._services.dispatcher.status(printer_id)
 
     def may_read(self, principal: Principal, job: Job) -> bool:
-        """Staff read every job, a provider its own, and so does whoever alone can have sent it."""
+        """Staff read every job, others their own, and so does whoever alone can have sent it."""
         roles = self._show.granted(principal)
         if not roles.isdisjoint(_STAFF):
             return True
-        if job.submitter == principal.identity and Role.PROVIDER in roles:
+        if is_own(principal, roles, job):
             return True
-        if Role.USER in roles and job.owner.known is Known.AUTHENTICATED:
-            return job.owner.name == principal.name
         is_claimed = job.owner.known is Known.CLAIMED and bool(principal.address)
         return is_claimed and steering.is_same_address(job.client_host, principal.address)
 

@@ -29,9 +29,11 @@ from spoold.daemon import config as configuration
 from spoold.daemon import doors, systemd
 from spoold.daemon.config import NEEDS_RESTART, Config
 from spoold.daemon.identity import open_identity
+from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Catalogue, Watch
+from spoold.daemon.passwords import Passwords
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
@@ -294,6 +296,7 @@ class Daemon:
                 deliveries_max=config.dispatch.deliveries_max,
             ),
         )
+        passwords = Passwords()
         services = Services(
             journal=journal,
             reader=reader,
@@ -310,6 +313,8 @@ class Daemon:
             watch=Watch(journal),
             catalogue=Catalogue(journal, reader),
             reload=self.reload,
+            passwords=passwords,
+            logins=Logins(reader, journal, passwords, wall_clock),
         )
         async with trio.open_nursery() as dispatching:
             entrance = doors.Doors(

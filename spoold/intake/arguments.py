@@ -96,9 +96,14 @@ def ending(args: dict[str, Any], algorithm: str) -> tuple[int, str]:
 def owner(principal: Principal, user: str) -> Owner:
     """Whose job it is that `principal` submits for `user`, and how that is known.
 
+    Whoever has proven to be a user submits as that user, whatever a client says beside it: print
+    systems send the name of the local account (RFC 8011 9.3: the most authenticated name counts).
+
     Raises:
         OperationError: `forbidden`, it may not speak for this user.
     """
+    if Role.USER in principal.roles:
+        return Owner(principal.name, Known.AUTHENTICATED, principal.method)
     name = normalise_name(user)
     if principal.port is Port.CONTROL:
         own = normalise_name(principal.name)

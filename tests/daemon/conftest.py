@@ -12,9 +12,11 @@ import pytest
 from spoold.codec import frame
 from spoold.daemon import authority
 from spoold.daemon.config import Config, Node
+from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Catalogue, Watch
+from spoold.daemon.passwords import Passwords
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.connect import TcpNetwork
@@ -51,6 +53,7 @@ class Desk(SimpleNamespace):
 @pytest.fixture
 async def desk(spool):
     network = TcpNetwork()
+    passwords = Passwords(memory_kib=64)
     ca_pem, key_pem = authority.make_ca(spool.wall_clock)
     services = Services(
         journal=spool.journal,
@@ -69,6 +72,8 @@ async def desk(spool):
         connections=lambda: {"clear": 3},
         watch=Watch(spool.journal),
         catalogue=Catalogue(spool.journal, spool.reader),
+        passwords=passwords,
+        logins=Logins(spool.reader, spool.journal, passwords, spool.wall_clock),
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
     return Desk(services=services, spool=spool, table=build_table(services), events=[])

@@ -510,7 +510,7 @@ async def test_explain_tells_the_story_in_order(desk):
     assert times == sorted(times)
     assert answer["waits"] == ""
     assert answer["may_act"] == [
-        "operators on this machine: retry",
+        "operators: retry",
         "the provider till, with its certificate: show, follow",
     ]
 
@@ -537,13 +537,13 @@ async def test_explain_says_why_a_job_waits(desk):
     assert f"spoold job release {second}" in await why(second)
     may_act = (await desk.ask("job.explain", job=second))["may_act"]
     assert may_act == [
-        "operators on this machine: release, cancel, move",
+        "operators: release, cancel, move",
         "whoever is at 192.0.2.7: cancel, as the owner is only claimed",
     ]
     await put_in_doubt(desk, first, printer)
     assert f"spoold job settle {first}" in await why(first)
     may_act = (await desk.ask("job.explain", job=first))["may_act"]
-    assert may_act == ["operators on this machine: settle, cancel"]
+    assert may_act == ["operators: settle, cancel"]
     cut = await accept(
         desk, printer, state=JobState.PENDING_HELD, reasons=("submission-interrupted",)
     )

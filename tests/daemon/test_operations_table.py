@@ -11,10 +11,15 @@ from spoold.daemon.operations.table import DOORS, Argument, Operation, read_argu
 from spoold.model.errors import OperationError
 from spoold.model.principal import Port, Principal, Role
 
-STAFF = {(role, Port.CONTROL) for role in (Role.ADMIN, Role.OPERATOR, Role.HELP_DESK)}
-OPERATORS = {(role, Port.CONTROL) for role in (Role.ADMIN, Role.OPERATOR)}
+# Where somebody shows who they are: the local socket, a login, a certificate.
+KNOWN = (Port.CONTROL, Port.TLS, Port.MUTUAL)
+STAFF = set(itertools.product((Role.ADMIN, Role.OPERATOR, Role.HELP_DESK), KNOWN))
+OPERATORS = set(itertools.product((Role.ADMIN, Role.OPERATOR), KNOWN))
+# Objects and credentials are made and changed on this machine alone.
 ADMINS = {(Role.ADMIN, Port.CONTROL)}
-CLIENTS = {
+LOCAL_STAFF = {pair for pair in STAFF if pair[1] is Port.CONTROL}
+USERS = {(Role.USER, Port.TLS), (Role.USER, Port.MUTUAL)}
+CLIENTS = USERS | {
     (Role.PROVIDER, Port.MUTUAL),
     (Role.ANYBODY, Port.CLEAR),
     (Role.ANYBODY, Port.TLS),
@@ -26,10 +31,10 @@ EXPECTED = {
     "job.cancel": OPERATORS | CLIENTS,
     "job.explain": STAFF,
     "job.follow": STAFF | CLIENTS,
-    "job.hold": OPERATORS,
-    "job.list": STAFF,
+    "job.hold": OPERATORS | USERS,
+    "job.list": STAFF | USERS,
     "job.move": OPERATORS,
-    "job.release": OPERATORS,
+    "job.release": OPERATORS | USERS,
     "job.retry": OPERATORS,
     "job.settle": OPERATORS,
     "job.show": STAFF | CLIENTS,
@@ -51,6 +56,13 @@ EXPECTED = {
     "provider.list": STAFF,
     "provider.revoke": ADMINS,
     "status": STAFF | CLIENTS,
+    "user.add": ADMINS,
+    "user.enrol": ADMINS,
+    "user.list": LOCAL_STAFF,
+    "user.remove": ADMINS,
+    "user.revoke": ADMINS,
+    "user.set": ADMINS,
+    "user.show": LOCAL_STAFF,
 }
 
 
@@ -88,7 +100,12 @@ async def test_a_principal_without_roles_may_do_nothing(desk):
 async def test_a_refusal_says_what_would_do(desk):
     """`forbidden` names the doors and the roles that open them."""
     error = await refusal(desk, person(Role.ANYBODY, Port.CLEAR), "job.release", job=1)
-    assert error.advice == "It can be called on the control socket as admin or operator."
+    assert error.advice == (
+        "It can be called on the control socket as admin or operator, or on the port for client "
+        "certificates or the TLS port as admin, operator or user."
+    )
+    error = await refusal(desk, person(Role.OPERATOR, Port.TLS), "user.add", name="eve")
+    assert error.advice == "It can be called on the control socket as admin."
 
 
 async def test_a_role_does_not_count_at_a_door_that_cannot_show_it(desk):
@@ -202,6 +219,7 @@ async def test_answers_are_plain(desk):
     printer = await desk.spool.add_printer()
     for number in range(3):
         await desk.spool.add_job(printer, owner="ada", title=f"job {number}")
+    await desk.ask("user.add", name="ada")
     for op, args in {
         "job.list": {},
         "job.show": {"job": 1},
@@ -211,6 +229,8 @@ async def test_answers_are_plain(desk):
         "device.list": {},
         "device.show": {"device": "default"},
         "provider.list": {},
+        "user.list": {},
+        "user.show": {"name": "ada"},
         "node.show": {},
         "node.ca": {},
         "status": {},

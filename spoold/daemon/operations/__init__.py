@@ -10,12 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from spoold.daemon.operations import jobs, journal, nodes, printers, showing, steering, story
+from spoold.daemon.operations import (
+    jobs,
+    journal,
+    nodes,
+    printers,
+    showing,
+    steering,
+    story,
+    users,
+)
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Operation, Table
 
 
 def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
     """The table of a node: the operations of this package, and `more`."""
-    rooms = (jobs, steering, story, printers, showing, nodes, journal)
+    rooms = (jobs, steering, story, printers, showing, nodes, users, journal)
     return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)

@@ -1,14 +1,32 @@
-"""Who is asked for, by the names that operations share: sets of roles, and sets of doors."""
+"""Who is asked for, by the names that operations share: sets of roles, and sets of doors.
+
+What changes objects or gives out credentials stays on the local socket: whoever may name devices
+and programs acts as the daemon's user on this machine, and no password alone is enough for that.
+"""
 
 from __future__ import annotations
 
-from spoold.model.principal import Port, Role
+from spoold.model.job import Job
+from spoold.model.principal import Port, Principal, Role
 
 ADMINS = frozenset({Role.ADMIN})
 OPERATORS = ADMINS | {Role.OPERATOR}
 STAFF = OPERATORS | {Role.HELP_DESK}
-EVERYBODY = STAFF | {Role.PROVIDER, Role.ANYBODY}
-CLIENTS_AND_OPERATORS = OPERATORS | {Role.PROVIDER, Role.ANYBODY}
+EVERYBODY = STAFF | {Role.PROVIDER, Role.USER, Role.ANYBODY}
+CLIENTS_AND_OPERATORS = OPERATORS | {Role.PROVIDER, Role.USER, Role.ANYBODY}
+USERS_AND_STAFF = STAFF | {Role.USER}
+USERS_AND_OPERATORS = OPERATORS | {Role.USER}
 
 LOCAL = frozenset({Port.CONTROL})
+KNOWN = LOCAL | {Port.TLS, Port.MUTUAL}  # after a login, or with a certificate
 EVERYWHERE = frozenset(Port)
+
+
+def is_own(principal: Principal, roles: frozenset[Role], job: Job) -> bool:
+    """Whether the job is a user's own, however its owner is known, or a provider's submission.
+
+    `roles` are those that count here.
+    """
+    if Role.PROVIDER in roles and job.submitter == principal.identity:
+        return True
+    return Role.USER in roles and bool(principal.name) and job.owner.name == principal.name

@@ -10,7 +10,9 @@ import trio
 
 from spoold.daemon.authority import Authority
 from spoold.daemon.config import Config
+from spoold.daemon.logins import Logins
 from spoold.daemon.operations.watch import Catalogue, Watch
+from spoold.daemon.passwords import Passwords
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Network
 from spoold.spool.documents import Documents
@@ -42,4 +44,6 @@ class Services:
     watch: Watch
     catalogue: Catalogue
     reload: Callable[[], list[str]]
+    passwords: Passwords
+    logins: Logins
     changing: trio.Lock = field(default_factory=trio.Lock)

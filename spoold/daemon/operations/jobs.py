@@ -1,17 +1,24 @@
 """Looking at jobs: `job.list`, `job.show`, `job.follow`, and how a job is named.
 
-A provider sees the jobs that it submitted; whoever has no credentials sees of any job its number,
-uuid and state.
+A provider sees the jobs that it submitted, a user their own; whoever has no credentials sees of
+any job its number, uuid and state.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from spoold.daemon.operations.access import EVERYBODY, EVERYWHERE, LOCAL, STAFF
+from spoold.daemon.operations.access import (
+    EVERYBODY,
+    EVERYWHERE,
+    KNOWN,
+    USERS_AND_STAFF,
+    is_own,
+)
 from spoold.daemon.operations.context import Services
-from spoold.daemon.operations.table import Argument, Call, Operation, near
+from spoold.daemon.operations.table import DOORS, Argument, Call, Operation, near
 from spoold.daemon.operations.views import (
     attempt_map,
     fitting,
@@ -24,7 +31,7 @@ from spoold.daemon.operations.watch import Known
 from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobState
 from spoold.model.person import normalise_name
-from spoold.model.principal import Role
+from spoold.model.principal import Principal, Role
 from spoold.model.printer import Printer
 from spoold.model.text import plain
 from spoold.spool.store import Attempt, JobFilter
@@ -86,11 +93,20 @@ async def find_job(call: Call, name: int | str) -> Job:
         job = await reader.job(parsed)
     else:
         job = await reader.job_by_uuid(parsed)
-    is_foreign = Role.PROVIDER in call.roles and not call.is_staff
-    if job is None or (is_foreign and job.submitter != call.principal.identity):
+    if job is None or not (may_read(call, job) or _may_know(call.principal)):
         advice = "See `spoold job list`." if call.is_staff else ""
         raise OperationError("not-found", f"there is no job {plain(str(name)[:60])}.", advice)
     return job
+
+
+def may_read(call: Call, job: Job) -> bool:
+    """Whether the caller may see more of the job than that it is there."""
+    return call.is_staff or is_own(call.principal, call.roles, job)
+
+
+def _may_know(principal: Principal) -> bool:
+    """Whether somebody may know that jobs of others are there."""
+    return Role.ANYBODY in principal.roles and principal.port in DOORS[Role.ANYBODY]
 
 
 def find_printer(known: Known, name: str) -> Printer:
@@ -128,9 +144,25 @@ def filter_of(known: Known, args: dict[str, Any]) -> JobFilter:
     )
 
 
+def only_own(call: Call, which: JobFilter) -> JobFilter:
+    """The filter, for a user as far as it chooses their own jobs.
+
+    Raises:
+        OperationError: `forbidden`, it names somebody else.
+    """
+    if call.is_staff:
+        return which
+    own = call.principal.name
+    if which.owner not in (None, own):
+        raise OperationError(
+            "forbidden", "these are not your jobs.", f"Yours are those of {plain(own)}."
+        )
+    return replace(which, owner=own)
+
+
 def view(call: Call, job: Job, known: Known) -> dict[str, Any]:
     """The job, as much of it as the caller may see."""
-    if call.is_staff or Role.PROVIDER in call.roles:
+    if may_read(call, job):
         return job_map(job, known.name_of(job.printer_id))
     return redacted_map(job)
 
@@ -138,7 +170,7 @@ def view(call: Call, job: Job, known: Known) -> dict[str, Any]:
 async def list_jobs(call: Call) -> dict[str, Any]:
     known = await call.services.catalogue.look()
     args = call.args
-    chosen = filter_of(known, args)
+    chosen = only_own(call, filter_of(known, args))
     limit = args["limit"]
     which = JobFilter(
         states=chosen.states,
@@ -179,8 +211,8 @@ async def show_job(call: Call) -> dict[str, Any]:
 async def follow_job(call: Call) -> dict[str, Any]:
     """Events `job-state`, the first at once; returns when the job is finished."""
     services = call.services
-    may_read = call.is_staff or Role.PROVIDER in call.roles
     job = await find_job(call, call.args["job"])
+    is_told = may_read(call, job)
     told: tuple[JobState, tuple[str, ...]] | None = None
 
     async def tell(state: JobState, reasons: tuple[str, ...]) -> None:
@@ -194,7 +226,7 @@ async def follow_job(call: Call) -> dict[str, Any]:
             "job_uuid": str(job.uuid),
             "state": state.value,
             "reasons": list(reasons),
-            "message": job.message if is_now and may_read else "",
+            "message": job.message if is_now and is_told else "",
         }
         await call.send_event("job-state", args)
 
@@ -222,10 +254,10 @@ OPERATIONS = (
             Argument("newest_first", (bool,), default=False),
             Argument("limit", (int,), default=50, least=1, most=PAGE_JOBS_MAX),
         ),
-        STAFF,
-        LOCAL,
+        USERS_AND_STAFF,
+        KNOWN,
         list_jobs,
-        "A page of the jobs, finished ones included.",
+        "A page of the jobs, finished ones included; a user's own.",
     ),
     Operation("job.show", (JOB,), EVERYBODY, EVERYWHERE, show_job, "What is known of a job."),
     Operation(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spoold.daemon.operations.access import LOCAL, OPERATORS, STAFF
+from spoold.daemon.operations.access import KNOWN, OPERATORS, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting, record_map
 from spoold.model.errors import OperationError
@@ -132,7 +132,7 @@ OPERATIONS = (
             Argument("limit", (int,), default=50, least=1, most=PAGE_RECORDS_MAX),
         ),
         OPERATORS,
-        LOCAL,
+        KNOWN,
         read,
         "A page of records.",
     ),
@@ -143,7 +143,7 @@ OPERATIONS = (
             Argument("cursor", least=1, most=64, summary="Go on behind this cursor."),
         ),
         OPERATORS,
-        LOCAL,
+        KNOWN,
         follow,
         "Records as they come.",
     ),
@@ -155,9 +155,9 @@ OPERATIONS = (
             Argument("remove", (bool,), default=False, summary="Forget the cursor."),
         ),
         OPERATORS,
-        LOCAL,
+        KNOWN,
         cursor,
         "Look at, move or remove a cursor.",
     ),
-    Operation("journal.cursors", (), STAFF, LOCAL, cursors, "The cursors and the head."),
+    Operation("journal.cursors", (), STAFF, KNOWN, cursors, "The cursors and the head."),
 )

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from spoold import __version__
 from spoold.daemon.authority import microseconds
-from spoold.daemon.operations.access import ADMINS, EVERYBODY, EVERYWHERE, LOCAL, STAFF
+from spoold.daemon.operations.access import ADMINS, EVERYBODY, EVERYWHERE, KNOWN, LOCAL, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import IdentityError, OperationError
@@ -176,8 +176,8 @@ _NAME = Argument("name", required=True, most=127, summary="Name a provider.")
 
 OPERATIONS = (
     Operation("status", (), EVERYBODY, EVERYWHERE, status, "How the node is."),
-    Operation("node.show", (), STAFF, LOCAL, show_node, "Who the node is."),
-    Operation("node.ca", (), STAFF, LOCAL, show_ca, "The deployment's CA certificate."),
+    Operation("node.show", (), STAFF, KNOWN, show_node, "Who the node is."),
+    Operation("node.ca", (), STAFF, KNOWN, show_ca, "The deployment's CA certificate."),
     Operation("daemon.reload", (), ADMINS, LOCAL, reload, "Read the configuration again."),
     Operation(
         "provider.enrol",
@@ -204,7 +204,7 @@ OPERATIONS = (
             Argument("limit", (int,), default=100, least=1, most=500),
         ),
         STAFF,
-        LOCAL,
+        KNOWN,
         list_providers,
         "The print providers.",
     ),

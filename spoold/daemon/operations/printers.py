@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from spoold.daemon.operations.access import ADMINS, LOCAL, OPERATORS
+from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, OPERATORS
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.offer import merged_offer
@@ -358,11 +358,11 @@ OPERATIONS = (
         "printer.pause",
         (_NAME, Argument("reason", most=127, default="", summary="For people.")),
         OPERATORS,
-        LOCAL,
+        KNOWN,
         pause,
         "Begin no more jobs.",
     ),
-    Operation("printer.resume", (_NAME,), OPERATORS, LOCAL, resume, "Print again."),
+    Operation("printer.resume", (_NAME,), OPERATORS, KNOWN, resume, "Print again."),
     Operation(
         "printer.redirect",
         (
@@ -372,7 +372,7 @@ OPERATIONS = (
             AFTER_ID,
         ),
         OPERATORS,
-        LOCAL,
+        KNOWN,
         redirect,
         "Move what waits on a printer to another.",
     ),

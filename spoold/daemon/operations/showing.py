@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from spoold.daemon.operations.access import LOCAL, STAFF
+from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.settings import read_uri
 from spoold.daemon.operations.table import Argument, Call, Operation
@@ -219,7 +219,7 @@ OPERATIONS = (
         "printer.list",
         (Argument("after_id", default="", summary="The page before's next_after_id."), _LIMIT),
         STAFF,
-        LOCAL,
+        KNOWN,
         list_printers,
         "The printers, by name.",
     ),
@@ -227,11 +227,11 @@ OPERATIONS = (
         "printer.show",
         (Argument("name", required=True, summary="Name a printer."),),
         STAFF,
-        LOCAL,
+        KNOWN,
         show_printer,
         "A printer, its queue and its device.",
     ),
-    Operation("device.list", (AFTER_ID, _LIMIT), STAFF, LOCAL, list_devices, "The devices."),
+    Operation("device.list", (AFTER_ID, _LIMIT), STAFF, KNOWN, list_devices, "The devices."),
     Operation(
         "device.show",
         (
@@ -243,7 +243,7 @@ OPERATIONS = (
             ),
         ),
         STAFF,
-        LOCAL,
+        KNOWN,
         show_device,
         "A device and the printers that point to it.",
     ),

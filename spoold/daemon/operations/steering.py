@@ -1,8 +1,9 @@
 """Changing jobs: hold, release, cancel, retry, move, settle; one, or all that a filter chooses.
 
-Each change is planned against the job as it is read and committed only from the states it was
-planned for; when the job has moved on meanwhile it is planned again. Bulk changes come in pages of
-one transaction each, with a line for each job; `next_after_id` asks for the next page.
+Users change their own jobs, operators any. Each change is planned against the job as it is read and
+committed only from the states it was planned for; when the job has moved on meanwhile it is planned
+again. Bulk changes come in pages of one transaction each, with a line for each job; `next_after_id`
+asks for the next page.
 """
 
 from __future__ import annotations
@@ -12,8 +13,23 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from spoold.daemon.operations.access import CLIENTS_AND_OPERATORS, EVERYWHERE, LOCAL, OPERATORS
-from spoold.daemon.operations.jobs import AFTER_ID, FILTER, JOB, filter_of, find_job, find_printer
+from spoold.daemon.operations.access import (
+    CLIENTS_AND_OPERATORS,
+    EVERYWHERE,
+    KNOWN,
+    OPERATORS,
+    USERS_AND_OPERATORS,
+)
+from spoold.daemon.operations.jobs import (
+    AFTER_ID,
+    FILTER,
+    JOB,
+    filter_of,
+    find_job,
+    find_printer,
+    may_read,
+    only_own,
+)
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.dispatch.verdict import fits
@@ -78,6 +94,21 @@ def plan_release(job: Job) -> Plan:
             f"Look at the printer, then `spoold job settle {job.id}`, printed or not printed.",
         )
     return Plan(after, JobEvent.RELEASE, (JobState.PENDING_HELD,))
+
+
+def plan_release_by_owner(planner: Planner) -> Planner:
+    """The owner of a job does not release what waits for somebody else's word."""
+
+    def plan(job: Job) -> Plan:
+        if JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH in job.reasons:
+            raise OperationError(
+                "not-possible",
+                "its printer wants to know the owner better than it did.",
+                "Submit it again after a login, or ask an operator.",
+            )
+        return planner(job)
+
+    return plan
 
 
 def plan_release_of_many(which: JobFilter) -> Planner:
@@ -267,7 +298,7 @@ async def change_one(call: Call, job: Job, planner: Planner) -> dict[str, Any]:
     (done,) = await apply(call, [job], planner, bool(call.args.get("dry_run")))
     if done.error is not None:
         raise done.error
-    return {"results": [done.line(with_title=call.is_staff)]}
+    return {"results": [done.line(with_title=may_read(call, job))]}
 
 
 async def change_many(call: Call, which: JobFilter, planner: Planner) -> dict[str, Any]:
@@ -289,8 +320,11 @@ async def change(
     if (name is None) == (chosen is None):
         raise OperationError("bad-request", "name a job or a filter.", "Give one of the two.")
     if name is not None:
-        return await change_one(call, await find_job(call, name), planner)
-    which = filter_of(await call.services.catalogue.look(), chosen)
+        job = await find_job(call, name)
+        if not may_read(call, job):
+            raise _not_yours(job)
+        return await change_one(call, job, planner)
+    which = only_own(call, filter_of(await call.services.catalogue.look(), chosen))
     if which == JobFilter():
         raise OperationError(
             "bad-request",
@@ -307,7 +341,15 @@ async def hold(call: Call) -> dict[str, Any]:
 
 
 async def release(call: Call) -> dict[str, Any]:
-    return await change(call, (JobState.PENDING_HELD,), plan_release, plan_release_of_many)
+    held = (JobState.PENDING_HELD,)
+    if call.is_staff:
+        return await change(call, held, plan_release, plan_release_of_many)
+    return await change(
+        call,
+        held,
+        plan_release_by_owner(plan_release),
+        lambda which: plan_release_by_owner(plan_release_of_many(which)),
+    )
 
 
 async def retry(call: Call) -> dict[str, Any]:
@@ -317,17 +359,20 @@ async def retry(call: Call) -> dict[str, Any]:
 
 
 async def cancel(call: Call) -> dict[str, Any]:
-    """Staff cancel any job; a provider its own; anybody a job that they alone can have sent."""
+    """Staff cancel any job, users and providers theirs, anybody what they alone can have sent."""
+    by_user = plan_cancel(JobReason.JOB_CANCELED_BY_USER)
     if call.is_staff:
         planner = plan_cancel(JobReason.JOB_CANCELED_BY_OPERATOR)
         return await change(call, (*WAITING, *ACTIVE), planner)
     name = call.args["job"]
+    if name is None and Role.USER in call.roles:
+        return await change(call, (*WAITING, *ACTIVE), by_user)
     if name is None or call.args["filter"] is not None:
         raise OperationError("bad-request", "name the job to cancel.", "Give its number or uuid.")
     job = await find_job(call, name)
-    if Role.PROVIDER not in call.roles:
+    if not may_read(call, job):
         _check_sender(job, call.principal.address)
-    return await change_one(call, job, plan_cancel(JobReason.JOB_CANCELED_BY_USER))
+    return await change_one(call, job, by_user)
 
 
 def _check_sender(job: Job, address: str) -> None:
@@ -336,16 +381,21 @@ def _check_sender(job: Job, address: str) -> None:
     Raises:
         OperationError: `forbidden`.
     """
-    if job.owner.known is HowKnown.CLAIMED and address and _same(job.client_host, address):
+    is_claimed = job.owner.known is HowKnown.CLAIMED and bool(address)
+    if is_claimed and is_same_address(job.client_host, address):
         return
-    raise OperationError(
+    raise _not_yours(job)
+
+
+def _not_yours(job: Job) -> OperationError:
+    return OperationError(
         "forbidden",
-        f"job {job.id} is not yours to cancel here.",
-        "Cancel it from the computer that sent it, or ask an operator.",
+        f"job {job.id} is not yours to change here.",
+        "Log in as its owner, cancel it from the computer that sent it, or ask an operator.",
     )
 
 
-def _same(one: str, other: str) -> bool:
+def is_same_address(one: str, other: str) -> bool:
     try:
         return _plain_address(one) == _plain_address(other)
     except ValueError:
@@ -397,15 +447,17 @@ ONE_OR_MANY = (
 )
 
 OPERATIONS = (
-    Operation("job.hold", ONE_OR_MANY, OPERATORS, LOCAL, hold, "Hold waiting jobs."),
-    Operation("job.release", ONE_OR_MANY, OPERATORS, LOCAL, release, "Let held jobs print."),
+    Operation("job.hold", ONE_OR_MANY, USERS_AND_OPERATORS, KNOWN, hold, "Hold waiting jobs."),
+    Operation(
+        "job.release", ONE_OR_MANY, USERS_AND_OPERATORS, KNOWN, release, "Let held jobs print."
+    ),
     Operation("job.cancel", ONE_OR_MANY, CLIENTS_AND_OPERATORS, EVERYWHERE, cancel, "Cancel jobs."),
-    Operation("job.retry", ONE_OR_MANY, OPERATORS, LOCAL, retry, "Print finished jobs again."),
+    Operation("job.retry", ONE_OR_MANY, OPERATORS, KNOWN, retry, "Print finished jobs again."),
     Operation(
         "job.move",
         (*ONE_OR_MANY, Argument("to", required=True, summary="Name a printer.")),
         OPERATORS,
-        LOCAL,
+        KNOWN,
         move,
         "Move waiting jobs to another printer.",
     ),
@@ -416,7 +468,7 @@ OPERATIONS = (
             Argument("printed", (bool,), required=True, summary="Say whether it printed."),
         ),
         OPERATORS,
-        LOCAL,
+        KNOWN,
         settle,
         "Say what became of a job in doubt.",
     ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
-from spoold.daemon.operations.access import LOCAL, STAFF
+from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.jobs import JOB, device_names, find_job
 from spoold.daemon.operations.steering import ACTIVE, is_in_doubt
 from spoold.daemon.operations.table import Call, Operation
@@ -17,6 +18,7 @@ from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Order, Printer
 from spoold.model.record import Kind, Record
 from spoold.model.transitions import TABLE, JobEvent
+from spoold.model.user import User
 from spoold.spool.store import Attempt, JobFilter
 
 # What was done to a job stands in the journal, which has no index by job. The story reads at most
@@ -124,6 +126,8 @@ def _named(identity: str, people: dict[str, str]) -> str:
         return f"the provider {people.get(key, key)}"
     if kind == "uid":
         return f"the local user {key}"
+    if kind == "user":
+        return f"the user {people.get(key, key)}"
     if kind == "address":
         return f"{key}, without credentials"
     return "the node" if identity == "node" else identity
@@ -283,19 +287,31 @@ _VERBS = (
 )
 
 
-def who_may_act(job: Job, people: dict[str, str]) -> list[str]:
-    """Who may do what with the job, as it stands."""
+async def people_of(call: Call, job: Job, changes: list[Record]) -> dict[str, str]:
+    """The names of the providers and users of the story, by their GUIDs."""
+    reader = call.services.reader
+    found = {str(one.guid): one.name for one in await reader.providers()}
+    actors = {job.submitter, *(one.actor for one in changes)}
+    users = [UUID(one.removeprefix("user:")) for one in actors if one.startswith("user:")]
+    return found | {str(guid): name for guid, name in (await reader.names(users)).items()}
+
+
+def who_may_act(job: Job, people: dict[str, str], owner: User | None) -> list[str]:
+    """Who may do what with the job, as it stands. `owner` is the user whose job it is."""
     verbs = [verb for event, verb in _VERBS if (job.state, event) in TABLE]
     if job.state is JobState.PENDING_HELD:
         verbs.remove("hold")
     if is_in_doubt(job):
         verbs = ["settle", "cancel"]
-    told = [f"operators on this machine: {', '.join(verbs)}"]
+    told = [f"operators: {', '.join(verbs)}"]
     may_cancel = "cancel" in verbs
     kind = job.submitter.partition(":")[0]
     if kind == "provider":
         can = "show, follow, cancel" if may_cancel else "show, follow"
         told.append(f"{_named(job.submitter, people)}, with its certificate: {can}")
+    if owner is not None:
+        own = ["show", *(verb for verb in verbs if verb in ("hold", "release", "cancel"))]
+        told.append(f"the user {owner.name}, after a login: {', '.join(dict.fromkeys(own))}")
     if may_cancel and job.owner.known is HowKnown.CLAIMED and job.client_host:
         told.append(f"whoever is at {job.client_host}: cancel, as the owner is only claimed")
     return told
@@ -305,8 +321,8 @@ async def explain(call: Call) -> dict[str, Any]:
     services = call.services
     job = await find_job(call, call.args["job"])
     known = await services.catalogue.look()
-    people = {str(one.guid): one.name for one in await services.reader.providers()}
     changes, is_complete = await changes_of(call, job)
+    people = await people_of(call, job, changes)
     story = origin(job, people)
     story += await acceptance_entries(call, job, known)
     told = [change_entry(one, known, people) for one in changes]
@@ -318,7 +334,7 @@ async def explain(call: Call) -> dict[str, Any]:
     answer = {
         "job": job_map(job, known.name_of(job.printer_id)),
         "waits": await why_it_waits(call, job, known),
-        "may_act": who_may_act(job, people),
+        "may_act": who_may_act(job, people, await services.reader.user(job.owner.name)),
     }
     return {**answer, "story": _shortened(story, is_complete, packed_size(answer))}
 
@@ -341,4 +357,4 @@ def _shortened(story: list[Entry], is_complete: bool, beside: int) -> list[Entry
     return story[:opening] + kept[::-1]
 
 
-OPERATIONS = (Operation("job.explain", (JOB,), STAFF, LOCAL, explain, "A job's whole story."),)
+OPERATIONS = (Operation("job.explain", (JOB,), STAFF, KNOWN, explain, "A job's whole story."),)

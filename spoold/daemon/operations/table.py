@@ -18,11 +18,11 @@ from spoold.model.text import plain
 
 SendEvent = Callable[[str, dict[str, Any]], Awaitable[None]]
 
-# Where each role's credential can be shown: the socket's peer, a client certificate, none.
+# Where each role's credential can be shown: the socket's peer, a login, a certificate, none.
 DOORS: dict[Role, frozenset[Port]] = {
-    Role.ADMIN: frozenset({Port.CONTROL}),
-    Role.OPERATOR: frozenset({Port.CONTROL}),
-    Role.HELP_DESK: frozenset({Port.CONTROL}),
+    Role.ADMIN: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
+    Role.OPERATOR: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
+    Role.HELP_DESK: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.PROVIDER: frozenset({Port.MUTUAL}),
     Role.USER: frozenset({Port.TLS, Port.MUTUAL}),
     Role.ANYBODY: frozenset({Port.CLEAR, Port.TLS}),
@@ -173,12 +173,17 @@ class Operation:
 
     def refusal(self) -> OperationError:
         """`forbidden`, with what would do."""
-        doors: dict[Port, list[str]] = {}
+        roles: dict[Port, list[str]] = {}
         for role, port in sorted(self.pairs):
-            doors.setdefault(port, []).append(role.value)
-        ways = [f"on {_SPOKEN[port]} as {_or(roles)}" for port, roles in doors.items()]
+            roles.setdefault(port, []).append(role.value)
+        doors: dict[str, list[str]] = {}
+        for port, those in roles.items():
+            doors.setdefault(_or(those), []).append(_SPOKEN[port])
+        ways = [f"on {_or(those)} as {who}" for who, those in doors.items()]
         return OperationError(
-            "forbidden", f"{self.name} is not for you here.", f"It can be called {_or(ways)}."
+            "forbidden",
+            f"{self.name} is not for you here.",
+            f"It can be called {', or '.join(ways)}.",
         )
 
 
