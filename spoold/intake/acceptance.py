@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 import trio
 
+from spoold.model import policy
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.job import JobReason, JobState
 from spoold.model.person import Owner
@@ -23,7 +24,7 @@ from spoold.net.stream import Stream
 from spoold.spool.documents import Documents, Incoming
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.store import Accepted, AcceptJob, Event, PrinterChanged
+from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Event, PrinterChanged
 
 log = structlog.get_logger("spoold.intake")
 
@@ -47,7 +48,11 @@ class Limits(Protocol):
 
 @dataclass(slots=True)
 class Submission:
-    """What an intake knows of a job. `printer` is a name; `size` in bytes, if announced."""
+    """What an intake knows of a job. `printer` is a name; `size` in bytes, if announced.
+
+    `hold_until` is its job-hold-until, `hold_until_us` its job-hold-until-time; `hold` is as
+    `indefinite`.
+    """
 
     printer: str
     owner: Owner
@@ -64,6 +69,21 @@ class Submission:
     hold: bool = False
     size: int | None = None
     digest_algorithm: str = "blake3"
+    hold_until: str = ""
+    hold_until_us: int | None = None
+
+    def hold_at(self, now_us: int) -> policy.Hold | None:
+        """How the job is to be held that is submitted now.
+
+        Raises:
+            OperationError: `bad-request`: there is no such job-hold-until.
+        """
+        until = policy.INDEFINITE if self.hold else self.hold_until
+        try:
+            return policy.hold_of(until, self.hold_until_us, now_us)
+        except ValueError as error:
+            words = ", ".join(policy.HOLD_KEYWORDS)
+            raise OperationError("bad-request", f"{error}.", f"Use one of {words}.") from None
 
 
 class Acceptance:
@@ -125,6 +145,11 @@ class Acceptance:
             )
         return printer
 
+    def printer_of(self, printer_id: int) -> Printer | None:
+        """The printer with this number, whether it takes jobs or not; None when it was removed."""
+        name = self._names.get(printer_id)
+        return None if name is None else self._printers.get(name)
+
     def check_room(self, size: int) -> None:
         """Refuse what would use up the space kept for control, release and journal.
 
@@ -154,7 +179,7 @@ class Acceptance:
         """
         limit = self.limits.document_bytes_max
         if submission.size is not None and submission.size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         uuid = submission.uuid
         if uuid is None:
             printer = self.printer(submission.printer)
@@ -202,7 +227,7 @@ class Acceptance:
     def begin_document(self, name: str, algorithm: str) -> Incoming:
         return self._documents.begin(name, algorithm)
 
-    async def commit(self, change: AcceptJob) -> Accepted:
+    async def commit(self, change: AcceptJob | AttachDocument) -> Accepted:
         try:
             accepted: Accepted = await self._journal.commit(change)
         except StoreFailed:
@@ -225,13 +250,15 @@ class Upload:
     """One document on its way in; one task at a time uses it.
 
     `accepted` is set when this job-uuid was answered before: there is nothing to send then, and
-    `commit` checks the digest against the first one.
+    `commit` checks the digest against the first one. `reasons` and `message` are those with which
+    the job was committed.
     """
 
     __slots__ = (
         "_acceptance",
         "_document",
         "_ended",
+        "_hold",
         "_idle",
         "_is_working",
         "_name",
@@ -240,6 +267,8 @@ class Upload:
         "_taken_over",
         "accepted",
         "accepted_digest",
+        "message",
+        "reasons",
         "submission",
     )
 
@@ -251,6 +280,7 @@ class Upload:
         self._name = name
         self._document = acceptance.begin_document(name, submission.digest_algorithm)
         self._ended = False
+        self._hold: policy.Hold | None = None
         self._taken_over = False
         # One step at a time: another connection that takes over waits for the end of this one's.
         self._is_working = False
@@ -258,6 +288,8 @@ class Upload:
         self.submission = submission
         self.accepted: Accepted | None = None
         self.accepted_digest = ""
+        self.reasons: tuple[str, ...] = ()
+        self.message = ""
         self._promised = submission.size or 0
         if self._promised:
             acceptance.promise(self._promised)
@@ -395,7 +427,7 @@ class Upload:
         self._check_owned()
         size = self._document.size + more
         if size > self._acceptance.limits.document_bytes_max:
-            raise _too_large(self._acceptance.limits.document_bytes_max)
+            raise too_large(self._acceptance.limits.document_bytes_max)
         if size > PIECE_BYTES:  # small ones were checked at the door
             self._keep_promise(size)
             self._acceptance.check_room(0)
@@ -424,8 +456,6 @@ class Upload:
             self._rest()
 
     async def _commit(self, size: int | None, digest: str | None) -> Accepted:
-        held = self.submission.hold or self._printer.hold_new_jobs
-        reasons = (JobReason.JOB_HOLD_UNTIL_SPECIFIED.value,) if held else ()
         if size is not None and size != self._document.size:
             await self.abandon()
             raise OperationError(
@@ -436,8 +466,21 @@ class Upload:
             raise OperationError(
                 "digest-mismatch", "the digests differ.", "Send the document again from offset 0."
             )
-        state = JobState.PENDING_HELD if held else JobState.PENDING
+        reasons = self._hold_reasons()
+        state = JobState.PENDING_HELD if reasons else JobState.PENDING
         return await self._accept(state, reasons, "")
+
+    def _hold_reasons(self) -> tuple[str, ...]:
+        """Why the job is to be held at first, if it is."""
+        one = self.submission
+        reasons: tuple[str, ...] = ()
+        if one.hold or one.hold_until or one.hold_until_us is not None:
+            self._hold = one.hold_at(self._acceptance.wall_clock())
+            if self._hold is not None:
+                reasons = (JobReason.JOB_HOLD_UNTIL_SPECIFIED.value,)
+        if self._printer.hold_new_jobs:
+            reasons = (*reasons, JobReason.JOB_HELD_ON_CREATE.value)
+        return reasons
 
     async def interrupt(self, detail: str) -> Accepted | None:
         """Keep what came as a held job that broke off; None when nothing came."""
@@ -450,10 +493,12 @@ class Upload:
     async def _accept(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
         one = self.submission
         least = self._printer.least_owner
-        if state is JobState.PENDING and not one.owner.known.is_at_least(least):
+        # Also of a job that is held for a time: that hold may end by itself.
+        if not message and not one.owner.known.is_at_least(least):
             state = JobState.PENDING_HELD
-            reasons = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value,)
+            reasons = (*reasons, JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value)
             message = f"the printer asks for an owner who is at least {least}"
+        self.reasons, self.message = reasons, message
         try:
             if self._document.is_file:
                 accepted = await self._accept_file(state, reasons, message)
@@ -483,7 +528,7 @@ class Upload:
         raise SpoolError("accept", "a job", cause, "Look at the load of the disk.")
 
     async def _keep(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
-        one = self.submission
+        one, hold = self.submission, self._hold
         document = await self._document.keep(one.format)
         return await self._acceptance.commit(
             AcceptJob(
@@ -503,6 +548,8 @@ class Upload:
                 state,
                 reasons,
                 message,
+                "" if hold is None else hold.until,
+                None if hold is None else hold.release_us,
             )
         )
 
@@ -545,7 +592,7 @@ class Upload:
             self._acceptance.forget(self._name, self)
 
 
-def _too_large(limit: int) -> OperationError:
+def too_large(limit: int) -> OperationError:
     return OperationError(
         "too-large",
         f"the document is larger than {limit} bytes.",

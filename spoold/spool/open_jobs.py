@@ -52,12 +52,19 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
             "size": document.size,
             "digest": document.digest,
             "format": document.format,
+            "copies": change.copies,
+            "embedded": change.copies_embedded,
             "event": event,
             "state": after.value,
             "reasons": list(reasons),
         },
         {"message": message} if message else None,
     )
+    if change.copies is not None:
+        writer.db.execute(
+            "UPDATE job SET copies = ?, copies_embedded = ? WHERE id = ?",
+            (change.copies, change.copies_embedded, change.job_id),
+        )
     writer.db.execute(
         "UPDATE document SET size = ?, digest = ?, format = ?, stored = ?, file = ?, body = ? "
         "WHERE id = ?",

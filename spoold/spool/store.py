@@ -86,7 +86,8 @@ class AttachDocument:
 
     After the `last` one the job waits to print, or is held for `reasons` (or for its own hold);
     else it stays open until `deadline_us`. Refused with `forbidden` to anybody but the submitter,
-    `not-possible` when the job is not open, and `multiple-documents` when it has one.
+    `not-possible` when the job is not open, and `multiple-documents` when it has one. `copies` are
+    those of the job from now on, when the document has a say in it.
     """
 
     job_id: int
@@ -97,6 +98,8 @@ class AttachDocument:
     deadline_us: int = 0
     reasons: tuple[str, ...] = ()
     message: str = ""
+    copies: int | None = None
+    copies_embedded: bool = False
 
 
 @dataclass(slots=True)

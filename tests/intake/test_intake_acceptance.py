@@ -190,7 +190,7 @@ async def test_an_unknown_digest_is_refused_and_promises_nothing(spool, door):
     ("printer", "fields", "state", "reason"),
     [
         ({}, {"hold": True}, JobState.PENDING_HELD, "job-hold-until-specified"),
-        ({"hold_new_jobs": True}, {}, JobState.PENDING_HELD, "job-hold-until-specified"),
+        ({"hold_new_jobs": True}, {}, JobState.PENDING_HELD, "job-held-on-create"),
         ({"least_owner": Known.ASSERTED}, {}, JobState.PENDING_HELD, "owner-not-known-well-enough"),
         (
             {"least_owner": Known.ASSERTED},
