@@ -10,6 +10,8 @@ from benchmarks import ipp, load, peers
 from benchmarks.answers import read_http
 from benchmarks.report import Finding
 from benchmarks.rows import MIB, Bench, Measured, accept_cups, load_run, measure
+from spoold.codec import ipp as codec
+from spoold.codec.ipp_names import JobState, Operation, Status
 
 LISTED_JOBS = 20_000
 
@@ -127,8 +129,69 @@ def ipp_bulk(bench: Bench) -> Iterator[Finding]:
     )
 
 
+def _print_job_request() -> bytes:
+    """A Print-Job as `lp` with a few options sends it: 18 attributes, 21 values."""
+    operation = [
+        codec.charset("attributes-charset", "utf-8"),
+        codec.language("attributes-natural-language", "en-us"),
+        codec.uri("printer-uri", "ipp://server.example.org:9191/printers/frontdesk"),
+        codec.name_("requesting-user-name", "alice"),
+        codec.name_("job-name", "Jahresbericht 2026 für die Geschäftsleitung"),
+        codec.mime("document-format", "application/pdf"),
+        codec.name_("document-name", "report.pdf"),
+        codec.boolean("ipp-attribute-fidelity", False),
+    ]
+    job = [
+        codec.integer("copies", 2),
+        codec.keyword("sides", "two-sided-long-edge"),
+        codec.keyword("media", "iso_a4_210x297mm"),
+        codec.enum_("print-quality", 4),
+        codec.enum_("orientation-requested", 3),
+        codec.resolution("printer-resolution", codec.Resolution(600, 600)),
+        codec.range_("page-ranges", codec.Range(1, 4), codec.Range(7, 7)),
+        codec.enum_("finishings", 3, 4),
+        codec.name_("job-sheets", "none", "none"),
+        codec.integer("job-priority", 50),
+    ]
+    groups = [codec.group(codec.Tag.OPERATION, operation), codec.group(codec.Tag.JOB, job)]
+    return codec.encode(codec.Message((2, 0), Operation.PRINT_JOB, 1, groups))
+
+
+def _print_job_answer(job_id: int) -> bytes:
+    operation = [
+        codec.charset("attributes-charset", "utf-8"),
+        codec.language("attributes-natural-language", "en-us"),
+    ]
+    job = [
+        codec.integer("job-id", job_id),
+        codec.uri("job-uri", f"ipp://server.example.org:9191/jobs/{job_id}"),
+        codec.enum_("job-state", JobState.PENDING),
+        codec.keyword("job-state-reasons", "none"),
+        codec.text("job-state-message", ""),
+    ]
+    groups = [codec.group(codec.Tag.OPERATION, operation), codec.group(codec.Tag.JOB, job)]
+    return codec.encode(codec.Message((2, 0), Status.SUCCESSFUL_OK, 1, groups))
+
+
+def ipp_codec(bench: Bench) -> Iterator[Finding]:
+    """Decoding a Print-Job request and encoding its answer, a second, in one thread."""
+    request = _print_job_request()
+    rates = []
+    for _ in bench.each_pair():
+        done = 0
+        began = time.perf_counter()
+        while (elapsed := time.perf_counter() - began) < bench.accept_s:
+            for _ in range(100):
+                codec.Decoder().feed(request)
+                _print_job_answer(done)
+                done += 1
+        rates.append(done / elapsed)
+    yield Finding("IPP codec: Print-Job request and answer", "1/s", rates, 10_000)
+
+
 ROWS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
     "ipp-accept": ipp_accept,
     "ipp-jobs": get_jobs,
     "ipp-bulk": ipp_bulk,
+    "ipp-codec": ipp_codec,
 }
