@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from spoold.cli import grammar, render
+from spoold.cli import enrolment, grammar, render
 from spoold.cli.control import connect
-from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+from spoold.cli.grammar import DONE, Nouns, Parser
 from spoold.cli.render import Column
 from spoold.cli.showing import show_list, show_one
 from spoold.model.text import plain
@@ -64,10 +62,7 @@ def add(nouns: Nouns[Parser]) -> None:
         metavar="USER",
         help="a user that it may speak for; '*' is any",
     )
-    enrolling.add_argument("--days", type=grammar.count, default=365, help="valid for so long")
-    enrolling.add_argument(
-        "--out", type=Path, default=Path(), metavar="DIR", help="where NAME.key and .crt go"
-    )
+    enrolment.add_arguments(enrolling)
     grammar.add_json(
         grammar.command(verbs, "list", list_providers, "list providers", "spoold provider list")
     )
@@ -121,43 +116,12 @@ def show_ca(args: Namespace) -> int:
 
 
 def enrol(args: Namespace) -> int:
-    """The files are made before anything is enrolled, so that no key is lost for want of a file."""
-    asked = {"name": args.name, "may_assert": args.may_assert, "days": args.days}
-    key, certificate = args.out / f"{args.name}.key", args.out / f"{args.name}.crt"
-    authority = args.out / "ca.crt"
-    if os.sep in args.name or args.name.startswith("."):
-        print(f"spoold: {plain(args.name)} cannot name files here.", file=sys.stderr)
-        return grammar.USAGE
-    with connect(args) as client:
-        try:
-            descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            advice = "Remove it, or use another --out." if key.exists() else "Use another --out."
-            print(plain(f"spoold: {key}: {error.strerror}. {advice}"), file=sys.stderr)
-            return REFUSED
-        with os.fdopen(descriptor, "w") as file:
-            try:
-                answer = client.call("provider.enrol", asked)
-            except BaseException:
-                key.unlink()
-                raise
-            file.write(answer["key_pem"])
-        certificate.write_text(answer["certificate_pem"])
-        authority.write_text(answer["ca_pem"])
-    print(
-        plain(
-            f"Provider {args.name} is enrolled ({answer['guid']}): {key} (keep it secret), "
-            f"{certificate}, {authority}."
-        )
-    )
+    answer = enrolment.enrol(args, "provider.enrol", {"may_assert": args.may_assert})
+    if isinstance(answer, int):
+        return answer
+    enrolment.tell(args, f"Provider {args.name} is enrolled ({answer['guid']})")
     if not args.may_assert:
         print("It may speak for no user; enrol with --may-assert USER, or '*' for any.")
-    print(
-        plain(
-            "Try: spoold submit --server HOST:9195 "
-            f"--ca {authority} --cert {certificate} --key {key} FILE"
-        )
-    )
     return DONE
 
 

@@ -8,126 +8,18 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
-import trio
 
 from spoold import cli
 from spoold.cli import grammar
 from spoold.cli.control import candidates
 from spoold.cli.submit import line
-from spoold.daemon.config import Config, Drain, Listen, Node
-from spoold.daemon.service import Daemon, Running
-from spoold.net.address import Address
+from support.commands import Run, Server
 
 EVIL = "evil \x1b[2J title\n\u202e"
-
-
-class Server:
-    """A daemon in a thread of its own, so that commands run as they do: in the main thread."""
-
-    def __init__(self, folder: Path) -> None:
-        anywhere = (Address("127.0.0.1", 0),)
-        self._config = Config(
-            node=Node(name="library", data_dir=folder / "data"),
-            listen=Listen(clear=anywhere, tls=anywhere, mutual=anywhere),
-            drain=Drain(deadline_s=0.5),
-        )
-        self._ready = threading.Event()
-        self.running: Running | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._thread = threading.Thread(target=trio.run, args=(self._main,), daemon=True)
-
-    async def _main(self) -> None:
-        try:
-            self._token = trio.lowlevel.current_trio_token()
-            async with trio.open_nursery() as nursery:
-                daemon = Daemon(self._config, None, {})
-                self.running = await nursery.start(daemon.run)
-                self._ready.set()
-        finally:
-            self._ready.set()
-
-    def __enter__(self) -> Server:
-        self._thread.start()
-        assert self._ready.wait(20)
-        assert self.running is not None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.running is not None and self._token is not None:
-            self._token.run_sync_soon(self.running.stop)
-        self._thread.join(20)
-
-    def address(self, label: str) -> str:
-        assert self.running is not None
-        host, port = self.running.ports[label]
-        return f"{host}:{port}"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    # The daemon shares this process's stdout with the commands: its events stay out of theirs.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    try:
-        with Server(tmp_path_factory.mktemp("spoold")) as running:
-            yield running
-    finally:
-        structlog.reset_defaults()
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line of `spoold` against the server, in this process."""
-    assert server.running is not None
-    monkeypatch.setenv("SPOOLD_CONTROL", str(server.running.control))
-    monkeypatch.setenv("SPOOLD_SERVER", server.address("clear"))
-
-    def run_command(command: str, *more: str) -> Said:
-        capsys.readouterr()
-        try:
-            code = cli.main([*shlex.split(command), *more])
-        except SystemExit as error:
-            code = int(str(error.code))
-        out, err = capsys.readouterr()
-        return Said(code, out, err)
-
-    return run_command
-
-
-@pytest.fixture
-def paused(run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """The name of a printer of this test's own; its jobs stay where they are."""
-    name = f"p{abs(hash(request.node.name)) % 10**8}"
-    assert run(f"printer add {name} {(tmp_path / name).as_uri()} --option create=on").code == 0
-    assert run(f"printer pause {name}").code == 0
-    return name
-
-
-@pytest.fixture
-def letter(tmp_path: Path) -> Path:
-    file = tmp_path / "letter.txt"
-    file.write_text("Dear reader\n")
-    return file
 
 
 def submit(run: Run, printer: str, letter: Path, *more: str) -> int:

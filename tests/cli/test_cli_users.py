@@ -1,0 +1,188 @@
+"""`spoold user …`: passwords by file and terminal, certificates, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from spoold.cli import grammar
+from support.commands import Run, Said, Server
+
+RIGHT = "correct horse battery"
+Add = Callable[..., Said]
+
+
+@pytest.fixture
+def add(run: Run, tmp_path: Path) -> Add:
+    """Adds a user with a password out of a file."""
+
+    def add_user(name: str, *more: str, password: str = RIGHT + "\n") -> Said:
+        file = tmp_path / "password"
+        file.write_text(password)
+        return run("user add", name, "--password-file", str(file), *more)
+
+    return add_user
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """The standard input is this, and no terminal."""
+    stdin = SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False)
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+def test_users_are_added_listed_shown_changed_and_removed(run: Run, add: Add) -> None:
+    """A sentence for people, JSON for programs; the password is in neither."""
+    said = add("ADA", "--role", "operator")
+    assert said.out == "User ada is added (operator, user).\n"
+    head, row = run("user list").out.splitlines()
+    assert head.split() == ["NAME", "ROLES", "PASSWORD", "CHANGED", "GUID"]
+    assert row.split()[:4] == ["ada", "operator,", "user", "yes"]
+    (user,) = run("user list --json").json
+    assert (user["name"], user["roles"], user["has_password"]) == (
+        "ada",
+        ["operator", "user"],
+        True,
+    )
+    changed = run("user set ada --role help-desk --role admin --json").json
+    assert (changed["roles"], changed["guid"]) == (["admin", "help-desk", "user"], user["guid"])
+    assert "roles:" in run("user show ada").out
+    said = run("user set ada --no-password --role user")
+    assert said.out.startswith("User ada is changed (user; no password")
+    assert run("user remove ada").out == "User ada is removed.\n"
+    assert run("user list").out == "No users yet: `spoold user add NAME`.\n"
+    journal = run("journal --from 1 --json").out
+    assert RIGHT not in journal
+    assert "argon2" not in journal
+
+
+def test_a_password_comes_by_the_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the end of its line, or without; and not unless that is said."""
+    typed(monkeypatch, RIGHT.encode() + b"\r\n")
+    assert run("user add bea --password-file -").code == 0
+    typed(monkeypatch, RIGHT.encode())
+    assert run("user set bea --password-file -").code == 0
+    said = run("user set bea")
+    assert said.code == grammar.USAGE
+    assert "--password-file" in said.err
+    assert run("user remove bea").code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "--no-password"),
+        (b"\n", "--no-password"),
+        (b"\xff\xfe\xfd and more", "UTF-8"),
+        (b"x" * 5000, "larger than"),
+        (b"short\n", "8 to 256 characters"),
+        (b"one line\nand another\n", "one line"),
+    ],
+)
+def test_a_password_that_cannot_be_is_refused_with_advice(
+    run: Run, tmp_path: Path, content: bytes, told: str
+) -> None:
+    """And no user is there afterwards."""
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    said = run("user add eve --password-file", str(file))
+    assert said.code != 0
+    assert told in said.err
+    assert run("user show eve").code == grammar.REFUSED
+    assert run("user add eve --password-file", str(tmp_path / "none")).code == grammar.USAGE
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("user show eve", "user list"),
+        ("user remove eve", "user list"),
+        ("user set eve --role user", "user list"),
+        ("user enrol eve", "user list"),
+        ("user revoke eve", "user list"),
+        ("user add a:b --no-password", "colon"),
+    ],
+)
+def test_a_refusal_says_what_to_do(run: Run, command: str, told: str, tmp_path: Path) -> None:
+    """On stderr, with the code of a refusal."""
+    more = ["--out", str(tmp_path)] if "enrol" in command else []
+    said = run(command, *more)
+    assert said.code == grammar.REFUSED
+    assert told in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_there_is_not_added_again(run: Run, add: Add) -> None:
+    """The advice names the command that changes."""
+    assert add("cleo").code == 0
+    said = add("Cleo")
+    assert (said.code, "user set" in said.err) == (grammar.REFUSED, True)
+    assert run("user remove cleo").code == 0
+
+
+def test_a_user_with_a_certificate_submits_as_nobody_else(
+    run: Run, server: Server, paused: str, letter: Path, tmp_path: Path
+) -> None:
+    """The owner is authenticated, whatever the local account is called; removed, it is refused."""
+    assert run("user add dora --no-password").code == 0
+    out = shlex.quote(str(tmp_path))
+    said = run(f"user enrol dora --out {out} --days 30")
+    assert said.code == 0, said.err
+    assert (tmp_path / "dora.key").stat().st_mode & 0o777 == 0o600
+    credentials = f"--ca {out}/ca.crt --cert {out}/dora.crt --key {out}/dora.key"
+    there = f"submit -P {paused} --wait 1 --server {server.address('mutual')} {credentials}"
+    assert run(there, "--user", "root", str(letter)).code == 0
+    (job,) = run(f"job list --printer {paused} --json").json
+    assert (job["owner"], job["owner_known"], job["owner_by"]) == (
+        "dora",
+        "authenticated",
+        "certificate",
+    )
+    assert "handed over by the user dora" in run(f"job explain {job['id']}").out
+    assert "(valid, until " in run("user show dora").out
+    assert run("user revoke dora").out == "The certificate of dora is revoked.\n"
+    assert "(revoked, until " in run("user show dora").out
+    assert run(there, str(letter)).code != 0
+    assert run("user remove dora").code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("second", "code"), [(RIGHT, 0), ("another", grammar.USAGE)])
+def test_a_password_is_asked_for_twice_and_not_shown(
+    server: Server, run: Run, second: str, code: int
+) -> None:
+    """On a terminal; what is typed does not appear there."""
+    assert server.running is not None
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "spoold", "user", "add", "flo"]
+    environ = {**os.environ, "SPOOLD_CONTROL": str(server.running.control)}
+    seen = b""
+
+    def read_until(words: bytes) -> None:
+        nonlocal seen
+        while words not in seen:
+            seen += os.read(ours, 1024)
+
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        read_until(b"Password of flo: ")
+        os.write(ours, RIGHT.encode() + b"\n")
+        read_until(b"Once more: ")
+        os.write(ours, second.encode() + b"\n")
+        read_until(b"is added" if code == 0 else b"not the same")
+        assert process.wait(20) == code
+    os.close(ours)
+    assert RIGHT.encode() not in seen
+    assert second.encode() not in seen
+    assert run("user show flo").code == (0 if code == 0 else grammar.REFUSED)
+    run("user remove flo")
