@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spoold.daemon import authority as authorities
 from spoold.daemon.authority import Authority, Clock, PeerIdentity, identify
 from spoold.model.errors import IdentityError
-from spoold.spool.sqlite import sync_directory
+from spoold.spool.directories import sync_directory
 
 __all__ = [
     "Authority",

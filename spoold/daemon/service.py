@@ -42,6 +42,7 @@ from spoold.model.errors import ConfigError, SpooldError, StoreFailed
 from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.net.connect import TcpNetwork
+from spoold.spool.directories import make_directory
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -176,7 +177,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
         ConfigError: it cannot be made or written, or another daemon has it.
     """
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(data_dir)
         fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(
@@ -380,7 +381,7 @@ async def _add_default_printer(journal: Journal, reader: SqliteReader, data_dir:
     if await reader.printers():
         return
     printed = data_dir / "printed"
-    printed.mkdir(mode=0o700, exist_ok=True)
+    make_directory(printed)
     device = await journal.commit(PutDevice(uuid4(), printed.as_uri(), wall_clock()))
     await journal.commit(
         PutPrinter(

@@ -7,6 +7,7 @@ Options: `copies=on` writes a file a copy (default off: one file); `sync=off` le
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import unicodedata
@@ -21,6 +22,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import Job
 from spoold.model.outcome import Deferred, Delivered, Outcome, Refused
 from spoold.model.printer import Device
+from spoold.spool.directories import sync_directory
 
 CHUNK_BYTES: Final = 4 << 20
 TITLE_BYTES_MAX: Final = 80
@@ -117,6 +119,9 @@ class FileDriver:
         if not self._directory.is_dir():
             # Only the last level: a missing parent may be a disk that is not mounted.
             self._directory.mkdir(mode=0o750)
+            if self._is_synced:
+                with contextlib.suppress(PermissionError):  # it may be written, and not be read
+                    sync_directory(self._directory.parent)
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:

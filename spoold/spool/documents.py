@@ -23,8 +23,8 @@ import trio
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.job import Job
 from spoold.spool.crashpoint import crash_point
+from spoold.spool.directories import make_directory, sync_directory
 from spoold.spool.reader import SqliteReader
-from spoold.spool.sqlite import sync_directory
 from spoold.spool.store import NewDocument
 
 INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row (STACK 2)
@@ -342,8 +342,9 @@ class Documents:
         self.inline_bytes_max = inline_bytes_max
         self._reader = reader
         self._busy: set[str] = set()
+        self._durable: set[str] = set()  # folders of `dir` whose names are known to be durable
         for directory in (self.incoming_dir, self.dir, self.quarantine_dir):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory)
 
     def begin(self, name: str, algorithm: str = "blake3") -> Incoming:
         """A new document. `name` is ours, never a sender's: hexadecimal digits, or "".
@@ -403,7 +404,6 @@ class Documents:
             finally:
                 os.close(fd)
             step = "place"
-            is_new = not directory.exists()
             directory.mkdir(mode=0o700, exist_ok=True)
             crash_point("document-before-rename")
             final = directory / name
@@ -416,8 +416,10 @@ class Documents:
             crash_point("document-after-rename")
             sync_directory(directory)
             sync_directory(self.incoming_dir)
-            if is_new:
+            # A folder that is there may have been made by a process that was killed, or just now.
+            if directory.name not in self._durable:
                 sync_directory(self.dir)
+                self._durable.add(directory.name)
         except OSError as error:
             # Never synced twice: what could not be made durable is not kept at all.
             with contextlib.suppress(OSError):

@@ -21,6 +21,7 @@ from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFail
 from spoold.model.record import VERSION
 from spoold.spool import connection, fold, witness
 from spoold.spool.crashpoint import crash_point
+from spoold.spool.directories import sync_directory
 from spoold.spool.rows import (
     CHAIN_SHIFT,
     DOCUMENT_COLUMNS,
@@ -402,12 +403,3 @@ def _begin_incarnation(
         "last_job_id) VALUES (?, ?, ?, ?, ?, 1, ?, 0, ?, 0, ?, ?)",
         (*identity, *parent, now_us, codec.GENESIS, codec.GENESIS, last_job_id),
     )
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

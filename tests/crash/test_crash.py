@@ -6,18 +6,14 @@ the n-th time, under the load of raw and of frames senders. Then it is started a
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from spoold.provider.blocking import BlockingProvider
-from spoold.provider.receipt import SubmitError
+from support.load import Load
 from support.process import Daemon, all_jobs, running, send_raw
 
 # Each with how often it is passed before it kills: the first time, and in the thick of it.
@@ -39,70 +35,14 @@ CRASH_POINTS = [
 ]
 
 
-class Load:
-    """Senders of jobs whose first line names them, until the daemon is gone or enough was sent."""
-
-    def __init__(self, daemon: Daemon, seed: int) -> None:
-        self.daemon = daemon
-        self.random = random.Random(seed)
-        self.raw_acknowledged: set[str] = set()
-        self.raw_sent: set[str] = set()
-        self.frames_acknowledged: dict[str, int] = {}
-        self.frames_sent: dict[str, bytes] = {}
-
-    def body(self, name: str) -> bytes:
-        size = self.random.choice([10, 4000, 60_000, 300_000, 1_500_000])
-        return b"%!PS " + name.encode() + b"\n" + self.random.randbytes(size)
-
-    def raw(self, count: int) -> None:
-        for _ in range(count):
-            name = uuid4().hex
-            # The title says which job it is; a body of its own kind is not needed for that.
-            head = f'\x1b%-12345X@PJL JOB NAME="{name}"\r\n@PJL ENTER LANGUAGE=PCL\r\n'.encode()
-            self.raw_sent.add(name)
-            body = head + self.body(name) + b"\x1b%-12345X"
-            if send_raw(self.daemon.port, body):
-                self.raw_acknowledged.add(name)
-            elif self.daemon.process.poll() is not None:
-                return
-
-    def frames(self, count: int) -> None:
-        try:
-            with BlockingProvider(
-                [f"127.0.0.1:{self.daemon.port}"],
-                connect_timeout_s=2,
-                answer_timeout_s=5,
-                doubt_timeout_s=0.5,
-                unreachable_timeout_s=0.5,
-            ) as provider:
-                for _ in range(count):
-                    uuid = uuid4()
-                    self.frames_sent[str(uuid)] = body = self.body(str(uuid))
-                    receipt = provider.submit(body, printer="default", job_uuid=uuid)
-                    self.frames_acknowledged[str(uuid)] = receipt.job_id
-        except (OSError, SubmitError):
-            self.daemon.process.wait(10)  # it fails for no other reason than the kill
-
-    def run(self) -> None:
-        threads = [
-            threading.Thread(target=self.raw, args=(12,)),
-            threading.Thread(target=self.raw, args=(12,)),
-            threading.Thread(target=self.frames, args=(12,)),
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "count"), CRASH_POINTS)
 def test_killed_at_a_crash_point_nothing_acknowledged_is_lost(tmp_path, point, count):
     """Every acknowledged job is there after the restart, once, and prints."""
     with running(tmp_path, f"{point}:{count}") as daemon:
-        load = Load(daemon, count)
+        load = Load(count)
         if daemon.port:
-            load.run()
+            load.run(daemon)
         for _ in range(500):  # what is under way may still come to the point
             if daemon.process.poll() is not None:
                 break
@@ -110,19 +50,16 @@ def test_killed_at_a_crash_point_nothing_acknowledged_is_lost(tmp_path, point, c
         assert daemon.process.returncode == -signal.SIGKILL, "the point was never reached"
     with running(tmp_path) as daemon:
         # The client that got no answer sends again: still one job.
-        with BlockingProvider([f"127.0.0.1:{daemon.port}"]) as provider:
-            for uuid, body in load.frames_sent.items():
-                receipt = provider.submit(body, printer="default", job_uuid=uuid)
-                if uuid in load.frames_acknowledged:
-                    assert receipt.job_id == load.frames_acknowledged[uuid]
+        acknowledged = load.acknowledged & load.raw
+        load.send_again(daemon)
         _wait_until_printed(daemon)
         jobs = all_jobs(daemon.control)
         titles = [job["title"] for job in jobs if job["intake"] == "raw"]
         kept = {job["title"] for job in jobs if "submission-interrupted" not in job["reasons"]}
-        assert load.raw_acknowledged <= kept
+        assert acknowledged <= kept
         assert len(titles) == len(set(titles))
         uuids = [job["uuid"] for job in jobs if job["intake"] == "frames"]
-        assert sorted(uuids) == sorted(load.frames_sent)
+        assert sorted(uuids) == sorted(load.sent.keys() - load.raw)
         ids = [job["id"] for job in jobs]
         assert len(ids) == len(set(ids))
         states = {job["state"] for job in jobs if "submission-interrupted" not in job["reasons"]}

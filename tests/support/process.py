@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,14 +33,27 @@ deadline_s = 5
 
 
 class Daemon:
-    """A spoold process. `ports` maps a label of the log to its address."""
+    """A spoold process. `ports` maps a label of the log to its address.
 
-    def __init__(self, folder: Path, crash_point: str = "", config: str = CONFIG) -> None:
+    `prefix` is a command that runs another one in its own place, as a recorder does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        crash_point: str = "",
+        config: str = CONFIG,
+        prefix: Sequence[str] = (),
+    ) -> None:
         (folder / "spoold.toml").write_text(config)
-        self.control = folder / "data" / "control"
+        self.control = folder / tomllib.loads(config)["node"]["data_dir"] / "control"
         self.errors = (folder / "stderr").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spoold", "serve", "--config", str(folder / "spoold.toml")],
+            [
+                *prefix,
+                *(sys.executable, "-m", "spoold", "serve"),
+                *("--config", str(folder / "spoold.toml")),
+            ],
             stdout=subprocess.PIPE,
             stderr=self.errors,
             env={**os.environ, "SPOOLD_CRASH_POINT": crash_point},
@@ -85,9 +100,9 @@ class Daemon:
 
 
 @contextmanager
-def running(folder: Path, crash_point: str = "", config: str = CONFIG):
+def running(folder: Path, crash_point: str = "", config: str = CONFIG, prefix: Sequence[str] = ()):
     """A daemon with its data in `folder`/data; killed at the end if it still runs."""
-    daemon = Daemon(folder, crash_point, config)
+    daemon = Daemon(folder, crash_point, config, prefix)
     try:
         yield daemon
     finally:
