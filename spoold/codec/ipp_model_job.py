@@ -94,7 +94,7 @@ def job_uri(place: Place, job_id: int) -> str:
 
 def attribute_octets(attribute: Attribute) -> bytes:
     """One attribute as it stands in a group."""
-    return ipp.encode_group(Tag.JOB, [attribute])[1:]
+    return ipp.encode_attributes([attribute])
 
 
 @lru_cache(maxsize=4096)
