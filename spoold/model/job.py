@@ -26,6 +26,7 @@ class JobState(StrEnum):
         return self in _FINAL
 
 
+PRIORITY_MAX = 100  # RFC 8011 5.2.1
 _FINAL = frozenset({JobState.CANCELED, JobState.ABORTED, JobState.COMPLETED})
 
 
@@ -108,6 +109,11 @@ class Job:
     message: str = ""
     hold_until: str = ""
     release_us: int | None = None
+
+    @property
+    def job_priority(self) -> int:
+        """`job-priority` as it is told: of a job that was promoted the highest that there is."""
+        return min(self.priority, PRIORITY_MAX)
 
     @property
     def is_incoming(self) -> bool:

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     JOB_ACCEPTED = "job-accepted"
     DOCUMENT_ADDED = "document-added"
     JOB_CHANGED = "job-changed"
+    JOB_ATTRIBUTES_SET = "job-attributes-set"
     JOB_REMOVED = "job-removed"
     ATTEMPT_STARTED = "attempt-started"
     ATTEMPT_NOTED = "attempt-noted"

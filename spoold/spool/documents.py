@@ -414,12 +414,8 @@ class Documents:
             step = "sync"
             path = final
             crash_point("document-after-rename")
-            sync_directory(directory)
+            self._sync_names(directory)
             sync_directory(self.incoming_dir)
-            # A folder that is there may have been made by a process that was killed, or just now.
-            if directory.name not in self._durable:
-                sync_directory(self.dir)
-                self._durable.add(directory.name)
         except OSError as error:
             # Never synced twice: what could not be made durable is not kept at all.
             with contextlib.suppress(OSError):
@@ -428,6 +424,33 @@ class Documents:
         finally:
             self._busy.discard(name)
         return file
+
+    def _sync_names(self, directory: Path) -> None:
+        """Make the names in a folder of `dir` durable, and its own."""
+        sync_directory(directory)
+        # A folder that is there may have been made by a process that was killed, or just now.
+        if directory.name not in self._durable:
+            sync_directory(self.dir)
+            self._durable.add(directory.name)
+
+    def share(self, file: str) -> str:
+        """In a thread: another, durable name for a document; its bytes stay until both are removed.
+
+        Raises:
+            SpoolError: the document is missing, or the disk failed.
+        """
+        name = os.urandom(20).hex()
+        final = self.path(name)
+        step = "share"
+        try:
+            final.parent.mkdir(mode=0o700, exist_ok=True)
+            os.link(self.path(file), final)
+            step = "sync"
+            self._sync_names(final.parent)
+        except OSError as error:
+            self.remove(name)
+            raise _disk(error, step) from error
+        return name
 
     def path(self, file: str) -> Path:
         return self.dir / file[:2] / file

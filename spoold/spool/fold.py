@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.spool import attempts, jobs, objects, open_jobs, store, users
+from spoold.spool import attempts, jobs, objects, open_jobs, store, users, waiting
 from spoold.spool.rows import (
     CHAIN_SHIFT,
 )
@@ -70,6 +70,10 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.OpenJob: open_jobs.open_job,
     store.AttachDocument: open_jobs.attach_document,
     store.CloseJob: open_jobs.close_job,
+    store.CopyJob: waiting.copy_job,
+    store.EndHold: waiting.end_hold,
+    store.SetJob: waiting.set_job,
+    store.PlaceJob: waiting.place_job,
     store.ChangeJob: jobs.change_job,
     store.StartAttempt: attempts.start_attempt,
     store.NoteAttempt: attempts.note_attempt,

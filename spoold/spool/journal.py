@@ -25,6 +25,8 @@ from spoold.spool.store import (
     ChangeJob,
     EndAttempt,
     Event,
+    PlaceJob,
+    SetJob,
     StartAttempt,
 )
 
@@ -33,6 +35,8 @@ GROUP_CHANGES_MAX = 512
 GROUP_BYTES_MAX = 16 * 1024 * 1024
 # What may wait for the writer at all: past it, whoever comes waits before handing over.
 WAITING_CHANGES_MAX = 4096
+# Changes after which a job is not what was accepted.
+MAKES_STALE = (StartAttempt, EndAttempt, ChangeJob, SetJob, PlaceJob)
 
 
 class Handed:
@@ -198,7 +202,7 @@ class Journal:
                     accepted = answers[start]
                     if type(accepted) is Accepted:
                         self._fresh.put(change, accepted)
-                elif isinstance(change, ChangeJob | StartAttempt | EndAttempt):
+                elif isinstance(change, MAKES_STALE):
                     self._fresh.forget(change.job_id)
                 start += 1
         for callback in self._listeners:

@@ -189,6 +189,15 @@ class SqliteReader:
         )
         return int(rows[0][0])
 
+    async def following(self) -> list[tuple[int, int, JobState]]:
+        """(job, the job that it is to follow, that one's state) of pending jobs, on one printer."""
+        rows = await self._all(
+            "SELECT job.id, job.after_id, first.state FROM job INDEXED BY job_after "
+            "JOIN job AS first ON first.id = job.after_id WHERE job.after_id IS NOT NULL "
+            "AND job.state = 3 AND first.printer_id = job.printer_id ORDER BY job.id"
+        )
+        return [(job_id, after_id, STATE[state]) for job_id, after_id, state in rows]
+
     async def overdue(self, now_us: int, limit: int) -> list[int]:
         """Ids of open jobs whose document has not come in its time, the longest overdue first."""
         rows = await self._all(

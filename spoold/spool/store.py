@@ -118,6 +118,60 @@ class CloseJob:
     is_overdue: bool = False
 
 
+@dataclass(slots=True)
+class CopyJob(AcceptJob):
+    """A new job with the document of the job `from_id`. Answer: `Accepted`.
+
+    `document` says nothing but the `file`, when there is one: another name of the same bytes.
+    Refused with `not-possible` when the document is not kept any more.
+    """
+
+    from_id: int = 0
+
+
+@dataclass(slots=True)
+class EndHold:
+    """A `reason` for which a job is held is over. Answer: the `JobState`.
+
+    Without another reason the job waits to print. `is_due`: only if its time has come.
+    """
+
+    job_id: int
+    reason: str
+    now_us: int
+    actor: str = "node"
+    is_due: bool = False
+
+
+@dataclass(slots=True)
+class SetJob:
+    """Other attributes for a job that waits; None keeps what is. Answer: the `JobState`.
+
+    `attributes` are merged into those that the job has; one that is None is taken away.
+    """
+
+    job_id: int
+    now_us: int
+    actor: str = "node"
+    title: str | None = None
+    priority: int | None = None
+    copies: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class PlaceJob:
+    """Another place in its queue for a pending job. Answer: the `JobState`.
+
+    It comes next; or, with `after_id`, after that job of the same printer, as soon as it has ended.
+    """
+
+    job_id: int
+    now_us: int
+    actor: str = "node"
+    after_id: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The answer to a submission. `state` is the job's at the time of this answer."""
@@ -330,6 +384,10 @@ Change = (
     | OpenJob
     | AttachDocument
     | CloseJob
+    | CopyJob
+    | EndHold
+    | SetJob
+    | PlaceJob
     | StartAttempt
     | NoteAttempt
     | EndAttempt
@@ -368,6 +426,15 @@ class JobMoved(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class JobPlaced:
+    """A committed change of a pending job's place; `after_id` None: it has its priority's."""
+
+    job_id: int
+    printer_id: int
+    after_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PrinterChanged:
     """A committed change of a printer or of its device. `printer` is None when it was removed."""
 
@@ -397,7 +464,7 @@ class UserChanged:
     ends_connections: bool = False
 
 
-Event = JobMoved | PrinterChanged | ProviderRevoked | UserChanged
+Event = JobMoved | JobPlaced | PrinterChanged | ProviderRevoked | UserChanged
 
 
 @dataclass(frozen=True, slots=True)
