@@ -34,8 +34,8 @@ APPLICATION_ID = 0x5350_4F4C  # "SPOL"
 PAGE_BYTES = 4096
 RESERVE_BYTES = 16 * 1024 * 1024
 JOB_ID_MAX = 2**31 - 1
-
 BRINGS = (AcceptJob, AttachDocument)  # changes that bring what a full disk has no room for
+
 
 def _insert(table: str, columns: list[str]) -> Callable[[sqlite3.Connection, list[Any]], None]:
     """A multi-row INSERT: one step of SQLite, and one release of the GIL, for many rows.
