@@ -148,10 +148,9 @@ _repeated_head = lru_cache(maxsize=256)(_parse_head)
 class HttpServer:
     """One connection. Feed `receive_data`, drain `next_event`, answer, `start_next_cycle`.
 
-    A body comes as `BodyChunk`s; or, where `body_bytes_wanted` is not 0, so many bytes may be read
-    into a buffer and told to `body_bytes_taken`; or a buffer that was filled is given to
-    `take_body`, whatever its size. A `RemoteProtocolError` is final: answer with `error_response`
-    and close.
+    A body comes as `BodyChunk`s; or a buffer that was filled from the stream is given to
+    `take_body`, which leaves the body in it. A `RemoteProtocolError` is final: answer with
+    `error_response` and close.
     """
 
     def __init__(self, head_bytes_max: int = HEAD_BYTES_MAX) -> None:
@@ -260,32 +259,17 @@ class HttpServer:
                 with memoryview(buffer) as view:
                     data = bytes(view[: body.left])
                 del buffer[: len(data)]
-                self._took(len(data))
+                body.took(len(data))
+                self._expects_continue = False
                 return BodyChunk(data)
         if self._is_end:
             raise RemoteProtocolError("the stream ended inside a body", "400")
         return None
 
-    def _took(self, count: int) -> None:
-        self._body.took(count)
-        self._expects_continue = False
-
     @property
     def body_bytes_left(self) -> int | None:
         """How many bytes of the body no event has brought; None for a body in chunks."""
         return self._body.bytes_left
-
-    @property
-    def body_bytes_wanted(self) -> int:
-        """How many bytes of the body, or of its present chunk, come next on the stream.
-
-        0 when something else comes, or is here already: then `next_event` goes on.
-        """
-        return 0 if self._buffer or self._state is not _State.BODY else self._body.left
-
-    def body_bytes_taken(self, count: int) -> None:
-        """`count` of the `body_bytes_wanted` were received elsewhere."""
-        self._took(count)
 
     def take_body(self, received: memoryview) -> int:
         """Moves the bytes of the body to the front of `received`; returns how many they are.

@@ -46,8 +46,6 @@ class Body:
 
     def took(self, count: int) -> None:
         """`count` bytes of `left` have come."""
-        if count > self.left:
-            raise ValueError(f"{count} bytes of a body that has {self.left} left here")
         self.left -= count
         if not self.left and self._state is _State.DATA:
             self._state = _State.DATA_END if self._is_chunked else _State.WHOLE

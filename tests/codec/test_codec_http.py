@@ -196,43 +196,6 @@ def begun(head: bytes) -> HttpServer:
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
-def test_a_body_can_be_read_past_the_codec() -> None:
-    """The server says how many bytes of the body come next, and these need not pass through it."""
-    server = begun(POST + b"Content-Length: 10\r\n\r\nabc")
-    assert server.body_bytes_wanted == 0
-    assert server.next_event() == BodyChunk(b"abc")
-    assert server.body_bytes_wanted == 7
-    server.body_bytes_taken(5)
-    assert server.body_bytes_wanted == 2
-    assert server.next_event() is None
-    with pytest.raises(ValueError, match="2 left"):
-        server.body_bytes_taken(3)
-    server.body_bytes_taken(2)
-    assert server.body_bytes_wanted == 0
-    assert server.next_event() == End()
-
-
-def test_the_chunks_of_a_body_can_be_read_past_the_codec() -> None:
-    """In chunks the bytes up to the end of the present chunk can; what frames them cannot."""
-    server = begun(POST + b"Transfer-Encoding: chunked\r\n\r\n")
-    assert server.body_bytes_wanted == 0
-    server.receive_data(b"A;name=value \r\nabc")
-    assert server.next_event() == BodyChunk(b"abc")
-    assert server.body_bytes_wanted == 7
-    server.body_bytes_taken(7)
-    assert server.body_bytes_wanted == 0
-    assert server.next_event() is None
-    server.receive_data(b"\r\n00000000000000a\r\n")
-    assert server.next_event() is None
-    assert server.body_bytes_wanted == 10
-    server.body_bytes_taken(10)
-    server.receive_data(b"\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert server.next_event() == End()
-    server.response(200, [])
-    assert server.start_next_cycle()
-    assert isinstance(server.next_event(), Request)
-
-
 def test_a_buffer_is_left_with_nothing_but_the_body() -> None:
     """Framing is taken out of a buffer in place; what follows the body is kept for later."""
     server = begun(POST + b"Transfer-Encoding: chunked\r\n\r\n2")
