@@ -7,18 +7,16 @@ the connection in place (RFC 2817); logins (HTTP Basic, RFC 7617) count over TLS
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Protocol
 
 import trio
 
+from spoold.codec import basic
 from spoold.codec import http as codec
 from spoold.intake.deadlines import Watch
 from spoold.intake.exchange import Exchange, Limits, Link, NeedsLogin
@@ -37,6 +35,7 @@ SWITCH = (
 )
 UPGRADE_HEADERS = (("Upgrade", "TLS/1.2, HTTP/1.1"), ("Connection", "Upgrade"))
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="spoold", charset="UTF-8"')
+RETRY_AFTER = ("Retry-After", "2")  # s; a login that has to wait longer says so in its answer
 HANDSHAKE_S = 10.0
 REFUSAL_S = 5.0
 
@@ -212,9 +211,11 @@ class _Connection:
         header = request.header("authorization")
         if header is None or logins is None or link.principal.port is not Port.TLS:
             return link.principal
-        name, password = _basic(header)
+        pair = basic.credentials(header)
+        if pair is None:
+            raise OperationError("unauthorized", "this is no login by name and password.")
         link.watch.deadline = inf  # the pace is ours
-        principal = await logins.login(name, password, link.principal.address)
+        principal = await logins.login(*pair, link.principal.address)
         link.watch.deadline = trio.current_time() + link.limits.header_deadline_s
         return principal
 
@@ -227,8 +228,12 @@ class _Connection:
             return
         try:
             exchange.principal = await self._logged_in(request)
-        except OperationError:
-            await self._challenge(exchange)
+        except OperationError as error:
+            if error.code == "busy":
+                values = {"error": error.message, "advice": error.advice}
+                await _answer(exchange, 503, values, RETRY_AFTER)
+            else:
+                await self._challenge(exchange)
             return
         path = request.path
         if request.method == "POST" and site.ipp is not None and site.ipp.speaks(path):
@@ -283,22 +288,6 @@ def _wants_tls(request: codec.Request) -> bool:
     offered = [one.strip().upper() for one in upgrade.split(",")]
     options = [one.strip().lower() for one in (request.header("connection") or "").split(",")]
     return "upgrade" in options and any(one.startswith("TLS/1.") for one in offered)
-
-
-def _basic(header: str) -> tuple[str, str]:
-    """Name and password of an Authorization header.
-
-    Raises:
-        OperationError: `unauthorized`: it has none.
-    """
-    scheme, _, credentials = header.partition(" ")
-    if scheme.lower() == "basic":
-        with suppress(binascii.Error, UnicodeDecodeError, ValueError):
-            text = base64.b64decode(credentials.strip(), validate=True).decode()
-            name, colon, password = text.partition(":")
-            if colon and name:
-                return name, password
-    raise OperationError("unauthorized", "this is no login by name and password.", "")
 
 
 def _json(values: dict[str, Any]) -> bytes:

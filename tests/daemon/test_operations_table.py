@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -88,6 +89,19 @@ async def test_exactly_the_listed_pairs_pass(desk):
         if error.code == "bad-request":
             passed.setdefault(op, set()).add((role, port))
     assert passed == EXPECTED
+
+
+async def test_a_login_opens_what_the_roles_of_the_user_open(desk):
+    """And what anybody may on that port; no more with the same roles where nobody logs in."""
+    for role in (Role.ADMIN, Role.OPERATOR, Role.HELP_DESK, Role.USER):
+        await desk.ask("user.add", name=role.value, roles=[role.value], password="correct horse")
+        known = await desk.services.logins.login(role.value, "correct horse", "192.0.2.7")
+        wanted = {(one, Port.TLS) for one in (role, Role.USER, Role.ANYBODY)}
+        for op, pairs in EXPECTED.items():
+            error = await refusal(desk, known, op, nonsense=1)
+            assert (error.code == "bad-request") == bool(pairs & wanted), (role, op)
+            error = await refusal(desk, replace(known, port=Port.CLEAR), op, nonsense=1)
+            assert (error.code == "bad-request") == ((Role.ANYBODY, Port.CLEAR) in pairs)
 
 
 async def test_a_principal_without_roles_may_do_nothing(desk):
