@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from spoold.codec import ipp_media
 from spoold.codec.ipp_plain import PRINTER
+from spoold.model.printer import Printer
 
 OCTET_STREAM: Final = "application/octet-stream"
 # What a printer takes that says nothing of formats: it is handed on as it came.
@@ -278,3 +279,22 @@ def _fits(size: Any, one: Any) -> bool:
             if not (low.isdigit() and high.isdigit() and int(low) <= wanted <= int(high)):
                 return False
     return True
+
+
+# CUPS's printer-type bits (cups.h).
+_TYPE_CLASS, _TYPE_REMOTE, _TYPE_BW, _TYPE_COLOUR = 0x1, 0x2, 0x4, 0x8
+_TYPE_DUPLEX, _TYPE_COPIES, _TYPE_REJECTING = 0x10, 0x40, 0x80000
+
+
+def cups_type(printer: Printer, plain: Mapping[str, Any]) -> int:
+    """CUPS's `printer-type` of a printer with these capabilities."""
+    kind = _TYPE_REMOTE | _TYPE_BW | _TYPE_COPIES
+    if printer.is_pool:
+        kind |= _TYPE_CLASS
+    if plain["color-supported"]:
+        kind |= _TYPE_COLOUR
+    if "two-sided-long-edge" in plain["sides-supported"]:
+        kind |= _TYPE_DUPLEX
+    if not printer.accepting:
+        kind |= _TYPE_REJECTING
+    return kind

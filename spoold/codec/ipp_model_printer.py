@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from spoold.codec import ipp
-from spoold.codec.ipp_capabilities import capabilities
+from spoold.codec.dnssd import service_name
+from spoold.codec.ipp_capabilities import capabilities, cups_type
 from spoold.codec.ipp_model import string, strings
 from spoold.codec.ipp_model_job import PRIVATE, attribute_octets
 from spoold.codec.ipp_names import PrinterState
@@ -40,9 +41,6 @@ SETTABLE_JOB: Final = (
 )  # fmt: skip
 SETTABLE_PRINTER: Final = ("printer-info", "printer-location")
 _LONG = frozenset({"media-col-database"})  # sent only when it is named (PWG 5100.7)
-# CUPS's printer-type bits (cups.h).
-_TYPE_CLASS, _TYPE_REMOTE, _TYPE_BW, _TYPE_COLOUR = 0x1, 0x2, 0x4, 0x8
-_TYPE_DUPLEX, _TYPE_COPIES, _TYPE_REJECTING = 0x10, 0x40, 0x80000
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ class PrinterSheet:
         yield ipp.enum_("operations-supported", *facts.operations)
         yield ipp.keyword("pdl-override-supported", "not-attempted")
         yield ipp.name_("printer-name", printer.name)
-        yield ipp.name_("printer-dns-sd-name", printer.info[:63] or printer.name[:63])
+        yield ipp.name_("printer-dns-sd-name", service_name(printer))
         yield ipp.text("printer-info", printer.info or printer.name)
         yield ipp.text("printer-location", printer.location)
         yield ipp.uri("printer-uuid", f"urn:uuid:{printer.guid}")
@@ -205,7 +203,7 @@ class PrinterSheet:
         yield ipp.integer("printer-config-change-time", self._changed_s)
         yield ipp.date_time("printer-config-change-date-time", DateTime.at(self._changed_s))
         yield ipp.boolean("preferred-attributes-supported", False)
-        yield ipp.enum_("printer-type", self._cups_type())
+        yield ipp.enum_("printer-type", cups_type(printer, self.plain))
         yield ipp.boolean("printer-is-shared", printer.shared)
         yield ipp.boolean("printer-is-temporary", False)
         if printer.members:
@@ -233,18 +231,6 @@ class PrinterSheet:
         if name in ("job-hold-until", "job-priority"):
             return True
         return bool(self.plain.get(f"{name}-supported"))
-
-    def _cups_type(self) -> int:
-        kind = _TYPE_REMOTE | _TYPE_BW | _TYPE_COPIES
-        if self.printer.is_pool:
-            kind |= _TYPE_CLASS
-        if self.plain["color-supported"]:
-            kind |= _TYPE_COLOUR
-        if "two-sided-long-edge" in self.plain["sides-supported"]:
-            kind |= _TYPE_DUPLEX
-        if not self.printer.accepting:
-            kind |= _TYPE_REJECTING
-        return kind
 
     def _reached(self, reach: Reach) -> dict[str, bytes]:
         """What depends on the name by which the client found this node."""
