@@ -127,10 +127,10 @@ class Exchange:
         "request",
     )
 
-    def __init__(self, link: Link, request: codec.Request, principal: Principal) -> None:
+    def __init__(self, link: Link, request: codec.Request) -> None:
         self._link = link
         self.request = request
-        self.principal = principal
+        self.principal: Principal = link.principal
         self.is_answered = False
         self._is_whole = False
         self._is_expected = link.server.is_client_waiting

@@ -165,9 +165,9 @@ class _Connection:
     async def _converse(self) -> None:
         link = self.link
         while (request := await link.next_request()) is not None:
+            self._exchange = exchange = Exchange(link, request)
             if _wants_tls(request) and self._site.upgrade is not None and not link.is_tls:
-                await self._secure(request)
-            self._exchange = exchange = Exchange(link, request, link.principal)
+                await self._secure(exchange)
             await self._serve(exchange)
             if link.is_closing or not link.server.start_next_cycle():
                 return
@@ -176,7 +176,7 @@ class _Connection:
 
     # -- TLS and logins ------------------------------------------------------------------------
 
-    async def _secure(self, request: codec.Request) -> None:
+    async def _secure(self, exchange: Exchange) -> None:
         """RFC 2817 3.2: go on over TLS, and answer the request there.
 
         Raises:
@@ -184,7 +184,7 @@ class _Connection:
         """
         link = self.link
         server = link.server
-        if type(server.next_event()) is not codec.End:
+        if await exchange.read():
             raise RemoteProtocolError("a body in front of the switch to TLS", "400")
         switch = server.switch_response(UPGRADE_HEADERS)
         if server.unread:

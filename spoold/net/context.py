@@ -118,7 +118,8 @@ def server_context(
     There a client must show a certificate of that CA which `crl_pem` does not revoke; missing,
     foreign, expired and revoked ones are answered by the alert that says so. A list must then be
     there for every CA, else its certificates are refused. There are no session tickets; a TLS 1.2
-    session that OpenSSL remembers ends with this context, which a revocation replaces.
+    session that OpenSSL remembers ends with this context, which a revocation replaces. On the other
+    ports there are tickets for TLS 1.2 alone.
 
     Raises:
         IdentityError: certificate, key, CA or list cannot be used.
@@ -132,7 +133,8 @@ def server_context(
         context.verify_mode = ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
         context.options |= ssl.OP_NO_TICKET
-        context.num_tickets = 0
+    # A ticket of TLS 1.3 comes when it likes, and libcups before 2.5 takes it for the end.
+    context.num_tickets = 0
     return context
 
 
