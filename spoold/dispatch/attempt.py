@@ -122,6 +122,7 @@ class Loading:
         self._documents = documents
         self._done = trio.Event()
         self._is_closed = False
+        self.is_outdated = False  # the job was changed after it was loaded
         found = fresh.take(job_id)
         if found is not None:
             self._open(found)
@@ -198,6 +199,7 @@ class Attempt:
         self.stopped: Stop | None = None
         self.stop_reasons: tuple[str, ...] = ()
         self.number: int | None = None
+        self.ahead: Loading | None = None  # of the job that may come next on the device
         self._printer = printer
         self._device = device
         self._in_doubt = in_doubt

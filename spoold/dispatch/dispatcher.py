@@ -9,7 +9,7 @@ deadline. Idle printers cost a few entries in tables, no task.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -40,7 +40,7 @@ from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Refused
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
 from spoold.spool import store
-from spoold.spool.store import Change, ChangeJob, JobMoved, PrinterChanged
+from spoold.spool.store import Change, ChangeJob, JobMoved, JobPlaced, PrinterChanged
 
 log = structlog.get_logger("spoold.dispatch")
 
@@ -56,13 +56,15 @@ class Reader(OpenAttempts, JobReader, Protocol):
     async def printers(self) -> list[Printer]: ...
     async def devices(self) -> list[Device]: ...
     async def waiting(self) -> list[JobMoved]: ...
+    async def following(self) -> list[tuple[int, int, JobState]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PrinterStatus:
     """How a printer is doing now. `reasons` are printer-state-reasons (RFC 8011 5.4.12).
 
-    `retry_at_us` is when its device is tried again after `failures` in a row, or None.
+    `retry_at_us` is when its device is tried again after `failures` in a row, or None. `changed_us`
+    is since when it is in this state (printer-state-change-time).
     """
 
     state: str = "idle"  # idle, processing, stopped
@@ -72,6 +74,7 @@ class PrinterStatus:
     failures: int = 0
     active_job_id: int | None = None
     bytes_sent: int = 0
+    changed_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,10 @@ class Dispatcher:
         self._troubles: dict[int, _Trouble] = {}
         self._active: dict[int, Attempt] = {}  # device -> attempt
         self._attempts: dict[int, Attempt] = {}  # job -> attempt
+        # Since when devices do what they do, and printers are paused or not: UTC in µs.
+        self._started_us = wall_clock()
+        self._moved_us: dict[int, int] = {}
+        self._paused_us: dict[int, int] = {}
         self._ready: dict[int, None] = {}  # devices that wait for one of `deliveries_max`
         self._early: list[store.Event] | None = []  # events that came while the spool was read
         self._is_draining = False
@@ -186,6 +193,8 @@ class Dispatcher:
             self._schedule.add(moved.job_id, moved.printer_id, moved.owner, moved.priority)
             if count % 1000 == 999:
                 await trio.lowlevel.checkpoint()
+        for job_id, after_id, state in await self._reader.following():
+            self._place(job_id, after_id, state)
         # What was committed while we read stands in order, and says the last word on each job.
         early, self._early = self._early or [], None
         self._hear(early)
@@ -201,6 +210,8 @@ class Dispatcher:
         for event in events:
             if isinstance(event, JobMoved):
                 self._job_moved(event)
+            elif isinstance(event, JobPlaced):
+                self._place(event.job_id, event.after_id, JobState.PENDING)
             elif isinstance(event, PrinterChanged):
                 self._printer_changed(event)
         if self._schedule.has_news:
@@ -209,8 +220,11 @@ class Dispatcher:
     def _job_moved(self, moved: JobMoved) -> None:
         attempt = self._attempts.get(moved.job_id)
         if moved.new is JobState.PENDING:
+            is_set = moved.old is JobState.PENDING  # what was loaded of it is not true any more
+            if is_set:
+                self._outdate(moved.job_id)
             if attempt is not None:
-                is_same = attempt.choice.queue_id == moved.printer_id
+                is_same = attempt.choice.queue_id == moved.printer_id and not is_set
                 if is_same and not attempt.is_ended and attempt.stopped is None:
                     return  # it is being attempted, and nothing that matters here has changed
                 attempt.stop(Stop.GONE)
@@ -231,6 +245,20 @@ class Dispatcher:
                     position=moved.position,
                 )
 
+    def _outdate(self, job_id: int) -> None:
+        for attempt in self._active.values():
+            if attempt.ahead is not None and attempt.ahead.job_id == job_id:
+                attempt.ahead.is_outdated = True
+
+    def _place(self, job_id: int, after_id: int | None, state: JobState) -> None:
+        """A job is to come after another one, which was in `state`, or has its own place."""
+        if after_id is None:
+            self._schedule.unfollow(job_id)
+        elif state is JobState.COMPLETED:
+            self._schedule.promote(job_id)
+        elif state is JobState.PENDING or state in ACTIVE:
+            self._schedule.follow(job_id, after_id)
+
     def _printer_changed(self, changed: PrinterChanged) -> None:
         printer, device = changed.printer, changed.device
         if printer is None:
@@ -239,6 +267,8 @@ class Dispatcher:
             return
         before = self._printers.get(printer.id)
         self._printers[printer.id] = printer
+        if before is not None and before.paused is not printer.paused:
+            self._paused_us[printer.id] = self._wall_clock()
         is_resumed = before is not None and before.paused and not printer.paused
         is_new = device is not None and self._devices.get(device.id) != device
         if device is not None and is_new:
@@ -268,7 +298,16 @@ class Dispatcher:
         if printer is None:
             return PrinterStatus()
         if not printer.is_pool:
-            return self._status_of(printer, printer.id)
+            status = self._status_of(printer, printer.id)
+        else:
+            status = self._status_of_pool(printer)
+        devices = (self._printers[id_].device_id for id_ in self._schedule.members(printer_id))
+        moved_us = [self._moved_us[id_] for id_ in devices if id_ in self._moved_us]
+        paused_us = self._paused_us.get(printer_id, 0)
+        return replace(status, changed_us=max(self._started_us, paused_us, *moved_us))
+
+    def _status_of_pool(self, printer: Printer) -> PrinterStatus:
+        printer_id = printer.id
         found = [
             self._status_of(self._printers[id_], printer.id)
             for id_ in self._schedule.members(printer_id)
@@ -349,12 +388,13 @@ class Dispatcher:
 
     async def _serve(self, attempt: Attempt) -> None:
         """Attempt jobs on one device, one after the other, until it has none to take."""
+        self._moved_us[attempt.choice.device_id] = self._wall_clock()
         try:
             async with trio.open_nursery() as nursery:
                 following: Attempt | None = attempt
                 while following is not None:
                     attempt, following = following, None
-                    ahead = self._load_ahead(attempt)
+                    ahead = attempt.ahead = self._load_ahead(attempt)
                     try:
                         ended = await attempt.run(nursery)
                         following = await self._follow(attempt, ended, ahead)
@@ -365,6 +405,7 @@ class Dispatcher:
                             ahead.close()
         finally:
             self._forget(attempt)
+            self._moved_us[attempt.choice.device_id] = self._wall_clock()
             self._schedule.finish(attempt.choice.device_id)
             self._changed.set()
             if not self._active:
@@ -396,7 +437,7 @@ class Dispatcher:
             await self._commit(attempt, carried)
             return None
         self._forget(attempt)
-        if ahead is not None and ahead.job_id == choice.job_id:
+        if ahead is not None and ahead.job_id == choice.job_id and not ahead.is_outdated:
             loading = ahead
         else:
             loading = self._begin_loading(choice.job_id)
@@ -501,6 +542,7 @@ class Dispatcher:
         if not self._schedule.failures(device_id):
             log.warning("device_unreachable", reason=reason, detail=detail, **self._names(attempt))
         self._troubles[device_id] = _Trouble(reason, detail)
+        self._moved_us[device_id] = self._wall_clock()
         self._schedule.fail(device_id, trio.current_time(), asked_s)
 
     async def _return(self, attempt: Attempt, ended: Ended) -> None:

@@ -1,15 +1,17 @@
 """In which order the jobs of one printer go: pure.
 
-`fair`: the highest priority, then a round over the users, then age. `fifo`: age alone. Age is the
-job id, so that the order is the same after a restart or a move. Jobs join and leave in O(log n);
-heaps hold bare ids, and ids of jobs that left are skipped when they come up, so that 100,000 jobs
-stay light.
+`fair`: the highest priority, then a round over the users, then age. `fifo`: age alone, but for jobs
+that were promoted: each has a priority of its own beyond 100. Age is the job id, so that the order
+is the same after a restart or a move. Jobs join and leave in O(log n); heaps hold bare ids, and ids
+of jobs that left are skipped when they come up, so that 100,000 jobs stay light.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
+
+from spoold.model.job import PRIORITY_MAX
 
 SLACK = 64  # stale ids that a heap may hold beyond one for each live one
 
@@ -74,9 +76,16 @@ class Lines:
                 return job_id
         return None
 
+    @property
+    def highest(self) -> int:
+        """The priority of the job that goes next; 0 without one."""
+        return self._levels[0].priority if self._levels else 0
+
     def join(self, job_id: int, entry: Entry) -> None:
         """Put the job in the line of its user."""
-        priority, owner = (0, "") if self.is_fifo else (entry.priority, entry.owner)
+        priority, owner = entry.priority, entry.owner
+        if self.is_fifo:  # only who was promoted passes others
+            priority, owner = priority if priority > PRIORITY_MAX else 0, ""
         level = next((each for each in self._levels if each.priority == priority), None)
         if level is None:
             level = Level(priority)

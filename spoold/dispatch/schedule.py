@@ -17,7 +17,9 @@ from random import Random
 from sys import intern
 from typing import NamedTuple
 
+from spoold.dispatch.following import Following
 from spoold.dispatch.order import Entry, Lines
+from spoold.model.job import PRIORITY_MAX
 from spoold.model.printer import Order, Printer
 
 # How long a job of a pool steps aside when the only members that could print it are down: others
@@ -122,6 +124,7 @@ class Schedule:
         self._devices: dict[int, _Device] = {}
         self._waits: dict[int, _Wait] = {}
         self._misfits: dict[int, set[int]] = {}  # job -> members of its pool that cannot print it
+        self._following = Following()
         self._timers: list[tuple[float, int, int]] = []
         self._stirred: dict[int, None] = {}  # queues in which something changed
         self._kicked: dict[int, None] = {}  # devices that may have found work
@@ -188,6 +191,9 @@ class Schedule:
         if entry is not None:
             if (entry.queue_id, entry.owner, entry.priority) == (printer_id, owner, priority):
                 return
+            if self._following and entry.queue_id != printer_id:
+                self._following.drop(job_id)
+                self._free(job_id, is_next=False)
             self._take_out(job_id, entry)
         queue = self._queue(printer_id)
         entry = self._entries[job_id] = Entry(intern(owner), priority, printer_id)
@@ -199,12 +205,51 @@ class Schedule:
         self.withdraw(job_id)
         self._waits.pop(job_id, None)
         self._misfits.pop(job_id, None)
+        if self._following:
+            self._free(job_id, is_next=False)
 
     def withdraw(self, job_id: int) -> None:
         """The job does not wait here just now; how often it was deferred is kept."""
+        if self._following:
+            self._following.drop(job_id)
         entry = self._entries.get(job_id)
         if entry is not None:
             self._take_out(job_id, entry)
+
+    def follow(self, job_id: int, first_id: int) -> None:
+        """The job comes next once `first_id`, which waits or is attempted here, has ended."""
+        self._following.put(job_id, first_id)
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            self._queues[entry.queue_id].lines.leave(job_id, entry)
+
+    def unfollow(self, job_id: int) -> None:
+        """The job has the place that its priority gives it."""
+        if job_id in self._following:
+            self._following.drop(job_id)
+            self._line_up_again(job_id)
+
+    def promote(self, job_id: int) -> None:
+        """The job comes before all others that wait on its printer now."""
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            lines = self._queues[entry.queue_id].lines
+            lines.leave(job_id, entry)
+            entry.priority = max(lines.highest, PRIORITY_MAX) + 1
+            self._line_up_again(job_id)
+
+    def _free(self, first_id: int, *, is_next: bool) -> None:
+        """A job has ended, or waits here no more: those that were to follow it need not wait."""
+        for job_id in self._following.take(first_id):
+            if is_next:
+                self.promote(job_id)
+            else:
+                self._line_up_again(job_id)
+
+    def _line_up_again(self, job_id: int) -> None:
+        entry = self._entries.get(job_id)
+        if entry is not None and entry.line is None:
+            self._line_up(job_id, entry, self._queues[entry.queue_id])
 
     def defer(self, job_id: int, now_s: float, asked_s: float | None = None) -> float:
         """The job itself has to wait, longer each time. Returns until when.
@@ -291,6 +336,8 @@ class Schedule:
         active, device.active = device.active, None
         if active is not None:
             self.begin(active)
+            if self._following and active.job_id not in self._entries:
+                self._free(active.job_id, is_next=True)
         choice = self._take(device, now_s)
         if choice is None:
             device.active = active
@@ -462,6 +509,8 @@ class Schedule:
     def _line_up(self, job_id: int, entry: Entry, queue: _Queue) -> None:
         """Put the job in line, or set it aside when it has to wait and others may pass."""
         self._stirred[queue.id] = None
+        if self._following and job_id in self._following:
+            return
         wait = self._waits.get(job_id)
         if wait is not None:
             heappush(self._timers, (wait.until_s, _JOB, job_id))
@@ -504,7 +553,7 @@ class Schedule:
             entry = self._entries.get(id_)
             if entry is not None and not self._is_waiting(id_, now_s):
                 self._stirred[entry.queue_id] = None
-                if entry.line is None:
+                if entry.line is None and id_ not in self._following:
                     self._queues[entry.queue_id].lines.join(id_, entry)
 
     def _kick(self, *printers: _Queue) -> None:

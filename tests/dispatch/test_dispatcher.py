@@ -24,8 +24,10 @@ from spoold.model.transitions import JobEvent
 from spoold.spool.store import (
     ChangeJob,
     JobFilter,
+    PlaceJob,
     PutDevice,
     PutPrinter,
+    SetJob,
     StartAttempt,
 )
 
@@ -81,6 +83,16 @@ class Machine:
 
     async def probe(self) -> DeviceStatus:
         return DeviceStatus(True)
+
+    def connecting(self) -> Behaviour:
+        """Is tried for ever, without a byte; `busy` says that it has come to that."""
+
+        async def behave(delivery: Delivery) -> Outcome:
+            self.busy.set()
+            await trio.sleep_forever()
+            raise AssertionError
+
+        return behave
 
     def stuck(self, sent: int = 0) -> Behaviour:
         """Takes `sent` bytes, then nothing, for ever; `busy` says that it has come to that."""
@@ -538,6 +550,92 @@ async def test_job_taken_away_before_its_mark_is_let_go(floor, spool):
     assert well.printed == [job_id]
     assert machine.printed == []
     assert await spool.reader.open_attempts() == []
+
+
+async def test_attributes_that_change_while_a_job_waits_are_printed(floor, spool):
+    """Also of a job that was loaded ahead, or is just being tried: no old copy count leaves."""
+    printer, machine = await floor.add()
+    copies = {}
+
+    async def note(delivery: Delivery) -> Outcome:
+        await delivery.may_send()
+        copies[delivery.job.id] = delivery.job.copies
+        return await print_it(delivery)
+
+    machine.usual = note
+    machine.script = [DEAD, machine.connecting(), note]
+    first, second = await floor.add_jobs(printer, 2)
+    async with floor.dispatching():
+        await machine.busy.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        for job_id in (first, second):
+            await spool.journal.commit(SetJob(job_id, spool.wall_clock(), copies=7))
+        await floor.wait_completed([first, second])
+    assert copies == {first: 7, second: 7}
+
+
+async def test_priority_and_place_count_at_once(floor, spool):
+    """A waiting job that gets a higher priority, is promoted, or follows another, does so now."""
+    printer, machine = await floor.add()
+    printer = replace(printer, paused=True)
+    await floor.put(printer)
+    a, b, c, d, e = await floor.add_jobs(printer, 5)
+    async with floor.dispatching():
+        await spool.journal.commit(SetJob(d, spool.wall_clock(), priority=60))
+        await spool.journal.commit(PlaceJob(e, spool.wall_clock()))
+        await spool.journal.commit(PlaceJob(c, spool.wall_clock(), after_id=a))
+        await floor.put(replace(printer, paused=False))
+        await floor.wait_completed([a, b, c, d, e])
+    assert machine.printed == [e, d, a, c, b]
+
+
+async def test_a_place_survives_a_restart(floor, spool):
+    """What was to follow another job still does when spoold comes back."""
+    printer, machine = await floor.add()
+    a, b, c = await floor.add_jobs(printer, 3)
+    await spool.journal.commit(PlaceJob(c, spool.wall_clock(), after_id=a))
+    async with floor.dispatching():
+        await floor.wait_completed([a, b, c])
+    assert machine.printed == [a, c, b]
+
+
+async def test_a_job_whose_document_comes_later_is_printed_then(floor, spool):
+    """An open job is nobody's to attempt until it is whole."""
+    printer, machine = await floor.add()
+    async with floor.dispatching():
+        opened = await spool.open_job(printer)
+        (job_id,) = await floor.add_jobs(printer, 1)
+        await floor.wait_completed([job_id])
+        assert machine.seen == [job_id]
+        await spool.attach(opened.job_id)
+        await floor.wait_completed([opened.job_id])
+    assert machine.printed == [job_id, opened.job_id]
+
+
+async def test_a_printer_says_since_when_it_does_what_it_does(floor, spool):
+    """Work, its end, a failure and a pause each begin a new state."""
+    printer, machine = await floor.add()
+    now = 1_000
+
+    def clock() -> int:
+        nonlocal now
+        now += 1
+        return now
+
+    spool.wall_clock = clock
+    async with floor.dispatching(PATIENT) as dispatcher:
+        started = dispatcher.status(printer.id).changed_us
+        assert dispatcher.status(printer.id).changed_us == started
+        machine.script = [machine.stuck()]
+        await floor.add_jobs(printer, 1)
+        await machine.busy.wait()
+        processing = dispatcher.status(printer.id).changed_us
+        assert started < processing
+        await floor.put(replace(printer, paused=True))
+        paused = dispatcher.status(printer.id).changed_us
+        assert processing < paused
+        await floor.put(replace(printer, paused=True, info="x"))
+        assert dispatcher.status(printer.id).changed_us == paused
 
 
 async def test_paused_printer_starts_nothing(floor, spool):

@@ -81,6 +81,81 @@ def test_fair_serves_users_in_rounds_and_each_by_age() -> None:
     assert print_all(schedule) == [1, 5, 6, 2, 7, 3, 4]
 
 
+@pytest.mark.parametrize("order", list(Order))
+def test_a_promoted_job_passes_all_that_wait(order: Order) -> None:
+    """Whatever the order of the printer; the last one that was promoted is next."""
+    schedule = make_schedule(make_printer(1, 1, order=order))
+    for job_id in (1, 2, 3, 4):
+        schedule.add(job_id, 1, "ann", 50)
+    schedule.add(3, 1, "ann", 101)
+    schedule.add(4, 1, "ann", 102)
+    assert print_all(schedule) == [4, 3, 1, 2]
+
+
+@pytest.mark.parametrize("order", list(Order))
+def test_a_follower_comes_right_after_the_job_that_it_follows(order: Order) -> None:
+    """Neither before it, whatever its priority, nor after anybody else."""
+    schedule = make_schedule(make_printer(1, 1, order=order))
+    for job_id, owner in ((1, "ann"), (2, "ben"), (3, "ann"), (4, "cem")):
+        schedule.add(job_id, 1, owner, 50)
+    schedule.add(5, 1, "dan", 50)
+    schedule.follow(5, 1)
+    assert stream_all(schedule) == [1, 5, 2, *([3, 4] if order is Order.FIFO else [4, 3])]
+
+
+def test_a_follower_waits_until_the_first_one_has_ended() -> None:
+    """A first job that is put off is still the first; only its end lets the follower go."""
+    schedule = make_schedule(make_printer(1, 1))
+    schedule.add(1, 1, "ann", 50)
+    schedule.add(2, 1, "ben", 90)
+    schedule.follow(2, 1)
+    (choice,) = start_all(schedule, 0.0)
+    assert choice.job_id == 1
+    schedule.put_back(choice)
+    assert schedule.take_next(1, 0.0).job_id == 1
+    assert schedule.take_next(1, 0.0).job_id == 2
+
+
+def test_a_follower_of_a_job_that_goes_away_has_its_own_place() -> None:
+    """Canceled, held or moved: nobody waits for it any more."""
+    for leave in (
+        lambda schedule: schedule.remove(2),
+        lambda schedule: schedule.add(2, 2, "ann", 50),
+        lambda schedule: schedule.unfollow(3),
+    ):
+        schedule = make_schedule(make_printer(1, 1), make_printer(2, 2, paused=True))
+        for job_id in (1, 2, 3, 4):
+            schedule.add(job_id, 1, "ann", 50)
+        schedule.follow(3, 2)
+        leave(schedule)
+        schedule.remove(2)
+        assert stream_all(schedule) == [1, 3, 4]
+
+
+def test_a_follower_that_is_moved_does_not_wait_there() -> None:
+    """What it was to follow is of the other printer."""
+    schedule = make_schedule(make_printer(1, 1), make_printer(2, 2))
+    schedule.add(1, 1, "ann", 50)
+    schedule.add(2, 1, "ann", 50)
+    schedule.follow(2, 1)
+    schedule.add(2, 2, "ann", 50)
+    assert sorted(choice.job_id for choice in start_all(schedule, 0.0)) == [1, 2]
+
+
+def stream_all(schedule: Schedule) -> list[int]:
+    """Print all that waits for device 1 in one stream, as the dispatcher does; the order."""
+    order = []
+    choice = schedule.take(1, 0.0)
+    while choice is not None:
+        order.append(choice.job_id)
+        schedule.withdraw(choice.job_id)
+        schedule.succeed(1)
+        following = schedule.take_next(1, 0.0)
+        schedule.remove(choice.job_id)
+        choice = following
+    return order
+
+
 def test_fifo_knows_neither_priority_nor_user() -> None:
     """A fifo printer prints by age alone, and a job that comes back keeps its age."""
     schedule = make_schedule(make_printer(1, 1, order=Order.FIFO))
