@@ -397,6 +397,9 @@ def bulk(spec: Spec) -> dict[str, Any]:
         job.settimeout(None)
         if is_chunked:
             _send_chunks(job, piece, size)
+        elif spec.get("copied"):
+            for start in range(0, size, len(piece)):
+                job.sendall(memoryview(piece)[: size - start])
         else:
             left = size
             while left:

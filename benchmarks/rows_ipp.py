@@ -111,11 +111,11 @@ def get_jobs(bench: Bench) -> Iterator[Finding]:
 
 
 def ipp_bulk(bench: Bench) -> Iterator[Finding]:
-    """A large chunked Print-Job into the spool, against the raw path."""
+    """A large chunked Print-Job into the spool, against the raw path from a client of equal cost."""
     ours, theirs = [], []
     spec = {"kind": "bulk", "size": bench.bulk_bytes}
     for _ in bench.each_pair():
-        for found, more in ((ours, {"queue": "q0", "chunked": True}), (theirs, {})):
+        for found, more in ((ours, {"queue": "q0", "chunked": True}), (theirs, {"copied": True})):
             with bench.spoold() as spoold:
                 os.sync()
                 found.append(peers.load(**spec, port=spoold.port, **more)["mib_s"])
