@@ -111,7 +111,7 @@ def get_jobs(bench: Bench) -> Iterator[Finding]:
 
 
 def ipp_bulk(bench: Bench) -> Iterator[Finding]:
-    """A large chunked Print-Job into the spool, against the raw path from a client of equal cost."""
+    """A large chunked Print-Job into the spool, against raw from a client of equal cost."""
     ours, theirs = [], []
     spec = {"kind": "bulk", "size": bench.bulk_bytes}
     for _ in bench.each_pair():
