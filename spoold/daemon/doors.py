@@ -288,14 +288,17 @@ class Doors:
         now = trio.current_time()
         if event == "certificate_refused" and now - self._recorded_at >= REFUSAL_RECORD_INTERVAL_S:
             self._recorded_at = now
+            # What answers it has is not looked at: on a full disk the log line must do.
             self._nursery.start_soon(
-                self._services.journal.commit,
-                AddRecord(
-                    Kind.CERTIFICATE_REFUSED,
-                    {},
-                    self._services.wall_clock(),
-                    personal={"peer": peer},
-                ),
+                self._services.journal.commit_all,
+                [
+                    AddRecord(
+                        Kind.CERTIFICATE_REFUSED,
+                        {},
+                        self._services.wall_clock(),
+                        personal={"peer": peer},
+                    )
+                ],
             )
 
     # -- what is spoken ----------------------------------------------------------------------

@@ -14,6 +14,7 @@ import random
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -38,7 +39,7 @@ from spoold.dispatch.attempt import Settings
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.listener import Listener
-from spoold.model.errors import ConfigError, SpooldError, StoreFailed
+from spoold.model.errors import ConfigError, SpooldError, SpoolFull, StoreFailed
 from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.net.connect import TcpNetwork
@@ -55,7 +56,9 @@ log = structlog.get_logger("spoold.daemon")
 # sysexits.h: what systemd's Restart= and RestartPreventExitStatus= go by.
 EX_SOFTWARE = 70
 EX_IOERR = 74
+EX_TEMPFAIL = 75
 EX_CONFIG = 78
+LAST_S = 30.0  # what is left to do after the disk failed is done by then, or not at all
 
 
 def wall_clock() -> int:
@@ -77,6 +80,7 @@ def run(config_file: str | None) -> int:
     """Serve until a signal, and return the exit code.
 
     74 is a failed disk, 78 a configuration that cannot be used: starting again does not help there.
+    75 is a disk without any room.
     """
     sys.setswitchinterval(0.001)  # the writer's thread waits for the GIL at most this long
     # Thousands of open connections are many live objects and few cycles: looking for cycles at
@@ -99,7 +103,16 @@ def _report(error: SpooldError) -> int:
     """Say why the daemon stopped, and return the exit code for it."""
     log.error("stopped", reason=str(error))
     print(f"spoold: {error}", file=sys.stderr)
+    if isinstance(error, SpoolFull):
+        return EX_TEMPFAIL
     return EX_IOERR if isinstance(error, StoreFailed) else EX_CONFIG
+
+
+def _leave_within(seconds: float) -> None:
+    """End this process by then with `EX_IOERR`, also when a thread hangs on a disk for ever."""
+    timer = threading.Timer(seconds, os._exit, (EX_IOERR,))
+    timer.daemon = True
+    timer.start()
 
 
 def _first(group: BaseExceptionGroup[SpooldError]) -> SpooldError:
@@ -131,6 +144,7 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             daemon = Daemon(config, config_file, os.environ)
+            daemon.on_store_failed = lambda: _leave_within(LAST_S)
             running: Running = await nursery.start(daemon.run)
             systemd.notify(os.environ, systemd.READY)
             interval_s = systemd.watchdog_interval_s(os.environ)
@@ -209,6 +223,7 @@ class Daemon:
     ) -> None:
         self.config = config
         self.stopped = trio.Event()
+        self.on_store_failed: Callable[[], None] = lambda: None
         self._file = config_file
         self._environ = environ
         self._stop = trio.Event()
@@ -251,7 +266,7 @@ class Daemon:
             journal = Journal(writer, store)
             documents = Documents(data_dir, reader, config.documents.inline_bytes_max)
             async with trio.open_nursery() as nursery:
-                await nursery.start(journal.run)
+                await nursery.start(self._write, journal)
                 upkeep = Upkeep(
                     journal, reader, documents, store, wall_clock, lambda: self.config.retention
                 )
@@ -261,13 +276,25 @@ class Daemon:
                     with upkeep_scope:
                         await upkeep.run()
 
-                await journal.commit(
-                    AddRecord(Kind.NODE_STARTED, {"software": __version__}, wall_clock())
-                )
+                try:
+                    await journal.commit(
+                        AddRecord(Kind.NODE_STARTED, {"software": __version__}, wall_clock())
+                    )
+                except SpoolFull as error:  # jobs that are here can be looked at, and printed
+                    log.error("disk_full", reason=str(error))
                 nursery.start_soon(keep_up)
                 yield journal, reader, documents
                 upkeep_scope.cancel()
                 journal.close_nowait()
+
+    async def _write(
+        self, journal: Journal, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            await journal.run(task_status)
+        except StoreFailed:
+            self.on_store_failed()
+            raise
 
     async def _serve(
         self,

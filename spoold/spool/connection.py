@@ -58,23 +58,34 @@ class _TrioFuture:
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task, result)
 
-    async def wait(self) -> Any:
+    async def wait(self, *, may_leave: bool = False) -> Any:
+        """The result; `may_leave`: whoever waits may be cancelled, and what comes is dropped."""
         if self._result is not None:
             return self._result.unwrap()
         self._task = trio.lowlevel.current_task()
-        return await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            if not may_leave:
+                return trio.lowlevel.Abort.FAILED
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 class TrioConnection(aiosqlite.Connection):
     """An aiosqlite connection for Trio; `run` is one whole transaction in one hop."""
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return await self._hand_over(functools.partial(fn, *args, **kwargs)).wait()
+
+    def _hand_over(self, call: Callable[[], Any]) -> _TrioFuture:
         if not self._running or not self._connection:
             raise ValueError("the connection is closed")
-        await trio.lowlevel.checkpoint_if_cancelled()
         future = _TrioFuture()
-        self._tx.put_nowait((future, functools.partial(fn, *args, **kwargs)))  # type: ignore[arg-type]
-        return await future.wait()
+        self._tx.put_nowait((future, call))  # type: ignore[arg-type]
+        return future
 
     async def _connect(self) -> TrioConnection:
         if self._connection is None:
@@ -111,7 +122,7 @@ class TrioConnection(aiosqlite.Connection):
         with trio.move_on_after(60, shield=True):
             future = self.stop()
             if future is not None:
-                await future.wait()
+                await future.wait(may_leave=True)
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Call `function(*args)` in the connection's thread; it may use `raw`."""
@@ -124,6 +135,19 @@ class TrioConnection(aiosqlite.Connection):
         `then` gets its result in the Trio thread; it must not wait or raise.
         """
         self._tx.put_nowait((_TrioFuture(then), function))  # type: ignore[arg-type]
+
+    async def run_within(self, seconds: float, function: Callable[..., T], *args: Any) -> T:
+        """As `run`, but for at most so long; cancelling whoever waits does not end it before.
+
+        Raises:
+            trio.TooSlowError: the thread has not come back; nobody knows what it will have done.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        future = self._hand_over(functools.partial(function, *args))
+        with trio.move_on_after(seconds, shield=True):
+            result: T = await future.wait(may_leave=True)
+            return result
+        raise trio.TooSlowError
 
     @property
     def raw(self) -> sqlite3.Connection:

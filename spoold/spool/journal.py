@@ -14,7 +14,7 @@ from typing import Any
 import outcome
 import trio
 
-from spoold.model.errors import OperationError, SpoolError, StoreFailed
+from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.spool.connection import TrioConnection
 from spoold.spool.fresh import FreshJobs
 from spoold.spool.sqlite import SqliteStore
@@ -25,6 +25,7 @@ from spoold.spool.store import (
     ChangeJob,
     EndAttempt,
     Event,
+    NoteAttempt,
     PlaceJob,
     SetJob,
     StartAttempt,
@@ -35,6 +36,9 @@ GROUP_CHANGES_MAX = 512
 GROUP_BYTES_MAX = 16 * 1024 * 1024
 # What may wait for the writer at all: past it, whoever comes waits before handing over.
 WAITING_CHANGES_MAX = 4096
+# What a disk that does not answer may take: one commit is one sync.
+COMMIT_DEADLINE_S = 60.0
+ROOM_INTERVAL_S = 0.5  # how often is looked whether a full disk has room again
 # Changes after which a job is not what was accepted.
 MAKES_STALE = (StartAttempt, EndAttempt, ChangeJob, SetJob, PlaceJob)
 
@@ -52,7 +56,7 @@ class Handed:
     async def wait(self) -> list[Any]:
         """The answers, after the commit; a refused change's is its exception as a value.
 
-        One task at a time waits; cancelled, it may wait again.
+        One task at a time waits; it may wait again, also when it was cancelled.
 
         Raises:
             StoreFailed: the store failed; whether they were written is not known.
@@ -60,8 +64,11 @@ class Handed:
         if self._result is None:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
-        assert self._result is not None
-        return self._result.unwrap()
+        result = self._result
+        assert result is not None
+        if isinstance(result, outcome.Error):  # not unwrapped: that can be done only once
+            raise result.error
+        return result.value
 
     def _abort(self, _: Any) -> trio.lowlevel.Abort:
         self._task = None
@@ -77,9 +84,15 @@ class Handed:
 class Journal:
     """Commits changes. `head` is the last committed position."""
 
-    def __init__(self, writer: TrioConnection, store: SqliteStore) -> None:
+    def __init__(
+        self,
+        writer: TrioConnection,
+        store: SqliteStore,
+        commit_deadline_s: float = COMMIT_DEADLINE_S,
+    ) -> None:
         self._writer = writer
         self._store = store
+        self._commit_deadline_s = commit_deadline_s
         self._queue: deque[Handed] = deque()
         self._queued = 0
         self._room = trio.Event()
@@ -153,7 +166,7 @@ class Journal:
         """The writer: commit until closed. It must outlive everybody who commits.
 
         Raises:
-            StoreFailed: an I/O error; the daemon must stop.
+            StoreFailed: an I/O error, or a disk that does not answer; the daemon must stop.
         """
         task_status.started()
         while not (self._closing and not self._queue):
@@ -165,16 +178,39 @@ class Journal:
                     raise
                 continue
             group = self._gather()
-            changes = [change for waiting in group for change in waiting.changes]
             try:
-                # A commit lasts one sync. A disk that takes a minute is a failed one.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):
-                    answers, events = await self._writer.run(self._store.apply, changes)
-                self._announce(group, answers, events)
+                await self._commit(group)
             except BaseException as error:
                 self._end(error if isinstance(error, SpoolError) else _stopped(error), group)
                 raise
         self._end(SpoolError("commit to", "the spool", "spoold has stopped", "Start it again."))
+
+    async def _commit(self, group: list[Handed]) -> None:
+        changes = [change for waiting in group for change in waiting.changes]
+        try:
+            answers, events = await self._writer.run_within(
+                self._commit_deadline_s, self._store.apply, changes
+            )
+        except SpoolFull as full:
+            await self._refuse(group, full)
+        except trio.TooSlowError:
+            silence = TimeoutError(f"the disk has not answered for {self._commit_deadline_s:g} s")
+            raise self._store.fail(silence) from None
+        else:
+            self._announce(group, answers, events)
+
+    async def _refuse(self, group: list[Handed], full: SpoolFull) -> None:
+        """There is no room at all: who asked is refused, and what the node itself does waits."""
+        waiting = []
+        for handed in group:
+            if not self._closing and any(_is_own(change) for change in handed.changes):
+                waiting.append(handed)
+            else:
+                handed.settle(outcome.Value([full] * len(handed.changes)))
+        if waiting:
+            await trio.sleep(ROOM_INTERVAL_S)
+            self._queue.extendleft(reversed(waiting))
+            self._queued += sum(len(handed.changes) for handed in waiting)
 
     def _gather(self) -> list[Handed]:
         group: list[Handed] = []
@@ -230,6 +266,13 @@ class Journal:
     async def call(self, function: Callable[[], Any]) -> Any:
         """Run upkeep of the store in the writer's thread, between two commits."""
         return await self._writer.run(function)
+
+
+def _is_own(change: Change) -> bool:
+    """Whether this is of what goes on at a device: nobody is there who could hear a refusal."""
+    if isinstance(change, ChangeJob):
+        return change.actor == "node"
+    return isinstance(change, StartAttempt | NoteAttempt | EndAttempt)
 
 
 def _stopped(error: BaseException) -> StoreFailed:

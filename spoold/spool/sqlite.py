@@ -7,6 +7,8 @@ tables, appends its record to the chain, folds it into the tables, and commits t
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import sqlite3
@@ -33,6 +35,8 @@ from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Change, Even
 APPLICATION_ID = 0x5350_4F4C  # "SPOL"
 PAGE_BYTES = 4096
 RESERVE_BYTES = 16 * 1024 * 1024
+PROBE_BYTES = 64 * 1024
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 JOB_ID_MAX = 2**31 - 1
 BRINGS = (AcceptJob, AttachDocument)  # changes that bring what a full disk has no room for
 
@@ -166,23 +170,25 @@ class SqliteStore:
         try:
             return self._apply(changes)
         except sqlite3.OperationalError as error:
-            if not _is_full(error):
-                raise self._fail(error) from error
+            if not self._is_full(error):
+                raise self.fail(error) from error
         except sqlite3.DatabaseError as error:
-            raise self._fail(error) from error
+            raise self.fail(error) from error
         # The disk is full: new jobs are refused, and everything else may use the reserve.
         self._reserve.unlink(missing_ok=True)
         allowed: list[Change] = [change for change in changes if not isinstance(change, BRINGS)]
         try:
             answers, events = self._apply(allowed) if allowed else ([], [])
         except sqlite3.DatabaseError as error:
-            raise self._fail(error) from error
+            if self._is_full(error):  # the reserve is used up, too
+                raise _full("commit to", "the spool") from error
+            raise self.fail(error) from error
         rest = iter(answers)
-        full = SpoolFull("accept", "a job", "the disk is full", "Free space in the data directory.")
+        full = _full("accept", "a job")
         merged = [full if isinstance(c, BRINGS) else next(rest) for c in changes]
         return merged, events
 
-    def _fail(self, error: Exception) -> StoreFailed:
+    def fail(self, error: Exception) -> StoreFailed:
         """An I/O error: SQLite would carry on with the next commit; we never do."""
         self._failed = True
         return StoreFailed(
@@ -229,8 +235,27 @@ class SqliteStore:
         try:
             self._witness.note(self.incarnation, self.position, self.last_job_id)
         except OSError as error:
-            raise self._fail(error) from error
+            if error.errno not in NO_ROOM:  # else it stays behind, as after a power cut
+                raise self.fail(error) from error
         return answers, self.events
+
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        """Whether the disk is full, or a quota used up."""
+        # SQLite knows no quotas: to it, what one refuses is a write that failed.
+        return _says_full(error) or (
+            _code(error) == sqlite3.SQLITE_IOERR_WRITE and self._is_over_quota()
+        )
+
+    def _is_over_quota(self) -> bool:
+        probe = self._reserve.with_name("probe")
+        try:
+            probe.write_bytes(bytes(PROBE_BYTES))
+        except OSError as error:
+            return error.errno in NO_ROOM
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+        return False
 
     def keep_reserve(self) -> None:
         """Set aside the space that control, release and journal use when the disk is full.
@@ -255,8 +280,8 @@ class SqliteStore:
             self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.DatabaseError as error:
-            if not _is_full(error):
-                raise self._fail(error) from error
+            if not self._is_full(error):
+                raise self.fail(error) from error
 
     def sync_witness(self) -> None:
         """Make what the witness has seen durable.
@@ -267,7 +292,7 @@ class SqliteStore:
         try:
             self._witness.sync()
         except OSError as error:
-            raise self._fail(error) from error
+            raise self.fail(error) from error
 
     def close(self) -> None:
         """Let go of the files; after a failure nothing is synced any more."""
@@ -278,11 +303,20 @@ class SqliteStore:
             self._witness.close()
 
 
-def _is_full(error: sqlite3.Error) -> bool:
-    """Whether the disk is full. Errors of Python's module itself carry no code."""
+def _code(error: sqlite3.Error) -> int:
+    """The extended result code. Errors of Python's module itself carry none."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code
+
+
+def _says_full(error: sqlite3.Error) -> bool:
     # The index of the log is a file, too; the one reason why it cannot grow is a full disk.
+    code = _code(error)
     return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+
+
+def _full(operation: str, subject: str) -> SpoolFull:
+    return SpoolFull(operation, subject, "the disk is full", "Free space in the data directory.")
 
 
 async def open_store(
@@ -292,6 +326,7 @@ async def open_store(
 
     Raises:
         SpoolError: it is not a spool, newer than this program, damaged, or cannot be opened.
+        SpoolFull: the disk has not the little room that this takes.
     """
     path = data_dir / "spool.db"
     try:
@@ -303,9 +338,19 @@ async def open_store(
             "open", str(path), error, "Check the directory's owner and mode."
         ) from error
     try:
-        store = await writer.run(_open, writer, data_dir, now_us, random_bytes, journal)
+        opening = (_open, writer, data_dir, now_us, random_bytes, journal)
+        try:
+            store = await writer.run(*opening)
+        except sqlite3.OperationalError as error:
+            reserve = data_dir / "reserve"
+            if not (_says_full(error) and reserve.exists()):
+                raise
+            reserve.unlink()  # this is what it is kept for
+            store = await writer.run(*opening)
     except BaseException as error:
         await writer.close()
+        if isinstance(error, sqlite3.Error) and _says_full(error):
+            raise _full("open", str(path)) from error
         if isinstance(error, (sqlite3.Error, OSError)):
             advice = "Restore a backup, or move the file aside to begin anew."
             raise SpoolError("open", str(path), error, advice) from error

@@ -530,6 +530,7 @@ class Store(Protocol):
         `SpoolFull`) as a value.
 
         Raises:
+            SpoolFull: there is no room at all, also not for what needs little; nothing was written.
             StoreFailed: an I/O error. Nothing after it is durable; the daemon must stop.
         """
         ...

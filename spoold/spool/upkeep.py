@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from spoold.model import policy
-from spoold.model.errors import OperationError
+from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobReason
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
@@ -72,9 +72,15 @@ class Upkeep:
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_witness)
-            await self.recover(started_us)
+            is_recovered = False
             while True:
-                await self.sweep()
+                try:
+                    if not is_recovered:
+                        await self.recover(started_us)
+                        is_recovered = True
+                    await self.sweep()
+                except SpoolFull as error:  # removing takes room, too; the next time there may be
+                    log.error("upkeep_hindered", detail=str(error))
                 await trio.sleep(self._retention().sweep_interval_s)
 
     async def _keep_witness(self) -> None:

@@ -20,6 +20,7 @@ from spoold.model.person import NOBODY
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import (
     AcceptJob,
+    AddRecord,
     ChangeJob,
     EndAttempt,
     JobFilter,
@@ -29,6 +30,7 @@ from spoold.spool.store import (
 )
 
 MIB = 1024 * 1024
+FACT = AddRecord("test-fact", {"what": "x" * 30_000}, 3)  # a few of them need room
 LIMITS = SimpleNamespace(document_bytes_max=1 << 40, spool_share=1.0, reserve_bytes=0)
 
 
@@ -80,6 +82,57 @@ async def test_a_full_disk_refuses_jobs_and_nothing_else(small_disk, spool_at):
         assert await spool.reader.verify_chain() == spool.journal.head
     async with spool_at(small_disk) as spool:
         assert [one.id for one in await spool.reader.jobs(JobFilter())] == [1, 2]
+
+
+async def test_without_any_room_everything_is_refused_and_nothing_stops(small_disk, spool_at):
+    """When the reserve is used up, too, whoever asks hears so; later it goes on."""
+    async with spool_at(small_disk) as spool:
+        printer = await spool.add_printer()
+        job = await spool.add_job(printer)
+        fill(small_disk)
+        hold = ChangeJob(job.job_id, JobEvent.HOLD, 2, "uid:0")
+        answers = await spool.journal.commit_all([hold, *[FACT] * 20])
+        assert [type(one) for one in answers] == [SpoolFull] * 21
+        with pytest.raises(SpoolFull, match="the disk is full"):
+            await spool.add_job(printer, os.urandom(100_000))
+        (small_disk / "filler").unlink()
+        assert await spool.journal.commit(hold) is JobState.PENDING_HELD
+        assert await spool.reader.verify_chain() == spool.journal.head
+
+
+async def test_what_a_device_did_waits_for_room(small_disk, spool_at):
+    """The end of an attempt is not lost to a full disk; the one who reports it is kept waiting."""
+    async with spool_at(small_disk) as spool:
+        printer = await spool.add_printer()
+        job = await spool.add_job(printer)
+        number = await spool.journal.commit(
+            StartAttempt(job.job_id, printer.device_id, printer.id, 2)
+        )
+        fill(small_disk)
+        end = EndAttempt(job.job_id, number, Delivered({}), JobEvent.DELIVER, (), 3)
+        handed = spool.journal.hand_over((end, *[FACT] * 20))
+        answers = await spool.journal.commit_all([FACT] * 20)
+        assert [type(one) for one in answers] == [SpoolFull] * 20
+        with trio.move_on_after(0.1) as waiting:
+            await handed.wait()
+        assert waiting.cancelled_caught
+        (small_disk / "filler").unlink()
+        with trio.fail_after(5):
+            assert (await handed.wait())[0] is JobState.COMPLETED
+
+
+async def test_a_spool_opens_on_a_full_disk(small_disk, spool_at):
+    """The reserve is what a start may use, so that what waits can be looked at and printed."""
+    async with spool_at(small_disk) as spool:
+        await spool.add_job(await spool.add_printer())
+        await spool.journal.call(spool.store.keep_reserve)
+    fill(small_disk)
+    async with spool_at(small_disk) as spool:
+        assert len(await spool.reader.jobs(JobFilter())) == 1
+    fill(small_disk)  # what it used is not kept from others
+    with pytest.raises(SpoolFull, match="the disk is full"):
+        async with spool_at(small_disk):
+            pass
 
 
 async def test_a_full_disk_takes_no_document_for_an_open_job(small_disk, spool_at):

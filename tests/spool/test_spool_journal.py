@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
@@ -33,6 +34,47 @@ async def opened(data_dir):
         with trio.CancelScope(shield=True):
             await writer.close()
             store.close()
+
+
+async def test_what_was_handed_over_tells_its_failure_as_often_as_it_is_asked(tmp_path):
+    """Whoever cleans up after a failed commit asks again, and hears the same."""
+    async with opened(tmp_path) as journal:
+        handed = journal.hand_over([fact()])
+        journal._store.fail(OSError("no disk"))
+        with pytest.raises(StoreFailed):
+            await journal.run()
+        for _ in range(2):
+            with pytest.raises(StoreFailed):
+                await handed.wait()
+
+
+async def test_a_disk_that_does_not_answer_is_a_failed_one(tmp_path):
+    """Whoever waits hears so after a while, and so does the daemon; nothing is written any more."""
+    writer, store = await open_store(tmp_path, 1, os.urandom, CHAIN)
+    journal = Journal(writer, store, commit_deadline_s=0.05)
+    answered = threading.Event()
+
+    async def commit():
+        with pytest.raises(StoreFailed, match="has not answered"):
+            await journal.commit(fact())
+
+    async def hang():
+        await writer.run(answered.wait)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hang)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(commit)
+            with pytest.raises(StoreFailed, match="has not answered"):
+                await journal.run()
+            answered.set()
+        with pytest.raises(StoreFailed):
+            await journal.commit(fact())
+    finally:
+        answered.set()
+        await writer.close()
+        store.close()
 
 
 async def test_what_has_gathered_is_one_commit(tmp_path):
