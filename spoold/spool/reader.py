@@ -20,6 +20,7 @@ from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.user import User
 from spoold.spool import connection, jobs, users
+from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
     CHAIN_SHIFT,
@@ -104,6 +105,19 @@ class SqliteReader:
         sql = f"{JOB_SELECT} WHERE {where} ORDER BY job.id {order} LIMIT ?"
         rows = await self._all(sql, *values, which.limit)
         return [job_of(row) for row in rows]
+
+    async def page(self, query: PageQuery) -> Page:
+        """A page of a listing, in the order in which it is told."""
+        search = Search(query)
+        db = self._connection.raw
+
+        def step() -> Page | None:
+            search.step(db)
+            return search.page(db) if search.is_over else None
+
+        while (page := await self._connection.run(step)) is None:
+            pass
+        return page
 
     async def attempts(self, job_id: int) -> list[Attempt]:
         rows = await self._all(ATTEMPT_SELECT + "WHERE job_id = ? ORDER BY number", job_id)

@@ -13,7 +13,7 @@ CREATE TABLE incoming (
 CREATE INDEX incoming_deadline ON incoming (deadline_us);
 -- In the order in which they are listed, with all that a listing chooses by.
 DROP INDEX job_unfinished;
-CREATE INDEX job_unfinished ON job (printer_id, state, priority DESC, owner_id)
+CREATE INDEX job_unfinished ON job (printer_id, state, priority DESC, id, owner_id)
   WHERE finished_us IS NULL;
-CREATE INDEX job_finished_on ON job (printer_id, finished_us, owner_id, state)
+CREATE INDEX job_finished_on ON job (printer_id, finished_us, id, owner_id, state)
   WHERE finished_us IS NOT NULL;
