@@ -328,8 +328,20 @@ class Helper:
                     stream.close()
 
 
-def load(module: str = "load", **spec: Any) -> dict[str, Any]:
+def load(**spec: Any) -> dict[str, Any]:
     """Runs one load to its end. Raises: RuntimeError when a job of it failed."""
+    result = _run("load", spec)
+    if result.get("failed"):
+        raise RuntimeError(f"{result['failed']} jobs failed, the first one: {result['error']}")
+    return result
+
+
+def listing(**spec: Any) -> dict[str, Any]:
+    """Runs one Get-Jobs to its end."""
+    return _run("listing", spec)
+
+
+def _run(module: str, spec: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", json.dumps(spec)],
         stdin=subprocess.DEVNULL,
@@ -337,8 +349,6 @@ def load(module: str = "load", **spec: Any) -> dict[str, Any]:
         check=True,
     )
     result: dict[str, Any] = json.loads(done.stdout)
-    if result.get("failed"):
-        raise RuntimeError(f"{result['failed']} jobs failed, the first one: {result['error']}")
     return result
 
 

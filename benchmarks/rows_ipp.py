@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -65,7 +64,7 @@ def _pages_ms(port: int, times: int) -> list[float]:
 def get_jobs(bench: Bench) -> Iterator[Finding]:
     """All attributes of 20,000 jobs in one Get-Jobs, and what others wait for meanwhile."""
     jobs = min(LISTED_JOBS, bench.depth_jobs)
-    spec = {"queue": "q0", "module": "listing"}
+    spec = {"queue": "q0"}
     with bench.spoold() as spoold, bench.cups() as cups:
         cups.add_printer("q0", 9, paused=True)
         for port in (spoold.port, cups.port):
@@ -73,10 +72,10 @@ def get_jobs(bench: Bench) -> Iterator[Finding]:
         ours, theirs, probed, probed_cups = [], [], [], []
         before = spoold.rss_mib()
         for _ in bench.each_pair():
-            ours.append(peers.load(**spec, port=spoold.port))
-            theirs.append(peers.load(**spec, port=cups.port))
-            probed.append(peers.load(**spec, port=spoold.port, probe=True))
-            probed_cups.append(peers.load(**spec, port=cups.port, probe=True))
+            ours.append(peers.listing(**spec, port=spoold.port))
+            theirs.append(peers.listing(**spec, port=cups.port))
+            probed.append(peers.listing(**spec, port=spoold.port, probe=True))
+            probed_cups.append(peers.listing(**spec, port=cups.port, probe=True))
         grown = spoold.rss_mib() - before
         pages = _pages_ms(spoold.port, 300)
     name = f"Get-Jobs, all attributes of {jobs:,} jobs"
@@ -112,12 +111,13 @@ def get_jobs(bench: Bench) -> Iterator[Finding]:
 
 def ipp_bulk(bench: Bench) -> Iterator[Finding]:
     """A large chunked Print-Job into the spool, against raw from a client of equal cost."""
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     spec = {"kind": "bulk", "size": bench.bulk_bytes}
     for _ in bench.each_pair():
         for found, more in ((ours, {"queue": "q0", "chunked": True}), (theirs, {"copied": True})):
             with bench.spoold() as spoold:
-                os.sync()
+                bench.touch_memory()
                 found.append(peers.load(**spec, port=spoold.port, **more)["mib_s"])
     yield Finding(
         f"{bench.bulk_bytes // MIB} MiB by chunked Print-Job, durable",
