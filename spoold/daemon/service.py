@@ -35,10 +35,12 @@ from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Catalogue, Watch
 from spoold.daemon.passwords import Passwords
+from spoold.daemon.timers import Timers
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.listener import Listener
+from spoold.intake.opening import OpenJobs
 from spoold.model.errors import ConfigError, SpooldError, SpoolFull, StoreFailed
 from spoold.model.printer import Printer
 from spoold.model.record import Kind
@@ -309,6 +311,12 @@ class Daemon:
         acceptance = Acceptance(journal, reader, documents, config.limits, wall_clock)
         await acceptance.start()
         self._acceptance = acceptance
+        open_jobs = OpenJobs(
+            acceptance,
+            journal,
+            reader,
+            lambda: self.config.limits.multiple_operation_time_out_s,
+        )
         network = TcpNetwork()
         dispatcher = Dispatcher(
             journal,
@@ -343,6 +351,7 @@ class Daemon:
             reload=self.reload,
             passwords=passwords,
             logins=Logins(reader, journal, passwords, wall_clock),
+            open_jobs=open_jobs,
         )
         async with trio.open_nursery() as dispatching:
             entrance = doors.Doors(
@@ -361,6 +370,7 @@ class Daemon:
             await dispatching.start(dispatcher.run)
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
+                serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
                     log.info("listening", port=one.label, address=one.where)

@@ -18,6 +18,8 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Catalogue, Watch
 from spoold.daemon.passwords import Passwords
 from spoold.dispatch.dispatcher import Dispatcher
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.opening import OpenJobs
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.connect import TcpNetwork
 
@@ -55,6 +57,11 @@ async def desk(spool):
     network = TcpNetwork()
     passwords = Passwords(memory_kib=64)
     ca_pem, key_pem = authority.make_ca(spool.wall_clock)
+    config = replace(Config(), node=Node("library", "application", spool.data_dir))
+    acceptance = Acceptance(
+        spool.journal, spool.reader, spool.documents, config.limits, spool.wall_clock
+    )
+    await acceptance.start()
     services = Services(
         journal=spool.journal,
         reader=spool.reader,
@@ -63,7 +70,7 @@ async def desk(spool):
         ),
         documents=spool.documents,
         identity=authority.Authority(ca_pem, key_pem, spool.wall_clock),
-        config=replace(Config(), node=Node("library", "application", spool.data_dir)),
+        config=config,
         wall_clock=spool.wall_clock,
         network=network,
         node_guid=NODE_GUID,
@@ -74,6 +81,7 @@ async def desk(spool):
         catalogue=Catalogue(spool.journal, spool.reader),
         passwords=passwords,
         logins=Logins(spool.reader, spool.journal, passwords, spool.wall_clock),
+        open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
     return Desk(services=services, spool=spool, table=build_table(services), events=[])

@@ -15,6 +15,7 @@ from spoold.daemon.operations.watch import Catalogue, Watch
 from spoold.daemon.passwords import Passwords
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Network
+from spoold.intake.opening import OpenJobs
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -46,4 +47,5 @@ class Services:
     reload: Callable[[], list[str]]
     passwords: Passwords
     logins: Logins
+    open_jobs: OpenJobs
     changing: trio.Lock = field(default_factory=trio.Lock)
