@@ -32,6 +32,7 @@ CLASS_WAIT_S = 5.0  # the backends of CUPS give a class so long before its next 
 COPIES_MAX = 9999
 ATTRIBUTES_MAX = 128
 TEXT_CHARACTERS_MAX = 255
+COLLECTION_LEVELS_MAX = 3
 VALUE_CHARACTERS_MAX = 1023  # RFC 8011 5.1.3, text
 OCTETS = "application/octet-stream"
 NAMESPACE = UUID("6cf6ad4a-2d2e-5b0c-9f43-6d1a8f0f6a51")  # of job-uuids that are made from CUPS's
@@ -52,6 +53,9 @@ _BOOKKEEPING = frozenset({
     "job-originating-user-name", "job-priority", "job-sheets", "job-uuid",
     "multiple-document-handling", "raw",
 })  # fmt: skip
+_NUMBERS = frozenset({"finishings", "number-up", "orientation-requested", "print-quality"})
+_LISTS = frozenset({"finishings", "page-ranges"})
+_DIGITS = re.compile(r"[0-9]{1,9}")
 _TIME = re.compile(r"(date-)?time-at-[a-z]+")
 # What filters draw into the pages.
 _DRAWN = frozenset({
@@ -249,11 +253,11 @@ class Task:
         return uuid5(NAMESPACE, name)
 
     def attributes(self) -> dict[str, Any]:
-        """The job template attributes to pass on: numbers and lists of them as such, else texts."""
+        """The job template attributes to pass on, as plain values."""
         found: dict[str, Any] = {}
         for name, text in self.options.items():
             if self._is_passed_on(name, text) and len(found) < ATTRIBUTES_MAX:
-                found[name] = _value(text)
+                found[name] = _value(name, text)
         return found
 
     def _is_passed_on(self, name: str, text: str) -> bool:
@@ -271,8 +275,22 @@ def _text(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _value(text: str) -> Any:
-    if re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
-        numbers = [int(one) for one in text.split(",")]
-        return numbers[0] if len(numbers) == 1 else numbers
-    return {"true": True, "false": False}.get(text, text)
+def _value(name: str, text: str) -> Any:
+    """The plain value (`codec.ipp_plain`) of an option's text."""
+    if text.startswith("{"):
+        return _collection(text, COLLECTION_LEVELS_MAX)
+    values: list[Any] = text.split(",") if name in _LISTS else [text]
+    if name in _NUMBERS:
+        values = [int(one) if _DIGITS.fullmatch(one) else one for one in values]
+    return values if name in _LISTS else values[0]
+
+
+def _collection(text: str, levels: int) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in parse_options(text[1:].removesuffix("}")).items():
+        if value.startswith("{"):
+            if levels:
+                members[name] = _collection(value, levels - 1)
+        else:
+            members[name] = int(value) if _DIGITS.fullmatch(value) else value
+    return members

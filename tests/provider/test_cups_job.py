@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from spoold.codec import ipp_plain
 from spoold.model.errors import ConfigError
 from spoold.provider.cups_job import Queue, Task
 from spoold.provider.cups_messages import RETRY, RETRY_CURRENT
@@ -100,10 +101,10 @@ def test_a_file_brings_its_copies_and_its_format():
     assert (found.user, found.title, found.copies) == ("cashier", "Report", 3)
     assert found.format == "application/pdf"
     assert found.attributes() == {
-        "collate": True,
+        "collate": "true",
         "job-billing": "a b",
         "media": "a4",
-        "page-ranges": "1-2",
+        "page-ranges": ["1-2"],
         "print-quality": 5,
         "sides": "two-sided-long-edge",
     }
@@ -128,11 +129,34 @@ def test_what_cups_adds_for_want_of_a_driver_is_left_out(tmp_path):
     assert colour == {"print-color-mode": "color", "finishings": [4, 5]}
 
 
+def test_values_have_the_form_that_ipp_gives_them():
+    """Numbers, lists and collections; a name that looks like a number stays a text."""
+    found = task(
+        "finishings=4,5 page-ranges=1-2,7 orientation-requested=4 job-billing=4711 "
+        "media-col={media-size={x-dimension=21000 y-dimension=29700} media-type=labels}",
+        "/a",
+    )
+    assert found.attributes() == {
+        "finishings": [4, 5],
+        "page-ranges": ["1-2", "7"],
+        "orientation-requested": 4,
+        "job-billing": "4711",
+        "media-col": {
+            "media-size": {"x-dimension": 21000, "y-dimension": 29700},
+            "media-type": "labels",
+        },
+    }
+    for name, value in found.attributes().items():
+        if name in ipp_plain.TEMPLATE:
+            assert ipp_plain.to_attribute(name, value)
+
+
 def test_hostile_options_stay_within_limits():
     """Names that are none, values without end and any number of them."""
     many = " ".join(f"o{number}=1" for number in range(1000))
     assert len(task(many).attributes()) == 128
-    assert task(f"a={'x' * 5000} ../b=1 B=1 c\x1b=1 d=1").attributes() == {"d": 1}
+    assert task("a={b={c={d={e={f=1}}}}}").attributes() == {"a": {"b": {"c": {"d": {}}}}}
+    assert task(f"a={'x' * 5000} ../b=1 B=1 c\x1b=1 d=1").attributes() == {"d": "1"}
 
 
 def test_arguments_of_any_bytes_are_read():

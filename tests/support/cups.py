@@ -115,7 +115,8 @@ class Cups:
             capture_output=True,
             text=True,
             timeout=60,
-            env={**os.environ, "CUPS_SERVER": f"127.0.0.1:{self.port}"},
+            # lpoptions keeps what it is told at home.
+            env={**os.environ, "CUPS_SERVER": f"127.0.0.1:{self.port}", "HOME": str(self.root)},
         )
         assert done.returncode == 0 or not check, (command, done.stderr, self.log()[-2000:])
         return done.stdout + done.stderr
