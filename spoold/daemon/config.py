@@ -22,6 +22,7 @@ from spoold.daemon.schema import (
     MIB,
     Wrong,
     duration_s,
+    flag,
     listed,
     number,
     one_of,
@@ -209,6 +210,14 @@ class Advertise:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsSd:
+    """Printers marked as shared are announced on `interfaces`: names, none for all but loopback."""
+
+    enabled: Annotated[bool, flag] = True
+    interfaces: Annotated[tuple[str, ...], listed(text)] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """A PEM chain and key of your own for 9192; without them the deployment CA signs one."""
 
@@ -261,6 +270,7 @@ class Config:
     tls: Annotated[Tls, table(Tls)] = field(default_factory=Tls)
     retention: Annotated[Retention, table(Retention)] = field(default_factory=Retention)
     dispatch: Annotated[Dispatch, table(Dispatch)] = field(default_factory=Dispatch)
+    dnssd: Annotated[DnsSd, table(DnsSd)] = field(default_factory=DnsSd)
     drain: Annotated[Drain, table(Drain)] = field(default_factory=Drain)
     documents: Annotated[Documents, table(Documents)] = field(default_factory=Documents)
 

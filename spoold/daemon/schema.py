@@ -75,6 +75,12 @@ def text(value: Any) -> str:
     return value
 
 
+def flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong(f"this is {_named(value)}", "Write true or false, without quotes.")
+    return value
+
+
 def number(least: float, most: float, units: Mapping[str, float], example: str) -> Reader:
     """Reads a number, or a text with a unit, from `least` to `most`."""
 

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +26,12 @@ import structlog
 import trio
 
 from spoold import __version__
+from spoold.codec.dnssd import host_name
 from spoold.daemon import config as configuration
 from spoold.daemon import doors, systemd
+from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
-from spoold.daemon.identity import open_identity
+from spoold.daemon.identity import node_guid, open_identity
 from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
@@ -233,6 +235,7 @@ class Daemon:
         self._acceptance: Acceptance | None = None
 
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
+        self._announcer: Announcer | None = None
         """Start, serve until `Running.stop`, drain, and close.
 
         Raises:
@@ -249,6 +252,11 @@ class Daemon:
 
     @asynccontextmanager
     async def _spool(
+    def _host_name(self) -> str:
+        """The name by which clients on the link find this node."""
+        node = self.config.node
+        return host_name(node.name, node_guid(node.data_dir), self.config.advertise.names)
+
         self, data_dir: Path
     ) -> AsyncIterator[tuple[Journal, SqliteReader, Documents]]:
         """The open spool, its writer and its upkeep; closed last of all."""
@@ -256,7 +264,7 @@ class Daemon:
         self.identity = open_identity(
             data_dir,
             node_name=config.node.name,
-            names=config.advertise.names,
+            names=(*config.advertise.names, self._host_name()),
             wall_clock=wall_clock,
         )
         async with AsyncExitStack() as stack:
@@ -354,6 +362,7 @@ class Daemon:
             open_jobs=open_jobs,
         )
         async with trio.open_nursery() as dispatching:
+            announced=lambda printer_id: announcer.told(printer_id),
             entrance = doors.Doors(
                 services,
                 self.identity,
@@ -369,6 +378,15 @@ class Daemon:
             sockets = entrance.bind(systemd.take_sockets(self._environ))
             await dispatching.start(dispatcher.run)
             async with trio.open_nursery() as serving:
+            announcer = Announcer(
+                journal,
+                reader,
+                _ports(sockets),
+                config.node.name,
+                self._host_name(),
+                lambda: self.config.dnssd,
+            )
+            self._announcer = announcer
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
@@ -376,6 +394,7 @@ class Daemon:
                     log.info("listening", port=one.label, address=one.where)
                 task_status.started(
                     Running(
+                await serving.start(announcer.run)
                         services,
                         {one.label: one.address for one in sockets if one.address},
                         entrance.control,
@@ -385,6 +404,7 @@ class Daemon:
                 await self._stop.wait()
                 listener.stop_nowait()
                 deadline_s = self.config.drain.deadline_s
+                announcer.stop_nowait()
                 serving.cancel_scope.deadline = trio.current_time() + deadline_s
                 await listener.ended.wait()
                 serving.cancel_scope.cancel()
@@ -408,6 +428,8 @@ class Daemon:
             self._acceptance.limits = kept.limits
         for line in lines:
             log.info("configuration_changed", change=line)
+        if self._announcer is not None:
+            self._announcer.wake()
         if not lines:
             log.info("configuration_unchanged")
         return lines
@@ -415,6 +437,15 @@ class Daemon:
 
 async def _add_default_printer(journal: Journal, reader: SqliteReader, data_dir: Path) -> None:
     """A spool without any printer gets one that writes files, so that a first job comes out."""
+def _ports(sockets: Sequence[doors.Bound]) -> Ports:
+    """Where IPP is spoken."""
+    found = {
+        label: tuple(one.address for one in sockets if one.label == label and one.address)
+        for label in ("clear", "tls")
+    }
+    return Ports(found["clear"], found["tls"])
+
+
     if await reader.printers():
         return
     printed = data_dir / "printed"

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import trio
 
+from spoold.daemon.announce import Told
 from spoold.daemon.authority import Authority
 from spoold.daemon.config import Config
 from spoold.daemon.logins import Logins
@@ -25,6 +26,8 @@ from spoold.spool.reader import SqliteReader
 class Services:
     """`connections` counts the open connections by port; `reload` reads the configuration again
     and answers a line for each change.
+
+    `announced` says how a shared printer is told to the network.
 
     `changing` is held while printers and devices are looked at and changed, so that two operators
     never build on the same old state.
@@ -48,4 +51,5 @@ class Services:
     passwords: Passwords
     logins: Logins
     open_jobs: OpenJobs
+    announced: Callable[[int], Told] = lambda _: Told()
     changing: trio.Lock = field(default_factory=trio.Lock)

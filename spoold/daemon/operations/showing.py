@@ -109,16 +109,21 @@ async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list
     services = call.services
     counts = await services.reader.counts()
     since_us = midnight_us(services.wall_clock())
-    return [
-        printer_map(
+    shown = []
+    for printer in printers:
+        one = printer_map(
             printer,
             known,
             services.dispatcher.status(printer.id),
             counts.get(printer.id, {}),
             await services.reader.interrupted(printer.id, since_us),
         )
-        for printer in printers
-    ]
+        told = services.announced(printer.id)
+        one["announced_as"] = told.name
+        if told.trouble:
+            one["advice"].append(f"It is shared, but not announced: {told.trouble}.")
+        shown.append(one)
+    return shown
 
 
 async def list_printers(call: Call) -> dict[str, Any]:

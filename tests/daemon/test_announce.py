@@ -1,0 +1,177 @@
+"""Shared printers on a link of two machines: announced, kept in step, withdrawn; and found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from spoold.codec import dnssd
+from spoold.daemon.announce import Ports, Reach, reach_of
+from support import link as links
+from support.link import FAR, NEAR
+from support.peers import wait_until
+from support.process import Daemon
+
+CONFIG = """
+[node]
+name = "{name}"
+data_dir = "data"
+[listen]
+clear = ["0.0.0.0:9191"]
+tls = ["0.0.0.0:9192"]
+mutual = []
+"""
+FIND = """
+import json, sys
+from dataclasses import asdict
+from spoold.net import dnssd
+found = dnssd.find(dnssd.interfaces(), float(sys.argv[1]))
+print(json.dumps([asdict(one) for one in found]))
+"""
+HALF = ("0.0.0.0", 9191)
+
+
+def test_what_of_the_machine_is_reached():
+    """Addresses count where a port listens; a name has the addresses that both ports have."""
+    own = ("192.0.2.1", "198.51.100.1", "2001:db8::1")
+    everywhere = Ports((HALF, ("::", 9191)), (("0.0.0.0", 9192), ("::", 9192)))
+    assert reach_of(everywhere, own) == Reach(own, 9191, 9192)
+    assert reach_of(Ports((HALF,)), own) == Reach(own[:2], 9191, 0)
+    one = Ports((HALF,), (("192.0.2.1", 9192),))
+    assert reach_of(one, own) == Reach(("192.0.2.1",), 9191, 9192)
+    apart = Ports((("192.0.2.1", 9191),), (("198.51.100.1", 9192),))
+    assert reach_of(apart, own) == Reach(("198.51.100.1",), 0, 9192)
+    assert reach_of(Ports((("127.0.0.1", 9191),)), own) == Reach()
+
+
+@pytest.fixture
+def link():
+    try:
+        with links.link() as made:
+            yield made
+    except links.CannotMake as error:
+        pytest.skip(f"no network namespaces here: {error}")
+
+
+@pytest.fixture
+def node(link, tmp_path):
+    """`node(name, where)`: a running daemon."""
+    with ExitStack() as stack:
+
+        def start(name, where, config=CONFIG):
+            folder = tmp_path / name
+            folder.mkdir()
+            daemon = Daemon(folder, config=config.format(name=name), prefix=where)
+            stack.callback(daemon.end, 9)
+            return daemon
+
+        yield start
+
+
+def find(link, where, seconds=1.6) -> dict[tuple[str, str], dict]:
+    """What answers on the link, by kind and name."""
+    found = json.loads(link.run(where, sys.executable, "-c", FIND, str(seconds)))
+    return {(one["kind"], one["name"]): one for one in found}
+
+
+def announced(daemon, name="default") -> str:
+    return daemon.call("printer.show", name=name)["announced_as"]
+
+
+def wait_announced(daemon, *names):
+    wait_until(lambda: announced(daemon) in names, 20)
+
+
+@pytest.mark.slow
+def test_shared_printers_are_announced(link, node):
+    """A printer that is shared is found from the other machine, one that is not is not; changes
+    are told, and the end is told, too.
+    """
+    daemon = node("library", link.near)
+    daemon.call("printer.add", name="private", uri="file:///tmp")
+    assert find(link, link.far, 1.0) == {}
+    shown = daemon.call("printer.set", name="default", shared=True, info="Front desk")
+    assert shown["advice"] == []
+    wait_announced(daemon, "Front desk")
+    found = find(link, link.far, 3.0)
+    assert set(found) == {(dnssd.IPP, "Front desk"), (dnssd.IPPS, "Front desk")}
+    one = found[dnssd.IPPS, "Front desk"]
+    assert (one["port"], one["addresses"]) == (9192, [NEAR])
+    assert one["txt"]["rp"] == "printers/default"
+    assert one["txt"]["uuid"] == shown["guid"]
+
+    daemon.call("printer.set", name="default", offer={"printer-make-and-model": "Example 9"})
+    daemon.call("printer.set", name="default", location="Hall 1")
+    wait_until(
+        lambda: find(link, link.far)[dnssd.IPP, "Front desk"]["txt"].get("note") == "Hall 1", 20
+    )
+    assert find(link, link.far)[dnssd.IPP, "Front desk"]["txt"]["ty"] == "Example 9"
+
+    daemon.call("printer.set", name="default", info="Back door", rename="backdoor")
+    wait_until(lambda: announced(daemon, "backdoor") == "Back door", 20)
+    found = find(link, link.far, 3.0)
+    assert {name for _, name in found} == {"Back door"}
+    assert found[dnssd.IPP, "Back door"]["txt"]["rp"] == "printers/backdoor"
+
+    daemon.call("printer.set", name="backdoor", shared=False)
+    wait_until(lambda: announced(daemon, "backdoor") == "", 20)
+    wait_until(lambda: find(link, link.far, 1.0) == {}, 20)
+    assert daemon.end() == 0
+
+
+@pytest.mark.slow
+def test_two_nodes_with_one_name(link, node):
+    """The second node that wants a name takes another one, which names the node."""
+    first, second = node("library", link.near), node("annex", link.far)
+    first.call("printer.set", name="default", shared=True, info="Desk")
+    wait_announced(first, "Desk")
+    second.call("printer.set", name="default", shared=True, info="Desk")
+    wait_announced(second, "Desk @ annex")
+    found = find(link, link.near, 3.0)
+    assert found[dnssd.IPP, "Desk"]["addresses"] == [NEAR]
+    assert found[dnssd.IPP, "Desk @ annex"]["addresses"] == [FAR]
+
+
+@pytest.mark.slow
+def test_a_name_that_was_taken_twice(link, node):
+    """Nodes that meet after each took the same name part, each with its own."""
+    first, second = node("library", link.near), node("annex", link.far)
+    link.pull()
+    for one in (first, second):
+        one.call("printer.set", name="default", shared=True, info="Desk")
+        wait_announced(one, "Desk")
+    link.plug()
+    find(link, link.near, 2.0)  # the question to which both answer
+    wait_until(
+        lambda: announced(first) and announced(second) and announced(first) != announced(second),
+        20,
+    )
+    assert len({name for _, name in find(link, link.far, 3.0)}) == 2
+
+
+@pytest.mark.slow
+def test_loopback_is_not_announced(link, node):
+    """A node that nobody on the network reaches says so where it was told to share."""
+    daemon = node("library", link.near, CONFIG.replace("0.0.0.0", "127.0.0.1"))
+    daemon.call("printer.set", name="default", shared=True, info="Desk")
+    (advice,) = wait_until(lambda: daemon.call("printer.show", name="default")["advice"])
+    assert "not announced: no address on the network is listened on" in advice
+    assert announced(daemon) == ""
+
+
+@pytest.mark.slow
+def test_the_configuration_decides(link, node):
+    """`dnssd.enabled = false` keeps everything quiet until the file is read again without it."""
+    daemon = node("library", link.near, CONFIG + "[dnssd]\nenabled = false\n")
+    daemon.call("printer.set", name="default", shared=True, info="Desk")
+    shown = daemon.call("printer.show", name="default")
+    assert shown["advice"] == [
+        "It is shared, but not announced: dnssd.enabled is off in the configuration."
+    ]
+    file = daemon.control.parent.parent / "spoold.toml"
+    file.write_text(CONFIG.format(name="library"))
+    daemon.call("daemon.reload")
+    wait_announced(daemon, "Desk")
