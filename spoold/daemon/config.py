@@ -164,8 +164,8 @@ class Limits:
 
     `minimum_rate_bytes_s` is asked of a sender after `minimum_rate_grace_s`. New jobs are refused
     when the file system would be fuller than `spool_share`, or have less free than `reserve_bytes`.
-    """
     A job that was made without its document waits `multiple_operation_time_out_s` for it.
+    """
 
     connections_max: Annotated[int, whole(1, 1_000_000)] = 10_000
     connections_per_address_max: Annotated[int, whole(1, 1_000_000)] = 1_000
@@ -178,8 +178,8 @@ class Limits:
     document_bytes_max: Annotated[int, size(1, 1024 * 1024 * GIB)] = 16 * GIB
     spool_share: Annotated[float, number(0.01, 1, {}, "0.95")] = 0.95
     reserve_bytes: Annotated[int, size(MIB, 1024 * GIB)] = 64 * MIB
-
     multiple_operation_time_out_s: Annotated[float, seconds(60, 30 * DAY_S)] = 900.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdvertiseTo:
