@@ -136,7 +136,27 @@ def capabilities(options: Mapping[str, Any], formats: Iterable[str] = ()) -> dic
     _add_formats(found, said, tuple(formats))
     _add_colour(found, said)
     _add_media(found, said)
+    found.setdefault("printer-device-id", _device_id(found))
     return found
+
+
+# The command sets of IEEE 1284.2 and PWG 5107.2 that a client can tell a printer by.
+_COMMANDS: Final = {
+    "application/pdf": "PDF",
+    "application/postscript": "PS",
+    "application/vnd.hp-pcl": "PCL",
+    "application/vnd.hp-pclxl": "PCLXL",
+    "image/jpeg": "JPEG",
+    "image/pwg-raster": "PWGRaster",
+    "image/urf": "URF",
+}
+
+
+def _device_id(found: Mapping[str, Any]) -> str:
+    make, _, model = str(found["printer-make-and-model"]).partition(" ")
+    formats = _list(found["document-format-supported"])
+    commands = ",".join(name for format_, name in _COMMANDS.items() if format_ in formats)
+    return f"MFG:{make};MDL:{model or make};CMD:{commands};"
 
 
 def _list(value: Any) -> list[Any]:

@@ -7,18 +7,17 @@ from collections.abc import Callable, Mapping
 from spoold.codec.ipp_model_printer import NodeFacts
 from spoold.daemon.config import Config
 from spoold.daemon.operations import steering
-from spoold.daemon.operations.access import is_own
+from spoold.daemon.operations.access import STAFF, is_own
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
 from spoold.dispatch.dispatcher import PrinterStatus
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp import OPERATIONS, Ipp
 from spoold.intake.ipp_server import Printers, Server
+from spoold.intake.opening import OpenJobs
 from spoold.model.job import Job
 from spoold.model.person import Known
-from spoold.model.principal import Port, Principal, Role
-
-_STAFF = frozenset({Role.ADMIN, Role.OPERATOR, Role.HELP_DESK})
+from spoold.model.principal import Port, Principal
 
 
 class IppNode:
@@ -30,7 +29,9 @@ class IppNode:
         table: Table,
         config: Callable[[], Config],
         ports: Mapping[Port, int],
+        open_jobs: OpenJobs,
     ) -> None:
+        self.open_jobs = open_jobs
         self._services = services
         self._show = table.operations["job.show"]
         self._config = config
@@ -42,9 +43,7 @@ class IppNode:
     def may_read(self, principal: Principal, job: Job) -> bool:
         """Staff read every job, others their own, and so does whoever alone can have sent it."""
         roles = self._show.granted(principal)
-        if not roles.isdisjoint(_STAFF):
-            return True
-        if is_own(principal, roles, job):
+        if not roles.isdisjoint(STAFF) or is_own(principal, roles, job):
             return True
         is_claimed = job.owner.known is Known.CLAIMED and bool(principal.address)
         return is_claimed and steering.is_same_address(job.client_host, principal.address)
@@ -67,7 +66,7 @@ class IppNode:
         return NodeFacts(
             tuple(sorted(OPERATIONS)),
             self._config().limits.document_bytes_max,
-            900,
+            int(self.open_jobs.time_out_s),
             ("ipp-everywhere-server", "subscription-object", "document-object"),
         )
 
@@ -80,7 +79,10 @@ async def open_ipp(
     ports: Mapping[Port, int],
 ) -> Ipp:
     """The IPP server of the node; it follows the printers and jobs from now on."""
-    node = IppNode(services, table, config, ports)
+    open_jobs = services.open_jobs
+    node = IppNode(services, table, config, ports, open_jobs)
     printers = Printers(services.journal, services.reader, node, node.facts)
     await printers.start()
-    return Ipp(Server(acceptance, table, services.journal, services.reader, printers, node))
+    return Ipp(
+        Server(acceptance, open_jobs, table, services.journal, services.reader, printers, node)
+    )

@@ -15,7 +15,15 @@ import structlog
 from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_values import Message
-from spoold.intake import ipp_jobs, ipp_listing, ipp_printers, ipp_printing
+from spoold.intake import (
+    ipp_changing,
+    ipp_documents,
+    ipp_jobs,
+    ipp_listing,
+    ipp_printers,
+    ipp_printing,
+    ipp_steering,
+)
 from spoold.intake.exchange import Exchange, NeedsLogin
 from spoold.intake.ipp_request import (
     HEADERS,
@@ -49,7 +57,10 @@ OPERATIONS: Final[dict[Operation, Handler]] = {
     **ipp_printing.OPERATIONS,
     **ipp_jobs.OPERATIONS,
     **ipp_listing.OPERATIONS,
+    **ipp_changing.OPERATIONS,
+    **ipp_documents.OPERATIONS,
     **ipp_printers.OPERATIONS,
+    **ipp_steering.OPERATIONS,
 }
 
 _STATUS: Final = {

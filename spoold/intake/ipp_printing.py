@@ -15,16 +15,17 @@ from uuid import UUID
 
 from spoold.codec import ipp, raw
 from spoold.codec.ipp_capabilities import COPIES_MAX, supports
-from spoold.codec.ipp_model_job import created_group
+from spoold.codec.ipp_model_job import TIME, created_group
 from spoold.codec.ipp_model_printer import HOLD_UNTIL, PrinterSheet
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_plain import TEMPLATE, NotPlain, to_plain
 from spoold.codec.ipp_values import Attribute, DateTime, Tag
 from spoold.intake import arguments, ipp_document
 from spoold.intake.acceptance import Submission, Upload
-from spoold.intake.ipp_request import Ask, Refusal, Reply
+from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
 from spoold.intake.ipp_server import Server
 from spoold.model.errors import OperationError
+from spoold.model.job import JobReason
 from spoold.model.person import decode_text
 from spoold.model.printer import Printer
 from spoold.spool.store import Accepted
@@ -99,7 +100,7 @@ def _uuid(ask: Ask) -> UUID | None:
     try:
         return UUID(text.removeprefix("urn:uuid:"))
     except ValueError:
-        raise Refusal(Status.CLIENT_ERROR_BAD_REQUEST, f"{JOB_UUID} is no urn:uuid.") from None
+        raise bad(f"{JOB_UUID} is no urn:uuid.") from None
 
 
 def _title(ask: Ask) -> str:
@@ -164,7 +165,7 @@ def _take(sheet: PrinterSheet, submission: Submission, name: str, plain: Any) ->
     elif name == "job-hold-until":
         if plain not in HOLD_UNTIL:
             return False
-        submission.hold = plain != "no-hold"
+        submission.hold_until = plain
     elif supports(sheet.plain, name, plain):
         submission.attributes[name] = plain
     else:
@@ -176,8 +177,8 @@ def _hold_until_time(submission: Submission, attribute: Attribute) -> None:
     when = attribute.first
     seconds = when.unix_s if isinstance(when, DateTime) else None
     if seconds is None:
-        raise Refusal(Status.CLIENT_ERROR_BAD_REQUEST, "job-hold-until-time is no time.")
-    submission.hold = True
+        raise bad("job-hold-until-time is no time.")
+    submission.hold_until, submission.hold_until_us = TIME, seconds * SECOND_US
 
 
 def _check_mandatory(ask: Ask, unsupported: list[Attribute]) -> None:
@@ -204,12 +205,13 @@ async def print_job(server: Server, ask: Ask) -> Reply:
     try:
         await ipp_document.receive(ask, upload, wish.compression)
         if not upload.offset:
-            raise Refusal(Status.CLIENT_ERROR_BAD_REQUEST, "there is no document in the request.")
+            raise bad("there is no document in the request.")
         await ipp_document.describe(upload)
     except BaseException:
         await upload.abandon()
         raise
-    return _created(server, ask, wish, await upload.commit())
+    accepted = await upload.commit()
+    return _created(server, ask, accepted, upload.reasons, upload.message, wish)
 
 
 def _admit(server: Server, ask: Ask, wish: Wish) -> Upload:
@@ -238,16 +240,88 @@ def announced_size(ask: Ask) -> int | None:
     return None if left is None else left + len(ask.rest)
 
 
-def _created(server: Server, ask: Ask, wish: Wish, accepted: Accepted) -> Reply:
-    held = accepted.state.value == "pending-held"
-    reasons = ("job-hold-until-specified",) if held else ()
+def _created(
+    server: Server,
+    ask: Ask,
+    accepted: Accepted,
+    reasons: tuple[str, ...],
+    message: str,
+    wish: Wish | None = None,
+) -> Reply:
     group = created_group(
-        server.place(ask), accepted.job_id, accepted.uuid, accepted.state, reasons, ""
+        server.place(ask), accepted.job_id, accepted.uuid, accepted.state, reasons, message
     )
-    return Reply(wish.status, group, wish.unsupported)
+    return Reply(groups=group) if wish is None else Reply(wish.status, group, wish.unsupported)
+
+
+# -- Create-Job, Send-Document, Close-Job ------------------------------------------------------
+
+
+async def create_job(server: Server, ask: Ask) -> Reply:
+    wish = wish_of(server, ask, server.printer(ask))
+    accepted = await server.open_jobs.open(wish.submission)
+    return _created(server, ask, accepted, (JobReason.JOB_INCOMING.value,), "", wish)
+
+
+async def send_document(server: Server, ask: Ask) -> Reply:
+    job_id = ask.job_id()
+    is_last = ask.required_boolean("last-document")
+    how = ipp_document.compression(ask)
+    size = announced_size(ask)
+    if size == 0:
+        return await _send_nothing(server, ask, job_id, is_last)
+    job = await server.job(job_id)
+    format_ = document_format(ask, server.sheet_of(job))
+    try:
+        upload = await server.open_jobs.begin_document(
+            job_id,
+            ask.principal.identity,
+            size=size if how == ipp_document.NO_COMPRESSION else None,
+            format=format_,
+        )
+    except OperationError as error:
+        if error.code == "multiple-documents" and not await ask.has_document():
+            return await _send_nothing(server, ask, job_id, is_last)
+        raise
+    try:
+        await ipp_document.receive(ask, upload, how)
+        if upload.offset:
+            await ipp_document.describe(upload)
+    except BaseException:
+        await upload.abandon()
+        raise
+    if not upload.offset:
+        await upload.abandon()
+        return await _send_nothing(server, ask, job_id, is_last)
+    upload.last = is_last
+    accepted = await upload.commit()
+    return _created(server, ask, accepted, upload.reasons, upload.message)
+
+
+async def _send_nothing(server: Server, ask: Ask, job_id: int, is_last: bool) -> Reply:
+    """Send-Document without a document says at most that none will come (RFC 8011 4.3.1)."""
+    if is_last:
+        return await _close(server, ask, job_id)
+    job = await server.job(job_id)
+    if not job.is_incoming:
+        raise Refusal(Status.CLIENT_ERROR_NOT_POSSIBLE, f"job {job_id} takes no more documents.")
+    raise bad("there is no document in the request.")
+
+
+async def close_job(server: Server, ask: Ask) -> Reply:
+    return await _close(server, ask, ask.job_id())
+
+
+async def _close(server: Server, ask: Ask, job_id: int) -> Reply:
+    closed = await server.open_jobs.close(job_id, ask.principal.identity)
+    job = await server.job(job_id)
+    return _created(server, ask, closed, job.reasons, job.message)
 
 
 OPERATIONS: Final[dict[Operation, Callable[[Server, Ask], Awaitable[Reply | None]]]] = {
     Operation.PRINT_JOB: print_job,
     Operation.VALIDATE_JOB: validate_job,
+    Operation.CREATE_JOB: create_job,
+    Operation.SEND_DOCUMENT: send_document,
+    Operation.CLOSE_JOB: close_job,
 }

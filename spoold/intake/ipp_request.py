@@ -143,11 +143,26 @@ class Ask:
         value = self._one(name, (Tag.BOOLEAN,))
         return default if value is None else value
 
+    def required_boolean(self, name: str) -> bool:
+        value: bool | None = self._one(name, (Tag.BOOLEAN,))
+        if value is None:
+            raise bad(f"{name} is missing.")
+        return value
+
     def integer(self, name: str, least: int = 0) -> int | None:
         value: int | None = self._one(name, (Tag.INTEGER,))
         if value is not None and value < least:
             raise bad(f"{name} is {value}: it can be {least} or more.")
         return value
+
+    def integers(self, name: str, least: int = 1) -> list[int] | None:
+        """All the values of a 1setOf integer."""
+        attribute = self.operation.attributes.get(name)
+        if attribute is None:
+            return None
+        if any(tag != Tag.INTEGER or value < least for tag, value in attribute.values):
+            raise bad(f"{name} has the wrong syntax.")
+        return attribute.all
 
     def uri(self, name: str) -> str | None:
         value: str | None = self._one(name, (Tag.URI,))
@@ -200,6 +215,12 @@ class Ask:
         if found is None:
             raise bad("the request names no job.")
         return found
+
+    async def has_document(self) -> bool:
+        """Whether anything comes behind the attributes."""
+        if not self.rest:
+            self.rest = await self.exchange.read()
+        return bool(self.rest)
 
     # -- the answer ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from spoold.codec.ipp_model_printer import Live, NodeFacts, PrinterSheet, Reach
 from spoold.codec.ipp_names import Status
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp_request import Ask, Refusal
+from spoold.intake.opening import OpenJobs
 from spoold.intake.router import Router
 from spoold.model.job import Job
 from spoold.model.principal import Principal
@@ -158,6 +159,7 @@ class Server:
     """The rooms that the operations of IPP work with."""
 
     acceptance: Acceptance
+    open_jobs: OpenJobs
     router: Router
     journal: Journal
     reader: SqliteReader
@@ -189,6 +191,17 @@ class Server:
         if job is None:
             raise Refusal(Status.CLIENT_ERROR_NOT_FOUND, f"there is no job {job_id}.")
         return job
+
+    def sheet_of(self, job: Job) -> PrinterSheet:
+        """The attributes of a job's printer.
+
+        Raises:
+            Refusal: it was removed.
+        """
+        printer = self.printers.by_id.get(job.printer_id)
+        if printer is None:
+            raise Refusal(Status.CLIENT_ERROR_NOT_POSSIBLE, "the job's printer was removed.")
+        return self.printers.sheet(printer)
 
     def reach(self, ask: Ask) -> Reach:
         """The URIs by which this client finds printers: by the Host that it used, if it is one."""

@@ -1,0 +1,167 @@
+"""The Document object by IPP (PWG 5100.5): every job here has one, numbered 1.
+
+In: a request that names a job, and the document by its number. Out: its attributes, or what became
+of it. Canceling the only document of a job cancels the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from spoold.codec import ipp
+from spoold.codec.ipp_model import selected
+from spoold.codec.ipp_names import JobState as Number
+from spoold.codec.ipp_names import Operation, Status
+from spoold.codec.ipp_values import Attribute, DateTime, Tag, WithLanguage
+from spoold.intake.ipp_jobs import call
+from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
+from spoold.intake.ipp_server import Server
+from spoold.model.job import Job, JobState
+
+Handler = Callable[[Server, Ask], Awaitable[Reply | None]]
+
+SECOND_US: Final = 1_000_000
+NUMBER: Final = 1
+SETTABLE: Final = ("document-name",)
+# document-state has no held state: such a document is pending (PWG 5100.5 table 10).
+_STATES: Final = {
+    JobState.PENDING_HELD: Number.PENDING,
+    JobState.PROCESSING_STOPPED: Number.PROCESSING,
+}
+_PUBLIC: Final = frozenset(
+    {
+        "document-job-id",
+        "document-job-uri",
+        "document-number",
+        "document-printer-uri",
+        "document-state",
+        "document-state-reasons",
+        "k-octets",
+        "last-document",
+    }
+)
+_REASONS: Final = frozenset(
+    {
+        "aborted-by-system",
+        "document-format-error",
+        "printer-stopped",
+        "processing-to-stop-point",
+        "queued-in-device",
+        "unsupported-document-format",
+    }
+)
+
+
+def _attributes(server: Server, ask: Ask, job: Job) -> dict[str, Attribute]:
+    """All that is said of the document of a job."""
+    place = server.place(ask)
+    printer = place.printers.get(job.printer_id)
+    document = job.document
+    state = _STATES.get(job.state) or Number.of(job.state.value)
+    reasons = [reason for reason in job.reasons if reason in _REASONS] or ["none"]
+    created_s = job.created_us // SECOND_US
+    found = [
+        ipp.charset("attributes-charset", "utf-8"),
+        ipp.language("attributes-natural-language", "en"),
+        ipp.integer("document-number", NUMBER),
+        ipp.integer("document-job-id", job.id),
+        ipp.uri("document-job-uri", f"{place.jobs_uri}{job.id}"),
+        ipp.name_("document-name", str(job.attributes.get("document-name") or job.title)),
+        ipp.mime("document-format", document.format),
+        ipp.enum_("document-state", state),
+        ipp.keyword("document-state-reasons", *reasons),
+        ipp.integer("k-octets", job.k_octets),
+        ipp.boolean("last-document", not job.is_incoming),
+        ipp.keyword("compression", "none"),
+        ipp.integer("time-at-creation", created_s),
+        ipp.date_time("date-time-at-creation", DateTime.at(created_s)),
+        ipp.integer("printer-up-time", place.now_s),
+    ]
+    if printer is not None:
+        found.append(ipp.uri("document-printer-uri", printer[1]))
+    for name in ("time-at-processing", "date-time-at-processing"):
+        found.append(ipp.no_value(name))
+    if job.finished_us is None:
+        found += [ipp.no_value("time-at-completed"), ipp.no_value("date-time-at-completed")]
+    else:
+        finished_s = job.finished_us // SECOND_US
+        found.append(ipp.integer("time-at-completed", finished_s))
+        found.append(ipp.date_time("date-time-at-completed", DateTime.at(finished_s)))
+    return {one.name: one for one in found}
+
+
+def _group(server: Server, ask: Ask, job: Job, default: frozenset[str] | None) -> bytes:
+    found = _attributes(server, ask, job)
+    known = frozenset(found)
+    groups = {
+        "all": known,
+        "document-description": known,
+        "document-status": known,
+        "document-template": frozenset[str](),
+    }
+    asked = ask.keywords("requested-attributes")
+    names = selected(asked, groups, known, known if default is None else default)
+    if not server.node.may_read(ask.principal, job):
+        names &= _PUBLIC
+    return ipp.encode_group(Tag.DOCUMENT, [found[name] for name in found if name in names])
+
+
+async def _job(server: Server, ask: Ask) -> Job:
+    """The job whose document is asked for.
+
+    Raises:
+        Refusal: there is none, or it has no such document.
+    """
+    job = await server.job(ask.job_id())
+    number = ask.integer("document-number", 1)
+    if number is None:
+        raise bad("document-number is missing.")
+    if number != NUMBER or job.document.stored == "none":
+        raise Refusal(Status.CLIENT_ERROR_NOT_FOUND, f"job {job.id} has no document {number}.")
+    return job
+
+
+async def get_document_attributes(server: Server, ask: Ask) -> Reply:
+    return Reply(groups=_group(server, ask, await _job(server, ask), None))
+
+
+async def get_documents(server: Server, ask: Ask) -> Reply:
+    job = await server.job(ask.job_id())
+    if job.document.stored == "none":
+        return Reply()
+    return Reply(groups=_group(server, ask, job, frozenset({"document-number"})))
+
+
+async def cancel_document(server: Server, ask: Ask) -> Reply:
+    job = await _job(server, ask)
+    await call(server, ask, "job.cancel", job=job.id)
+    return Reply()
+
+
+async def set_document_attributes(server: Server, ask: Ask) -> Reply:
+    job = await _job(server, ask)
+    group = ask.group(Tag.DOCUMENT)
+    if group is None or not group.attributes:
+        raise bad("there is nothing to set.")
+    fixed = [
+        ipp.out_of_band(name, Tag.NOT_SETTABLE) for name in group.attributes if name not in SETTABLE
+    ]
+    if fixed:
+        status = Status.CLIENT_ERROR_ATTRIBUTES_NOT_SETTABLE
+        raise Refusal(status, "some of this cannot be set.", fixed)
+    attribute = group.attributes["document-name"]
+    name: Any = attribute.first
+    if attribute.tag not in (Tag.NAME, Tag.NAME_LANGUAGE, Tag.DELETE):
+        raise bad("document-name has the wrong syntax.")
+    text = name.text if isinstance(name, WithLanguage) else name
+    await call(server, ask, "job.set", job=job.id, attributes={"document-name": text})
+    return Reply()
+
+
+OPERATIONS: Final[dict[Operation, Handler]] = {
+    Operation.GET_DOCUMENT_ATTRIBUTES: get_document_attributes,
+    Operation.GET_DOCUMENTS: get_documents,
+    Operation.CANCEL_DOCUMENT: cancel_document,
+    Operation.SET_DOCUMENT_ATTRIBUTES: set_document_attributes,
+}
