@@ -233,9 +233,9 @@ class Daemon:
         self._stop = trio.Event()
         self._listener: Listener | None = None
         self._acceptance: Acceptance | None = None
+        self._announcer: Announcer | None = None
 
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
-        self._announcer: Announcer | None = None
         """Start, serve until `Running.stop`, drain, and close.
 
         Raises:
@@ -250,13 +250,13 @@ class Daemon:
         finally:
             self.stopped.set()
 
-    @asynccontextmanager
-    async def _spool(
     def _host_name(self) -> str:
         """The name by which clients on the link find this node."""
         node = self.config.node
         return host_name(node.name, node_guid(node.data_dir), self.config.advertise.names)
 
+    @asynccontextmanager
+    async def _spool(
         self, data_dir: Path
     ) -> AsyncIterator[tuple[Journal, SqliteReader, Documents]]:
         """The open spool, its writer and its upkeep; closed last of all."""
@@ -360,9 +360,9 @@ class Daemon:
             passwords=passwords,
             logins=Logins(reader, journal, passwords, wall_clock),
             open_jobs=open_jobs,
+            announced=lambda printer_id: announcer.told(printer_id),
         )
         async with trio.open_nursery() as dispatching:
-            announced=lambda printer_id: announcer.told(printer_id),
             entrance = doors.Doors(
                 services,
                 self.identity,
@@ -376,8 +376,6 @@ class Daemon:
             entrance.listener = listener
             self._listener = listener
             sockets = entrance.bind(systemd.take_sockets(self._environ))
-            await dispatching.start(dispatcher.run)
-            async with trio.open_nursery() as serving:
             announcer = Announcer(
                 journal,
                 reader,
@@ -387,14 +385,16 @@ class Daemon:
                 lambda: self.config.dnssd,
             )
             self._announcer = announcer
+            await dispatching.start(dispatcher.run)
+            async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
                     log.info("listening", port=one.label, address=one.where)
+                await serving.start(announcer.run)
                 task_status.started(
                     Running(
-                await serving.start(announcer.run)
                         services,
                         {one.label: one.address for one in sockets if one.address},
                         entrance.control,
@@ -402,9 +402,9 @@ class Daemon:
                     )
                 )
                 await self._stop.wait()
+                announcer.stop_nowait()
                 listener.stop_nowait()
                 deadline_s = self.config.drain.deadline_s
-                announcer.stop_nowait()
                 serving.cancel_scope.deadline = trio.current_time() + deadline_s
                 await listener.ended.wait()
                 serving.cancel_scope.cancel()
@@ -426,17 +426,15 @@ class Daemon:
             self._listener.limits = kept.limits
         if self._acceptance is not None:
             self._acceptance.limits = kept.limits
-        for line in lines:
-            log.info("configuration_changed", change=line)
         if self._announcer is not None:
             self._announcer.wake()
+        for line in lines:
+            log.info("configuration_changed", change=line)
         if not lines:
             log.info("configuration_unchanged")
         return lines
 
 
-async def _add_default_printer(journal: Journal, reader: SqliteReader, data_dir: Path) -> None:
-    """A spool without any printer gets one that writes files, so that a first job comes out."""
 def _ports(sockets: Sequence[doors.Bound]) -> Ports:
     """Where IPP is spoken."""
     found = {
@@ -446,6 +444,8 @@ def _ports(sockets: Sequence[doors.Bound]) -> Ports:
     return Ports(found["clear"], found["tls"])
 
 
+async def _add_default_printer(journal: Journal, reader: SqliteReader, data_dir: Path) -> None:
+    """A spool without any printer gets one that writes files, so that a first job comes out."""
     if await reader.printers():
         return
     printed = data_dir / "printed"
