@@ -13,7 +13,9 @@ from spoold.daemon.operations.table import Table
 from spoold.dispatch.dispatcher import PrinterStatus
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp import OPERATIONS, Ipp
+from spoold.intake.ipp_events import Events
 from spoold.intake.ipp_server import Printers, Server
+from spoold.intake.ipp_subscriptions import ATTRIBUTES
 from spoold.intake.opening import OpenJobs
 from spoold.model.job import Job
 from spoold.model.person import Known
@@ -39,6 +41,9 @@ class IppNode:
 
     def state(self, printer_id: int) -> PrinterStatus:
         return self._services.dispatcher.status(printer_id)
+
+    def is_staff(self, principal: Principal) -> bool:
+        return not self._show.granted(principal).isdisjoint(STAFF)
 
     def may_read(self, principal: Principal, job: Job) -> bool:
         """Staff read every job, others their own, and so does whoever alone can have sent it."""
@@ -68,6 +73,7 @@ class IppNode:
             self._config().limits.document_bytes_max,
             int(self.open_jobs.time_out_s),
             ("ipp-everywhere-server", "subscription-object", "document-object"),
+            ATTRIBUTES,
         )
 
 
@@ -83,6 +89,9 @@ async def open_ipp(
     node = IppNode(services, table, config, ports, open_jobs)
     printers = Printers(services.journal, services.reader, node, node.facts)
     await printers.start()
+    events = Events(services.journal, services.wall_clock)
     return Ipp(
-        Server(acceptance, open_jobs, table, services.journal, services.reader, printers, node)
+        Server(
+            acceptance, open_jobs, table, services.journal, services.reader, printers, events, node
+        )
     )

@@ -23,6 +23,7 @@ from spoold.intake import (
     ipp_printers,
     ipp_printing,
     ipp_steering,
+    ipp_subscriptions,
 )
 from spoold.intake.exchange import Exchange, NeedsLogin
 from spoold.intake.ipp_request import (
@@ -61,6 +62,7 @@ OPERATIONS: Final[dict[Operation, Handler]] = {
     **ipp_documents.OPERATIONS,
     **ipp_printers.OPERATIONS,
     **ipp_steering.OPERATIONS,
+    **ipp_subscriptions.OPERATIONS,
 }
 
 _STATUS: Final = {

@@ -44,9 +44,12 @@ class Wish(NamedTuple):
     submission: Submission
     compression: str
     unsupported: tuple[Attribute, ...]
+    has_subscriptions: bool = False  # which are to be made on their own
 
     @property
     def status(self) -> Status:
+        if self.has_subscriptions:
+            return Status.SUCCESSFUL_OK_IGNORED_SUBSCRIPTIONS
         if self.unsupported:
             return Status.SUCCESSFUL_OK_IGNORED_OR_SUBSTITUTED_ATTRIBUTES
         return Status.SUCCESSFUL_OK
@@ -82,7 +85,12 @@ def wish_of(server: Server, ask: Ask, printer: Printer) -> Wish:
     _check_mandatory(ask, unsupported)
     if document_name := ask.text("document-name"):
         submission.attributes["document-name"] = decode_text(document_name.encode())
-    return Wish(submission, ipp_document.compression(ask), tuple(unsupported))
+    return Wish(
+        submission,
+        ipp_document.compression(ask),
+        tuple(unsupported),
+        ask.group(Tag.SUBSCRIPTION) is not None,
+    )
 
 
 def _not_supported(unsupported: list[Attribute]) -> Refusal:

@@ -16,6 +16,7 @@ from spoold.codec.ipp_model_job import Place
 from spoold.codec.ipp_model_printer import Live, NodeFacts, PrinterSheet, Reach
 from spoold.codec.ipp_names import Status
 from spoold.intake.acceptance import Acceptance
+from spoold.intake.ipp_events import Events
 from spoold.intake.ipp_request import Ask, Refusal
 from spoold.intake.opening import OpenJobs
 from spoold.intake.router import Router
@@ -53,6 +54,10 @@ class Node(Protocol):
     def state(self, printer_id: int) -> PrinterState: ...
     def may_read(self, principal: Principal, job: Job) -> bool:
         """Whether a job is shown whole."""
+        ...
+
+    def is_staff(self, principal: Principal) -> bool:
+        """Whether everything is shown."""
         ...
 
     def default_printer(self) -> str: ...
@@ -164,6 +169,7 @@ class Server:
     journal: Journal
     reader: SqliteReader
     printers: Printers
+    events: Events
     node: Node
 
     def printer(self, ask: Ask) -> Printer:
