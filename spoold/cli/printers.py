@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from spoold.cli import grammar, render
+from spoold.cli import discover, grammar, render
 from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 from spoold.cli.render import Column
@@ -83,6 +83,7 @@ def add(nouns: Nouns[Parser]) -> None:
     redirecting.add_argument("to", metavar="TO")
     redirecting.add_argument("--dry-run", action="store_true", help="only say what would move")
     grammar.add_json(redirecting)
+    discover.add(verbs)
 
     devices = grammar.noun(nouns, "device", "look at the machines behind printers")
     grammar.add_json(
@@ -256,6 +257,7 @@ def _print(printer: dict[str, Any]) -> None:
             ("organizational unit", printer.get("organizational_unit")),
             ("more info", printer.get("more_info")),
             ("shared", printer.get("shared") or None),
+            ("announced as", printer.get("announced_as")),
             ("state", _state(printer)),
             ("reasons", [one for one in printer["reasons"] if one != "none"]),
             ("message", printer["message"]),
