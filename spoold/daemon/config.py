@@ -227,13 +227,17 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long finished things stay. Records stay at least 30 days; 0 keeps no documents."""
+    """How long finished things stay. Records stay at least 30 days; 0 keeps no documents.
+
+    `quarantine_s` is for damaged and ownerless documents that were moved aside.
+    """
 
     finished_jobs_s: SecondsOrZero = 30.0 * DAY_S
     finished_jobs_max: Annotated[int, whole(0, 100_000_000)] = 1_000_000
     documents_s: SecondsOrZero = 1.0 * DAY_S
     documents_bytes_max: Annotated[int, size(0, 1024 * 1024 * GIB)] = 64 * GIB
     records_s: Annotated[float, seconds(30 * DAY_S, 3650 * DAY_S)] = 90.0 * DAY_S
+    quarantine_s: SecondsOrZero = 90.0 * DAY_S
     sweep_interval_s: Seconds = 60.0
 
 

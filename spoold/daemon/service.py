@@ -153,7 +153,7 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
             systemd.notify(os.environ, systemd.READY)
             interval_s = systemd.watchdog_interval_s(os.environ)
             if interval_s is not None:
-                nursery.start_soon(_keep_watchdog, interval_s)
+                nursery.start_soon(_keep_watchdog, interval_s, running.services.journal)
             async for number in signals:
                 if number == signal.SIGHUP:
                     systemd.notify(os.environ, systemd.reloading())
@@ -170,8 +170,10 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
     return codes[0] if codes else 0
 
 
-async def _keep_watchdog(interval_s: float) -> None:
+async def _keep_watchdog(interval_s: float, journal: Journal) -> None:
+    """Tell systemd that we live as long as the journal does: a loop that only turns is no use."""
     while True:
+        await journal.beat()
         systemd.notify(os.environ, systemd.WATCHDOG)
         await trio.sleep(interval_s)
 

@@ -22,6 +22,51 @@ def is_expired(now_us: int, since_us: int, keep_s: float) -> bool:
     return now_us >= since_us and since_us < older_than_us(now_us, keep_s)
 
 
+JUMP_S = 60.0  # more than a clock is set right by while everything is well
+STOPPED_S = 7 * 86_400.0  # what may have passed while spoold did not run, and nobody counted
+CONFIRMED_AFTER_S = 6 * 3600.0
+
+
+class ExpiryClock:
+    """The time by which things expire: the wall clock's, but not what it has jumped ahead by.
+
+    A clock that jumps ahead would make everything too old at once. What it shows then counts when
+    it has stayed there for `CONFIRMED_AFTER_S` of monotonic time; meanwhile time goes on from where
+    it was. A clock that goes back is believed at once: nothing becomes older by that.
+    """
+
+    def __init__(self, believed_us: int | None) -> None:
+        """`believed_us` is what was believed when spoold last ran, or None."""
+        self.believed_us = believed_us
+        self.ahead_s = 0.0  # by which the wall clock is not believed
+        self._looked_at_s: float | None = None
+        self._doubted_at_s: float | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self._doubted_at_s is not None
+
+    def look(self, wall_us: int, monotonic_s: float) -> int:
+        """The time by which things expire now, in µs since the epoch."""
+        before_s, self._looked_at_s = self._looked_at_s, monotonic_s
+        if self.believed_us is None:
+            self.believed_us = wall_us
+        elapsed_s, allowed_s = 0.0, STOPPED_S
+        if before_s is not None:
+            elapsed_s, allowed_s = monotonic_s - before_s, JUMP_S
+        expected_us = self.believed_us + int(elapsed_s * SECOND_US)
+        ahead_s = (wall_us - expected_us) / SECOND_US
+        if ahead_s <= allowed_s:
+            self._doubted_at_s = None
+        elif self._doubted_at_s is None or abs(ahead_s - self.ahead_s) > JUMP_S:
+            self._doubted_at_s = monotonic_s
+        elif monotonic_s - self._doubted_at_s >= CONFIRMED_AFTER_S:
+            self._doubted_at_s = None
+        self.ahead_s = ahead_s if self.is_doubtful else 0.0
+        self.believed_us = expected_us if self.is_doubtful else wall_us
+        return self.believed_us
+
+
 class Hold(NamedTuple):
     """How long a job is held: its job-hold-until, and when that ends; None: never by itself."""
 

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     USER_REVOKED = "user-revoked"
     LOGIN_REFUSED = "login-refused"
     DOCUMENT_QUARANTINED = "document-quarantined"
+    QUARANTINE_REMOVED = "quarantine-removed"
 
 
 @dataclass(frozen=True, slots=True)

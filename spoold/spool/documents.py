@@ -495,6 +495,11 @@ class Documents:
             raise SpoolError("open", subject, f"it has {size} bytes", ADVICE)
         return FileSource(fd, size)
 
+    def quarantined(self) -> dict[str, int]:
+        """The size of each file that was moved aside, by its name."""
+        with os.scandir(self.quarantine_dir) as entries:
+            return {one.name: one.stat(follow_symlinks=False).st_size for one in entries}
+
     def space(self) -> Space:
         """How much room the file system of the documents has, at one moment."""
         found = os.statvfs(self.dir)

@@ -263,9 +263,18 @@ class Journal:
         self._closing = True
         self._work.unpark()
 
+    async def beat(self) -> None:
+        """Return when the writer has done what it was given before: it makes progress."""
+        if self._failure is None:
+            await self._writer.run(_nothing)
+
     async def call(self, function: Callable[[], Any]) -> Any:
         """Run upkeep of the store in the writer's thread, between two commits."""
         return await self._writer.run(function)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _is_own(change: Change) -> bool:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -30,6 +33,7 @@ log = structlog.get_logger("spoold.spool")
 STEP = 200  # rows of one small transaction
 RESUMABLE_S = 24 * 3600.0  # how long an interrupted upload waits for its sender
 WITNESS_INTERVAL_S = 5.0
+DOCUMENT_NAME = re.compile(r"[0-9a-f]{4,}(-[0-9a-f]{8})?")
 
 
 class Retention(Protocol):
@@ -46,6 +50,8 @@ class Retention(Protocol):
     @property
     def records_s(self) -> float: ...
     @property
+    def quarantine_s(self) -> float: ...
+    @property
     def sweep_interval_s(self) -> float: ...
 
 
@@ -58,6 +64,7 @@ class Upkeep:
         store: SqliteStore,
         wall_clock: Callable[[], int],
         retention: Callable[[], Retention],
+        monotonic_s: Callable[[], float] = trio.current_time,
     ) -> None:
         self._journal = journal
         self._reader = reader
@@ -65,6 +72,9 @@ class Upkeep:
         self._store = store
         self._clock = wall_clock
         self._retention = retention
+        self._monotonic_s = monotonic_s
+        self._clock_file = documents.dir.parent / "clock"
+        self._expiry = policy.ExpiryClock(_read_clock(self._clock_file))
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Recover what a crash left, then sweep at every interval."""
@@ -175,20 +185,60 @@ class Upkeep:
 
     async def sweep(self) -> None:
         """Remove what its time has come for, keep the reserve, and copy the log back."""
-        now_us = self._clock()
+        now_us = await self._expiry_us()
         keep = self._retention()
         stale = await trio.to_thread.run_sync(self._drop_stale_uploads, now_us)
         if stale:
             log.info("uploads_dropped", count=stale)
         await self._remove(policy.older_than_us(now_us, keep.finished_jobs_s), False)
         await self._remove(policy.older_than_us(now_us, keep.documents_s), True)
-        await self._remove_surplus(now_us, keep)
+        await self._remove_surplus(self._clock(), keep)
         await self._prune(policy.older_than_us(now_us, keep.records_s))
+        await self._empty_quarantine(now_us, keep.quarantine_s)
         try:
             await self._journal.call(self._store.keep_reserve)
         except OSError as error:
             log.warning("reserve_missing", detail=str(error))
         await self._journal.call(self._store.tidy)
+
+    async def _expiry_us(self) -> int:
+        """The time by which things expire; a clock that jumped ahead is told of, once."""
+        clock = self._expiry
+        was_doubtful = clock.is_doubtful
+        now_us = clock.look(self._clock(), self._monotonic_s())
+        if clock.is_doubtful and not was_doubtful:
+            log.error(
+                "clock_jumped",
+                ahead_s=round(clock.ahead_s),
+                detail=f"Nothing expires by it for {policy.CONFIRMED_AFTER_S / 3600:.0f} h. "
+                "Set the clock right, or leave it so if it is.",
+            )
+        elif was_doubtful and not clock.is_doubtful:
+            log.info("clock_believed")
+        await trio.to_thread.run_sync(_write_clock, self._clock_file, now_us)
+        return now_us
+
+    async def _empty_quarantine(self, now_us: int, keep_s: float) -> None:
+        """Remove what lies there for too long; the journal lists each file before it goes."""
+        for name, size in await trio.to_thread.run_sync(self._quarantined, now_us, keep_s):
+            payload = {"file": name, "size": size}
+            await self._journal.commit(AddRecord(Kind.QUARANTINE_REMOVED, payload, self._clock()))
+            log.warning("quarantine_removed", file=name, bytes=size)
+            await trio.to_thread.run_sync((self._documents.quarantine_dir / name).unlink, True)
+
+    def _quarantined(self, now_us: int, keep_s: float) -> list[tuple[str, int]]:
+        """In a thread: the files that were moved aside longer ago than `keep_s`, with their size.
+
+        A file that a person put there is none of ours, unless it has the name of a document.
+        """
+        found = []
+        for entry in os.scandir(self._documents.quarantine_dir):
+            status = entry.stat(follow_symlinks=False)
+            moved_us = status.st_ctime_ns // 1000
+            is_ours = stat.S_ISREG(status.st_mode) and DOCUMENT_NAME.fullmatch(entry.name)
+            if is_ours and policy.is_expired(now_us, moved_us, keep_s):
+                found.append((entry.name, status.st_size))
+        return sorted(found)
 
     async def _remove(self, before_us: int, documents_only: bool) -> None:
         while True:
@@ -229,3 +279,19 @@ class Upkeep:
         last = min([last, *cursors.values()])
         if last > await self._reader.anchor():
             await self._journal.commit(PruneRecords(last + 1, self._clock()))
+
+
+def _read_clock(path: Path) -> int | None:
+    """What was believed of the time when spoold last ran here."""
+    try:
+        return int(path.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write_clock(path: Path, now_us: int) -> None:
+    """Not synced, and not missed: without it the clock is believed."""
+    with contextlib.suppress(OSError):
+        new = path.with_name(path.name + ".new")
+        new.write_text(f"{now_us}\n", "ascii")
+        new.rename(path)

@@ -7,9 +7,7 @@ the n-th time, under the load of raw and of frames senders. Then it is started a
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ import pytest
 from spoold.model.errors import OperationError
 from support.load import Load
 from support.peers import wait_until
-from support.process import Daemon, all_jobs, running, send_raw
+from support.process import Daemon, all_jobs, injected, running, send_raw
 
 # Each with how often it is passed before it kills: the first time, and in the thick of it.
 CRASH_POINTS = [
@@ -90,30 +88,12 @@ def _check_left_overs(data: Path) -> None:
     assert [path for path in (data / "printed").iterdir() if path.name.startswith(".")] == []
 
 
-@contextmanager
-def injected(daemon: Daemon, calls: str, error: str):
-    """While this is open, these system calls of the daemon fail."""
-    trace = subprocess.Popen(
-        [
-            "strace", "-f", "-qq", "-o", "/dev/null", "-p", str(daemon.process.pid),
-            "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}",
-        ],
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        trace.terminate()
-        trace.wait()
-        trace.stderr.close()
-
-
 @pytest.mark.slow
 def test_a_quota_that_is_used_up_refuses_jobs_and_stops_nobody(tmp_path):
     """EDQUOT, which the database takes for a failed write: refusals, and later it goes on."""
     with running(tmp_path) as daemon:
         assert send_raw(daemon.port, b"%!PS before\n")
-        with injected(daemon, "pwrite64,write,fallocate", "EDQUOT"):
+        with injected(daemon, "pwrite64,write,fallocate", "error=EDQUOT"):
             wait_until(lambda: not send_raw(daemon.port, b"%!PS never\n"))
             with pytest.raises(OperationError) as refusal:
                 daemon.call("printer.pause", name="default")
@@ -132,7 +112,7 @@ def test_a_sync_that_fails_stops_the_daemon_and_nothing_more_is_acknowledged(tmp
     """EIO on the journal's sync: exit code 74, no acknowledgement after it, and a clean restart."""
     with running(tmp_path) as daemon:
         assert send_raw(daemon.port, b"%!PS before\n")
-        with injected(daemon, "fdatasync,fsync", "EIO"):
+        with injected(daemon, "fdatasync,fsync", "error=EIO"):
             wait_until(lambda: not send_raw(daemon.port, b"%!PS never\n"))
             assert daemon.process.wait(20) == 74
             assert not send_raw(daemon.port, b"%!PS after\n")

@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from spoold.provider.blocking import BlockingProvider
 from spoold.provider.receipt import SubmitRefused
 from spoold.spool.store import PutDevice, PutPrinter
 from support.peers import Jobs, finished, incoming, wait_until
-from support.process import all_jobs, running, send_raw
+from support.process import all_jobs, injected, running, send_raw
 
 pytestmark = pytest.mark.slow
 
@@ -222,6 +223,35 @@ def test_the_drain_has_a_deadline(tmp_path):
     with running(tmp_path, config=config) as daemon:
         (job,) = all_jobs(daemon.control)
         assert (job["state"], job["reasons"]) == ("pending-held", ["submission-interrupted"])
+
+
+def test_the_watchdog_hears_nothing_while_the_journal_stands_still(tmp_path, monkeypatch):
+    """A loop that turns is no sign of life when nothing can be committed; later it is again."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "100000")
+
+        def beats() -> int:
+            heard = []
+            with suppress(BlockingIOError):
+                while True:
+                    heard.append(listener.recv(1000))
+            return heard.count(b"WATCHDOG=1")
+
+        with running(tmp_path, config=CONFIG) as daemon:
+            wait_until(beats)
+            with injected(daemon, "fdatasync", "delay_enter=1500000"):
+                time.sleep(0.2)  # the recorder takes hold
+                sending = threading.Thread(target=send_raw, args=(daemon.port, b"%!PS\n"))
+                sending.start()
+                time.sleep(0.4)
+                beats()
+                time.sleep(0.5)
+                assert beats() == 0
+                sending.join()
+            wait_until(beats)
 
 
 def test_a_second_sigterm_does_not_wait(tmp_path):

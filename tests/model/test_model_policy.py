@@ -7,9 +7,39 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from spoold.model.policy import HOLD_KEYWORDS, Hold, hold_of
+from spoold.model.policy import HOLD_KEYWORDS, ExpiryClock, Hold, hold_of
 
+S = 1_000_000
 VIENNA = ZoneInfo("Europe/Vienna")
+
+
+def test_the_time_of_expiry_follows_the_clock_but_not_its_jumps():
+    """Ordinary time counts, a jump ahead only when it has lasted, a step back at once."""
+    hour = 3600
+    clock = ExpiryClock(None)
+    assert clock.look(1000 * S, 0.0) == 1000 * S
+    assert clock.look(1060 * S, 50.0) == 1060 * S  # set right by ten seconds
+    assert clock.look(9_001_110 * S, 100.0) == 1110 * S
+    assert clock.is_doubtful
+    assert clock.ahead_s == 9_000_000
+    jumped_again = 100.0 + 5 * hour
+    assert clock.look(99_000_000 * S, jumped_again) == (1110 + 5 * hour) * S
+    later = clock.look((99_000_000 + 5 * hour) * S, jumped_again + 5 * hour)
+    assert later == (1110 + 10 * hour) * S
+    believed = (99_000_000 + 6 * hour) * S
+    assert clock.look(believed, jumped_again + 6 * hour) == believed
+    assert not clock.is_doubtful
+    assert clock.look(500 * S, jumped_again + 7 * hour) == 500 * S
+
+
+def test_a_jump_while_spoold_did_not_run_is_bounded():
+    """Days may have passed uncounted; years are looked at first. Set right again, all is well."""
+    day = 86_400
+    assert ExpiryClock(1000 * S).look((1000 + 6 * day) * S, 0.0) == (1000 + 6 * day) * S
+    clock = ExpiryClock(1000 * S)
+    assert clock.look((1000 + 700 * day) * S, 0.0) == 1000 * S
+    assert clock.look(1070 * S, 60.0) == 1070 * S
+    assert not clock.is_doubtful
 
 
 def us(text: str) -> int:

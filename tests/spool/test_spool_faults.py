@@ -49,11 +49,10 @@ def small_disk(tmp_path):
 def fill(path, but_bytes=0):
     """Take all the room that is left on the disk of `path`, but for a little."""
     with open(path / "filler", "ab", buffering=0) as filler:
-        size = 0
         with contextlib.suppress(OSError):
             while True:
-                size += filler.write(bytes(64 * 1024))
-        filler.truncate(size - but_bytes)
+                filler.write(bytes(64 * 1024))
+        filler.truncate(filler.tell() - but_bytes)
 
 
 def accept(printer, body, spool):

@@ -22,6 +22,7 @@ class Keep:
     documents_s: float = 86_400
     documents_bytes_max: int = 1 << 40
     records_s: float = 30 * 86_400
+    quarantine_s: float = 90 * 86_400
     sweep_interval_s: float = 60
 
 
@@ -29,10 +30,17 @@ class Keep:
 def upkeep(spool):
     keep = Keep()
     clock = [spool.wall_clock()]
+    steady = [0.0]  # monotonic seconds beside those of the clock
     made = Upkeep(
-        spool.journal, spool.reader, spool.documents, spool.store, lambda: clock[0], lambda: keep
+        spool.journal,
+        spool.reader,
+        spool.documents,
+        spool.store,
+        lambda: clock[0],
+        lambda: keep,
+        lambda: clock[0] / 1e6 + steady[0],
     )
-    made.keep, made.clock = keep, clock
+    made.keep, made.clock, made.steady = keep, clock, steady
     return made
 
 
@@ -107,6 +115,51 @@ async def test_documents_go_first_then_jobs_and_waiting_jobs_never(spool, upkeep
     upkeep.clock[0] += 10 * DAY_US
     await upkeep.sweep()
     assert [job.id for job in await spool.reader.jobs(JobFilter())] == [waiting.job_id]
+
+
+async def test_a_clock_that_jumps_ahead_takes_nothing_away(spool, upkeep):
+    """What a jump would make too old stays, also over a restart, until the time is confirmed."""
+    printer = await spool.add_printer()
+    done = await spool.add_job(printer)
+    await spool.journal.commit(ChangeJob(done.job_id, JobEvent.CANCEL, upkeep.clock[0]))
+    await upkeep.sweep()
+    upkeep.clock[0] += 100 * DAY_US
+    upkeep.steady[0] -= 100 * 86_400
+    await upkeep.sweep()
+    assert await spool.reader.job(done.job_id)
+    again = Upkeep(
+        spool.journal,
+        spool.reader,
+        spool.documents,
+        spool.store,
+        lambda: upkeep.clock[0],
+        lambda: upkeep.keep,
+        lambda: upkeep.clock[0] / 1e6,
+    )
+    for hour in range(8):
+        assert (await spool.reader.job(done.job_id) is not None) is (hour <= 6), hour
+        await again.sweep()
+        upkeep.clock[0] += 3600 * 1_000_000
+
+
+async def test_the_quarantine_is_emptied_by_age_and_listed_before(spool, upkeep):
+    """What was moved aside goes after its time, with a record each; what people put there stays."""
+    folder = spool.documents.quarantine_dir
+    for name in ("aa01", "bb02-01234567", "notes.txt"):
+        (folder / name).write_bytes(b"whose?")
+    await upkeep.sweep()
+    head = spool.journal.head
+    upkeep.clock[0] += 80 * DAY_US
+    await upkeep.sweep()
+    assert len(list(folder.iterdir())) == 3
+    upkeep.clock[0] += 20 * DAY_US
+    await upkeep.sweep()
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    records = await spool.reader.records(head + 1, 10)
+    assert [(one.kind, one.payload) for one in records] == [
+        ("quarantine-removed", {"file": "aa01", "size": 6}),
+        ("quarantine-removed", {"file": "bb02-01234567", "size": 6}),
+    ]
 
 
 async def test_a_surplus_of_finished_jobs_goes_oldest_first(spool, upkeep):

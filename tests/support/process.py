@@ -109,6 +109,24 @@ def running(folder: Path, crash_point: str = "", config: str = CONFIG, prefix: S
         daemon.end(signal.SIGKILL)
 
 
+@contextmanager
+def injected(daemon: Daemon, calls: str, fault: str):
+    """While this is open, these system calls of the daemon have a fault (strace(1), inject)."""
+    trace = subprocess.Popen(
+        [
+            "strace", "-f", "-qq", "-o", "/dev/null", "-p", str(daemon.process.pid),
+            "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}",
+        ],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        trace.terminate()
+        trace.wait()
+        trace.stderr.close()
+
+
 def send_raw(port: int, body: bytes) -> bool:
     """Whether the daemon acknowledged the job: its FIN, and nothing else, is a yes."""
     try:

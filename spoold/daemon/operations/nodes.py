@@ -42,6 +42,7 @@ async def status(call: Call) -> dict[str, Any]:
         printers[doing] = printers.get(doing, 0) + 1
     finished, kept_bytes = await services.reader.finished_totals()
     space = await trio.to_thread.run_sync(services.documents.space)
+    aside = await trio.to_thread.run_sync(services.documents.quarantined)
     return {
         "state": "up",
         "node_name": services.node_name,
@@ -53,6 +54,8 @@ async def status(call: Call) -> dict[str, Any]:
         "documents_finished_bytes": kept_bytes,
         "printers": printers,
         "spool_free_bytes": space.free_bytes,
+        "quarantined": len(aside),
+        "quarantined_bytes": sum(aside.values()),
         "journal_head": services.journal.head,
         "connections": dict(services.connections()),
     }
