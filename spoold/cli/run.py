@@ -8,7 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
 from spoold.cli import grammar
-from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 
 
 def add(nouns: Nouns[Parser]) -> None:
@@ -39,13 +39,15 @@ def add(nouns: Nouns[Parser]) -> None:
         simulated,
         "printer",
         simulate_printer,
-        "be a printer over raw 9100 and LPD, with faults, and tell what it prints",
+        "be a printer over raw 9100, LPD and IPP, with faults, and tell what it prints",
         """spoold simulate printer --raw 9100
         spoold simulate printer --raw 9100 --lpd 5150 --fault slow=1000
-        spoold simulate printer --raw 0 --fault help       # lists the faults""",
+        spoold simulate printer --ipp 8631 --fault lose-send=1
+        spoold simulate printer --fault help               # lists the faults""",
     )
     printing.add_argument("--raw", type=port, metavar="PORT", help="raw port; 0 is any free one")
     printing.add_argument("--lpd", type=port, metavar="PORT", help="LPD port")
+    printing.add_argument("--ipp", type=port, metavar="PORT", help="IPP port")
     printing.add_argument("--host", default="127.0.0.1", help="where to listen")
     printing.add_argument("--fault", action="append", default=[], metavar="KIND[=N]")
     printing.add_argument("--no-pjl", action="store_true", help="do not understand PJL")
@@ -84,16 +86,24 @@ def simulate_printer(args: Namespace) -> int:
     import trio
 
     from spoold.model.text import plain
-    from spoold.simulate.printer import FAULTS, Options, run_printer
+    from spoold.simulate import ipp_engine, printer
+    from spoold.simulate.ipp_printer import run_ipp_printer
 
     if "help" in args.fault:
-        for fault, meaning in FAULTS.items():
-            print(f"{fault:22} {meaning}")
+        for faults, over in ((printer.FAULTS, "raw and LPD"), (ipp_engine.FAULTS, "IPP")):
+            print(f"over {over}:")
+            for fault, meaning in faults.items():
+                print(f"  {fault:22} {meaning}")
         return DONE
-    neither = args.raw is None and args.lpd is None
-    options = Options(
+    if args.ipp is not None and args.fault and (args.raw, args.lpd) != (None, None):
+        print("spoold: faults are of IPP, or of raw and LPD: run two printers.", file=sys.stderr)
+        return USAGE
+    for fault in args.fault:
+        (printer if args.ipp is None else ipp_engine).parse_fault(fault)
+    nothing = args.raw is None and args.lpd is None and args.ipp is None
+    options = printer.Options(
         host=args.host,
-        raw_port=9100 if neither else args.raw,
+        raw_port=9100 if nothing else args.raw,
         lpd_port=args.lpd,
         faults=tuple(args.fault),
         speaks_pjl=not args.no_pjl,
@@ -102,10 +112,20 @@ def simulate_printer(args: Namespace) -> int:
     def say(line: str) -> None:
         print(plain(line), flush=True)
 
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            if args.ipp is not None:
+                nursery.start_soon(run_ipp_printer, args.host, args.ipp, args.fault, say)
+            if (options.raw_port, options.lpd_port) != (None, None):
+                nursery.start_soon(printer.run_printer, options, say)
+
     code = DONE
     try:
-        trio.run(run_printer, options, say)
+        trio.run(run)
     except* OSError as errors:
-        print(f"spoold: {errors.exceptions[0]}; use another --raw or --lpd.", file=sys.stderr)
+        cause: BaseException = errors
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        print(f"spoold: {cause}; use another --raw, --lpd or --ipp.", file=sys.stderr)
         code = REFUSED
     return code

@@ -93,12 +93,16 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """What a device says of itself when asked; empty where it cannot say."""
+    """What a device says of itself when asked; empty where it cannot say.
+
+    A supply has a `name`, and `type`, `color` and `level` (per cent) where they are known.
+    """
 
     reachable: bool
     reasons: tuple[str, ...] = ()
     detail: str = ""
     counters: dict[str, Any] = field(default_factory=dict)
+    supplies: tuple[dict[str, Any], ...] = ()
 
 
 class Driver(Protocol):

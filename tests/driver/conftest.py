@@ -13,6 +13,7 @@ from spoold.model.job import Document, Job, JobState
 from spoold.model.person import Owner
 from spoold.model.printer import Device
 from spoold.net.connect import TcpNetwork
+from spoold.simulate.ipp_printer import SimulatedIppPrinter
 from spoold.simulate.printer import SimulatedPrinter
 from spoold.spool.documents import FileSource, MemorySource
 
@@ -46,6 +47,7 @@ class Attempt:
     def __init__(self, device: Device, body: bytes, source=None, **fields) -> None:
         self.progress: list[link.Progress] = []
         self.marks = 0
+        self.notes: list[dict] = []
         self.reported = trio.Event()
         self.stalled = trio.Event()
         self.delivery = link.Delivery(
@@ -54,10 +56,16 @@ class Attempt:
             device=device,
             may_send=self._may_send,
             report=self._report,
+            note=self._note,
         )
 
     async def _may_send(self) -> None:
         self.marks += 1
+        await trio.lowlevel.checkpoint()
+
+    async def _note(self, evidence: dict) -> None:
+        self.notes.append(evidence)
+        self.delivery.notes |= evidence
         await trio.lowlevel.checkpoint()
 
     def _report(self, progress: link.Progress) -> None:
@@ -106,6 +114,21 @@ def printer_on():
     @asynccontextmanager
     async def switch_on(*faults: str, **options):
         printer = SimulatedPrinter(*faults, **options)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(printer.run)
+            yield printer
+            nursery.cancel_scope.cancel()
+
+    return switch_on
+
+
+@pytest.fixture
+def ipp_printer_on():
+    """`async with ipp_printer_on(*faults, **options) as printer`: one that speaks IPP."""
+
+    @asynccontextmanager
+    async def switch_on(*faults: str, **options):
+        printer = SimulatedIppPrinter(*faults, **options)
         async with trio.open_nursery() as nursery:
             await nursery.start(printer.run)
             yield printer

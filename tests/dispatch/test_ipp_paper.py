@@ -1,0 +1,363 @@
+"""Jobs on their way through dispatcher and driver to an IPP printer that misbehaves: one copy each.
+
+What counts is paper: how many sheets lie in the tray when the job has come to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+import trio
+import trio.testing
+
+from spoold.dispatch.attempt import Settings
+from spoold.dispatch.dispatcher import Dispatcher
+from spoold.model.job import JobState
+from spoold.model.transitions import JobEvent
+from spoold.net.connect import TcpNetwork
+from spoold.simulate.ipp_printer import SimulatedIppPrinter
+from spoold.spool.store import ChangeJob, PutDevice
+
+QUICK = Settings(
+    backoff_first_s=0.02, backoff_max_s=0.08, backoff_jitter=0.0, stall_change_interval_s=0.01
+)
+OPTIONS = {
+    "poll_first_s": "0.01", "poll_max_s": "0.02", "answer_timeout_s": "5", "stall_s": "0.05",
+    "incoming_s": "0.05", "counter_wait_s": "0.05", "offer_s": "0", "expect_wait_s": "0.2",
+}  # fmt: skip
+PAGES = b"one\ftwo\f"
+LARGE = b"line\n" * 100_000 + b"\f"
+
+
+async def until(check: Callable[[], object]) -> None:
+    """Returns when `check` is true, which it is within seconds."""
+    with trio.fail_after(5):
+        while not check():
+            await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+class Floor:
+    """One simulated printer, the printer of the spool that points to it, and jobs."""
+
+    def __init__(self, spool, nursery, printer: SimulatedIppPrinter) -> None:
+        self.spool = spool
+        self.device = printer
+        self.printer = None
+        self._nursery = nursery
+        self._news = trio.Event()
+        spool.journal.listen(self._hear)
+
+    def _hear(self, _events) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def set_up(self, **options) -> None:
+        await self._nursery.start(self.device.run)
+        self.printer = await self.spool.add_printer("p", self.device.uri)
+        (device,) = await self.spool.reader.devices()
+        await self.spool.journal.commit(
+            PutDevice(device.guid, device.uri, self.spool.wall_clock(), {**OPTIONS, **options})
+        )
+
+    async def submit(self, body: bytes = PAGES, **fields) -> int:
+        return (await self.spool.add_job(self.printer, body, **fields)).job_id
+
+    async def wait_state(self, job_id: int, *states: JobState):
+        with trio.fail_after(10):
+            while True:
+                news = self._news
+                job = await self.spool.reader.job(job_id)
+                if job.state in states:
+                    return job
+                await news.wait()
+
+    @asynccontextmanager
+    async def dispatching(self):
+        spool = self.spool
+        dispatcher = Dispatcher(
+            spool.journal,
+            spool.reader,
+            spool.documents,
+            TcpNetwork(),
+            spool.wall_clock,
+            Random(1),
+            QUICK,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(dispatcher.run)
+            try:
+                yield dispatcher
+            finally:
+                with trio.move_on_after(5, shield=True):
+                    await dispatcher.drain(0.0)
+
+    async def print(self, *states: JobState, **fields):
+        """The job when it has come to its end."""
+        async with self.dispatching():
+            job_id = await self.submit(**fields)
+            return await self.wait_state(job_id, *(states or (JobState.COMPLETED,)))
+
+
+@pytest.fixture
+async def floor_of(spool, nursery):
+    """`await floor_of(*faults, **options)`: a floor whose printer has these faults."""
+
+    async def make(*faults: str, printer: dict | None = None, **options) -> Floor:
+        floor = Floor(spool, nursery, SimulatedIppPrinter(*faults, **(printer or {})))
+        await floor.set_up(**options)
+        return floor
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (),
+        ("busy=3",),
+        pytest.param(("unavailable=1",), marks=pytest.mark.slow),
+        ("slow=5",),
+        ("lose-create=1",),
+        ("lose-create=2",),
+        ("lose-send=1",),
+        ("lose-send=1", "slow=20"),
+        ("abort=1",),
+        ("abort=2",),
+        ("reject-wishes",),
+        ("ignore-wishes",),
+        ("print-job-only",),
+        ("print-job-only", "lose-print=1"),
+        ("print-job-only", "busy=2"),
+        ("print-job-only", "lose-print=1", "slow=20"),
+        ("old", "no-continue"),
+        ("no-chunks",),
+    ],
+    ids="+".join,
+)
+async def test_one_copy_lies_in_the_tray(floor_of, faults):
+    """Whatever the printer does on the way: completed, and printed once."""
+    floor = await floor_of(*faults)
+    job = await floor.print(attributes={"sides": "two-sided-long-edge"})
+    assert job.reasons == ("job-completed-successfully",)
+    assert [paper.data for paper in floor.device.engine.papers] == [PAGES]
+    assert floor.device.engine.sheets == 2
+    attempts = await floor.spool.reader.attempts(job.id)
+    assert attempts[-1].evidence["method"] == "ipp-job-state"
+
+
+@pytest.mark.parametrize(
+    ("faults", "printer"),
+    [((), {}), ((), {"copies_max": 1}), (("ignore-wishes",), {}), (("reject-wishes",), {})],
+)
+async def test_as_many_copies_as_were_asked_for(floor_of, faults, printer):
+    """By the printer, or by jobs of their own where it cannot, or does not after all."""
+    floor = await floor_of(*faults, printer=printer)
+    await floor.print(copies=3)
+    assert floor.device.engine.sheets == 6
+
+
+async def test_wishes_that_were_left_out_are_on_record(floor_of):
+    """Also those of which the printer says so only when it has the job."""
+    floor = await floor_of("ignore-wishes")
+    wishes = {"sides": "two-sided-long-edge", "media": "na_legal_8.5x14in"}
+    job = await floor.print(attributes=wishes)
+    (attempt,) = await floor.spool.reader.attempts(job.id)
+    assert attempt.evidence["left-out"] == ["media", "sides"]
+
+
+async def test_what_the_printer_finds_unprintable_is_held_with_advice(floor_of):
+    """Its word is document-format-error: an operator moves or converts the job."""
+    floor = await floor_of("bad-document")
+    job = await floor.print(JobState.PENDING_HELD)
+    assert job.reasons == ("document-format-error",)
+    assert "Move the job" in job.message
+    assert not floor.device.engine.papers
+
+
+async def test_a_job_canceled_at_the_panel_is_not_printed_again(floor_of):
+    """Somebody at the printer did not want it."""
+    floor = await floor_of("cancel")
+    job = await floor.print(JobState.ABORTED)
+    assert "job-canceled-at-device" in job.message
+    assert floor.device.requests.count("Create-Job") == 1
+
+
+async def test_a_printer_that_always_aborts_is_not_asked_for_ever(floor_of):
+    """After aborts_max times more the job is aborted here, too, with the printer's words."""
+    floor = await floor_of("abort=100", aborts_max="2")
+    job = await floor.print(JobState.ABORTED)
+    assert "It did not feel like it." in job.message
+    assert floor.device.requests.count("Create-Job") == 3
+    assert not floor.device.engine.papers
+
+
+async def test_an_abort_with_paper_out_is_no_reason_to_print_again(floor_of):
+    """One page lies there: the job is held, in doubt, with what the printer said."""
+    floor = await floor_of("abort-late=1")
+    job = await floor.print(JobState.PENDING_HELD)
+    assert job.reasons == ("job-in-doubt",)
+    assert "1 impressions" in job.message
+    assert floor.device.engine.sheets == 1
+
+
+async def test_a_printer_that_forgets_leaves_doubt(floor_of):
+    """It has every byte and no history: one copy, and nobody prints another without being told."""
+    floor = await floor_of("forget", printer={"page_count": None})
+    job = await floor.print(JobState.PENDING_HELD)
+    assert job.reasons == ("job-in-doubt",)
+    assert "history-forgotten" in job.message
+    assert floor.device.engine.sheets == 2
+
+
+async def test_a_counter_proves_what_a_printer_forgot(floor_of):
+    """It rose by as many impressions as the job has: delivered."""
+    floor = await floor_of("forget")
+    job = await floor.print(attributes={"job-impressions": 2})
+    assert job.state is JobState.COMPLETED
+    (attempt,) = await floor.spool.reader.attempts(job.id)
+    assert attempt.evidence["method"] == "page-counter"
+    assert (attempt.evidence["page_count_before"], attempt.evidence["pages"]) == (1000, 2)
+    assert floor.device.engine.sheets == 2
+
+
+async def test_a_connection_that_breaks_inside_the_document_costs_no_paper(floor_of):
+    """The printer aborted what came of it and says so: the job is sent again, once."""
+    floor = await floor_of("stall=4096", stall_s="0.2")
+    async with floor.dispatching():
+        job_id = await floor.submit(LARGE)
+        await until(lambda: floor.device.engine.jobs)
+        await trio.sleep(0.05)
+        floor.device.drop_connections()
+        floor.device.set_faults()
+        await floor.wait_state(job_id, JobState.COMPLETED)
+    assert [paper.data for paper in floor.device.engine.papers] == [LARGE]
+    assert floor.device.engine.sheets == 1
+
+
+async def test_a_printer_that_prints_half_a_document_leaves_doubt(floor_of):
+    """It says completed, but not that it had the whole: nobody calls that printed."""
+    floor = await floor_of("stall=4096", "eager", incoming_s="5")
+    async with floor.dispatching():
+        job_id = await floor.submit(LARGE)
+        await until(lambda: floor.device.engine.jobs)
+        await trio.sleep(0.05)
+        floor.device.drop_connections()
+        floor.device.set_faults("eager")
+        job = await floor.wait_state(job_id, JobState.PENDING_HELD)
+    assert job.reasons == ("job-in-doubt",)
+    assert "submission-interrupted" in job.message
+    assert len(floor.device.engine.papers) == 1
+
+
+async def test_a_printer_that_reads_no_further_is_waited_for(floor_of):
+    """A stall is a state of the job, not a failure; when it reads on, one copy comes out."""
+    floor = await floor_of("stall=4096")
+    async with floor.dispatching() as dispatcher:
+        job_id = await floor.submit(LARGE)
+        await until(lambda: dispatcher.status(floor.printer.id).reasons)
+        assert dispatcher.status(floor.printer.id).reasons == ("stalled",)
+        floor.device.set_faults()
+        await floor.wait_state(job_id, JobState.COMPLETED)
+    assert [paper.data for paper in floor.device.engine.papers] == [LARGE]
+    assert len(await floor.spool.reader.attempts(job_id)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("not-accepting", "not-accepting-jobs"), ("stopped", "media-empty")]
+)
+async def test_a_printer_that_takes_nothing_now_takes_it_later(floor_of, fault, reason):
+    """Not accepting, or out of paper: the job waits with the reason, and is printed once."""
+    floor = await floor_of(fault)
+    async with floor.dispatching() as dispatcher:
+        job_id = await floor.submit()
+        await until(lambda: dispatcher.status(floor.printer.id).failures >= 2)
+        assert dispatcher.status(floor.printer.id).reasons == (reason,)
+        assert (await floor.spool.reader.job(job_id)).state is JobState.PENDING
+        floor.device.set_faults()
+        await floor.wait_state(job_id, JobState.COMPLETED)
+    assert floor.device.engine.sheets == 2
+
+
+# -- operators -----------------------------------------------------------------------------
+
+
+async def test_a_cancel_takes_the_job_back_from_the_printer(floor_of):
+    """Canceled here is canceled there: no paper, and no job left behind."""
+    floor = await floor_of("hold")
+    async with floor.dispatching():
+        job_id = await floor.submit()
+        await until(lambda: any(job.documents for job in floor.device.engine.jobs.values()))
+        reasons = ("processing-to-stop-point", "job-canceled-by-operator")
+        await floor.spool.journal.commit(
+            ChangeJob(job_id, JobEvent.STOP, floor.spool.wall_clock(), reasons=reasons)
+        )
+        await floor.wait_state(job_id, JobState.CANCELED)
+    (made,) = floor.device.engine.jobs.values()
+    assert made.state.keyword == "canceled"
+    (attempt,) = await floor.spool.reader.attempts(job_id)
+    assert attempt.evidence["canceled-at-device"].startswith("canceled")
+
+
+# -- restarts ------------------------------------------------------------------------------
+
+
+async def test_a_restart_while_the_printer_prints_prints_nothing_twice(floor_of):
+    """The next start asks the printer, and waits for its end."""
+    floor = await floor_of("slow=100")
+    async with floor.dispatching():
+        job_id = await floor.submit()
+        await until(lambda: any(job.impressions for job in floor.device.engine.jobs.values()))
+    assert (await floor.spool.reader.job(job_id)).state is JobState.PROCESSING
+    async with floor.dispatching():
+        await floor.wait_state(job_id, JobState.COMPLETED)
+    assert floor.device.engine.sheets == 2
+    (attempt,) = await floor.spool.reader.attempts(job_id)
+    assert (attempt.outcome, attempt.evidence["method"]) == ("delivered", "ipp-job-state")
+
+
+async def test_a_restart_after_the_printer_finished_prints_nothing_twice(floor_of):
+    """What it printed while spoold was away is found in its history."""
+    floor = await floor_of("hold")
+    async with floor.dispatching():
+        job_id = await floor.submit()
+        await until(lambda: any(job.documents for job in floor.device.engine.jobs.values()))
+        await trio.sleep(0.05)
+    (made,) = floor.device.engine.jobs.values()
+    floor.device.set_faults()
+    floor.device.engine.take(made, made.data, made.format)
+    await floor.device.wait_papers(1)
+    async with floor.dispatching():
+        await floor.wait_state(job_id, JobState.COMPLETED)
+    assert floor.device.engine.sheets == 2
+
+
+async def test_a_restart_finds_a_printer_that_was_switched_off(floor_of):
+    """It had the whole document and remembers nothing: in doubt, and no second copy."""
+    floor = await floor_of("slow=100", printer={"page_count": None})
+    async with floor.dispatching():
+        job_id = await floor.submit()
+        await until(lambda: any(job.impressions for job in floor.device.engine.jobs.values()))
+    floor.device.engine.forget_all()
+    async with floor.dispatching():
+        job = await floor.wait_state(job_id, JobState.PENDING_HELD)
+    assert job.reasons == ("job-in-doubt",)
+    assert len(floor.device.engine.papers) == 0
+
+
+async def test_a_restart_inside_the_document_costs_no_paper(floor_of):
+    """The printer aborted what came of it: the job is sent again, and printed once."""
+    floor = await floor_of("stall=4096")
+    async with floor.dispatching():
+        job_id = await floor.submit(LARGE)
+        await until(lambda: floor.device.engine.jobs)
+        await trio.sleep(0.05)
+    assert (await floor.spool.reader.job(job_id)).state is JobState.PROCESSING
+    floor.device.set_faults()
+    async with floor.dispatching():
+        await floor.wait_state(job_id, JobState.COMPLETED)
+    assert [paper.data for paper in floor.device.engine.papers] == [LARGE]
+    attempts = await floor.spool.reader.attempts(job_id)
+    assert [attempt.outcome for attempt in attempts] == ["deferred", "delivered"]
