@@ -308,6 +308,13 @@ class Dispatcher:
 
     def _status_of_pool(self, printer: Printer) -> PrinterStatus:
         printer_id = printer.id
+    def trying(self, printer_id: int) -> int | None:
+        """The job that the printer, or a member of the pool, is tried with: no byte has left."""
+        for attempt in self._active.values():
+            if _is_for(attempt, printer_id) and attempt.number is None and not attempt.is_ended:
+                return attempt.choice.job_id
+        return None
+
         found = [
             self._status_of(self._printers[id_], printer.id)
             for id_ in self._schedule.members(printer_id)

@@ -328,6 +328,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     if change.only_from and before not in change.only_from:
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
     after = next_state(before, change.event)
+    if change.hold_until and after is JobState.PENDING:
+        after = next_state(after, JobEvent.HOLD)
     if change.event is JobEvent.RETRY and row[8] in ("gone", "none"):
         cause = "is not kept any more" if row[8] == "gone" else "never came"
         raise OperationError("not-possible", f"its document {cause}.", "Submit the job again.")

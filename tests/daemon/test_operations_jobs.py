@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from spoold.daemon.operations.steering import BATCH_JOBS, apply, plan_cancel, plan_hold
+from spoold.daemon.operations.plans import plan_cancel, plan_hold
+from spoold.daemon.operations.steering import BATCH_JOBS, apply
 from spoold.daemon.operations.table import Call
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
@@ -291,7 +292,7 @@ async def test_a_job_that_moved_on_is_planned_again(desk):
     async def send(name, args): ...
 
     call = Call(desk.services, OPERATOR, OPERATOR.roles, {}, send)
-    (held,) = await apply(call, [read], plan_hold, dry_run=False)
+    (held,) = await apply(call, [read], plan_hold(), dry_run=False)
     assert (held.error.code, held.error.message) == (
         "not-possible",
         "a job that is processing does not take hold.",

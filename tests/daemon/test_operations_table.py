@@ -18,6 +18,7 @@ STAFF = set(itertools.product((Role.ADMIN, Role.OPERATOR, Role.HELP_DESK), KNOWN
 OPERATORS = set(itertools.product((Role.ADMIN, Role.OPERATOR), KNOWN))
 # Objects and credentials are made and changed on this machine alone.
 ADMINS = {(Role.ADMIN, Port.CONTROL)}
+KNOWN_ADMINS = {pair for pair in STAFF if pair[0] is Role.ADMIN}
 LOCAL_STAFF = {pair for pair in STAFF if pair[1] is Port.CONTROL}
 USERS = {(Role.USER, Port.TLS), (Role.USER, Port.MUTUAL)}
 CLIENTS = USERS | {
@@ -30,13 +31,18 @@ EXPECTED = {
     "device.list": STAFF,
     "device.show": STAFF,
     "job.cancel": OPERATORS | CLIENTS,
+    "job.cancel-many": OPERATORS | CLIENTS,
     "job.explain": STAFF,
     "job.follow": STAFF | CLIENTS,
     "job.hold": OPERATORS | USERS,
     "job.list": STAFF | USERS,
     "job.move": OPERATORS,
+    "job.promote": OPERATORS,
     "job.release": OPERATORS | USERS,
-    "job.retry": OPERATORS,
+    "job.resubmit": OPERATORS | USERS,
+    "job.retry": OPERATORS | USERS,
+    "job.schedule-after": OPERATORS,
+    "job.set": OPERATORS | USERS,
     "job.settle": OPERATORS,
     "job.show": STAFF | CLIENTS,
     "journal.cursor": OPERATORS,
@@ -45,14 +51,22 @@ EXPECTED = {
     "journal.read": OPERATORS,
     "node.ca": STAFF,
     "node.show": STAFF,
+    "printer.accept": OPERATORS,
     "printer.add": ADMINS,
+    "printer.cancel-current": OPERATORS,
+    "printer.describe": KNOWN_ADMINS,
+    "printer.hold-new-jobs": OPERATORS,
     "printer.list": STAFF,
     "printer.pause": OPERATORS,
+    "printer.purge": OPERATORS,
     "printer.redirect": OPERATORS,
+    "printer.reject": OPERATORS,
+    "printer.release-held-new-jobs": OPERATORS,
     "printer.remove": ADMINS,
     "printer.resume": OPERATORS,
     "printer.set": ADMINS,
     "printer.show": STAFF,
+    "printer.suspend-current": OPERATORS,
     "provider.enrol": ADMINS,
     "provider.list": STAFF,
     "provider.revoke": ADMINS,

@@ -638,6 +638,25 @@ async def test_a_printer_says_since_when_it_does_what_it_does(floor, spool):
         assert dispatcher.status(printer.id).changed_us == paused
 
 
+async def test_what_is_tried_is_known_until_bytes_may_leave(floor, spool):
+    """A job whose device has not answered yet can be called back; held, it is let go."""
+    printer, machine = await floor.add()
+    machine.script = [DEAD, machine.connecting(), machine.stuck()]
+    async with floor.dispatching() as dispatcher:
+        assert dispatcher.trying(printer.id) is None
+        (job_id,) = await floor.add_jobs(printer, 1)
+        await machine.busy.wait()
+        assert dispatcher.trying(printer.id) == job_id
+        await floor.change(job_id, JobEvent.HOLD, reasons=("job-suspended",))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert dispatcher.trying(printer.id) is None
+        machine.busy = trio.Event()
+        await floor.change(job_id, JobEvent.RELEASE)
+        await machine.busy.wait()
+        assert dispatcher.trying(printer.id) is None
+        assert dispatcher.status(printer.id).active_job_id == job_id
+
+
 async def test_paused_printer_starts_nothing(floor, spool):
     """A paused printer keeps its jobs and says why; one that goes on prints them."""
     printer, machine = await floor.add(paused=True, pause_reason="Toner is on its way.")

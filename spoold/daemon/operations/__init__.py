@@ -15,6 +15,8 @@ from spoold.daemon.operations import (
     journal,
     nodes,
     printers,
+    queueing,
+    running,
     showing,
     steering,
     story,
@@ -26,5 +28,16 @@ from spoold.daemon.operations.table import Operation, Table
 
 def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
     """The table of a node: the operations of this package, and `more`."""
-    rooms = (jobs, steering, story, printers, showing, nodes, users, journal)
+    rooms = (
+        jobs,
+        steering,
+        queueing,
+        story,
+        printers,
+        running,
+        showing,
+        nodes,
+        users,
+        journal,
+    )
     return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)

@@ -16,15 +16,9 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.offer import merged_offer
 from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
+from spoold.daemon.operations.plans import ACTIVE, WAITING, plan_move
 from spoold.daemon.operations.showing import maps_of
-from spoold.daemon.operations.steering import (
-    ACTIVE,
-    DRY_RUN,
-    WAITING,
-    accepting_printer,
-    change_many,
-    plan_move,
-)
+from spoold.daemon.operations.steering import DRY_RUN, accepting_printer, change_many
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.driver.link import driver_for
@@ -309,17 +303,22 @@ async def remove(call: Call) -> dict[str, Any]:
 
 async def pause(call: Call) -> dict[str, Any]:
     """No new attempt begins; one that is sending goes on to its end."""
-    return await _set(call, paused=True, pause_reason=call.args["reason"])
+    return await set_printer(call, paused=True, pause_reason=call.args["reason"])
 
 
 async def resume(call: Call) -> dict[str, Any]:
     """Print again, and try the device at once: whoever resumes a printer has seen to it."""
-    answer = await _set(call, paused=False, pause_reason="")
+    answer = await set_printer(call, paused=False, pause_reason="")
     call.services.dispatcher.wake(answer["id"])
     return answer
 
 
-async def _set(call: Call, **fields: Any) -> dict[str, Any]:
+async def set_printer(call: Call, **fields: Any) -> dict[str, Any]:
+    """The printer that is named, with other fields; as it is then.
+
+    Raises:
+        OperationError: `not-found`.
+    """
     services = call.services
     async with services.changing:
         printer = find_printer(await services.catalogue.look(), call.args["name"])
@@ -341,28 +340,28 @@ async def redirect(call: Call) -> dict[str, Any]:
     return await change_many(call, which, plan_move(to))
 
 
-_NAME = Argument("name", required=True, summary="Name a printer.")
+NAME = Argument("name", required=True, summary="Name a printer.")
 
 OPERATIONS = (
-    Operation("printer.add", (_NAME, *ARGUMENTS), ADMINS, LOCAL, add, "Add a printer or a pool."),
+    Operation("printer.add", (NAME, *ARGUMENTS), ADMINS, LOCAL, add, "Add a printer or a pool."),
     Operation(
         "printer.set",
-        (_NAME, Argument("rename", summary="A new name."), *ARGUMENTS),
+        (NAME, Argument("rename", summary="A new name."), *ARGUMENTS),
         ADMINS,
         LOCAL,
         change,
         "Change a printer, or its device.",
     ),
-    Operation("printer.remove", (_NAME,), ADMINS, LOCAL, remove, "Remove a printer without jobs."),
+    Operation("printer.remove", (NAME,), ADMINS, LOCAL, remove, "Remove a printer without jobs."),
     Operation(
         "printer.pause",
-        (_NAME, Argument("reason", most=127, default="", summary="For people.")),
+        (NAME, Argument("reason", most=127, default="", summary="For people.")),
         OPERATORS,
         KNOWN,
         pause,
         "Begin no more jobs.",
     ),
-    Operation("printer.resume", (_NAME,), OPERATORS, KNOWN, resume, "Print again."),
+    Operation("printer.resume", (NAME,), OPERATORS, KNOWN, resume, "Print again."),
     Operation(
         "printer.redirect",
         (

@@ -147,11 +147,19 @@ def read_settings(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str],
         driver[key] = ("on" if value else "off") if isinstance(value, bool) else str(value)
         if question := near(name, (*_READ, *_ALSO)):
             advice.append(f"The option {plain(key)} goes to the driver. {question}")
-    found = {
+    return read_fields(given), driver, advice
+
+
+def read_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a printer; an empty value is the default.
+
+    Raises:
+        OperationError: `bad-request`: a value cannot be.
+    """
+    return {
         name: _DEFAULTS[name] if value == "" else _READ[name](name, value)
         for name, value in given.items()
     }
-    return found, driver, advice
 
 
 def merged(old: dict[str, str], given: dict[str, str]) -> dict[str, str]:

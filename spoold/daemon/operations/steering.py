@@ -8,7 +8,6 @@ asks for the next page.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -30,192 +29,35 @@ from spoold.daemon.operations.jobs import (
     may_read,
     only_own,
 )
+from spoold.daemon.operations.plans import (
+    ACTIVE,
+    FOREVER,
+    WAITING,
+    Plan,
+    Planner,
+    plan_cancel,
+    plan_hold,
+    plan_move,
+    plan_release,
+    plan_release_by_owner,
+    plan_release_of_many,
+    plan_retry,
+    plan_settle,
+)
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
-from spoold.dispatch.verdict import fits
 from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
+from spoold.model.policy import HOLD_KEYWORDS, HOLD_TIME, Hold, hold_of
 from spoold.model.principal import Role
 from spoold.model.printer import Printer
-from spoold.model.transitions import JobEvent, next_state
-from spoold.spool.store import ChangeJob, JobFilter
+from spoold.spool.store import Change, ChangeJob, EndHold, JobFilter
 
 # A line is at most about 1 KiB, so that a batch of them fits one message.
 BATCH_JOBS = 50
 TITLE_CHARACTERS_MAX = 80
 TRIES = 3
-
-WAITING = (JobState.PENDING, JobState.PENDING_HELD)
-ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do with one job. No event: it is as wanted already."""
-
-    state: JobState
-    event: JobEvent | None = None
-    only_from: tuple[JobState, ...] = ()
-    reasons: tuple[str, ...] = ()
-    message: str = ""
-    printer_id: int | None = None
-    advice: str = ""
-
-
-# Decides for one job; raises OperationError when it cannot be done.
-Planner = Callable[[Job], Plan]
-
-
-# -- what each operation does to a job ---------------------------------------------------------
-
-
-def is_in_doubt(job: Job) -> bool:
-    return job.state is JobState.PENDING_HELD and JobReason.JOB_IN_DOUBT in job.reasons
-
-
-def plan_hold(job: Job) -> Plan:
-    if job.state is JobState.PENDING_HELD:
-        return Plan(job.state)  # its reasons, in doubt among them, must not be lost
-    return Plan(
-        next_state(job.state, JobEvent.HOLD),
-        JobEvent.HOLD,
-        (JobState.PENDING,),
-        (JobReason.JOB_HOLD_UNTIL_SPECIFIED,),
-    )
-
-
-def plan_release(job: Job) -> Plan:
-    after = next_state(job.state, JobEvent.RELEASE)
-    if is_in_doubt(job):
-        raise OperationError(
-            "not-possible",
-            f"nobody knows whether job {job.id} printed.",
-            f"Look at the printer, then `spoold job settle {job.id}`, printed or not printed.",
-        )
-    return Plan(after, JobEvent.RELEASE, (JobState.PENDING_HELD,))
-
-
-def plan_release_by_owner(planner: Planner) -> Planner:
-    """The owner of a job does not release what waits for somebody else's word."""
-
-    def plan(job: Job) -> Plan:
-        if JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH in job.reasons:
-            raise OperationError(
-                "not-possible",
-                "its printer wants to know the owner better than it did.",
-                "Submit it again after a login, or ask an operator.",
-            )
-        return planner(job)
-
-    return plan
-
-
-def plan_release_of_many(which: JobFilter) -> Planner:
-    """Releasing by filter leaves what may be cut off, unless the filter asks for just that."""
-
-    def plan(job: Job) -> Plan:
-        cut = JobReason.SUBMISSION_INTERRUPTED
-        if cut in job.reasons and which.reason != cut:
-            raise OperationError(
-                "not-possible",
-                "its submission was interrupted; the end may be missing.",
-                f"Release it by its number, or choose by reason {cut.value}.",
-            )
-        return plan_release(job)
-
-    return plan
-
-
-def plan_cancel(why: JobReason) -> Planner:
-    def plan(job: Job) -> Plan:
-        if job.state in ACTIVE:
-            return Plan(
-                job.state,
-                JobEvent.STOP,
-                ACTIVE,
-                (JobReason.PROCESSING_TO_STOP_POINT, why),
-                advice="It ends when its attempt has stopped.",
-            )
-        return Plan(next_state(job.state, JobEvent.CANCEL), JobEvent.CANCEL, WAITING, (why,))
-
-    return plan
-
-
-def plan_retry(known: Known) -> Planner:
-    def plan(job: Job) -> Plan:
-        after = next_state(job.state, JobEvent.RETRY)
-        if job.document.stored == "gone":
-            raise OperationError(
-                "not-possible", "its document is not kept any more.", "Submit the job again."
-            )
-        if job.printer_id not in known.printers:
-            raise OperationError(
-                "not-possible", "its printer was removed.", "Submit the job to another printer."
-            )
-        return Plan(after, JobEvent.RETRY, (job.state,))
-
-    return plan
-
-
-def plan_move(to: Printer) -> Planner:
-    def plan(job: Job) -> Plan:
-        if job.state in ACTIVE:
-            raise OperationError(
-                "not-possible",
-                "its bytes may have left already.",
-                "Let it end, or cancel it and submit it again.",
-            )
-        after = next_state(job.state, JobEvent.MOVE)
-        if job.printer_id == to.id:
-            return Plan(job.state, advice=f"It is on {to.name} already.")
-        if is_in_doubt(job):
-            raise OperationError(
-                "not-possible",
-                "its bytes may have left; nobody knows whether it printed.",
-                f"Look at the printer, then `spoold job settle {job.id}`.",
-            )
-        if not fits(job, to):
-            raise OperationError(
-                "not-possible",
-                f"{to.name} does not take {job.document.format}.",
-                f"It takes {', '.join(to.formats)[:200]}.",
-            )
-        if not job.owner.known.is_at_least(to.least_owner):
-            raise OperationError(
-                "not-possible",
-                f"{to.name} wants owners to be {to.least_owner}; this one is {job.owner.known}.",
-                "Move it to a printer that asks for less.",
-            )
-        held = job.state is JobState.PENDING_HELD
-        return Plan(
-            after,
-            JobEvent.MOVE,
-            (job.state,),
-            job.reasons,
-            job.message,
-            to.id,
-            f"It is still held: `spoold job release {job.id}`." if held else "",
-        )
-
-    return plan
-
-
-def plan_settle(printed: bool) -> Planner:
-    event = JobEvent.ASSUME if printed else JobEvent.REPRINT
-    reasons = (JobReason.JOB_ASSUMED_PRINTED,) if printed else ()
-
-    def plan(job: Job) -> Plan:
-        if not is_in_doubt(job):
-            raise OperationError(
-                "not-possible", f"job {job.id} is not in doubt; it is {job.state}.", ""
-            )
-        return Plan(next_state(job.state, event), event, (JobState.PENDING_HELD,), reasons)
-
-    return plan
-
-
-# -- doing it ----------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -247,7 +89,7 @@ async def apply(call: Call, jobs: list[Job], planner: Planner, dry_run: bool) ->
     left = jobs
     for _ in range(TRIES):
         planned: list[tuple[Job, Plan]] = []
-        changes: list[ChangeJob] = []
+        changes: list[Change] = []
         for job in left:
             try:
                 plan = planner(job)
@@ -257,7 +99,7 @@ async def apply(call: Call, jobs: list[Job], planner: Planner, dry_run: bool) ->
             done[job.id] = Done(job, plan.state, plan.advice)
             if plan.event is not None and not dry_run:
                 planned.append((job, plan))
-                changes.append(_change_of(call, job, plan))
+                changes.append(change_of(call, job, plan))
         left = []
         if not changes:
             break
@@ -275,17 +117,23 @@ async def apply(call: Call, jobs: list[Job], planner: Planner, dry_run: bool) ->
     return [done[job.id] for job in jobs]
 
 
-def _change_of(call: Call, job: Job, plan: Plan) -> ChangeJob:
+def change_of(call: Call, job: Job, plan: Plan) -> Change:
+    """What is committed for a plan that has an event."""
     assert plan.event is not None
+    now_us = call.services.wall_clock()
+    if plan.ends:
+        return EndHold(job.id, plan.ends, now_us, call.actor)
     return ChangeJob(
         job.id,
         plan.event,
-        call.services.wall_clock(),
+        now_us,
         call.actor,
         tuple(str(one) for one in plan.reasons),
         plan.message,
         plan.printer_id,
         plan.only_from,
+        "" if plan.hold is None else plan.hold.until,
+        None if plan.hold is None else plan.hold.release_us,
     )
 
 
@@ -320,10 +168,7 @@ async def change(
     if (name is None) == (chosen is None):
         raise OperationError("bad-request", "name a job or a filter.", "Give one of the two.")
     if name is not None:
-        job = await find_job(call, name)
-        if not may_read(call, job):
-            raise _not_yours(job)
-        return await change_one(call, job, planner)
+        return await change_one(call, await find_own(call, name), planner)
     which = only_own(call, filter_of(await call.services.catalogue.look(), chosen))
     if which == JobFilter():
         raise OperationError(
@@ -336,8 +181,34 @@ async def change(
     return await change_many(call, which, planner if many is None else many(which))
 
 
+async def find_own(call: Call, name: int | str) -> Job:
+    """The job, if the caller may change it.
+
+    Raises:
+        OperationError: `not-found`, or `forbidden`.
+    """
+    job = await find_job(call, name)
+    if not may_read(call, job):
+        raise _not_yours(job)
+    return job
+
+
+def hold_asked(call: Call, default: Hold | None) -> Hold | None:
+    """For how long the arguments of `HOLD` say that a job is to be held.
+
+    Raises:
+        OperationError: `bad-request`: a time without the time.
+    """
+    until, at_us = call.args["hold_until"], call.args["hold_until_us"]
+    if until is None and at_us is None:
+        return default
+    if until == HOLD_TIME and at_us is None:
+        raise OperationError("bad-request", "until when?", "Give hold_until_us.")
+    return hold_of(until or HOLD_TIME, at_us, call.services.wall_clock())
+
+
 async def hold(call: Call) -> dict[str, Any]:
-    return await change(call, (JobState.PENDING,), plan_hold)
+    return await change(call, (JobState.PENDING,), plan_hold(hold_asked(call, FOREVER)))
 
 
 async def release(call: Call) -> dict[str, Any]:
@@ -355,7 +226,7 @@ async def release(call: Call) -> dict[str, Any]:
 async def retry(call: Call) -> dict[str, Any]:
     # Without a word on states only what failed: printing finished jobs again is said in full.
     known = await call.services.catalogue.look()
-    return await change(call, (JobState.ABORTED,), plan_retry(known))
+    return await change(call, (JobState.ABORTED,), plan_retry(known, hold_asked(call, None)))
 
 
 async def cancel(call: Call) -> dict[str, Any]:
@@ -370,12 +241,21 @@ async def cancel(call: Call) -> dict[str, Any]:
     if name is None or call.args["filter"] is not None:
         raise OperationError("bad-request", "name the job to cancel.", "Give its number or uuid.")
     job = await find_job(call, name)
-    if not may_read(call, job):
-        _check_sender(job, call.principal.address)
+    check_sender(call, job)
     return await change_one(call, job, by_user)
 
 
-def _check_sender(job: Job, address: str) -> None:
+def check_sender(call: Call, job: Job) -> None:
+    """Let through whoever may cancel the job.
+
+    Raises:
+        OperationError: `forbidden`.
+    """
+    if not may_read(call, job):
+        _check_address(job, call.principal.address)
+
+
+def _check_address(job: Job, address: str) -> None:
     """Let through the address that sent a job whose owner is only claimed.
 
     Raises:
@@ -437,6 +317,14 @@ async def settle(call: Call) -> dict[str, Any]:
     return await change_one(call, job, plan_settle(call.args["printed"]))
 
 
+HOLD = (
+    Argument(
+        "hold_until",
+        choices=(*HOLD_KEYWORDS, HOLD_TIME),
+        summary="The job-hold-until of RFC 8011, or `time`.",
+    ),
+    Argument("hold_until_us", (int,), summary="Hold it until this time."),
+)
 DRY_RUN = Argument("dry_run", (bool,), default=False, summary="Only say what would be done.")
 
 ONE_OR_MANY = (
@@ -447,12 +335,26 @@ ONE_OR_MANY = (
 )
 
 OPERATIONS = (
-    Operation("job.hold", ONE_OR_MANY, USERS_AND_OPERATORS, KNOWN, hold, "Hold waiting jobs."),
+    Operation(
+        "job.hold",
+        (*ONE_OR_MANY, *HOLD),
+        USERS_AND_OPERATORS,
+        KNOWN,
+        hold,
+        "Hold waiting jobs.",
+    ),
     Operation(
         "job.release", ONE_OR_MANY, USERS_AND_OPERATORS, KNOWN, release, "Let held jobs print."
     ),
     Operation("job.cancel", ONE_OR_MANY, CLIENTS_AND_OPERATORS, EVERYWHERE, cancel, "Cancel jobs."),
-    Operation("job.retry", ONE_OR_MANY, OPERATORS, KNOWN, retry, "Print finished jobs again."),
+    Operation(
+        "job.retry",
+        (*ONE_OR_MANY, *HOLD),
+        USERS_AND_OPERATORS,
+        KNOWN,
+        retry,
+        "Print finished jobs again.",
+    ),
     Operation(
         "job.move",
         (*ONE_OR_MANY, Argument("to", required=True, summary="Name a printer.")),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.jobs import JOB, device_names, find_job
-from spoold.daemon.operations.steering import ACTIVE, is_in_doubt
+from spoold.daemon.operations.plans import ACTIVE, is_in_doubt
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.views import PAGE_BYTES_MAX, job_map, packed_size, plain_value
 from spoold.daemon.operations.watch import Known
@@ -40,6 +40,7 @@ _OUTCOMES = {
     "in-doubt": "in doubt: bytes left, and nobody knows whether they printed",
 }
 _ACTS: dict[str, str] = {
+    JobEvent.SUBMIT: "whole: no more documents come",
     JobEvent.HOLD: "held",
     JobEvent.RELEASE: "released",
     JobEvent.CANCEL: "canceled",
@@ -54,6 +55,8 @@ _ACTS: dict[str, str] = {
     JobEvent.RESUME: "going on: the device takes bytes again",
     JobEvent.REFUSE: "refused",
 }
+
+_CHANGES = frozenset({Kind.JOB_CHANGED, Kind.DOCUMENT_ADDED, Kind.JOB_ATTRIBUTES_SET})
 
 Entry = dict[str, Any]
 
@@ -70,12 +73,11 @@ def origin(job: Job, people: dict[str, str]) -> list[Entry]:
     host = job.client_host or "this machine"
     way = _INTAKES.get(job.intake, job.intake)
     document = job.document
+    what = f"{document.size} bytes of {document.format}, {document.digest}"
+    if document.stored == "none":
+        what = "without a document"
     told = [
-        _entry(
-            job.created_us,
-            f"received from {host} over {way}",
-            f"{document.size} bytes of {document.format}, {document.digest}",
-        ),
+        _entry(job.created_us, f"received from {host} over {way}", what),
         _entry(job.created_us, _whose(job), f"handed over by {_named(job.submitter, people)}"),
     ]
     if job.copies > 1:
@@ -151,8 +153,15 @@ def attempt_entries(attempt: Attempt, uri: str) -> list[Entry]:
 def change_entry(record: Record, known: Known, people: dict[str, str]) -> Entry:
     """What somebody, or a rule, did to the job."""
     payload = record.payload
-    event = str(payload.get("event"))
-    what = _ACTS.get(event, event) + _to(payload, known)
+    if record.kind == Kind.DOCUMENT_ADDED:
+        what = "its document came"
+    elif record.kind == Kind.JOB_ATTRIBUTES_SET:
+        names = [name for name in payload if name not in ("job", "uuid")]
+        names += list(record.personal or ())
+        what = f"changed: {', '.join(names)}"
+    else:
+        event = str(payload.get("event"))
+        what = _ACTS.get(event, event) + _to(payload, known)
     by = "a client" if record.actor == "client" else _named(record.actor, people)
     reasons = ", ".join(payload.get("reasons", ()))
     parts = [reasons, (record.personal or {}).get("message", "")]
@@ -179,7 +188,7 @@ async def changes_of(call: Call, job: Job) -> tuple[list[Record], bool]:
             found += [
                 one
                 for one in records
-                if one.kind == Kind.JOB_CHANGED and one.payload.get("uuid") == job.uuid.bytes
+                if one.kind in _CHANGES and one.payload.get("uuid") == job.uuid.bytes
             ]
             first = records[-1].position + 1
     return found, len(ranges) == 1
@@ -191,6 +200,8 @@ async def changes_of(call: Call, job: Job) -> tuple[list[Record], bool]:
 def why_held(job: Job) -> str:
     reasons = job.reasons
     message = f" {job.message}" if job.message else ""
+    if job.is_incoming:
+        return "It is open: its sender has still to send its document, or to say that it was all."
     if JobReason.JOB_IN_DOUBT in reasons:
         return (
             f"It is held because nobody knows whether it printed.{message} Look at the printer, "
@@ -211,6 +222,13 @@ def why_held(job: Job) -> str:
             f"It is held because the printer does not take {job.document.format}.{message} "
             f"`spoold job move {job.id} --to PRINTER`, then release it."
         )
+    if JobReason.JOB_HELD_ON_CREATE in reasons:
+        return (
+            f"It is held because its printer held new jobs when it came.{message} An operator may "
+            f"`spoold job release {job.id}`."
+        )
+    if job.release_us is not None:
+        return f"It is held until {_clock(job.release_us)}, or until somebody releases it.{message}"
     return f"It is held until somebody releases it: `spoold job release {job.id}`.{message}"
 
 
@@ -299,7 +317,9 @@ async def people_of(call: Call, job: Job, changes: list[Record]) -> dict[str, st
 def who_may_act(job: Job, people: dict[str, str], owner: User | None) -> list[str]:
     """Who may do what with the job, as it stands. `owner` is the user whose job it is."""
     verbs = [verb for event, verb in _VERBS if (job.state, event) in TABLE]
-    if job.state is JobState.PENDING_HELD:
+    if job.is_incoming:
+        verbs.remove("release")
+    elif job.state is JobState.PENDING_HELD:
         verbs.remove("hold")
     if is_in_doubt(job):
         verbs = ["settle", "cancel"]

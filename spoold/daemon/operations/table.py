@@ -39,6 +39,7 @@ _TYPES = {
     bool: "true or false",
     list: "a list",
     dict: "a map",
+    type(None): "nil",
 }
 WHOLE_MAX = 2**53 - 1  # what JSON carries exactly
 

@@ -86,7 +86,9 @@ def job_map(job: Job, printer: str) -> dict[str, Any]:
         "title": job.title,
         "client_host": job.client_host,
         "intake": job.intake,
-        "priority": job.priority,
+        "priority": job.job_priority,
+        "hold_until": job.hold_until,
+        "release_us": job.release_us,
         "copies": job.copies,
         "size": job.document.size,
         "format": job.document.format,
@@ -128,7 +130,8 @@ def attempt_map(attempt: Attempt, device: str, printer: str) -> dict[str, Any]:
 def record_map(record: Record, *, with_personal: bool) -> dict[str, Any]:
     """A record of the journal; its personal part only for those who may read it."""
     payload = dict(record.payload)
-    if record.kind == Kind.JOB_ACCEPTED and isinstance(payload.get("attributes"), bytes):
+    with_attributes = record.kind in (Kind.JOB_ACCEPTED, Kind.JOB_ATTRIBUTES_SET)
+    if with_attributes and isinstance(payload.get("attributes"), bytes):
         payload["attributes"] = msgpack.unpackb(payload["attributes"])
     shown: dict[str, Any] = {
         "position": record.position,
