@@ -83,7 +83,9 @@ class Job:
     (`copies`, `sides`, ...). `copies_embedded` says that the stream itself asks for its copies,
     which must then never be applied again. `hold_until` is the job-hold-until of a job that is
     held for it (RFC 8011 5.2.2; `time` for a moment of its own), else empty; `release_us` is when
-    it ends by itself. A `priority` beyond 100 is that of a job which was promoted (RFC 3998).
+    it ends by itself. `attempts` is the number of the last attempt; `uncounted` of them spoold
+    itself ended, before anything had left. A `priority` beyond 100 is that of a job which was
+    promoted (RFC 3998).
     """
 
     id: int
@@ -109,6 +111,7 @@ class Job:
     message: str = ""
     hold_until: str = ""
     release_us: int | None = None
+    uncounted: int = 0
 
     @property
     def job_priority(self) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
-from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
+from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import store
@@ -80,6 +80,8 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     name, reason, detail, bytes_sent, evidence = _outcome_fields(change.outcome)
     reasons = tuple(map(bounded_word, change.reasons[:REASONS_MAX]))
     detail, message = bounded_text(detail), bounded_text(change.message)
+    outcome = change.outcome
+    is_counted = not (isinstance(outcome, Deferred) and outcome.blame is Blame.NODE)
     position = writer.add_record(
         Kind.ATTEMPT_ENDED,
         "node",
@@ -95,6 +97,7 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
             "event": change.event.value,
             "state": after.value,
             "reasons": list(reasons),
+            **({} if is_counted else {"counted": False}),
         },
         # What a device said may hold titles and names.
         {"detail": detail, "evidence": evidence},
@@ -113,6 +116,8 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
             change.number,
         ),
     )
+    if not is_counted:
+        writer.db.execute("UPDATE job SET uncounted = uncounted + 1 WHERE id = ?", (change.job_id,))
     return move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
 
 

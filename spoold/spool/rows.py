@@ -76,7 +76,8 @@ JOB_SELECT = (
     "job.intake, job.priority, job.copies, job.copies_embedded, job.attributes, job.attempts, "
     "job.created_us, job.changed_us, job.finished_us, job.position, document.size, "
     "document.digest, document.format, document.encoding, document.key_id, document.stored, "
-    "job.hold_until, job.release_us FROM job JOIN person ON person.id = job.owner_id "
+    "job.hold_until, job.release_us, job.uncounted FROM job "
+    "JOIN person ON person.id = job.owner_id "
     f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 "
 )
 
@@ -90,7 +91,7 @@ def job_of(row: tuple[Any, ...]) -> Job:
     (id_, uuid, printer_id, state, reasons, message, name, known, by, submitter, title) = row[:11]
     (host, intake, priority, copies, embedded, attributes, attempts) = row[11:18]
     (created, changed, finished, position, size, digest, format_) = row[18:25]
-    (encoding, key_id, stored, hold_until, release_us) = row[25:]
+    (encoding, key_id, stored, hold_until, release_us, uncounted) = row[25:]
     return Job(
         id=id_,
         uuid=UUID(bytes=uuid),
@@ -115,6 +116,7 @@ def job_of(row: tuple[Any, ...]) -> Job:
         document=Document(size, digest, format_, stored, encoding, key_id),
         hold_until=hold_until or "",
         release_us=release_us,
+        uncounted=uncounted,
     )
 
 

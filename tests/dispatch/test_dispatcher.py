@@ -848,6 +848,10 @@ async def test_drain_stops_what_does_not_end(floor, spool, sent, state):
     assert job.state is state
     (attempt,) = await spool.reader.attempts(job_id)
     assert (attempt.outcome, attempt.bytes_sent) == ("in-doubt" if sent else "deferred", sent)
+    # What our own stop ended before anything had left does not count; it is told, all the same.
+    assert (job.attempts, job.uncounted) == (1, 0 if sent else 1)
+    record = (await spool.reader.records(spool.journal.head, 1))[0]
+    assert record.payload.get("counted", True) is bool(sent)
 
 
 async def test_driver_that_never_reported_leaves_doubt(floor, spool):

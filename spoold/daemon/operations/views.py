@@ -96,7 +96,7 @@ def job_map(job: Job, printer: str) -> dict[str, Any]:
         "created_us": job.created_us,
         "changed_us": job.changed_us,
         "finished_us": job.finished_us,
-        "attempts": job.attempts,
+        "attempts": job.attempts - job.uncounted,
         "position": job.position,
         "stored": job.document.stored,
     }
