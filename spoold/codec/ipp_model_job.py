@@ -7,6 +7,7 @@ for. Who may not read a job sees `PUBLIC` alone: numbers, states and times, noth
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
@@ -81,6 +82,7 @@ _created = number("time-at-creation")
 _processing = number("time-at-processing")
 _completed = number("time-at-completed")
 _hold_until = string("job-hold-until", Tag.KEYWORD)
+_hold_until_name = string("job-hold-until", Tag.NAME)
 _NO_HOLD = _hold_until("no-hold")
 _NO_PROCESSING = fixed(Tag.NO_VALUE, "time-at-processing")
 _NO_COMPLETED = fixed(Tag.NO_VALUE, "time-at-completed")
@@ -144,8 +146,9 @@ def _date_completed(job: Job, _: Place) -> bytes:
 
 def _hold_until_of(job: Job, _: Place) -> bytes:
     until = job.hold_until
-    if until == TIME:
-        return b""
+    if until == TIME:  # CUPS's clients know a time of day alone, in UTC
+        seconds = (job.release_us or 0) // SECOND_US
+        return _hold_until_name(time.strftime("%H:%M:%S", time.gmtime(seconds)))
     return _hold_until(until) if until else _NO_HOLD
 
 

@@ -40,6 +40,9 @@ SETTABLE_JOB: Final = (
     "orientation-requested", "page-ranges", "print-color-mode", "print-quality", "sides",
 )  # fmt: skip
 SETTABLE_PRINTER: Final = ("printer-info", "printer-location")
+IDENTIFY_ACTIONS: Final = ("display",)  # in the log, which is the console of a daemon
+# RFC 3805: -2 is a level that nobody knows.
+SUPPLY_UNKNOWN: Final = b"index=1;class=other;type=other;unit=other;maxcapacity=-2;level=-2;"
 _LONG = frozenset({"media-col-database"})  # sent only when it is named (PWG 5100.7)
 
 
@@ -50,7 +53,7 @@ class NodeFacts:
     operations: tuple[int, ...]
     document_bytes_max: int
     multiple_operation_s: int
-    features: tuple[str, ...] = ()
+    features: tuple[str, ...]
     more: tuple[Attribute, ...] = ()
 
 
@@ -153,7 +156,7 @@ class PrinterSheet:
 
     def __init__(self, printer: Printer, facts: NodeFacts, changed_us: int) -> None:
         self.printer = printer
-        self.plain = capabilities(_offered(printer), printer.formats)
+        self.plain = capabilities(_offered(printer), printer.accepted_formats)
         self._changed_s = changed_us // SECOND_US
         self._made = {
             **self._capabilities(),
@@ -188,8 +191,11 @@ class PrinterSheet:
         yield ipp.language("generated-natural-language-supported", "en")
         yield ipp.keyword("compression-supported", "none", "deflate", "gzip")
         yield ipp.keyword("ipp-versions-supported", "1.0", "1.1", "2.0", "2.1", "2.2")
-        if facts.features:
-            yield ipp.keyword("ipp-features-supported", *facts.features)
+        yield ipp.keyword("ipp-features-supported", *facts.features, *self._features())
+        yield ipp.keyword("identify-actions-default", *IDENTIFY_ACTIONS)
+        yield ipp.keyword("identify-actions-supported", *IDENTIFY_ACTIONS)
+        yield ipp.octets("printer-supply", SUPPLY_UNKNOWN)
+        yield ipp.text("printer-supply-description", "unknown")
         yield ipp.enum_("operations-supported", *facts.operations)
         yield ipp.keyword("pdl-override-supported", "not-attempted")
         yield ipp.name_("printer-name", printer.name)
@@ -226,6 +232,12 @@ class PrinterSheet:
         yield ipp.integer("multiple-operation-time-out", facts.multiple_operation_s)
         yield ipp.keyword("multiple-operation-time-out-action", "abort-job")
         yield ipp.keyword("which-jobs-supported", *WHICH_JOBS)
+
+    def _features(self) -> tuple[str, ...]:
+        """What the formats make of the printer (PWG 5100.14 4.2)."""
+        formats = self.plain["document-format-supported"]
+        needed = ["image/pwg-raster", *(["image/jpeg"] if self.plain["color-supported"] else [])]
+        return ("ipp-everywhere",) if all(one in formats for one in needed) else ()
 
     def _takes(self, name: str) -> bool:
         if name in ("job-hold-until", "job-priority"):

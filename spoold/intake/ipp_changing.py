@@ -17,7 +17,7 @@ from spoold.codec.ipp_model_printer import SETTABLE_JOB
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_plain import NotPlain, to_plain
 from spoold.codec.ipp_values import Attribute, Group, Tag, WithLanguage
-from spoold.intake.ipp_jobs import call, holding
+from spoold.intake.ipp_jobs import HOLDING, call, holding
 from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
 from spoold.intake.ipp_server import Server
 from spoold.model.job import Job, JobState
@@ -30,7 +30,6 @@ _FIELDS: Final[dict[str, tuple[str, Any]]] = {
     "job-name": ("title", ""),
     "job-priority": ("priority", 50),
 }
-_HOLDING: Final = ("job-hold-until", "job-hold-until-time")
 
 
 async def set_job_attributes(server: Server, ask: Ask) -> Reply:
@@ -48,13 +47,13 @@ def changes_of(server: Server, job: Job, group: Group) -> dict[str, Any]:
     Raises:
         Refusal: one cannot be set, or not to this.
     """
-    args = holding(group)
+    args = holding(group, server.node.wall_clock())
     attributes: dict[str, Any] = {}
     fixed: list[Attribute] = []
     strange: list[Attribute] = []
     capabilities = server.sheet_of(job).plain
     for name, attribute in group.attributes.items():
-        if name in _HOLDING:
+        if name in HOLDING:
             continue
         if name not in SETTABLE_JOB:
             if name in JOB_ATTRIBUTES:
@@ -112,7 +111,7 @@ async def _copy(server: Server, ask: Ask) -> Reply:
     args = {} if group is None else changes_of(server, job, group)
     if ask.target().printer:
         args["printer"] = server.printer(ask).name
-    args |= holding(ask.operation)
+    args |= holding(ask.operation, server.node.wall_clock())
     made = await call(server, ask, "job.resubmit", job=job.id, **args)
     place = server.place(ask)
     state, reasons = JobState(made["state"]), tuple(made["reasons"])

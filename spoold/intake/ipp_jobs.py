@@ -6,6 +6,7 @@ became of it. Who may do what is decided by the table, as on every port.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -19,6 +20,10 @@ from spoold.intake.ipp_server import Server
 Handler = Callable[[Server, Ask], Awaitable[Reply | None]]
 
 SECOND_US: Final = 1_000_000
+HOLDING: Final = ("job-hold-until", "job-hold-until-time")
+DAY_S: Final = 86_400
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?").fullmatch
+_PROCESSING: Final = ("time-at-processing", "date-time-at-processing")
 _WAITING: Final = ("pending", "pending-held")
 
 
@@ -39,14 +44,18 @@ async def get_job_attributes(server: Server, ask: Ask) -> Reply:
     job = await server.job(ask.job_id())
     asked = ask.keywords("requested-attributes")
     names = selected(asked, GROUPS, JOB_ATTRIBUTES, JOB_ATTRIBUTES)
+    place = server.place(ask)
+    if job.attempts and not names.isdisjoint(_PROCESSING):
+        attempts = await server.reader.attempts(job.id)
+        place = place._replace(started_us=attempts[-1].started_us if attempts else None)
     is_redacted = not server.node.may_read(ask.principal, job)
-    return Reply(groups=JobEncoder(names).group(job, server.place(ask), is_redacted=is_redacted))
+    return Reply(groups=JobEncoder(names).group(job, place, is_redacted=is_redacted))
 
 
 # -- steering ----------------------------------------------------------------------------------
 
 
-def holding(group: Group) -> dict[str, Any]:
+def holding(group: Group, now_us: int) -> dict[str, Any]:
     """Until when to hold, as arguments of an operation (RFC 8011 4.3.5, PWG 5100.11).
 
     Raises:
@@ -62,7 +71,21 @@ def holding(group: Group) -> dict[str, Any]:
         return {}
     if until.tag not in (Tag.KEYWORD, Tag.NAME) or len(until.values) != 1:
         raise bad("job-hold-until is no keyword.")
+    at_us = time_of_day_us(until.first, now_us)
+    if at_us is not None:
+        return {"hold_until": TIME, "hold_until_us": at_us}
     return {"hold_until": until.first}
+
+
+def time_of_day_us(text: str, now_us: int) -> int | None:
+    """When it is next `HH:MM` or `HH:MM:SS` in UTC, as CUPS's clients hold jobs; or None."""
+    found = _TIME_OF_DAY(text)
+    if found is None:
+        return None
+    hours, minutes, seconds = int(found[1]), int(found[2]), int(found[3] or 0)
+    now_s = now_us // SECOND_US
+    at_s = now_s - now_s % DAY_S + hours * 3600 + minutes * 60 + seconds
+    return (at_s if at_s > now_s else at_s + DAY_S) * SECOND_US
 
 
 async def cancel_job(server: Server, ask: Ask) -> Reply:
@@ -71,7 +94,13 @@ async def cancel_job(server: Server, ask: Ask) -> Reply:
 
 
 async def hold_job(server: Server, ask: Ask) -> Reply:
-    await call(server, ask, "job.hold", job=ask.job_id(), **holding(ask.operation))
+    await call(
+        server,
+        ask,
+        "job.hold",
+        job=ask.job_id(),
+        **holding(ask.operation, server.node.wall_clock()),
+    )
     return Reply()
 
 
@@ -83,7 +112,13 @@ async def release_job(server: Server, ask: Ask) -> Reply:
 
 async def restart_job(server: Server, ask: Ask) -> Reply:
     """Restart-Job: the same job, once more."""
-    await call(server, ask, "job.retry", job=ask.job_id(), **holding(ask.operation))
+    await call(
+        server,
+        ask,
+        "job.retry",
+        job=ask.job_id(),
+        **holding(ask.operation, server.node.wall_clock()),
+    )
     return Reply()
 
 

@@ -19,37 +19,24 @@ from spoold.codec.ipp_model_job import GROUPS, JOB_ATTRIBUTES, LISTED, JobEncode
 from spoold.codec.ipp_names import Operation, Status
 from spoold.intake.ipp_request import HEADERS, Ask, Refusal, Reply
 from spoold.intake.ipp_server import Server
-from spoold.model.job import JobState
 from spoold.model.person import normalise_name
-from spoold.spool.store import JobFilter
+from spoold.spool.pages import PageQuery, Which
 
 Handler = Callable[[Server, Ask], Awaitable[Reply | None]]
 
 PAGE_JOBS: Final = 50
-_OPEN = (
-    JobState.PENDING,
-    JobState.PENDING_HELD,
-    JobState.PROCESSING,
-    JobState.PROCESSING_STOPPED,
-)
-_DONE = (JobState.CANCELED, JobState.ABORTED, JobState.COMPLETED)
-_WHICH: Final[dict[str, tuple[JobState, ...]]] = {
-    "all": (),
-    "completed": _DONE,
-    "not-completed": _OPEN,
-    **{state.value: (state,) for state in JobState if state is not JobState.COMPLETED},
-}
+_WHICH: Final = {one.value: one for one in Which}
 # Kinds of jobs that clients may ask for, and that are never made here.
 _NONE: Final = frozenset({"proof-print", "saved"})
 
 
-def _query(server: Server, ask: Ask) -> JobFilter | None:
+def _query(server: Server, ask: Ask) -> PageQuery | None:
     """Which jobs are asked for; None for kinds of which there are none.
 
     Raises:
         Refusal: the request does not say it as it should.
     """
-    which = ask.keyword("which-jobs") or "not-completed"
+    which = ask.keyword("which-jobs") or Which.NOT_COMPLETED.value
     if which not in _WHICH and which not in _NONE:
         raise Refusal(
             Status.CLIENT_ERROR_ATTRIBUTES_OR_VALUES_NOT_SUPPORTED,
@@ -58,19 +45,17 @@ def _query(server: Server, ask: Ask) -> JobFilter | None:
         )
     owner = normalise_name(ask.principal.name or ask.user) if ask.boolean("my-jobs") else None
     printer_id = None if ask.target().printer is None else server.printer(ask).id
+    skip = (ask.integer("first-index", 1) or 1) - 1
     if which in _NONE or owner == "":
         return None
-    newest_first = which in ("completed", "canceled", "aborted")
-    return JobFilter(
-        states=_WHICH[which], printer_id=printer_id, owner=owner, newest_first=newest_first
-    )
+    return PageQuery(_WHICH[which], printer_id, owner, PAGE_JOBS, skip)
 
 
 class _Listing:
     """The job groups of an answer, a page at a time."""
 
     def __init__(
-        self, server: Server, ask: Ask, query: JobFilter, names: frozenset[str], limit: int | None
+        self, server: Server, ask: Ask, query: PageQuery, names: frozenset[str], limit: int | None
     ) -> None:
         self._server = server
         self._ask = ask
@@ -78,28 +63,35 @@ class _Listing:
         self._encoder = JobEncoder(names)
         self._place = server.place(ask)
         self._left = limit
-        self._skip = (ask.integer("first-index", 1) or 1) - 1
         self._first_id = ask.integer("first-job-id", 1) or 0
         self.is_over = False
 
     async def next(self) -> bytes:
         """The groups of the next page; `is_over` says whether it was the last one."""
-        found = await self._server.reader.jobs(self._query)
-        self.is_over = len(found) < PAGE_JOBS
-        if found:
-            self._query = replace(self._query, after_id=found[-1].id)
-        jobs = [job for job in found if job.id >= self._first_id]
-        skipped = min(self._skip, len(jobs))
-        self._skip -= skipped
-        jobs = jobs[skipped:]
+        if self._left is not None and self._left < PAGE_JOBS and not self._first_id:
+            self._query = replace(self._query, limit=self._left)
+        page = await self._server.reader.page(self._query)
+        self.is_over = page.next is None
+        self._query = replace(self._query, after=page.next, skip=0)
+        found = [
+            (job, started_us)
+            for job, started_us in zip(page.jobs, page.started_us, strict=True)
+            if job.id >= self._first_id
+        ][: self._left]
         if self._left is not None:
-            jobs = jobs[: self._left]
-            self._left -= len(jobs)
+            self._left -= len(found)
             self.is_over = self.is_over or not self._left
         may_read, principal = self._server.node.may_read, self._ask.principal
         encode, place = self._encoder.group, self._place
         return b"".join(
-            [encode(job, place, is_redacted=not may_read(principal, job)) for job in jobs]
+            [
+                encode(
+                    job,
+                    place if started_us is None else place._replace(started_us=started_us),
+                    is_redacted=not may_read(principal, job),
+                )
+                for job, started_us in found
+            ]
         )
 
 

@@ -15,13 +15,14 @@ from uuid import UUID
 
 from spoold.codec import ipp, raw
 from spoold.codec.ipp_capabilities import COPIES_MAX, supports
-from spoold.codec.ipp_model_job import TIME, created_group
+from spoold.codec.ipp_model_job import created_group
 from spoold.codec.ipp_model_printer import HOLD_UNTIL, PrinterSheet
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_plain import TEMPLATE, NotPlain, to_plain
-from spoold.codec.ipp_values import Attribute, DateTime, Tag
+from spoold.codec.ipp_values import Attribute, Group, Tag
 from spoold.intake import arguments, ipp_document
 from spoold.intake.acceptance import Submission, Upload
+from spoold.intake.ipp_jobs import HOLDING, holding
 from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
 from spoold.intake.ipp_server import Server
 from spoold.model.errors import OperationError
@@ -31,7 +32,6 @@ from spoold.model.printer import Printer
 from spoold.spool.store import Accepted
 
 JOB_UUID: Final = "spoold-job-uuid"
-SECOND_US: Final = 1_000_000
 # What CUPS's clients call a document that nobody should look at.
 RAW_FORMATS: Final = frozenset({"application/vnd.cups-raw", raw.OCTET_STREAM})
 # Below this a document's announced size is not worth a promise of room.
@@ -77,7 +77,7 @@ def wish_of(server: Server, ask: Ask, printer: Printer) -> Wish:
         title=_title(ask),
         format=document_format(ask, sheet),
     )
-    unsupported = _read_template(ask, sheet, submission)
+    unsupported = _read_template(ask, sheet, submission, server.node.wall_clock())
     if "document-password" in ask.operation.attributes:
         unsupported.append(ipp.unsupported("document-password"))
     if unsupported and ask.boolean("ipp-attribute-fidelity"):
@@ -135,15 +135,25 @@ def document_format(ask: Ask, sheet: PrinterSheet) -> str:
     return raw.OCTET_STREAM if found in RAW_FORMATS else found
 
 
-def _read_template(ask: Ask, sheet: PrinterSheet, submission: Submission) -> list[Attribute]:
+def _read_template(
+    ask: Ask, sheet: PrinterSheet, submission: Submission, now_us: int
+) -> list[Attribute]:
     """Take over the Job Template attributes; returns those that cannot be."""
     group = ask.group(Tag.JOB)
     unsupported: list[Attribute] = []
-    if group is None:
-        return unsupported
-    for name, attribute in group.attributes.items():
-        if name == "job-hold-until-time":
-            _hold_until_time(submission, attribute)
+    wanted = {} if group is None else dict(group.attributes)
+    for name, attribute in ask.operation.attributes.items():
+        if name in TEMPLATE:  # some clients put them there
+            wanted.setdefault(name, attribute)
+    until = Group(Tag.JOB, {name: wanted[name] for name in HOLDING if name in wanted})
+    if held := holding(until, now_us):
+        if held["hold_until"] not in HOLD_UNTIL and "hold_until_us" not in held:
+            unsupported.append(wanted["job-hold-until"])
+        else:
+            submission.hold_until = held["hold_until"]
+            submission.hold_until_us = held.get("hold_until_us")
+    for name, attribute in wanted.items():
+        if name in HOLDING:
             continue
         if name not in TEMPLATE:
             unsupported.append(ipp.unsupported(name))
@@ -170,23 +180,11 @@ def _take(sheet: PrinterSheet, submission: Submission, name: str, plain: Any) ->
         if not 1 <= plain <= arguments.PRIORITY_MAX:
             return False
         submission.priority = plain
-    elif name == "job-hold-until":
-        if plain not in HOLD_UNTIL:
-            return False
-        submission.hold_until = plain
     elif supports(sheet.plain, name, plain):
         submission.attributes[name] = plain
     else:
         return False
     return True
-
-
-def _hold_until_time(submission: Submission, attribute: Attribute) -> None:
-    when = attribute.first
-    seconds = when.unix_s if isinstance(when, DateTime) else None
-    if seconds is None:
-        raise bad("job-hold-until-time is no time.")
-    submission.hold_until, submission.hold_until_us = TIME, seconds * SECOND_US
 
 
 def _check_mandatory(ask: Ask, unsupported: list[Attribute]) -> None:

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import structlog
+
 from spoold.codec import ipp
-from spoold.codec.ipp_model_printer import SETTABLE_PRINTER
+from spoold.codec.ipp_model_printer import IDENTIFY_ACTIONS, SETTABLE_PRINTER
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_values import Attribute, Tag, WithLanguage
 from spoold.intake.ipp_jobs import call
 from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
 from spoold.intake.ipp_server import Server
+from spoold.model.person import decode_text
+
+log = structlog.get_logger("spoold.intake")
 
 Handler = Callable[[Server, Ask], Awaitable[Reply | None]]
 
@@ -95,6 +100,21 @@ async def get_printer_supported_values(server: Server, ask: Ask) -> Reply:
     return Reply(groups=ipp.encode_group(Tag.PRINTER, found))
 
 
+async def identify_printer(server: Server, ask: Ask) -> Reply:
+    """Identify-Printer (PWG 5100.13 5.1.4): the log shows which one is meant."""
+    printer = server.printer(ask)
+    actions = ask.keywords("identify-actions") or []
+    strange = [one for one in actions if one not in IDENTIFY_ACTIONS]
+    message = decode_text((ask.text("message") or "").encode())
+    log.info(
+        "printer_identified", printer=printer.name, message=message, client=ask.principal.address
+    )
+    if not strange:
+        return Reply()
+    status = Status.SUCCESSFUL_OK_IGNORED_OR_SUBSTITUTED_ATTRIBUTES
+    return Reply(status, unsupported=(ipp.keyword("identify-actions", *strange),))
+
+
 OPERATIONS: Final[dict[Operation, Handler]] = {
     Operation.PAUSE_PRINTER: _with_reason("printer.pause"),
     Operation.PAUSE_PRINTER_AFTER_CURRENT_JOB: _with_reason("printer.pause"),
@@ -111,6 +131,7 @@ OPERATIONS: Final[dict[Operation, Handler]] = {
     Operation.RELEASE_HELD_NEW_JOBS: _steps("printer.release-held-new-jobs"),
     Operation.CANCEL_CURRENT_JOB: _current("printer.cancel-current"),
     Operation.SUSPEND_CURRENT_JOB: _current("printer.suspend-current"),
+    Operation.IDENTIFY_PRINTER: identify_printer,
     Operation.SET_PRINTER_ATTRIBUTES: set_printer_attributes,
     Operation.GET_PRINTER_SUPPORTED_VALUES: get_printer_supported_values,
 }
