@@ -68,6 +68,8 @@ def file_name(job: Job, copy: int = 1) -> str:
 
 
 class FileDriver:
+    is_local = True
+
     def __init__(self, device: Device, network: Network) -> None:
         """Raises `OperationError` when the URI names no absolute directory of this machine."""
         parts = device.parts
@@ -103,16 +105,18 @@ class FileDriver:
         """Can a file be made there? Nothing is written."""
 
         def check() -> DeviceStatus:
-            place = self._directory
+            place, detail = self._directory, ""
             if not place.exists():
                 place = place.parent
+                detail = f"{self._directory} is made with the first job."
             if not place.is_dir():
                 return self._status(OSError(errno.ENOENT, "No such directory", str(place)))
             if not os.access(place, os.W_OK | os.X_OK):
                 return self._status(OSError(errno.EACCES, "Permission denied", str(place)))
-            return DeviceStatus(True)
+            return DeviceStatus(True, detail=detail)
 
-        return await trio.to_thread.run_sync(check)
+        # A file server that is gone may hold the thread for ever; it changes nothing.
+        return await trio.to_thread.run_sync(check, abandon_on_cancel=True)
 
     def _write(self, names: list[str], source: Source) -> bool:
         """Runs in a thread, and stops between chunks when the delivery is cancelled."""

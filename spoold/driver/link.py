@@ -116,6 +116,13 @@ class Driver(Protocol):
 
 
 @runtime_checkable
+class Local(Protocol):
+    """A driver whose device is of this machine: `printer add` probes it, and tells at once."""
+
+    is_local: bool
+
+
+@runtime_checkable
 class Resuming(Protocol):
     """A driver whose devices know what became of a job: it is asked before a policy decides."""
 

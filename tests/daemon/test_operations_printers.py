@@ -30,6 +30,18 @@ async def refused(desk, op, **args) -> OperationError:
     return caught.value
 
 
+async def test_a_directory_that_is_not_there_is_told_at_once(desk, tmp_path):
+    """Whoever adds a printer that writes files need not wait for the first job to see it fail."""
+    good = await desk.ask("printer.add", name="good", uri=tmp_path.as_uri())
+    assert good["advice"] == []
+    new = await desk.ask("printer.add", name="new", uri=f"{tmp_path.as_uri()}/new")
+    assert new["advice"] == [f"{tmp_path}/new is made with the first job."]
+    missing = await desk.ask("printer.add", name="missing", uri=f"{tmp_path.as_uri()}/disk/new")
+    assert "mount its disk" in missing["advice"][0]
+    moved = await desk.ask("printer.set", name="good", uri=f"{tmp_path.as_uri()}/gone/new")
+    assert "mount its disk" in moved["advice"][0]
+
+
 async def test_add_answers_the_printer_as_it_is(desk):
     """Fields, driver options and those of the URI's query, each where it belongs."""
     shown = await desk.ask(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
+import trio
+
 from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, OPERATORS
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
@@ -21,10 +23,12 @@ from spoold.daemon.operations.showing import maps_of
 from spoold.daemon.operations.steering import DRY_RUN, accepting_printer, change_many
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
-from spoold.driver.link import driver_for
+from spoold.driver.link import Local, driver_for
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device, Printer, check_printer_name
 from spoold.spool.store import Change, JobFilter, PutDevice, PutPrinter, RemovePrinter
+
+PROBE_S = 2.0  # in which a device of this machine says how it is, when somebody adds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +55,25 @@ def wish_of(uri: str | None, options: dict[str, str]) -> Wish:
     return Wish(address, {**in_query, **options})
 
 
-def check_driver(services: Services, device: Device) -> None:
-    """Let the driver judge the device's URI and options.
+async def check_driver(services: Services, device: Device) -> list[str]:
+    """Let the driver judge the device's URI and options; advice where it sees the device, too.
 
     Raises:
         OperationError: there is no such driver, or it cannot work with them.
     """
     try:
-        driver_for(device, services.network)
+        driver = driver_for(device, services.network)
     except (ImportError, AttributeError) as error:
         raise _bad(
             f"the driver of {device.scheme} cannot be loaded: {error}.",
             "Install what it needs, or use another scheme.",
         ) from error
+    if isinstance(driver, Local):
+        with trio.move_on_after(PROBE_S):
+            status = await driver.probe()
+            return [status.detail] if status.detail else []
+        return [f"{device.uri} does not answer: is its disk there?"]
+    return []
 
 
 def check_pool(known: Known, name: str, members: list[str], standby: list[str]) -> None:
@@ -168,14 +178,14 @@ async def _device_for_new(
     others = [one.name for one in known.sharing(same.id) if one.name != name] if same else []
     if same is not None and others:
         _shared(known, same, options, name)
-        check_driver(services, same)
-        return same, [f"It shares its device with {', '.join(others)}: they print in turn."]
+        told = await check_driver(services, same)
+        return same, [f"It shares its device with {', '.join(others)}: they print in turn.", *told]
     guid = same.guid if same is not None else uuid4()
-    check_driver(services, Device(0, guid, wish.uri, options))
+    told = await check_driver(services, Device(0, guid, wish.uri, options))
     serial = same.serial if same is not None else ""
     put = PutDevice(guid, wish.uri, services.wall_clock(), options, serial, call.actor)
     device: Device = (await _commit(services, [put]))[0]
-    return device, []
+    return device, told
 
 
 async def change(call: Call) -> dict[str, Any]:
@@ -265,8 +275,9 @@ async def _with_device(
     if own is not None and wish.uri in (None, own.uri):
         options = merged(own.options, wish.options)
         put = PutDevice(own.guid, own.uri, services.wall_clock(), options, own.serial, call.actor)
-        check_driver(services, replace(own, options=options))
-        told = [f"This changed the device for {', '.join(others)}, too."] if others else []
+        told = await check_driver(services, replace(own, options=options))
+        if others:
+            told.insert(0, f"This changed the device for {', '.join(others)}, too.")
         return printer, [put], told
     assert wish.uri is not None
     if own is not None and not others and _same_device(known, wish.uri) is None:
@@ -274,11 +285,11 @@ async def _with_device(
         moved = replace(own, uri=wish.uri)
         kept = own.options if moved.scheme == own.scheme else {}
         moved = replace(moved, options=merged(kept, wish.options))
-        check_driver(services, moved)
+        told = await check_driver(services, moved)
         put = PutDevice(
             moved.guid, moved.uri, services.wall_clock(), moved.options, own.serial, call.actor
         )
-        return printer, [put], []
+        return printer, [put], told
     device, told = await _device_for_new(call, known, wish, printer.name)
     return replace(printer, device_id=device.id, members=(), standby=()), [], told
 
