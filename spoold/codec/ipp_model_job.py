@@ -7,7 +7,6 @@ for. Who may not read a job sees `PUBLIC` alone: numbers, states and times, noth
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
@@ -147,8 +146,9 @@ def _date_completed(job: Job, _: Place) -> bytes:
 def _hold_until_of(job: Job, _: Place) -> bytes:
     until = job.hold_until
     if until == TIME:  # CUPS's clients know a time of day alone, in UTC
-        seconds = (job.release_us or 0) // SECOND_US
-        return _hold_until_name(time.strftime("%H:%M:%S", time.gmtime(seconds)))
+        minutes, seconds = divmod((job.release_us or 0) // SECOND_US % 86_400, 60)
+        hours, minutes = divmod(minutes, 60)
+        return _hold_until_name(f"{hours:02}:{minutes:02}:{seconds:02}")
     return _hold_until(until) if until else _NO_HOLD
 
 
