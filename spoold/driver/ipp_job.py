@@ -160,12 +160,13 @@ class Errand:
             Verdict: it does not take the job's.
         """
         name = self._settings.format or self._job.document.format
-        base = name.partition(";")[0].strip().lower()
-        if not offer.formats or base in offer.formats:
+        base = name.partition(";")[0].strip()
+        if not offer.formats:
             return base
-        if base != ANY_FORMAT:
+        found = offer.format_like(base)
+        if not found and base.lower() != ANY_FORMAT:
             raise Verdict(ipp_verdict.bad_format(base, offer.formats))
-        return ""
+        return found
 
     # --- copies and rounds ------------------------------------------------------------------------
 

@@ -129,7 +129,11 @@ class Offer:
 
     @property
     def formats(self) -> list[str]:
-        return [word.lower() for word in self.words("document-format-supported")]
+        return self.words("document-format-supported")
+
+    def format_like(self, name: str) -> str:
+        """How the printer spells a document format; "" when it does not take it."""
+        return next((one for one in self.formats if one.lower() == name.lower()), "")
 
     @property
     def copies_max(self) -> int:
