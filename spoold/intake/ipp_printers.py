@@ -83,8 +83,6 @@ async def _stream(server: Server, ask: Ask, printers: list[Printer]) -> Reply | 
     def groups(some: Iterable[Printer]) -> bytes:
         return b"".join(_group(server, printer, reach, asked) for printer in some)
 
-    if not printers:
-        raise Refusal(Status.CLIENT_ERROR_NOT_FOUND, "there are no printers of this kind.")
     if len(printers) <= PAGE_PRINTERS:
         return Reply(groups=groups(printers))
     exchange = ask.exchange

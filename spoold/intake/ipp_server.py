@@ -216,13 +216,10 @@ class Server:
         if not _AUTHORITY(host):
             port = node.port(exchange.is_tls)
             host = node.advertised() if port is None else f"{node.advertised()}:{port}"
-        own = "ipps" if exchange.is_tls else "ipp"
-        uris = [_uri(own, host)]
-        other = node.port(not exchange.is_tls)
-        if other is not None:
-            uris.append(_uri("ipp" if exchange.is_tls else "ipps", f"{_name_of(host)}:{other}"))
+        # One URI, though there may be more: libcups takes several for one long name.
+        uris = (_uri("ipps" if exchange.is_tls else "ipp", host),)
         web = "https" if exchange.is_tls else "http"
-        return Reach(f"{web}://{host}", tuple(uris))
+        return Reach(f"{web}://{host}", uris)
 
     def place(self, ask: Ask) -> Place:
         """Where this client finds jobs, now."""
@@ -234,9 +231,3 @@ class Server:
 def _uri(scheme: str, authority: str) -> tuple[str, str, str]:
     security = "tls" if scheme == "ipps" else "none"
     return f"{scheme}://{authority}", security, "requesting-user-name"
-
-
-def _name_of(authority: str) -> str:
-    """An authority without its port."""
-    name, colon, port = authority.rpartition(":")
-    return name if colon and port.isdigit() else authority
