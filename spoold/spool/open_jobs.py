@@ -15,7 +15,7 @@ from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import store
 from spoold.spool.bounds import bounded_text
-from spoold.spool.jobs import accept_job, job_row, move_job
+from spoold.spool.jobs import accept_job, job_row, move_job, note_hold
 from spoold.spool.rows import STATE, document_id
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def close_job(writer: SqliteStore, change: store.CloseJob) -> store.Accepted:
         {"message": message} if message else None,
     )
     _forget(writer, change.job_id)
+    if after.is_final:
+        note_hold(writer, change.job_id)
     move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
     return store.Accepted(change.job_id, UUID(bytes=row[0]), position, after)
 

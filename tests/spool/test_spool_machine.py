@@ -16,17 +16,24 @@ from hypothesis import strategies as st
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.outcome import Deferred, Delivered, InDoubt
+from spoold.model.person import NOBODY
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool.store import (
+    NO_DOCUMENT,
     Accepted,
     ChangeJob,
     CloseJob,
+    CopyJob,
     EndAttempt,
+    EndHold,
     JobFilter,
+    PlaceJob,
     RemoveJobs,
+    SetJob,
     StartAttempt,
 )
 
+HELD = "job-hold-until-specified"
 ENDS = {
     JobEvent.DELIVER: Delivered({"bytes": 1}),
     JobEvent.DEFER: Deferred("busy"),
@@ -38,6 +45,11 @@ STEPS = st.one_of(
     st.tuples(st.just("open"), st.integers(6, 9)),
     st.tuples(st.just("attach"), st.integers(1, 8), st.booleans()),
     st.tuples(st.just("close"), st.integers(1, 8)),
+    st.tuples(st.just("hold"), st.integers(1, 8), st.sampled_from([None, 50, 500])),
+    st.tuples(st.just("due"), st.integers(1, 8), st.sampled_from([49, 50, 5000])),
+    st.tuples(st.just("set"), st.integers(1, 8), st.integers(1, 100)),
+    st.tuples(st.just("promote"), st.integers(1, 8)),
+    st.tuples(st.just("copy"), st.integers(1, 8)),
     st.tuples(
         st.just("change"),
         st.integers(1, 8),
@@ -61,6 +73,8 @@ class Model:
         self.last_id = 0
         self.incoming: dict[int, bool] = {}  # open jobs, and whether they have their document
         self.empty: set[int] = set()  # jobs that never got one
+        self.holds: dict[int, int | None] = {}  # when the holds of held jobs end
+        self.priorities: dict[int, int] = {}
 
     def made(self, number: int, accepted: Accepted, state: JobState) -> bool:
         """What a submission under this uuid made; False when it was made before."""
@@ -70,7 +84,18 @@ class Model:
         assert accepted.job_id > self.last_id
         self.last_id = self.uuids[number] = accepted.job_id
         self.states[accepted.job_id] = state
+        self.priorities[accepted.job_id] = 50
         return True
+
+    def moved(self, job_id: int, state: JobState) -> None:
+        self.states[job_id] = state
+        if state is not JobState.PENDING_HELD:
+            self.holds.pop(job_id, None)
+            if self.incoming.pop(job_id, None) is False:
+                self.empty.add(job_id)
+
+    def is_waiting(self, job_id: int) -> bool:
+        return self.states.get(job_id) in (JobState.PENDING, JobState.PENDING_HELD)
 
     def after(self, job_id: int, event: JobEvent) -> JobState | None:
         """The state after an event; None when it must be refused."""
@@ -87,6 +112,9 @@ class Model:
 
 async def step(spool, printer, model, what):
     journal = spool.journal
+    if what[0] not in ("accept", "open") and model.last_id:
+        # Any number stands for a job that was made, so that steps seldom miss.
+        what = (what[0], 1 + (what[1] - 1) % model.last_id, *what[2:])
     match what:
         case ("accept", number):
             accepted = await spool.add_job(printer, uuid=UUID(int=number))
@@ -96,7 +124,8 @@ async def step(spool, printer, model, what):
             if model.made(number, accepted, JobState.PENDING_HELD):
                 model.incoming[accepted.job_id] = False
         case ("attach", job_id, last):
-            state = JobState.PENDING if last else JobState.PENDING_HELD
+            is_held = not last or job_id in model.holds
+            state = JobState.PENDING_HELD if is_held else JobState.PENDING
             is_taken = model.incoming.get(job_id) is False
             if await is_done(spool.attach(job_id, last=last), is_taken, state):
                 model.states[job_id] = state
@@ -105,13 +134,41 @@ async def step(spool, printer, model, what):
                     del model.incoming[job_id]
         case ("close", job_id):
             is_whole = model.incoming.get(job_id)
-            state = JobState.PENDING if is_whole else JobState.ABORTED
+            state = JobState.PENDING_HELD if job_id in model.holds else JobState.PENDING
+            state = state if is_whole else JobState.ABORTED
             close = journal.commit(CloseJob(job_id, 1))
             if await is_done(close, is_whole is not None, state):
-                model.states[job_id] = state
-                del model.incoming[job_id]
-                if not is_whole:
-                    model.empty.add(job_id)
+                model.moved(job_id, state)
+                model.incoming.pop(job_id, None)
+        case ("hold", job_id, release_us):
+            await hold(journal, model, job_id, release_us)
+        case ("due", job_id, now_us):
+            release_us = model.holds.get(job_id)
+            due = EndHold(job_id, HELD, now_us, is_due=True)
+            after = JobState.PENDING_HELD if job_id in model.incoming else JobState.PENDING
+            if await is_done(journal.commit(due), (release_us or 9999) <= now_us, after):
+                del model.holds[job_id]
+                model.states[job_id] = after
+        case ("set", job_id, priority):
+            change = SetJob(job_id, 1, priority=priority)
+            state = model.states.get(job_id)
+            if await is_done(journal.commit(change), model.is_waiting(job_id), state):
+                model.priorities[job_id] = priority
+        case ("promote", job_id):
+            is_pending = model.states.get(job_id) is JobState.PENDING
+            waiting = [id_ for id_, state in model.states.items() if state is JobState.PENDING]
+            highest = max([100, *(model.priorities[id_] for id_ in waiting)])
+            if await is_done(journal.commit(PlaceJob(job_id, 1)), is_pending, JobState.PENDING):
+                model.priorities[job_id] = highest + 1
+        case ("copy", job_id):
+            has_document = job_id in model.states and job_id not in model.empty
+            has_document = has_document and model.incoming.get(job_id) is not False
+            copy = CopyJob(printer.id, NOBODY, "uid:0", NO_DOCUMENT, 1, from_id=job_id)
+            commit = journal.commit(copy)
+            made = await is_done(commit, has_document, JobState.PENDING)
+            if made:
+                number = 1000 + made.job_id
+                model.made(number, made, JobState.PENDING)
         case ("change", job_id, event):
             await expect(
                 model, job_id, event, journal.commit(ChangeJob(job_id, event, 1)), answer=True
@@ -141,21 +198,33 @@ async def expect(model, job_id, event, commit, answer=False):
     else:
         assert after is not None
         assert not answer or got is after
-        model.states[job_id] = after
-        if after is not JobState.PENDING_HELD and model.incoming.pop(job_id, None) is False:
-            model.empty.add(job_id)
+        model.holds.pop(job_id, None)  # whatever is said of a job here, it is no longer that
+        model.moved(job_id, after)
 
 
-async def is_done(commit, may: bool, state: JobState) -> bool:
-    """Whether the commit was done, which must be exactly when it `may`."""
+async def hold(journal, model, job_id, release_us):
+    """Hold a job for a time, or for ever: its reasons are those that it has, and this one."""
+    reasons = (HELD, "job-incoming") if job_id in model.incoming else (HELD,)
+    until = "indefinite" if release_us is None else "time"
+    change = ChangeJob(
+        job_id, JobEvent.HOLD, 1, reasons=reasons, hold_until=until, release_us=release_us
+    )
+    may = model.after(job_id, JobEvent.HOLD) is not None
+    if await is_done(journal.commit(change), may, JobState.PENDING_HELD):
+        model.states[job_id] = JobState.PENDING_HELD
+        model.holds[job_id] = release_us
+
+
+async def is_done(commit, may: bool, state: JobState | None):
+    """What the commit answered, or False: it must be done exactly when it `may`."""
     try:
-        accepted = await commit
+        answer = await commit
     except OperationError:
         assert not may
         return False
     assert may
-    assert accepted.state is state
-    return True
+    assert (answer if isinstance(answer, JobState) else answer.state) is state
+    return answer
 
 
 async def check(spool, model):
@@ -167,6 +236,12 @@ async def check(spool, model):
         *(model.empty & set(model.states)),
     }
     assert sorted(await spool.reader.overdue(1 << 60, 100)) == sorted(model.incoming)
+    assert {job.id: job.priority for job in jobs} == {
+        id_: priority for id_, priority in model.priorities.items() if id_ in model.states
+    }
+    assert {job.id: job.release_us for job in jobs if job.hold_until} == model.holds
+    timed = [id_ for id_, release_us in model.holds.items() if release_us is not None]
+    assert sorted(await spool.reader.released_by(1 << 60, 100)) == sorted(timed)
     waiting = [one.job_id for one in await spool.reader.waiting()]
     assert waiting == sorted(id_ for id_, s in model.states.items() if s is JobState.PENDING)
     active = {JobState.PROCESSING, JobState.PROCESSING_STOPPED}
