@@ -105,11 +105,23 @@ def test_every_crash_point_is_visited_by_the_campaign():
     assert missing == set()
 
 
+# Converters are programs that the administrator names, as a list of words; see its docstring.
+# The counter starts its worker, with fixed words: this interpreter and a module of ours.
+MAY_START_PROGRAMS = {"dispatch/convert.py", "counting/counter.py"}
+STARTS_PROGRAMS = ("subprocess", "open_process", "run_process", "posix_spawn", "os.fork(")
+
+
 def test_names_from_outside_never_reach_a_shell():
-    """No module runs programs; nothing unpickles, evals or formats HTML by hand."""
+    """One module runs programs, and it knows no shell; nothing unpickles or evals."""
     for path in FILES:
         text = path.read_text(encoding="utf-8")
-        for word in ("subprocess", "os.system", "pickle", "eval(", "exec("):
+        name = path.relative_to(PACKAGE).as_posix()
+        words = ("os.system", "shell=", "pickle", "eval(", "exec(")
+        if name not in MAY_START_PROGRAMS:
+            words += STARTS_PROGRAMS
+        for word in words:
+            if name == "dispatch/launcher.py" and word == "os.fork(":
+                continue  # the program that it starts: its own process, with one thread
             assert word not in text.replace("os.exec", ""), f"{path}: {word}"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from typing import Any
 
 from spoold.cli import discover, grammar, render
@@ -39,7 +40,9 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer set frontdesk --option pjl=on --in-doubt reprint
         spoold printer set frontdesk --option pjl=
         spoold printer set frontdesk --offer sides-supported=one-sided,two-sided-long-edge
-        spoold printer set frontdesk --accepting off""",
+        spoold printer set frontdesk --accepting off
+        spoold printer set frontdesk --format application/vnd.hp-pcl \\
+            --convert 'application/pdf -> application/vnd.hp-pcl: gs -q -dSAFER ... -'""",
     )
     setting.add_argument("name", metavar="NAME")
     setting.add_argument("--uri", metavar="DEVICE-URI")
@@ -137,6 +140,14 @@ def _add_settings(parser: Parser) -> None:
         "--format", action="append", metavar="TYPE", help="a media type that it takes; else any"
     )
     parser.add_argument(
+        "--convert",
+        type=conversion,
+        action="append",
+        metavar="'FROM -> TO: PROGRAM ...'",
+        help="a program that makes what it takes of another format; run with limits and without a "
+        "shell; '' takes all away",
+    )
+    parser.add_argument(
         "--least-owner",
         choices=("claimed", "mapped", "asserted", "authenticated"),
         help="how well the owner of a job must be known",
@@ -153,6 +164,26 @@ def _add_settings(parser: Parser) -> None:
     )
 
 
+def conversion(text: str) -> dict[str, Any]:
+    """`FROM -> TO: PROGRAM ARGUMENT ...`, its words parted as a shell parts them; "" is none."""
+    if not text.strip():
+        return {}
+    formats, _, command = text.partition(":")
+    source, _, target = formats.partition("->")
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r}: {error}") from None
+    if not source.strip() or not target.strip() or not words:
+        raise ArgumentTypeError(f"{text!r} is not as 'application/pdf -> image/pwg-raster: gs ...'")
+    return {"from": source.strip(), "to": target.strip(), "command": words}
+
+
+def conversion_text(one: dict[str, Any]) -> str:
+    """A conversion as it is given."""
+    return f"{one['from']} -> {one['to']}: {shlex.join(one['command'])}"
+
+
 def _settings(args: Namespace) -> dict[str, Any]:
     """What was named, as the arguments of `printer.add` and `printer.set`."""
     found = {
@@ -166,6 +197,7 @@ def _settings(args: Namespace) -> dict[str, Any]:
         "order": args.order,
         "in_doubt": args.in_doubt,
         "formats": args.format,
+        "conversions": None if args.convert is None else [one for one in args.convert if one],
         "least_owner": args.least_owner,
         "hold_new_jobs": args.hold_new_jobs,
         "info": args.info,
@@ -268,6 +300,7 @@ def _print(printer: dict[str, Any]) -> None:
             ("order", printer.get("order")),
             ("in doubt", printer.get("in_doubt")),
             ("formats", printer.get("formats") or "any"),
+            *(("converts", conversion_text(one)) for one in printer.get("conversions", ())),
             ("offers", printer.get("offer")),
             ("least owner", printer.get("least_owner")),
             ("holds new jobs", printer.get("hold_new_jobs") or None),

@@ -104,7 +104,7 @@ def reach_of(ports: Ports, addresses: Iterable[str]) -> Reach:
 
 def services_of(printer: Printer, name: str, host: str, reach: Reach) -> list[Service]:
     """What is announced of a printer under `name`."""
-    plain = capabilities(printer.options, printer.formats)
+    plain = capabilities(printer.options, printer.accepted_formats)
     web = f"https://{host}:{reach.tls}" if reach.tls else f"http://{host}:{reach.clear}"
     txt = dnssd.txt_record(printer, plain, web=web, is_tls=bool(reach.tls))
     kinds = dnssd.subtypes(plain)

@@ -139,7 +139,11 @@ class RawListener:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """What is bound. `raw_printer` takes the raw streams of 9191, 9192 and 9195 that name none."""
+    """What is bound. `raw_printer` takes the raw streams of 9191, 9192 and 9195 that name none.
+
+    Connections from `proxy_from` come through load balancers that say who they are for (PROXY
+    protocol, version 2).
+    """
 
     clear: Addresses = (Address("127.0.0.1", 9191),)
     tls: Addresses = (Address("127.0.0.1", 9192),)
@@ -148,6 +152,7 @@ class Listen:
     raw_printer: PrinterName = "default"
     ends_on: HowItEnds = EndsOn()
     raw: Annotated[tuple[RawListener, ...], listed(table(RawListener))] = ()
+    proxy_from: Networks = ()
 
     def every_address(self) -> Iterator[tuple[str, Address]]:
         """Each address with the key that names it."""
@@ -252,6 +257,17 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """What one converter may take: memory, processor, what it writes, and time in all."""
+
+    memory_bytes_max: Annotated[int, size(16 * MIB, 1024 * GIB)] = GIB
+    cpu_s_max: Seconds = 300.0
+    output_bytes_max: Annotated[int, size(MIB, 1024 * GIB)] = 4 * GIB
+    deadline_s: Seconds = 600.0
+    at_once: Annotated[int, whole(1, 256)] = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """How long SIGTERM lets uploads and deliveries finish."""
 
@@ -270,11 +286,12 @@ class Config:
     node: Annotated[Node, table(Node)] = field(default_factory=Node)
     listen: Annotated[Listen, table(Listen)] = field(default_factory=Listen)
     advertise: Annotated[Advertise, table(Advertise)] = field(default_factory=Advertise)
+    dnssd: Annotated[DnsSd, table(DnsSd)] = field(default_factory=DnsSd)
     limits: Annotated[Limits, table(Limits)] = field(default_factory=Limits)
     tls: Annotated[Tls, table(Tls)] = field(default_factory=Tls)
     retention: Annotated[Retention, table(Retention)] = field(default_factory=Retention)
     dispatch: Annotated[Dispatch, table(Dispatch)] = field(default_factory=Dispatch)
-    dnssd: Annotated[DnsSd, table(DnsSd)] = field(default_factory=DnsSd)
+    conversion: Annotated[Conversion, table(Conversion)] = field(default_factory=Conversion)
     drain: Annotated[Drain, table(Drain)] = field(default_factory=Drain)
     documents: Annotated[Documents, table(Documents)] = field(default_factory=Documents)
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -39,6 +40,8 @@ from spoold.daemon.operations.watch import Catalogue, Watch
 from spoold.daemon.passwords import Passwords
 from spoold.daemon.timers import Timers
 from spoold.dispatch.attempt import Settings
+from spoold.dispatch.convert import Converter
+from spoold.dispatch.converting import converting
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.listener import Listener
@@ -328,6 +331,8 @@ class Daemon:
             lambda: self.config.limits.multiple_operation_time_out_s,
         )
         network = TcpNetwork()
+        converter = Converter(config.node.data_dir / "converting", lambda: self.config.conversion)
+        converter.sweep()
         dispatcher = Dispatcher(
             journal,
             reader,
@@ -341,6 +346,7 @@ class Daemon:
                 stalled_after_s=config.dispatch.stalled_after_s,
                 deliveries_max=config.dispatch.deliveries_max,
             ),
+            converting=partial(converting, converter),
         )
         passwords = Passwords()
         services = Services(
@@ -412,6 +418,7 @@ class Daemon:
                 serving.cancel_scope.cancel()
             await dispatcher.drain(self.config.drain.deadline_s)
             dispatching.cancel_scope.cancel()
+        converter.close()
         log.info("stopped", reason="asked to")
 
     def reload(self) -> list[str]:

@@ -96,6 +96,7 @@ class Dispatcher:
         random: Random,
         settings: Settings | None = None,
         driver_for: link.DriverFactory = link.driver_for,
+        converting: Callable[[Printer, link.Driver], link.Driver] = lambda _, driver: driver,
     ) -> None:
         self._journal = journal
         self._reader = reader
@@ -104,6 +105,7 @@ class Dispatcher:
         self._wall_clock = wall_clock
         self._settings = settings = settings or Settings()
         self._driver_for = driver_for
+        self._converting = converting
         self._schedule = Schedule(
             Backoff(
                 settings.backoff_first_s,
@@ -475,6 +477,9 @@ class Dispatcher:
             driver = self._drivers[device.id] = self._driver_for(device, self._network)
         return driver
 
+    def _driver_of(self, printer: Printer, device: Device) -> link.Driver:
+        return self._converting(printer, self._driver(device))
+
     def _make_attempt(
         self,
         choice: Choice,
@@ -482,13 +487,13 @@ class Dispatcher:
         before: tuple[Change, ...],
         make: Callable[..., Attempt] = Attempt,
     ) -> Attempt:
-        device = self._devices[choice.device_id]
+        printer, device = self._printers[choice.printer_id], self._devices[choice.device_id]
         attempt = make(
             choice,
-            self._printers[choice.printer_id],
+            printer,
             device,
             self._in_doubt(choice.queue_id),
-            partial(self._driver, device),
+            partial(self._driver_of, printer, device),
             loading,
             self._journal,
             self._wall_clock,

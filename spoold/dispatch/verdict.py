@@ -66,9 +66,11 @@ def canceled_reasons(reasons: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def fits(job: Job, printer: Printer) -> bool:
-    """Whether the printer takes documents of this format."""
+    """Whether the printer takes documents of this format, as they are or converted."""
     format_ = job.document.format
-    return not printer.formats or format_ == ANY_FORMAT or format_ in printer.formats
+    if format_ == ANY_FORMAT or printer.takes(format_):
+        return True
+    return printer.conversion_for(format_) is not None
 
 
 def with_notes(outcome: Outcome, notes: dict[str, Any]) -> Outcome:

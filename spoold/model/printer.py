@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
+from spoold.model.conversion import Conversion
 from spoold.model.errors import OperationError
 from spoold.model.person import Known
 
@@ -71,7 +72,8 @@ class Printer:
     """What jobs are submitted to. `device_id` is None for a pool, whose `members` are printers.
 
     `standby` members of a pool are used only when no other member can take a job.
-    `formats` lists the document formats that the printer takes; empty means any. `options` is what
+    `formats` lists the document formats that the printer takes; empty means any. A document of
+    another one may be converted by a program, as `conversions` say. `options` is what
     it offers its clients, in IPP's words and as plain values (`sides-supported`, `media-default`);
     those of the device's driver are the device's. `shared` printers are announced to the network.
     `changed_us` is when any of this was last changed, 0 when nobody has noted it.
@@ -100,10 +102,33 @@ class Printer:
     organizational_unit: str = ""
     more_info: str = ""  # a URI
     changed_us: int = 0
+    conversions: tuple[Conversion, ...] = ()
 
     @property
     def is_pool(self) -> bool:
         return self.device_id is None
+
+    @property
+    def accepted_formats(self) -> tuple[str, ...]:
+        """The formats of documents that may come: those of the printer, and what is converted."""
+        return tuple(dict.fromkeys((*self.formats, *(one.source for one in self.conversions))))
+
+    def takes(self, format_: str) -> bool:
+        """Whether the printer takes documents of this format as they are."""
+        return not self.formats or _is_among(format_, self.formats)
+
+    def conversion_for(self, format_: str) -> Conversion | None:
+        """How a document of a format that the printer does not take is made one that it takes."""
+        if self.takes(format_):
+            return None
+        fitting = (one for one in self.conversions if _is_among(format_, (one.source,)))
+        return next(fitting, None)
+
+
+def _is_among(format_: str, formats: tuple[str, ...]) -> bool:
+    """Media types have no case (RFC 2045 5.1)."""
+    wanted = format_.lower()
+    return any(one.lower() == wanted for one in formats)
 
 
 PRINTER_NAME_CHARACTERS_MAX = 127

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgpack
 
+from spoold.model.conversion import Conversion
 from spoold.model.job import Document, Job, JobState
 from spoold.model.person import Known, Owner
 from spoold.model.printer import Device, Order, Printer, WhenInDoubt
@@ -154,6 +155,10 @@ def printer_of(id_: int, guid: bytes, name: str, device_id: int | None, packed: 
     found = {key: value for key, value in unpack(packed).items() if key in _PRINTER_FIELDS}
     for key in ("members", "standby", "formats"):
         found[key] = tuple(found.get(key, ()))
+    found["conversions"] = tuple(
+        Conversion(source, target, tuple(command))
+        for source, target, command in found.get("conversions", ())
+    )
     found["order"] = Order(found.get("order", Order.FAIR))
     found["in_doubt"] = WhenInDoubt(found.get("in_doubt", WhenInDoubt.HOLD))
     found["least_owner"] = Known(found.get("least_owner", Known.CLAIMED))

@@ -15,10 +15,11 @@ import trio
 
 from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, OPERATORS
 from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.conversions import check_conversions
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.offer import merged_offer
-from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
 from spoold.daemon.operations.plans import ACTIVE, WAITING, plan_move
+from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
 from spoold.daemon.operations.showing import maps_of
 from spoold.daemon.operations.steering import DRY_RUN, accepting_printer, change_many
 from spoold.daemon.operations.table import Argument, Call, Operation
@@ -142,6 +143,7 @@ async def add(call: Call) -> dict[str, Any]:
         raise _bad("a printer has a device URI, or members.", "Give one of the two.")
     offer = merged_offer({}, args["offer"] or {})
     printer = replace(Printer(0, uuid4(), name), options=offer, **fields)
+    check_conversions(printer, call.principal)
     async with services.changing:
         known = await services.catalogue.look()
         if name in known.by_name:
@@ -195,6 +197,7 @@ async def change(call: Call) -> dict[str, Any]:
         known = await services.catalogue.look()
         old = find_printer(known, args["name"])
         printer = replace(old, options=merged_offer(old.options, args["offer"] or {}), **fields)
+        check_conversions(printer, call.principal, old)
         changes: list[Change] = []
         if args["rename"] not in (None, old.name):
             printer = replace(printer, name=_free_name(known, args["rename"]))

@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from spoold.daemon.operations.conversions import CONVERSIONS, read_conversions
 from spoold.daemon.operations.offer import OFFER
 from spoold.daemon.operations.table import Argument, near
 from spoold.model.errors import OperationError
@@ -51,6 +52,7 @@ ARGUMENTS = (
     Argument("organizational_unit", most=127),
     Argument("more_info", most=1023, summary="The URI of a page about the printer."),
     Argument("shared", (bool,), summary="Announce it to the network (DNS-SD)."),
+    CONVERSIONS,
     OFFER,
 )
 
@@ -122,6 +124,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "organizational_unit": _text,
     "more_info": _uri("http", "https"),
     "shared": switch,
+    "conversions": read_conversions,
 }
 _ALSO = {"hold": "hold_new_jobs"}
 _DEFAULTS = {one.name: one.default for one in fields(Printer) if one.default is not MISSING}

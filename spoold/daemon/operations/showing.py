@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from spoold.daemon.operations.access import KNOWN, STAFF
+from spoold.daemon.operations.conversions import conversion_map
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.settings import read_uri
 from spoold.daemon.operations.table import Argument, Call, Operation
@@ -56,6 +57,7 @@ def printer_map(
         "order": printer.order.value,
         "in_doubt": printer.in_doubt.value,
         "formats": list(printer.formats),
+        "conversions": [conversion_map(one) for one in printer.conversions],
         "hold_new_jobs": printer.hold_new_jobs,
         "least_owner": printer.least_owner.value,
         "info": printer.info,
