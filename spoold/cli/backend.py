@@ -56,7 +56,7 @@ sys.exit(main(sys.argv[2:], sys.argv[1]))
 EXAMPLES = """
 spoold provider enrol cups-1 --may-assert '*'          # at the server; bring the files here
 (umask 077; cat cups-1.key cups-1.crt ca.crt >/etc/spoold/cups.pem)
-sudo spoold backend install --credentials /etc/spoold/cups.pem
+spoold backend install --credentials /etc/spoold/cups.pem
 lpadmin -p desk -E -v spoold://hq-1.example.org,hq-2.example.org/desk
 
 options in the device URI, as ?waitjob=yes&contimeout=600:

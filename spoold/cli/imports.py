@@ -40,8 +40,8 @@ def add(nouns: Nouns[Parser]) -> None:
         "cups",
         import_cups,
         "take over the queues, classes and defaults of a CUPS server",
-        """sudo spoold import cups /etc/cups --dry-run     # what would be added, and what is lost
-        sudo spoold import cups /etc/cups
+        """spoold import cups /etc/cups --dry-run     # what would be added, and what is lost
+        spoold import cups /etc/cups
         spoold import cups ./etc-cups-of-the-old-server --json""",
     )
     importing.add_argument(

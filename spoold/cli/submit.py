@@ -90,12 +90,10 @@ def priority(text: str) -> int:
 
 
 def submit(args: Namespace) -> int:
-    import trio
-
     from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
 
     try:
-        receipt = trio.run(_submit, args)
+        receipt = _submit(args)
     except SubmitRefused as error:
         return _complain(error, REFUSED)
     except Unreachable as error:
@@ -119,8 +117,8 @@ def _complain(error: object, code: int) -> int:
     return code
 
 
-async def _submit(args: Namespace) -> Receipt:
-    from spoold.provider.client import Provider
+def _submit(args: Namespace) -> Receipt:
+    from spoold.provider.direct import DirectProvider
     from spoold.provider.endpoint import Tls
 
     tls = None
@@ -129,14 +127,14 @@ async def _submit(args: Namespace) -> Receipt:
     default_port = 9191 if tls is None else 9195 if args.cert else 9192
     servers = args.server or os.environ.get("SPOOLD_SERVER", "").split()
     bar = Bar() if sys.stderr.isatty() else None
-    async with Provider(
+    with DirectProvider(
         servers or [f"127.0.0.1:{default_port}"],
         tls=tls,
         kind="cli",
         unreachable_timeout_s=args.wait,
     ) as provider:
         try:
-            return await provider.submit(
+            return provider.submit(
                 sys.stdin.buffer if args.file == "-" else args.file,
                 printer=args.printer,
                 user=_user(args.user),

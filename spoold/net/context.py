@@ -13,8 +13,6 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import trio
-
 from spoold.model.errors import IdentityError
 
 RELOAD_S = 30.0
@@ -198,6 +196,8 @@ class LiveContext:
 
         A file that is half written fails once, and is read again when it has changed again.
         """
+        import trio  # programs that only connect do without it
+
         while True:
             await trio.sleep(interval_s)
             try:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from spoold.codec import frame
 from spoold.codec.frame import Answer, Event, FrameReader, Item, Refusal, Request
 from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.net.unix import connect_unix
 from spoold.provider.receipt import Receipt, SubmitError, Unreachable
 
 if TYPE_CHECKING:
     from spoold.provider.document import Source
 
 RECEIVE_BYTES = 64 * 1024
-UNIX_NAME_BYTES = 107  # what fits into sockaddr_un
 SILENCE_S = 60.0  # three pings of the daemon, and some
 
 
@@ -53,11 +53,15 @@ class BlockingProvider:
         """Nothing is kept between two calls but which server was well."""
 
     def submit(self, source: Source, **job: Any) -> Receipt:
-        """See `client.Provider.submit`, also for what is raised."""
-        (result,) = self.submit_all([(source, job)])
-        if isinstance(result, Receipt):
-            return result
-        raise result
+        """See `client.Provider.submit`, also for what is raised. It loads no Trio."""
+        from spoold.provider.direct import DirectProvider
+
+        options = {key: value for key, value in self._options.items() if key != "probe_interval_s"}
+        with DirectProvider(self._endpoints(), **options) as provider:
+            try:
+                return provider.submit(source, **job)
+            finally:
+                self._use(provider.current)
 
     def submit_all(
         self, jobs: Iterable[tuple[Source, dict[str, Any]]]
@@ -87,11 +91,14 @@ class BlockingProvider:
                         nursery.start_soon(submit_one, provider, number)
                 return provider.current
 
-        current = trio.run(main)
+        self._use(trio.run(main))
+        return results
+
+    def _use(self, current: str) -> None:
+        """The server that answered is asked first for a while."""
         if current != self._preferred[0] and current != self._current:
             self._current_until = time.monotonic() + self._options.get("probe_interval_s", 30.0)
         self._current = current
-        return results
 
     def _endpoints(self) -> list[str]:
         if self._current and time.monotonic() < self._current_until:
@@ -118,7 +125,7 @@ class ControlClient:
         self._last_id = 0
         self._socket.settimeout(connect_timeout_s)
         try:
-            self._connect()
+            connect_unix(self._socket, Path(self._path))
             self._socket.sendall(frame.MAGIC)
             hello = {"versions": list(frame.VERSIONS), "kind": "cli"}
             self.welcome = self.call("hello", hello)
@@ -132,16 +139,6 @@ class ControlClient:
         except BaseException:
             self.close()
             raise
-
-    def _connect(self) -> None:
-        if len(os.fsencode(self._path)) <= UNIX_NAME_BYTES:
-            self._socket.connect(self._path)
-            return
-        directory = os.open(Path(self._path).parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self._socket.connect(f"/proc/self/fd/{directory}/{Path(self._path).name}")
-        finally:
-            os.close(directory)
 
     def _unreachable(self, error: OSError) -> Unreachable:
         advice = "Start it with `spoold serve`, or name its socket with --control."

@@ -10,61 +10,40 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from uuid import UUID, uuid4
 
 import trio
 
-from spoold.codec.frame import VERSIONS
 from spoold.model.errors import OperationError
 from spoold.net.connect import TcpNetwork
-from spoold.provider.connection import Connection, Lost, Progress
+from spoold.provider.course import (
+    PAUSE_FIRST_S,
+    PAUSE_MAX_S,
+    TURNS_MAX,
+    Course,
+    Lost,
+    Progress,
+    default_timeout_s,
+    hello_arguments,
+    submit_arguments,
+)
 from spoold.provider.document import Document, Source
 from spoold.provider.endpoint import Credentials, Network
-from spoold.provider.receipt import (
-    CHECK_SERVERS,
-    AnswerUnknown,
-    Receipt,
-    SubmitRefused,
-    Unreachable,
-)
+from spoold.provider.receipt import CHECK_SERVERS, Receipt, Unreachable
 from spoold.provider.servers import Server, Servers
-
-PAUSE_FIRST_S = 0.1
-PAUSE_MAX_S = 5.0
-SLOWEST_BYTES_S = 64 * 1024  # what the default deadline allows a document to take
-TURNS_MAX = 3
-
-# Refusals that say nothing about the job itself: the same server may take it in a moment, ...
-TRANSIENT = frozenset({"busy", "timed-out", "internal-error"})
-# ... or another server may take it now.
-ELSEWHERE = frozenset({"spool-area-full", "not-accepting", "version-not-supported"})
 
 
 @dataclass(slots=True, eq=False)
-class _Course:
-    """How one job fares. `doubts` are endpoints that got it whole and did not answer, by GUID."""
+class _Job:
+    """A job on its way: what `submit` is told of it, its document, and how it fares."""
 
     args: dict[str, Any]
     document: Document
     progress: Progress | None
-    doubts: dict[str, str] = field(default_factory=dict)
-    asked_first: Server | None = None  # the one that must be asked before all others,
-    asked_until: float = 0.0  # until then
-    causes: dict[str, str] = field(default_factory=dict)  # why not, by endpoint
-    distrusted: set[str] = field(default_factory=set)  # the endpoints where it is a certificate
-    refusals: dict[str, OperationError] = field(default_factory=dict)
-    # The bytes of an earlier attempt may have been others; another connection may have had it.
-    second_chances: set[str] = field(default_factory=lambda: {"digest-mismatch", "conflict"})
-    reached_at: float = 0.0
-
-    def note(self, server: Server, error: Lost | OperationError) -> None:
-        self.causes[server.name] = str(error)
-        self.distrusted.discard(server.name)
-        if isinstance(error, Lost) and error.is_distrusted:
-            self.distrusted.add(server.name)
+    course: Course
 
 
 class Provider:
@@ -98,13 +77,7 @@ class Provider:
         Raises:
             ConfigError: an endpoint is none. IdentityError, OSError: a file of `tls` is no use.
         """
-        hello = {
-            "versions": list(VERSIONS),
-            "kind": kind,
-            "name": name,
-            "software": software,
-            "ping_s": ping_s,
-        }
+        hello = hello_arguments(kind, name, software, ping_s)
         self._servers = Servers(
             endpoints,
             hello,
@@ -187,77 +160,57 @@ class Provider:
             document = Document(source, digest_algorithm)
         else:
             document = await trio.to_thread.run_sync(Document, source, digest_algorithm)
-        args = {
-            "job_uuid": str(uuid),
-            "printer": printer,
-            "user": user,
-            "title": title,
-            "copies": copies,
-            "priority": priority,
-            "hold": hold,
-            "format": format,
-            "attributes": attributes or {},
-            "size": document.size,
-            "digest_algorithm": digest_algorithm,
-        }
-        course = _Course(args, document, progress, reached_at=trio.current_time())
+        args = submit_arguments(
+            uuid,
+            document.size,
+            digest_algorithm,
+            printer=printer,
+            user=user,
+            title=title,
+            copies=copies,
+            priority=priority,
+            hold=hold,
+            format=format,
+            attributes=attributes,
+        )
+        course = Course(uuid, document.size, trio.current_time())
         if timeout_s is None:
-            timeout_s = 600.0 + document.size / SLOWEST_BYTES_S
+            timeout_s = default_timeout_s(document.size)
         try:
             with trio.move_on_after(timeout_s):
-                return await self._deliver(course)
-            raise self._given_up(course, f"no answer within {timeout_s:g} s")
+                return await self._deliver(_Job(args, document, progress, course))
+            raise course.given_up(f"no answer within {timeout_s:g} s")
         finally:
             document.close()
 
-    async def _deliver(self, course: _Course) -> Receipt:
+    async def _deliver(self, job: _Job) -> Receipt:
         """Try endpoints until one has the job.
 
         Raises:
             SubmitRefused, Unreachable, AnswerUnknown, OSError: see `submit`.
         """
+        course = job.course
         pause_s = PAUSE_FIRST_S
         while True:
-            for server in self._candidates(course):
-                receipt = await self._take_turns(course, server)
+            servers = {server.name: server for server in self._servers.in_order()}
+            for name in course.candidates(list(servers), trio.current_time()):
+                receipt = await self._take_turns(job, servers[name])
                 if receipt is not None:
                     return receipt
-                if course.asked_first is not None:
+                if course.asked_first:
                     break
-            if course.asked_first is None:
-                self._check_hope(course)
+            course.check_hope(len(self._servers), trio.current_time(), self._unreachable_timeout_s)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    def _candidates(self, course: _Course) -> list[Server]:
-        first = course.asked_first
-        if first is not None:
-            if trio.current_time() < course.asked_until:
-                return [first]
-            course.asked_first = None
-        servers = self._servers.in_order()
-        if first is not None:
-            servers.remove(first)
-            servers.append(first)
-        return servers
-
-    def _check_hope(self, course: _Course) -> None:
-        """Raises:
-        SubmitRefused, Unreachable, AnswerUnknown: trying on is of no use.
-        """
-        if course.refusals and len(course.refusals) + len(course.causes) >= len(self._servers):
-            refusal = next(iter(course.refusals.values()))
-            raise self._refused(course, refusal)
-        if trio.current_time() - course.reached_at > self._unreachable_timeout_s:
-            raise self._given_up(course, "no server could be reached")
-
-    async def _take_turns(self, course: _Course, server: Server) -> Receipt | None:
+    async def _take_turns(self, job: _Job, server: Server) -> Receipt | None:
         """Try one endpoint: again at once when the connection broke, so that an upload resumes."""
+        course = job.course
         for _ in range(TURNS_MAX):
             try:
                 connection = await self._servers.connected(server)
             except Lost as error:
-                course.note(server, error)
+                course.note_no_connection(server.name, error)
                 return None
             course.reached_at = trio.current_time()
             guid = connection.node_guid
@@ -267,81 +220,19 @@ class Provider:
                 course.doubts[guid] = server.name
 
             try:
-                result = await connection.upload(
-                    course.args, course.document, on_end, course.progress
-                )
+                result = await connection.upload(job.args, job.document, on_end, job.progress)
             except Lost as error:
-                course.note(server, error)
-                if guid in course.doubts and not was_in_doubt:
-                    course.asked_first = server
-                    course.asked_until = trio.current_time() + self._doubt_timeout_s
+                until = trio.current_time() + self._doubt_timeout_s
+                course.note_lost(server.name, guid, was_in_doubt, error, until)
             except OperationError as error:
-                if not (was_in_doubt and error.code in TRANSIENT):
-                    course.doubts.pop(guid, None)
-                    course.asked_first = None
-                self._note(course, server, error)
-                if error.code in ELSEWHERE:
+                if not course.note_refusal(server.name, guid, was_in_doubt, error):
                     return None
                 await trio.sleep(PAUSE_FIRST_S)
             else:
-                return self._receipt(course, server, connection, result)
+                self._servers.use(server)
+                digest = job.document.digest()
+                return course.receipt(server.name, connection.welcome, result, digest)
         return None
-
-    def _note(self, course: _Course, server: Server, error: OperationError) -> None:
-        """Remember a refusal that is not the last word.
-
-        Raises:
-            SubmitRefused, AnswerUnknown: it is.
-        """
-        if error.code in ELSEWHERE:
-            course.refusals[server.name] = error
-        elif error.code in TRANSIENT or error.code in course.second_chances:
-            course.second_chances.discard(error.code)
-            course.note(server, error)
-        else:
-            raise self._refused(course, error) from error
-
-    def _receipt(
-        self, course: _Course, server: Server, connection: Connection, result: dict[str, Any]
-    ) -> Receipt:
-        self._servers.use(server)
-        guid = connection.node_guid
-        return Receipt(
-            job_id=result["job_id"],
-            job_uuid=UUID(course.args["job_uuid"]),
-            position=result["position"],
-            state=result["state"],
-            is_duplicate=result["duplicate"],
-            node_guid=guid,
-            node_name=str(connection.welcome.get("node_name", "")),
-            endpoint=server.name,
-            size=course.document.size,
-            digest=course.document.digest(),
-            unknown=tuple(name for other, name in course.doubts.items() if other != guid),
-        )
-
-    def _refused(self, course: _Course, error: OperationError) -> SubmitRefused | AnswerUnknown:
-        if course.doubts:
-            return self._unknown(course, f"another server refused it: {error.message}")
-        uuid = UUID(course.args["job_uuid"])
-        return SubmitRefused(error.code, error.message, error.advice, uuid)
-
-    def _given_up(self, course: _Course, message: str) -> Unreachable | AnswerUnknown:
-        if course.doubts:
-            return self._unknown(course, message)
-        causes = "; ".join(f"{name}: {cause}" for name, cause in course.causes.items())
-        message = f"{message} ({causes})." if causes else f"{message}."
-        uuid = UUID(course.args["job_uuid"])
-        return Unreachable(message, CHECK_SERVERS, uuid, course.causes, course.distrusted)
-
-    def _unknown(self, course: _Course, message: str) -> AnswerUnknown:
-        names = tuple(course.doubts.values())
-        return AnswerUnknown(
-            f"the job went out whole to {', '.join(names)}, whose answer was lost; {message}.",
-            "Ask there, or submit it again there under the same job-uuid.",
-            UUID(course.args["job_uuid"]),
-            names,
-        )
 
     # -- other operations ------------------------------------------------------------------------
 

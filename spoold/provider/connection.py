@@ -19,25 +19,16 @@ from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.net.context import is_about_certificate
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
+from spoold.provider.course import (
+    CHUNK_BYTES,
+    EAGER_BYTES_MAX,
+    MISSED_PINGS_MAX,
+    RECEIVE_BYTES,
+    Lost,
+    Progress,
+    check_welcome,
+)
 from spoold.provider.document import Document
-
-EAGER_BYTES_MAX = 64 * 1024
-CHUNK_BYTES = 256 * 1024
-RECEIVE_BYTES = 64 * 1024
-MISSED_PINGS_MAX = 3
-
-Progress = Callable[[int, int], None]  # bytes of the document that went out, and its size
-
-
-class Lost(Exception):
-    """The connection ended, or the server did not answer in time.
-
-    `is_distrusted`: one side refused the other's certificate.
-    """
-
-    def __init__(self, message: str, is_distrusted: bool = False) -> None:
-        super().__init__(message)
-        self.is_distrusted = is_distrusted
 
 
 class _Pending:
@@ -98,10 +89,11 @@ class Connection:
                     nursery.start_soon(self._receive)
                     try:
                         welcome = await self._answer(id_, pending)
-                        ping_s = self._checked(welcome, hello["versions"])
+                        ping_s, inflight_max = check_welcome(welcome, hello["versions"])
                     except (Lost, OperationError) as error:
                         self._close(str(error))
                         await trio.sleep_forever()
+                    self._slots = trio.Semaphore(inflight_max)
                     self.welcome = welcome
                     self.is_open = True
                     task_status.started()
@@ -119,21 +111,6 @@ class Connection:
             self._stream.abort()
         if not self.welcome:
             raise Lost(self._why, self._is_distrusted)
-
-    def _checked(self, welcome: dict[str, Any], offered: list[int]) -> float:
-        """The ping interval of a welcome that makes sense."""
-        ping_s = welcome.get("ping_s")
-        inflight_max = welcome.get("inflight_max")
-        if (
-            welcome.get("version") not in offered
-            or not isinstance(welcome.get("node_guid"), str)
-            or not isinstance(ping_s, int | float)
-            or not isinstance(inflight_max, int)
-            or not (ping_s > 0 and inflight_max > 0)
-        ):
-            raise Lost("the server's welcome makes no sense")
-        self._slots = trio.Semaphore(inflight_max)
-        return float(ping_s)
 
     # -- requests --------------------------------------------------------------------------------
 

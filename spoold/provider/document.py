@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, BinaryIO
@@ -56,6 +54,9 @@ class Document:
         try:
             if file.seekable():
                 return file.seek(0, io.SEEK_END)
+            import shutil
+            import tempfile
+
             copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
             try:
                 shutil.copyfileobj(file, copy, PIECE_BYTES)

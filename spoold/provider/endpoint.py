@@ -9,13 +9,14 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from spoold.model.errors import ConfigError
 from spoold.net.address import Address, parse_address
-from spoold.net.connect import connect_unix
-from spoold.net.stream import Stream
-from spoold.net.tls import client_context
+from spoold.net.context import client_context
+
+if TYPE_CHECKING:
+    from spoold.net.stream import Stream
 
 Pem = str | os.PathLike[str]
 
@@ -103,6 +104,8 @@ class Endpoint:
         """
         where = self.where
         if isinstance(where, Path):
+            from spoold.net.connect import connect_unix
+
             return await connect_unix(where, timeout_s=timeout_s)
         if context is None:
             return await network.connect(where.host, where.port, timeout_s=timeout_s)

@@ -15,12 +15,12 @@ import trio
 
 from spoold.model.errors import ConfigError
 from spoold.net.context import is_about_certificate, reason_of
-from spoold.provider.connection import Connection, Lost
+from spoold.provider.connection import Connection
+from spoold.provider.course import SERVERS_MAX, Lost
 from spoold.provider.endpoint import Endpoint, Network
 
 # After a failed connect everybody who wants this server gets the same answer for so long.
 DOWN_S = 0.5
-SERVERS_MAX = 16
 
 
 @dataclass(slots=True, eq=False)

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -30,6 +31,7 @@ from spoold.net.tcp import SocketStream
 from spoold.net.tls import TlsStream, server_context
 from spoold.provider.blocking import BlockingProvider, ControlClient
 from spoold.provider.client import Provider
+from spoold.provider.direct import DirectProvider
 from spoold.provider.document import Document
 from spoold.provider.endpoint import Tls
 from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
@@ -198,11 +200,53 @@ async def two(spool_at, tmp_path):
         yield site
 
 
-def provider(*sites, **options):
-    return Provider([site.endpoint for site in sites], **options)
+class Threaded:
+    """The provider without async, for tests that are: each call runs in a thread."""
+
+    def __init__(self, endpoints, **options):
+        self._direct = DirectProvider(endpoints, **options)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        await trio.to_thread.run_sync(self._direct.close)
+
+    @property
+    def current(self):
+        return self._direct.current
+
+    async def submit(self, source, **job):
+        if progress := job.get("progress"):
+            job["progress"] = partial(trio.from_thread.run_sync, progress)
+        return await trio.to_thread.run_sync(partial(self._direct.submit, source, **job))
+
+    async def call(self, *arguments):
+        return await trio.to_thread.run_sync(self._direct.call, *arguments)
 
 
-async def test_a_job_is_handed_over(one):
+@pytest.fixture
+def provider_of():
+    def of(*sites, **options):
+        return DirectProvider([site.endpoint for site in sites], **options)
+
+    return of
+
+
+@pytest.fixture(params=[Provider, Threaded], ids=["trio", "direct"])
+def face(request):
+    return request.param
+
+
+@pytest.fixture
+def provider(face):
+    def of(*sites, **options):
+        return face([site.endpoint for site in sites], **options)
+
+    return of
+
+
+async def test_a_job_is_handed_over(one, provider):
     """The receipt names the job at its server; the attributes arrive."""
     seen = []
     async with provider(one) as client:
@@ -232,7 +276,7 @@ async def test_a_job_is_handed_over(one):
 
 @pytest.mark.parametrize("algorithm", ["blake3", "sha256"])
 @pytest.mark.parametrize("size", [0, 5, 64 * 1024, 64 * 1024 + 1])
-async def test_sources_of_every_kind(one, tmp_path, size, algorithm):
+async def test_sources_of_every_kind(one, tmp_path, size, algorithm, provider):
     """Bytes, a path, an open file and a pipe arrive alike, small and large."""
     body = LARGE[:size]
     path = tmp_path / "document"
@@ -254,7 +298,7 @@ async def test_sources_of_every_kind(one, tmp_path, size, algorithm):
 
 async def test_many_submits_share_a_connection_and_commits(one):
     """A hundred tasks submit at once: one connection, every job, a fraction of the commits."""
-    async with provider(one) as client:
+    async with Provider([one.endpoint]) as client:
         before = one.spool.journal.commits
         async with trio.open_nursery() as nursery:
             for number in range(100):
@@ -269,7 +313,7 @@ async def test_many_submits_share_a_connection_and_commits(one):
     assert await one.bodies() == {str(n): b"document %d" % n for n in range(100)}
 
 
-async def test_an_upload_resumes_where_it_was_cut(one):
+async def test_an_upload_resumes_where_it_was_cut(one, provider):
     """After a cut in mid-upload only the rest is sent again."""
     one.cut_after = 1_500_000
     async with provider(one) as client:
@@ -280,7 +324,7 @@ async def test_an_upload_resumes_where_it_was_cut(one):
 
 
 @pytest.mark.slow
-async def test_fail_over_in_the_middle_of_an_upload(one, two):
+async def test_fail_over_in_the_middle_of_an_upload(one, two, provider):
     """A server that dies in mid-upload is left for the next; there the job starts at 0."""
 
     body = LARGE * 8  # more than the buffers of a connection hold
@@ -296,7 +340,7 @@ async def test_fail_over_in_the_middle_of_an_upload(one, two):
     assert (await one.count(), await two.bodies()) == (0, {"x": body})
 
 
-async def test_a_lost_answer_is_asked_for_again_where_it_was_lost(one, two):
+async def test_a_lost_answer_is_asked_for_again_where_it_was_lost(one, two, provider):
     """The server that got the whole job is asked first; the other never hears of it."""
     one.answers_to_lose = 2
     async with provider(one, two) as client:
@@ -306,7 +350,7 @@ async def test_a_lost_answer_is_asked_for_again_where_it_was_lost(one, two):
 
 
 @pytest.mark.slow
-async def test_a_lost_answer_of_a_dead_server_is_told_in_the_receipt(one, two):
+async def test_a_lost_answer_of_a_dead_server_is_told_in_the_receipt(one, two, provider):
     """When the first server stays away, the next gets the job, and the receipt says the risk."""
     one.answers_to_lose, one.dies_then = 1, True
     async with provider(one, two, doubt_timeout_s=0.3) as client:
@@ -316,7 +360,7 @@ async def test_a_lost_answer_of_a_dead_server_is_told_in_the_receipt(one, two):
 
 
 @pytest.mark.slow
-async def test_a_lost_answer_without_another_server_is_an_error_of_its_own(one):
+async def test_a_lost_answer_without_another_server_is_an_error_of_its_own(one, provider):
     """Nobody claims that nothing was accepted when something was."""
     one.answers_to_lose, one.dies_then = 1, True
     uuid = uuid4()
@@ -330,7 +374,7 @@ async def test_a_lost_answer_without_another_server_is_an_error_of_its_own(one):
     assert await one.count() == 1
 
 
-async def test_a_refusal_elsewhere_does_not_hide_a_lost_answer(one, two):
+async def test_a_refusal_elsewhere_does_not_hide_a_lost_answer(one, two, provider):
     """A printer that the second server does not know is no proof about the first one."""
     await one.spool.add_printer("only-here")
     one.answers_to_lose, one.dies_then = 1, True
@@ -340,7 +384,7 @@ async def test_a_refusal_elsewhere_does_not_hide_a_lost_answer(one, two):
 
 
 @pytest.mark.slow
-async def test_the_deadline_bounds_everything(one):
+async def test_the_deadline_bounds_everything(one, provider):
     """A server that takes bytes and never answers costs no more than the deadline."""
     started = trio.current_time()
     async with provider(one) as client:
@@ -355,7 +399,7 @@ async def never(*args):
     await trio.sleep_forever()
 
 
-async def test_nobody_there(one, two):
+async def test_nobody_there(one, two, provider):
     """Unreachable says why, for each endpoint, and which job it was."""
     one.close()
     two.close()
@@ -370,17 +414,17 @@ async def test_nobody_there(one, two):
     assert unreachable.value.job_uuid == uuid
 
 
-async def test_a_server_that_says_nothing_is_left_for_the_next(two):
+async def test_a_server_that_says_nothing_is_left_for_the_next(two, face):
     """Connected is not welcomed: the connect deadline covers hello too."""
     (listener,) = bind("127.0.0.1:0")
     with listener:
         silent = f"127.0.0.1:{listener.getsockname()[1]}"
-        async with Provider([silent, two.endpoint], connect_timeout_s=0.1) as client:
+        async with face([silent, two.endpoint], connect_timeout_s=0.1) as client:
             receipt = await client.submit(b"body", printer="default")
     assert receipt.endpoint == two.endpoint
 
 
-async def test_refusals_that_are_final(one):
+async def test_refusals_that_are_final(one, provider):
     """What no server will ever take is refused at once, with the server's words."""
     async with provider(one) as client:
         with pytest.raises(SubmitRefused, match="no printer 'nowhere'") as refused:
@@ -395,7 +439,7 @@ async def test_refusals_that_are_final(one):
     assert await one.count() == 1
 
 
-async def test_a_printer_that_takes_no_jobs_here_may_take_them_elsewhere(one, two):
+async def test_a_printer_that_takes_no_jobs_here_may_take_them_elsewhere(one, two, provider):
     """`not-accepting` goes on to the next server; when all say so it is the answer."""
     for site in (one, two):
         async with provider(one, two, learns_endpoints=False) as client:
@@ -414,7 +458,7 @@ async def test_a_printer_that_takes_no_jobs_here_may_take_them_elsewhere(one, tw
 async def test_back_to_the_first_server_when_it_is_well_again(one, two):
     """After a fail-over the preferred endpoint is probed, and used again."""
     one.close()
-    async with provider(one, two, probe_interval_s=0.02) as client:
+    async with Provider([one.endpoint, two.endpoint], probe_interval_s=0.02) as client:
         assert (await client.submit(b"1", printer="default")).endpoint == two.endpoint
         assert client.current == two.endpoint
         one.open()
@@ -424,7 +468,7 @@ async def test_back_to_the_first_server_when_it_is_well_again(one, two):
         assert (await client.submit(b"2", printer="default")).endpoint == one.endpoint
 
 
-async def test_endpoints_of_the_welcome_are_used_when_the_known_ones_fail(one, two):
+async def test_endpoints_of_the_welcome_are_used_when_the_known_ones_fail(one, two, provider):
     """A provider that knew one server fails over to those that it named."""
     one.endpoints = ("nonsense", two.endpoint)
     async with provider(one, doubt_timeout_s=0.1) as client:
@@ -434,7 +478,7 @@ async def test_endpoints_of_the_welcome_are_used_when_the_known_ones_fail(one, t
 
 
 @pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "large"])
-async def test_one_uuid_from_several_providers_at_once_is_one_job(one, body):
+async def test_one_uuid_from_several_providers_at_once_is_one_job(one, body, provider):
     """Two providers race with the same job: one job, and both get its number."""
     uuid = uuid4()
     receipts = []
@@ -451,7 +495,7 @@ async def test_one_uuid_from_several_providers_at_once_is_one_job(one, body):
 
 
 @pytest.mark.slow
-async def test_a_certificate_is_shown_and_asked_for(one, tmp_path):
+async def test_a_certificate_is_shown_and_asked_for(one, tmp_path, face):
     """Over mutual TLS an enrolled provider is served; without a certificate nobody is."""
 
     def now_us():
@@ -478,10 +522,10 @@ async def test_a_certificate_is_shown_and_asked_for(one, tmp_path):
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(accept_loop, listener, lambda sock, _: nursery.start_soon(serve, sock))
-        async with Provider([endpoint], tls=mine) as client:
+        async with face([endpoint], tls=mine) as client:
             await client.submit(LARGE, printer="default", title="enrolled")
         for tls in (Tls(tmp_path / "ca"), Tls()):
-            async with Provider([endpoint], tls=tls, unreachable_timeout_s=0) as client:
+            async with face([endpoint], tls=tls, unreachable_timeout_s=0) as client:
                 with pytest.raises(Unreachable, match="certificate") as caught:
                     await client.submit(b"body", printer="default")
                 assert caught.value.distrusted == {endpoint}
@@ -490,7 +534,7 @@ async def test_a_certificate_is_shown_and_asked_for(one, tmp_path):
     assert await one.bodies() == {"enrolled": LARGE}
 
 
-async def test_calls_and_follows(one):
+async def test_calls_and_follows(one, provider):
     """Other operations go to the server in use; events come as they happen."""
     events = []
     async with provider(one) as client:
@@ -504,10 +548,10 @@ async def test_calls_and_follows(one):
 async def test_an_error_in_the_block_comes_out_as_it_is(one):
     """The block of a provider does not wrap what is raised in it."""
     with pytest.raises(KeyError):
-        async with provider(one):
+        async with Provider([one.endpoint]):
             raise KeyError
     with pytest.raises(RuntimeError, match="async with"):
-        await provider(one).call("echo", {})
+        await Provider([one.endpoint]).call("echo", {})
 
 
 def test_endpoints_are_checked_at_once():
@@ -533,7 +577,7 @@ def test_a_document_is_read_and_digested_in_any_order(tmp_path):
         Document(b"", "md5")
 
 
-async def test_a_document_that_shrinks_is_an_error_and_no_job(one, tmp_path):
+async def test_a_document_that_shrinks_is_an_error_and_no_job(one, tmp_path, provider):
     """A file that is cut while it is sent never becomes a job."""
     path = tmp_path / "document"
     path.write_bytes(LARGE)
@@ -568,6 +612,102 @@ async def test_the_blocking_face(one, two, tmp_path):
     assert isinstance(rest.pop(), FileNotFoundError)
     assert {receipt.endpoint for receipt in rest} == {two.endpoint}
     assert await two.bodies() == {"file": LARGE} | {str(n): b"%d" % n for n in range(5)}
+
+
+class Interrupted(Exception):
+    """What a signal's handler would say."""
+
+
+async def test_an_interrupted_upload_without_async_is_forgotten_by_the_server(one, provider_of):
+    """What the check raises comes out at once, and no bytes stay behind for a resume."""
+    sent = 0
+
+    def progress(done, size):
+        nonlocal sent
+        sent = done
+
+    def check():
+        if sent > 500_000:
+            raise Interrupted
+
+    with provider_of(one, check=check) as client:
+        with pytest.raises(Interrupted):
+            await trio.to_thread.run_sync(
+                partial(client.submit, LARGE * 8, printer="default", progress=progress)
+            )
+        sent = 0
+    incoming = one.spool.data_dir / "incoming"
+    with trio.fail_after(5):
+        while list(incoming.iterdir()):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+    assert await one.count() == 0
+
+
+async def test_servers_by_name_and_by_path_without_async(one, tmp_path):
+    """A name is looked up in a thread; a local socket may have a path of any length."""
+    path = tmp_path / ("long" * 30) / "frames"
+    path.parent.mkdir()
+    one.open_unix(path)
+    for endpoint in (one.endpoint.replace("127.0.0.1", "localhost"), f"unix:{path}"):
+        with DirectProvider([endpoint]) as client:
+            receipt = await trio.to_thread.run_sync(partial(client.submit, b"x", printer="default"))
+        assert receipt.endpoint == endpoint
+    nobody = DirectProvider([f"unix:{path}s"], unreachable_timeout_s=0)
+    with nobody as client, pytest.raises(Unreachable, match="No such file"):
+        await trio.to_thread.run_sync(partial(client.submit, b"x", printer="default"))
+
+
+@pytest.mark.slow
+async def test_a_waiting_call_without_async_answers_pings(one, provider_of):
+    """The server looks every 50 ms whether we live; half a second later we still do."""
+    ends_at = trio.current_time() + 0.5
+
+    def check():
+        if time.monotonic() - begun_at > 0.5:
+            raise Interrupted
+
+    begun_at = time.monotonic()
+    with provider_of(one, ping_s=0.05, check=check) as client, pytest.raises(Interrupted):
+        await trio.to_thread.run_sync(client.call, "wait", {}, lambda name, args: None)
+    assert trio.current_time() >= ends_at
+
+
+@pytest.mark.slow
+async def test_a_silent_server_is_given_up_without_async(one, two):
+    """It took the job and says nothing more, not even to pings: the next one gets the job."""
+    (listener,) = bind("127.0.0.1:0")
+    welcome = {"version": 1, "node_guid": "silent", "ping_s": 0.05, "inflight_max": 1}
+
+    def serve():
+        sock, _ = listener.accept()
+        sock.recv(65536)
+        sock.sendall(frame.answer(1, welcome))
+        return sock
+
+    listener.setblocking(True)
+    with listener:
+        silent = f"127.0.0.1:{listener.getsockname()[1]}"
+        async with trio.open_nursery() as nursery:
+            socks = []
+            nursery.start_soon(lambda: _keep(socks, serve))
+            with DirectProvider([silent, two.endpoint], connect_timeout_s=0.2) as client:
+                submit = partial(client.submit, LARGE, printer="default")
+                receipt = await trio.to_thread.run_sync(submit)
+    socks[0].close()
+    assert receipt.endpoint == two.endpoint
+
+
+async def _keep(socks, serve):
+    socks.append(await trio.to_thread.run_sync(serve))
+
+
+def test_handing_over_one_job_loads_no_trio():
+    """A program that lives for one job, as a CUPS backend does, starts three times as fast."""
+    program = (
+        "import sys, spoold.provider.direct, spoold.provider.cups_delivery;"
+        "sys.exit(bool({'trio', 'asyncio', 'structlog', 'cryptography'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 async def test_the_control_client(one, tmp_path):
@@ -620,7 +760,7 @@ def test_the_control_client_starts_fast():
         b"",
     ],
 )
-async def test_a_server_that_is_none_is_left_for_the_next(two, said):
+async def test_a_server_that_is_none_is_left_for_the_next(two, said, face):
     """Whatever something else on that port says, the job goes to a real server."""
     (listener,) = bind("127.0.0.1:0")
 
@@ -635,7 +775,7 @@ async def test_a_server_that_is_none_is_left_for_the_next(two, said):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept_loop, listener, handle)
             wrong = f"127.0.0.1:{listener.getsockname()[1]}"
-            async with Provider([wrong, two.endpoint], connect_timeout_s=1) as client:
+            async with face([wrong, two.endpoint], connect_timeout_s=1) as client:
                 receipt = await client.submit(b"body", printer="default")
             nursery.cancel_scope.cancel()
     for sock in socks:

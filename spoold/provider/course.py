@@ -1,0 +1,230 @@
+"""How one job fares on its way to a server: what to ask next, and what it comes to at the end.
+
+In: what endpoints said, or that they said nothing, and the time. Out: whom to try next, a receipt,
+or one of the three errors. Pure: `client` and `direct` do what it says, each in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from spoold.codec.frame import VERSIONS
+from spoold.model.errors import OperationError
+from spoold.provider.receipt import (
+    CHECK_SERVERS,
+    AnswerUnknown,
+    Receipt,
+    SubmitRefused,
+    Unreachable,
+)
+
+Progress = Callable[[int, int], None]  # bytes of the document that went out, and its size
+
+PAUSE_FIRST_S = 0.1
+PAUSE_MAX_S = 5.0
+TURNS_MAX = 3  # at one endpoint before the next one has its turn
+EAGER_BYTES_MAX = 64 * 1024  # a document of this size does not wait for a go-ahead
+CHUNK_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024
+MISSED_PINGS_MAX = 3
+SERVERS_MAX = 16
+SLOWEST_BYTES_S = 64 * 1024  # what the default deadline allows a document to take
+
+# Refusals that say nothing about the job itself: the same server may take it in a moment, ...
+TRANSIENT = frozenset({"busy", "timed-out", "internal-error"})
+# ... or another server may take it now.
+ELSEWHERE = frozenset({"spool-area-full", "not-accepting", "version-not-supported"})
+
+
+class Lost(Exception):
+    """The connection ended, or the server did not answer in time.
+
+    `is_distrusted`: one side refused the other's certificate.
+    """
+
+    def __init__(self, message: str, is_distrusted: bool = False) -> None:
+        super().__init__(message)
+        self.is_distrusted = is_distrusted
+
+
+def check_welcome(welcome: dict[str, Any], offered: Sequence[int]) -> tuple[float, int]:
+    """The ping interval and the requests in flight of a welcome that makes sense.
+
+    Raises:
+        Lost: it makes none.
+    """
+    ping_s = welcome.get("ping_s")
+    inflight_max = welcome.get("inflight_max")
+    if (
+        welcome.get("version") not in offered
+        or not isinstance(welcome.get("node_guid"), str)
+        or not isinstance(ping_s, int | float)
+        or not isinstance(inflight_max, int)
+        or not (ping_s > 0 and inflight_max > 0)
+    ):
+        raise Lost("the server's welcome makes no sense")
+    return float(ping_s), inflight_max
+
+
+def hello_arguments(kind: str, name: str, software: str, ping_s: float) -> dict[str, Any]:
+    versions = list(VERSIONS)
+    return {
+        "versions": versions, "kind": kind, "name": name, "software": software, "ping_s": ping_s
+    }  # fmt: skip
+
+
+def submit_arguments(
+    uuid: UUID,
+    size: int,
+    digest_algorithm: str,
+    *,
+    printer: str,
+    user: str = "",
+    title: str = "",
+    copies: int = 1,
+    priority: int = 50,
+    hold: bool = False,
+    format: str = "application/octet-stream",
+    attributes: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The arguments of `submit` (FRAMES.md 6); those with names are what a caller may say."""
+    return {
+        "job_uuid": str(uuid),
+        "printer": printer,
+        "user": user,
+        "title": title,
+        "copies": copies,
+        "priority": priority,
+        "hold": hold,
+        "format": format,
+        "attributes": attributes or {},
+        "size": size,
+        "digest_algorithm": digest_algorithm,
+    }
+
+
+def default_timeout_s(size: int) -> float:
+    """10 minutes and a second for each 64 KiB."""
+    return 600.0 + size / SLOWEST_BYTES_S
+
+
+@dataclass(slots=True, eq=False)
+class Course:
+    """`uuid` names the job, `size` is the document's. Endpoints go by their names.
+
+    `doubts` are endpoints that got the document whole and did not answer, by their node's GUID.
+    """
+
+    uuid: UUID
+    size: int
+    reached_at: float
+    doubts: dict[str, str] = field(default_factory=dict)
+    asked_first: str = ""  # the one that must be asked before all others,
+    asked_until: float = 0.0  # until then
+    causes: dict[str, str] = field(default_factory=dict)  # why not, by endpoint
+    distrusted: set[str] = field(default_factory=set)  # the endpoints where it is a certificate
+    refusals: dict[str, OperationError] = field(default_factory=dict)
+    # The bytes of an earlier attempt may have been others; another connection may have had it.
+    second_chances: set[str] = field(default_factory=lambda: {"digest-mismatch", "conflict"})
+
+    def candidates(self, names: Sequence[str], now: float) -> list[str]:
+        """Whom to try now, of endpoints in the order of preference.
+
+        Who may have the job already is asked alone for a time, and comes last after that.
+        """
+        first = self.asked_first
+        if first and now < self.asked_until:
+            return [first]
+        self.asked_first = ""
+        return sorted(names, key=lambda name: name == first) if first else list(names)
+
+    def check_hope(self, endpoints: int, now: float, unreachable_timeout_s: float) -> None:
+        """To be asked when every endpoint has had its turns.
+
+        Raises:
+            SubmitRefused, Unreachable, AnswerUnknown: trying on is of no use.
+        """
+        if self.asked_first:
+            return
+        if self.refusals and len(self.refusals) + len(self.causes) >= endpoints:
+            raise self._refused(next(iter(self.refusals.values())))
+        if now - self.reached_at > unreachable_timeout_s:
+            raise self.given_up("no server could be reached")
+
+    def note_no_connection(self, name: str, error: Lost) -> None:
+        self._note(name, error)
+
+    def note_lost(
+        self, name: str, guid: str, was_in_doubt: bool, error: Lost, asked_until: float
+    ) -> None:
+        """The connection broke; when it got the job just now, it alone knows what became of it."""
+        self._note(name, error)
+        if guid in self.doubts and not was_in_doubt:
+            self.asked_first, self.asked_until = name, asked_until
+
+    def note_refusal(self, name: str, guid: str, was_in_doubt: bool, error: OperationError) -> bool:
+        """Whether the same endpoint may take it in a moment; else it is another one's turn.
+
+        Raises:
+            SubmitRefused, AnswerUnknown: this was the last word.
+        """
+        if not (was_in_doubt and error.code in TRANSIENT):
+            self.doubts.pop(guid, None)
+            self.asked_first = ""
+        if error.code in ELSEWHERE:
+            self.refusals[name] = error
+            return False
+        if error.code not in TRANSIENT and error.code not in self.second_chances:
+            raise self._refused(error) from error
+        self.second_chances.discard(error.code)
+        self._note(name, error)
+        return True
+
+    def _note(self, name: str, error: Lost | OperationError) -> None:
+        self.causes[name] = str(error)
+        self.distrusted.discard(name)
+        if isinstance(error, Lost) and error.is_distrusted:
+            self.distrusted.add(name)
+
+    def receipt(
+        self, name: str, welcome: dict[str, Any], result: dict[str, Any], digest: str
+    ) -> Receipt:
+        guid = str(welcome["node_guid"])
+        return Receipt(
+            job_id=result["job_id"],
+            job_uuid=self.uuid,
+            position=result["position"],
+            state=result["state"],
+            is_duplicate=result["duplicate"],
+            node_guid=guid,
+            node_name=str(welcome.get("node_name", "")),
+            endpoint=name,
+            size=self.size,
+            digest=digest,
+            unknown=tuple(name for other, name in self.doubts.items() if other != guid),
+        )
+
+    def _refused(self, error: OperationError) -> SubmitRefused | AnswerUnknown:
+        if self.doubts:
+            return self._unknown(f"another server refused it: {error.message}")
+        return SubmitRefused(error.code, error.message, error.advice, self.uuid)
+
+    def given_up(self, message: str) -> Unreachable | AnswerUnknown:
+        """The error of a job that no server took in time."""
+        if self.doubts:
+            return self._unknown(message)
+        causes = "; ".join(f"{name}: {cause}" for name, cause in self.causes.items())
+        message = f"{message} ({causes})." if causes else f"{message}."
+        return Unreachable(message, CHECK_SERVERS, self.uuid, self.causes, self.distrusted)
+
+    def _unknown(self, message: str) -> AnswerUnknown:
+        names = tuple(self.doubts.values())
+        return AnswerUnknown(
+            f"the job went out whole to {', '.join(names)}, whose answer was lost; {message}.",
+            "Ask there, or submit it again there under the same job-uuid.",
+            self.uuid,
+            names,
+        )
