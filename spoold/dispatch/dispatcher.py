@@ -308,8 +308,6 @@ class Dispatcher:
         paused_us = self._paused_us.get(printer_id, 0)
         return replace(status, changed_us=max(self._started_us, paused_us, *moved_us))
 
-    def _status_of_pool(self, printer: Printer) -> PrinterStatus:
-        printer_id = printer.id
     def trying(self, printer_id: int) -> int | None:
         """The job that the printer, or a member of the pool, is tried with: no byte has left."""
         for attempt in self._active.values():
@@ -317,6 +315,8 @@ class Dispatcher:
                 return attempt.choice.job_id
         return None
 
+    def _status_of_pool(self, printer: Printer) -> PrinterStatus:
+        printer_id = printer.id
         found = [
             self._status_of(self._printers[id_], printer.id)
             for id_ in self._schedule.members(printer_id)
