@@ -13,6 +13,8 @@ from argparse import RawDescriptionHelpFormatter as Formatter
 from collections.abc import Callable
 from typing import Any
 
+from spoold.model.policy import HOLD_KEYWORDS
+
 DONE = 0
 REFUSED = 1
 USAGE = 2
@@ -103,6 +105,38 @@ def moment_us(text: str) -> int:
         raise ArgumentTypeError(
             f"{text!r} is no time; write an age (2h) or a date (2025-03-01, 2025-03-01T14:00)"
         ) from None
+
+
+def hold_until(text: str) -> dict[str, Any]:
+    """Until when a job is held, as the arguments of an operation: a word, or a time to come."""
+    if text in HOLD_KEYWORDS:
+        return {"hold_until": text}
+    from datetime import datetime, timedelta
+
+    now = datetime.now()
+    try:
+        if re.fullmatch(r"[0-2]?\d:[0-5]\d", text):
+            hour, minute = map(int, text.split(":"))
+            then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            then += timedelta(days=then <= now)
+        else:
+            then = datetime.fromisoformat(text)
+        return {"hold_until_us": int(then.timestamp() * 1e6)}
+    except (ValueError, OverflowError):
+        words = ", ".join(HOLD_KEYWORDS)
+        raise ArgumentTypeError(
+            f"{text!r} is no time to hold until; write 18:30, 2025-03-01T14:00, or one of {words}"
+        ) from None
+
+
+def add_hold_until(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--hold-until",
+        type=hold_until,
+        default={},
+        metavar="WORD|TIME",
+        help=f"{', '.join(HOLD_KEYWORDS)}, a time of the day (18:30), or a date with one",
+    )
 
 
 def add_filters(parser: ArgumentParser, default_states: str = "") -> None:

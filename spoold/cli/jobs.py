@@ -27,7 +27,8 @@ ACTIONS = {
     "move": ("move waiting jobs to another printer", "waiting"),
 }
 EXAMPLES = {
-    "hold": "spoold job hold 17\nspoold job hold --printer frontdesk --owner reception",
+    "hold": "spoold job hold 17 --hold-until 18:30\n"
+    "spoold job hold --printer frontdesk --owner reception",
     "release": "spoold job release 17 18\nspoold job release --owner desk --since 2h --dry-run",
     "cancel": "spoold job cancel 17\nspoold job cancel --printer labels --until 3d --dry-run",
     "retry": "spoold job retry 17\nspoold job retry --printer labels --since 1h",
@@ -66,9 +67,42 @@ def add(nouns: Nouns[Parser]) -> None:
         grammar.add_filters(parser, default_states)
         if verb == "move":
             parser.add_argument("--to", required=True, metavar="PRINTER")
+        if verb == "hold":
+            grammar.add_hold_until(parser)
         parser.add_argument("--all", action="store_true", help="every job that it can be done to")
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
         grammar.add_json(parser)
+    setting = grammar.command(
+        verbs,
+        "set",
+        set_jobs,
+        "change waiting jobs; what is not named stays",
+        "spoold job set 17 --priority 80\nspoold job set 17 --copies 2 --hold-until night",
+    )
+    _add_jobs(setting, "+")
+    _add_attributes(setting)
+    grammar.add_json(setting)
+    promoting = grammar.command(
+        verbs,
+        "promote",
+        promote,
+        "let a waiting job come next, or right after another one",
+        "spoold job promote 17\nspoold job promote 17 --after 12",
+    )
+    _add_jobs(promoting, 1)
+    promoting.add_argument("--after", metavar="JOB", help="a job of the same printer")
+    grammar.add_json(promoting)
+    copying = grammar.command(
+        verbs,
+        "resubmit",
+        resubmit,
+        "make new jobs of documents that are kept; the old ones stay as they are",
+        "spoold job resubmit 17\nspoold job resubmit 17 --to annex --copies 2",
+    )
+    _add_jobs(copying, "+")
+    copying.add_argument("--to", metavar="PRINTER", help="else where the job was")
+    _add_attributes(copying)
+    grammar.add_json(copying)
     settle_parser = grammar.command(
         verbs,
         "settle",
@@ -83,7 +117,22 @@ def add(nouns: Nouns[Parser]) -> None:
     grammar.add_json(settle_parser)
 
 
-def _add_jobs(parser: Parser, how_many: str) -> None:
+def _add_attributes(parser: Parser) -> None:
+    parser.add_argument("--title", metavar="TEXT")
+    parser.add_argument(
+        "--priority", type=grammar.count, metavar="N", help="1 to 100; the highest prints first"
+    )
+    parser.add_argument("--copies", type=grammar.count, metavar="N")
+    grammar.add_hold_until(parser)
+
+
+def _attributes(args: Namespace) -> dict[str, Any]:
+    found = {"title": args.title, "priority": args.priority, "copies": args.copies}
+    given = {name: value for name, value in found.items() if value is not None}
+    return {**given, **args.hold_until}
+
+
+def _add_jobs(parser: Parser, how_many: str | int) -> None:
     parser.add_argument(
         "jobs", nargs=how_many, metavar="JOB", help="ID, NODE/ID or the uuid of a job"
     )
@@ -158,6 +207,7 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
         ("came from", job.get("client_host")),
         ("came by", job.get("intake")),
         ("priority", job.get("priority")),
+        ("held until", _held_until(job)),
         ("copies", job.get("copies")),
         ("size", render.bytes_text(job["size"])),
         ("format", job.get("format")),
@@ -169,6 +219,13 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
         ("position", job.get("position")),
         ("attempts", job.get("attempts")),
     ]
+
+
+def _held_until(job: dict[str, Any]) -> str | None:
+    if job["state"] != "pending-held" or not job.get("hold_until"):
+        return None
+    word = "" if job["hold_until"] == "time" else job["hold_until"]
+    return f"{word} {render.local_time(job['release_us']) if job['release_us'] else ''}".strip()
 
 
 def _print_attempt(attempt: dict[str, Any]) -> None:
@@ -205,7 +262,9 @@ def act(args: Namespace) -> int:
         return _misused(args, "name jobs or give filters, not both")
     if not args.jobs and not which and not args.all:
         return _misused(args, "name the jobs, give filters, or say --all")
-    more = {"dry_run": args.dry_run, **({"to": args.to} if args.verb == "move" else {})}
+    more = {"dry_run": args.dry_run, **getattr(args, "hold_until", {})}
+    if args.verb == "move":
+        more["to"] = args.to
     op = f"job.{args.verb}"
     results: list[dict[str, Any]] = []
     with connect(args) as client:
@@ -218,12 +277,44 @@ def act(args: Namespace) -> int:
     return _report(args, results, args.verb + (" (dry run)" if args.dry_run else ""))
 
 
-def settle(args: Namespace) -> int:
+def set_jobs(args: Namespace) -> int:
+    wanted = _attributes(args)
+    if not wanted:
+        args.verb = "set"
+        return _misused(args, "name what to change")
+    return _each(args, "job.set", wanted, "set")
+
+
+def promote(args: Namespace) -> int:
+    if args.after is None:
+        return _each(args, "job.promote", {}, "promote")
+    return _each(args, "job.schedule-after", {"after": args.after}, "promote")
+
+
+def resubmit(args: Namespace) -> int:
+    """A line for each new job."""
+    wanted = _attributes(args) | ({"printer": args.to} if args.to else {})
     results: list[dict[str, Any]] = []
     with connect(args) as client:
         for job in args.jobs:
-            results += _one(client, "job.settle", {"job": job, "printed": args.printed})
-    return _report(args, results, "settle")
+            asked = {"job": job, **wanted}
+            try:
+                results.append({**client.call("job.resubmit", asked), "ok": True})
+            except OperationError as error:
+                results.append(_refused(asked, error))
+    return _report(args, results, "resubmit")
+
+
+def _each(args: Namespace, op: str, wanted: dict[str, Any], what: str) -> int:
+    results: list[dict[str, Any]] = []
+    with connect(args) as client:
+        for job in args.jobs:
+            results += _one(client, op, {"job": job, **wanted})
+    return _report(args, results, what)
+
+
+def settle(args: Namespace) -> int:
+    return _each(args, "job.settle", {"printed": args.printed}, "settle")
 
 
 def _one(client: ControlClient, op: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -231,8 +322,12 @@ def _one(client: ControlClient, op: str, asked: dict[str, Any]) -> list[dict[str
     try:
         answer: list[dict[str, Any]] = client.call(op, asked)["results"]
     except OperationError as error:
-        return [{"id": asked["job"], "ok": False, "error": error.message, "advice": error.advice}]
+        return [_refused(asked, error)]
     return answer
+
+
+def _refused(asked: dict[str, Any], error: OperationError) -> dict[str, Any]:
+    return {"id": asked["job"], "ok": False, "error": error.message, "advice": error.advice}
 
 
 def _misused(args: Namespace, message: str) -> int:

@@ -86,6 +86,28 @@ def test_filters_choose_what_is_held_released_and_canceled(
     assert run(f"job cancel --printer {paused} --until 1h --json").json == []
 
 
+def test_waiting_jobs_are_changed_placed_and_copied(run: Run, paused: str, letter: Path) -> None:
+    """Attributes and holds, who comes next, and new jobs of old ones; each with a line."""
+    first, second = submit(run, paused, letter), submit(run, paused, letter)
+    said = run(f"job set {first} --priority 80 --title Menu --hold-until 23:59")
+    assert said.out == f"{first} (letter.txt): set: pending-held\n"
+    shown = run(f"job show {first}").out
+    assert "23:59" in shown
+    (job,) = run(f"job show {first} --json").json
+    assert (job["priority"], job["title"], job["hold_until"]) == (80, "Menu", "time")
+    assert run(f"job hold {second} --hold-until indefinite").code == 0
+    assert run(f"job release {first} {second}").code == 0
+    assert run(f"job promote {second}").out.endswith("promote: pending\n")
+    assert run(f"job promote {first} --after {second}").code == 0
+    made = run(f"job resubmit {first} 4000000 --copies 3 --json")
+    assert made.code == grammar.REFUSED
+    copy, refused = made.json
+    (job,) = run(f"job show {copy['id']} --json").json
+    assert (job["copies"], job["title"]) == (3, "Menu")
+    assert refused["error"].startswith("there is no job")
+    assert run(f"job set {first}").code == grammar.USAGE
+
+
 def test_a_refusal_of_one_job_leaves_the_others_their_turn(
     run: Run, paused: str, letter: Path
 ) -> None:
@@ -288,6 +310,8 @@ def test_every_command_has_help_with_examples(
         "job cancel 7 --owner desk",
         "job settle 7",
         "job move 7",
+        "job hold 7 --hold-until tomorrow",
+        "job promote 7 8",
         "journal --from 1 --cursor x",
         "printer add x file:///tmp --option pjl",
         "simulate printer --raw 70000",
