@@ -4,10 +4,10 @@ A job walks one way: intake -> spool -> dispatch -> driver. The spool is the onl
 
 model     nouns and rules: no I/O          codec     bytes <-> events, sans-IO
 net       streams, TLS, sockets            spool     what survives a crash
-provider  the client side                  intake    network -> spool
-driver    bytes -> printer                 dispatch  spool -> driver
-simulate  printers with faults, the demo   daemon    wiring
-cli       operator commands
+provider  the client side                  counting  what a document contains
+intake    network -> spool                 driver    bytes -> printer
+dispatch  spool -> driver                  simulate  printers with faults, the demo
+daemon    wiring                           cli       operator commands
 """
 
 __version__ = "0.1.0"

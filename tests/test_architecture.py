@@ -19,7 +19,7 @@ FLOORS = [
     {"model"},
     {"codec"},
     {"net"},
-    {"spool", "provider"},
+    {"spool", "provider", "counting"},
     {"accounts", "intake", "driver", "cluster"},
     {"dispatch", "release", "site"},
     {"web", "simulate"},
