@@ -177,7 +177,7 @@ def test_each_credential_opens_what_the_table_says(house, user):
         connection = house.connect("mutual", house.given("user", user(role)))
         opened = passed(house, connection)
         assert opened == expected(house, Port.MUTUAL, role, Role.USER)
-        assert ("job.retry" in opened) == (role in (Role.ADMIN, Role.OPERATOR))
+        assert ("printer.pause" in opened) == (role in (Role.ADMIN, Role.OPERATOR))
         assert "user.add" not in opened
         # A certificate counts at the port that asks for it, and nowhere else.
         elsewhere = house.connect("tls", (house.folder / "till.crt", house.folder / "till.key"))
