@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
+from spoold.codec.proxy import SIGNATURE as PROXY_SIGNATURE
 from spoold.model import person
 
 FRAMES_MAGIC = b"\x00SPOOLD1"
@@ -21,7 +22,7 @@ TAIL_BYTES = 4096  # what `missing_end` wants to see of the end of a job
 
 
 class Protocol(Enum):
-    """What a client speaks. The last three are answered with an error, and are never a job."""
+    """What a client speaks. The last four are answered with an error, and are never a job."""
 
     RAW = "raw"
     FRAMES = "frames"
@@ -29,12 +30,14 @@ class Protocol(Enum):
     BAD_HTTP = "bad-http"  # begins like HTTP and is no request line of HTTP/1: 400
     HTTP2 = "http2"
     TLS = "tls"
+    PROXY = "proxy"  # of a load balancer that is not listed as one
 
 
-# Only a letter (HTTP), NUL (frames) or 0x16 (a TLS handshake) needs a second look.
+# Only a letter (HTTP), NUL (frames), 0x16 (a TLS handshake) or a carriage return needs a second
+# look.
 _LETTERS = range(0x41, 0x5B), range(0x61, 0x7B)
 _IS_RAW_AT_ONCE = tuple(
-    byte not in (0x00, 0x16) and not any(byte in letters for letters in _LETTERS)
+    byte not in (0x00, 0x0D, 0x16) and not any(byte in letters for letters in _LETTERS)
     for byte in range(256)
 )
 _TOKEN = rb"[A-Za-z][!#$%&'*+.^_`|~0-9A-Za-z-]{0,31}"  # a method that begins with a letter
@@ -71,6 +74,10 @@ def sniff(head: bytes, is_end: bool = False) -> Protocol | None:
             return Protocol.RAW
         # A client of ours that died while it greeted is no job of a few bytes.
         return Protocol.FRAMES if is_end else None
+    if first == 0x0D:
+        if head.startswith(PROXY_SIGNATURE):
+            return Protocol.PROXY
+        return Protocol.RAW if is_end or not PROXY_SIGNATURE.startswith(head) else None
     if first == 0x16:
         if len(head) == 1:
             return Protocol.RAW if is_end else None

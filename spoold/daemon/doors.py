@@ -127,6 +127,7 @@ class Doors:
         bound: list[Bound] = []
         try:
             for label, address, rules in self._wanted():
+                rules.proxy_from = self._config().listen.proxy_from
                 for sock in _sockets(address, handed):
                     name = sock.getsockname()
                     where = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
+from spoold.codec import proxy
 from spoold.codec import raw as codec
 from spoold.intake.deadlines import Deadlines, Pace, Watch
 from spoold.intake.raw import Ending
@@ -37,13 +38,16 @@ CONTROL_CONNECTIONS_MAX = 256  # beside all others: a flood does not lock the op
 NETWORK_BITS = 64  # of an IPv6 address: what one customer of a network usually holds
 
 
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
 class Limits(Pace, Protocol):
     @property
     def connections_max(self) -> int: ...
     @property
     def connections_per_address_max(self) -> int: ...
     @property
-    def exempt(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]: ...
+    def exempt(self) -> Networks: ...
     @property
     def handshake_deadline_s(self) -> float: ...
     @property
@@ -68,7 +72,8 @@ class Rules:
 
     `context` gives the TLS context of the moment (certificates change), `identify` the principal of
     a connection, or raises `OperationError` when it may not come in. `only` names the one protocol
-    of a port that has no other.
+    of a port that has no other. `proxy_from` are the load balancers: each of their connections
+    begins with a header that says who it is for (PROXY protocol, version 2).
     """
 
     port: Port
@@ -77,6 +82,7 @@ class Rules:
     raw_printer: str = "default"
     ending: Ending = field(default_factory=Ending)
     only: codec.Protocol | str | None = None
+    proxy_from: Networks = ()
 
 
 Handler = Callable[[Opening], Awaitable[None]]
@@ -147,7 +153,8 @@ class Listener:
     async def _accept(self, sock: socket.socket, rules: Rules, handlers: trio.Nursery) -> None:
         def handle(connection: socket.socket, address: Any) -> None:
             host = address[0] if isinstance(address, tuple) else ""
-            key = self._admit(host, rules.port)
+            is_balancer = bool(rules.proxy_from) and _is_in(host, rules.proxy_from)
+            key = self._admit(host, rules.port, is_balancer)
             if key is None:
                 connection.close()  # a reset: SO_LINGER is set
                 return
@@ -155,8 +162,11 @@ class Listener:
 
         await accept_loop(sock, handle)
 
-    def _admit(self, host: str, port: Port) -> str | None:
-        """The address that a new connection counts under; None when it is one too many."""
+    def _admit(self, host: str, port: Port, is_balancer: bool) -> str | None:
+        """The address that a new connection counts under; None when it is one too many.
+
+        Those of a load balancer are counted for their clients, as soon as it has named them.
+        """
         key = counted(host)
         limits = self.limits
         held = self._by_address.get(key, 0)
@@ -165,7 +175,9 @@ class Listener:
             is_refused = control >= CONTROL_CONNECTIONS_MAX
         else:
             is_refused = self.connections - control >= limits.connections_max or (
-                held >= limits.connections_per_address_max and not self._is_exempt(host)
+                held >= limits.connections_per_address_max
+                and not is_balancer
+                and not self._is_exempt(host)
             )
         if is_refused:
             self._on_refused("connection_limit_reached", host)
@@ -178,20 +190,28 @@ class Listener:
     def _is_exempt(self, host: str) -> bool:
         if not host:
             return True  # a local socket that was handed over
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.limits.exempt)
+        return _is_in(host, self.limits.exempt)
 
     async def _serve(self, connection: socket.socket, address: Any, key: str, rules: Rules) -> None:
         peer = peer_name(address)
         stream: SocketStream | TlsStream
-        if rules.context is None:
+        is_proxied = bool(rules.proxy_from) and _is_in(address[0], rules.proxy_from)
+        if rules.context is None or is_proxied:
             stream = SocketStream(connection, peer)
         else:
             stream = TlsStream(connection, rules.context(), server_side=True, peer=peer)
         watch = self.deadlines.add(stream, self.limits.idle_deadline_s)
         try:
+            if is_proxied and isinstance(stream, SocketStream):
+                found = await self._client_behind(stream, watch)
+                if found is None:
+                    return
+                key = self._count_for(found[0], key)
+                stream.peer = peer = peer_name(found)
+                if rules.context is not None:
+                    sock = stream.detach()
+                    stream = TlsStream(sock, rules.context(), server_side=True, peer=peer)
+                    watch.stream = stream
             if isinstance(stream, SocketStream) or await self._secure(stream, rules):
                 await self._hand_over(stream, rules, watch)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -214,11 +234,50 @@ class Listener:
             stream.abort()
             self.connections -= 1
             self.by_port[rules.port] -= 1
-            left = self._by_address[key] - 1
-            if left:
-                self._by_address[key] = left
-            else:
-                del self._by_address[key]
+            self._uncount(key)
+
+    def _uncount(self, key: str) -> None:
+        left = self._by_address[key] - 1
+        if left:
+            self._by_address[key] = left
+        else:
+            del self._by_address[key]
+
+    async def _client_behind(self, stream: SocketStream, watch: Watch) -> tuple[str, int] | None:
+        """Who a load balancer connects for, itself if it does; None when it only knocked.
+
+        Raises:
+            RemoteProtocolError: it does not say.
+        """
+        watch.deadline = trio.current_time() + self.limits.header_deadline_s
+        try:
+            head = await _exactly(stream, proxy.HEAD_BYTES)
+            if not head:
+                await stream.finish()  # a look whether we live
+                return None
+            rest = await _exactly(stream, proxy.rest_bytes(head))
+        except trio.ClosedResourceError:
+            if watch.is_expired and not self.stopping.is_set():
+                self._refuse("deadline_passed", stream, "no PROXY header came in time")
+            raise
+        watch.deadline = trio.current_time() + self.limits.idle_deadline_s
+        host, _, port = stream.peer.rpartition(":")
+        return proxy.client(head, rest) or (host.strip("[]"), int(port))
+
+    def _count_for(self, host: str, key: str) -> str:
+        """Count a connection under its client, no more under the balancer that it came through.
+
+        Raises:
+            OperationError: it is one too many of this client.
+        """
+        new = counted(host)
+        held = self._by_address.get(new, 0) - (new == key)
+        if held >= self.limits.connections_per_address_max and not self._is_exempt(host):
+            self._on_refused("connection_limit_reached", host)
+            raise OperationError("busy", f"{host} has {held} connections.", "Close some.")
+        self._uncount(key)
+        self._by_address[new] = self._by_address.get(new, 0) + 1
+        return new
 
     async def _secure(self, stream: TlsStream, rules: Rules) -> bool:
         """Whether TLS stands; when not, the client has its alert, and the operator an event."""
@@ -320,7 +379,27 @@ class Listener:
         elif protocol is codec.Protocol.TLS:
             # A fatal alert, `protocol_version`: TLS is spoken on another port.
             await stream.send_all(b"\x15\x03\x01\x00\x02\x02\x46")
+        elif protocol is codec.Protocol.PROXY:
+            stream.abort()  # an end in order would tell the client that its job is safe
+            return
         await stream.finish()
+
+
+async def _exactly(stream: Stream, count: int) -> bytes:
+    """The next `count` bytes, and none of what follows; fewer at the end."""
+    data = b""
+    while len(data) < count and (more := await stream.receive_some(count - len(data))):
+        data += more
+    return data
+
+
+def _is_in(host: str, networks: Networks) -> bool:
+    if not host:
+        return False  # a local socket
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
 
 
 def _store_failure(error: BaseException) -> StoreFailed | None:
