@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from spoold.codec.dnssd import service_name
 from spoold.codec.ipp_model_printer import NodeFacts
 from spoold.daemon.config import Config
 from spoold.daemon.operations import steering
@@ -20,6 +21,7 @@ from spoold.intake.opening import OpenJobs
 from spoold.model.job import Job
 from spoold.model.person import Known
 from spoold.model.principal import Port, Principal
+from spoold.model.printer import Printer
 
 
 class IppNode:
@@ -45,13 +47,24 @@ class IppNode:
     def is_staff(self, principal: Principal) -> bool:
         return not self._show.granted(principal).isdisjoint(STAFF)
 
-    def may_read(self, principal: Principal, job: Job) -> bool:
-        """Staff read every job, others their own, and so does whoever alone can have sent it."""
+    def sight(self, principal: Principal) -> Callable[[Job], bool]:
+        """Staff read every job, others their own; so does the address that alone can have sent it.
+
+        Such a job has an owner who is only claimed: its sender may cancel it as well.
+        """
         roles = self._show.granted(principal)
-        if not roles.isdisjoint(STAFF) or is_own(principal, roles, job):
-            return True
-        is_claimed = job.owner.known is Known.CLAIMED and bool(principal.address)
-        return is_claimed and steering.is_same_address(job.client_host, principal.address)
+        if not roles.isdisjoint(STAFF):
+            return lambda _: True
+        address = principal.address
+
+        def may_read(job: Job) -> bool:
+            if is_own(principal, roles, job):
+                return True
+            if job.owner.known is not Known.CLAIMED or not address:
+                return False
+            return job.client_host == address or steering.is_same_address(job.client_host, address)
+
+        return may_read
 
     def default_printer(self) -> str:
         return self._config().listen.raw_printer
@@ -62,6 +75,9 @@ class IppNode:
 
     def port(self, is_tls: bool) -> int | None:
         return self._ports.get(Port.TLS if is_tls else Port.CLEAR)
+
+    def service_name(self, printer: Printer) -> str:
+        return self._services.announced(printer.id).name or service_name(printer)
 
     def wall_clock(self) -> int:
         return self._services.wall_clock()

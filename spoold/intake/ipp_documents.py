@@ -102,7 +102,7 @@ def _group(server: Server, ask: Ask, job: Job, default: frozenset[str] | None) -
     }
     asked = ask.keywords("requested-attributes")
     names = selected(asked, groups, known, known if default is None else default)
-    if not server.node.may_read(ask.principal, job):
+    if not server.node.sight(ask.principal)(job):
         names &= _PUBLIC
     return ipp.encode_group(Tag.DOCUMENT, [found[name] for name in found if name in names])
 

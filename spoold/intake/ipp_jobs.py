@@ -48,7 +48,7 @@ async def get_job_attributes(server: Server, ask: Ask) -> Reply:
     if job.attempts and not names.isdisjoint(_PROCESSING):
         attempts = await server.reader.attempts(job.id)
         place = place._replace(started_us=attempts[-1].started_us if attempts else None)
-    is_redacted = not server.node.may_read(ask.principal, job)
+    is_redacted = not server.node.sight(ask.principal)(job)
     return Reply(groups=JobEncoder(names).group(job, place, is_redacted=is_redacted))
 
 

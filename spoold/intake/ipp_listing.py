@@ -58,10 +58,10 @@ class _Listing:
         self, server: Server, ask: Ask, query: PageQuery, names: frozenset[str], limit: int | None
     ) -> None:
         self._server = server
-        self._ask = ask
         self._query = query
         self._encoder = JobEncoder(names)
         self._place = server.place(ask)
+        self._may_read = server.node.sight(ask.principal)
         self._left = limit
         self._first_id = ask.integer("first-job-id", 1) or 0
         self.is_over = False
@@ -81,14 +81,13 @@ class _Listing:
         if self._left is not None:
             self._left -= len(found)
             self.is_over = self.is_over or not self._left
-        may_read, principal = self._server.node.may_read, self._ask.principal
-        encode, place = self._encoder.group, self._place
+        may_read, encode, place = self._may_read, self._encoder.group, self._place
         return b"".join(
             [
                 encode(
                     job,
                     place if started_us is None else place._replace(started_us=started_us),
-                    is_redacted=not may_read(principal, job),
+                    is_redacted=not may_read(job),
                 )
                 for job, started_us in found
             ]

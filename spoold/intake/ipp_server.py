@@ -52,8 +52,8 @@ class Node(Protocol):
     """What only the daemon knows."""
 
     def state(self, printer_id: int) -> PrinterState: ...
-    def may_read(self, principal: Principal, job: Job) -> bool:
-        """Whether a job is shown whole."""
+    def sight(self, principal: Principal) -> Callable[[Job], bool]:
+        """Which jobs are shown whole to somebody."""
         ...
 
     def is_staff(self, principal: Principal) -> bool:
@@ -67,6 +67,10 @@ class Node(Protocol):
 
     def port(self, is_tls: bool) -> int | None:
         """The first port for clients in the clear, or over TLS."""
+        ...
+
+    def service_name(self, printer: Printer) -> str:
+        """What the printer is called on the network (DNS-SD), or would be."""
         ...
 
     def wall_clock(self) -> int: ...
@@ -140,23 +144,29 @@ class Printers:
             max(0, self._queued.get(printer.id, 0)),
             self._node.wall_clock(),
             getattr(status, "changed_us", 0) or self._started_us,
+            self._node.service_name(printer),
         )
 
 
 class _Uris:
     """The names and URIs of printers by number, made as they are asked for."""
 
-    __slots__ = ("_base", "_printers")
+    __slots__ = ("_base", "_made", "_printers")
 
     def __init__(self, printers: Mapping[int, Printer], base: str) -> None:
         self._printers = printers
         self._base = base
+        self._made: dict[int, tuple[str, str]] = {}
 
     def get(self, printer_id: int) -> tuple[str, str] | None:
-        printer = self._printers.get(printer_id)
-        if printer is None:
-            return None
-        return printer.name, f"{self._base}{quote(printer.name, safe='')}"
+        made = self._made.get(printer_id)
+        if made is None:
+            printer = self._printers.get(printer_id)
+            if printer is None:
+                return None
+            made = printer.name, f"{self._base}{quote(printer.name, safe='')}"
+            self._made[printer_id] = made
+        return made
 
 
 @dataclass(frozen=True, slots=True)
