@@ -27,18 +27,11 @@ from support.campaign import IS_LONG, Campaign
 from support.disk import Dice, Disk, Survivors, Tree, steps, write_tree
 from support.load import Answers, Load
 from support.peers import wait_until
-from support.process import running
+from support.process import ON_DISK, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
-CONFIG = """
-[node]
-name = "crash"
-data_dir = "disk/data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = []
-mutual = []
+CONFIG = f"""{ON_DISK}
 [documents]
 inline_bytes_max = "8 KiB"
 [retention]

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from functools import partial
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,105 +23,33 @@ from spoold.model.person import Owner
 from spoold.model.printer import Device
 from spoold.net.connect import TcpNetwork
 from spoold.spool.documents import MemorySource
+from support.cups import Cups, cups
 
 CUPS_LPD = "/usr/lib/cups/daemon/cups-lpd"
-START_S = 20
-
-CUPSD_CONF = """\
-Listen 127.0.0.1:{port}
-Browsing No
-WebInterface No
-DefaultAuthType None
-JobPrivateAccess all
-JobPrivateValues none
-<Location />
-  Order allow,deny
-  Allow all
-</Location>
-<Policy default>
-  JobPrivateAccess all
-  JobPrivateValues none
-  <Limit All>
-    Order allow,deny
-    Allow all
-  </Limit>
-</Policy>
-"""
-CUPS_FILES_CONF = """\
-ServerRoot {root}
-RequestRoot {root}/spool
-CacheDir {root}/cache
-StateDir {root}/run
-TempDir {root}/tmp
-AccessLog {root}/access_log
-ErrorLog {root}/error_log
-PageLog {root}/page_log
-"""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+DONE_S = 20
 
 
 class RealServer:
-    """CUPS, and cups-lpd for each connection as inetd would start it."""
+    """cups-lpd for each connection, as inetd would start it, in front of a CUPS."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.cups = f"127.0.0.1:{free_port()}"
+    def __init__(self, running: Cups) -> None:
+        self._cups = running
         self.lpd_port = 0
         self._done = 0
         self._changed = trio.Event()
-
-    async def run_cups(self, task_status) -> None:
-        for name in ("spool", "cache", "run", "tmp"):
-            (self.root / name).mkdir()
-        port = self.cups.rpartition(":")[2]
-        (self.root / "cupsd.conf").write_text(CUPSD_CONF.format(port=port))
-        (self.root / "cups-files.conf").write_text(CUPS_FILES_CONF.format(root=self.root))
-        command = [
-            "cupsd",
-            "-f",
-            "-c",
-            self.root / "cupsd.conf",
-            "-s",
-            self.root / "cups-files.conf",
-        ]
-        with (self.root / "stderr_log").open("wb") as log:
-            process = await trio.lowlevel.open_process(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
-            )
-        try:
-            with trio.fail_after(START_S):
-                while not await self._add_queue():
-                    assert process.poll() is None, (self.root / "stderr_log").read_text()
-            task_status.started()
-            await trio.sleep_forever()
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with trio.CancelScope(shield=True), trio.move_on_after(10):
-                await process.wait()
-
-    async def _add_queue(self) -> bool:
-        """A raw queue that keeps what it gets; true when CUPS took it."""
-        added = await trio.run_process(
-            ["lpadmin", "-h", self.cups, "-p", "labels", "-v", "socket://127.0.0.1:9", "-m", "raw"],
-            capture_stderr=True,
-            check=False,
-        )
-        if added.returncode:
-            await trio.sleep(0.05)
-            return False
-        await trio.run_process(["cupsaccept", "-h", self.cups, "labels"])
-        return True
+        # A raw queue that keeps what it gets: it accepts, and is not enabled.
+        running.run("lpadmin", "-p", "labels", "-v", "socket://127.0.0.1:9", "-m", "raw")
+        running.run("cupsaccept", "labels")
 
     async def serve_lpd(self, stream: trio.SocketStream) -> None:
         end = socket.socket(fileno=os.dup(stream.socket.fileno()))
         end.setblocking(True)
         with end:
             process = await trio.lowlevel.open_process(
-                [CUPS_LPD, "-h", self.cups], stdin=end, stdout=end, stderr=subprocess.DEVNULL
+                [CUPS_LPD, "-h", f"127.0.0.1:{self._cups.port}"],
+                stdin=end,
+                stdout=end,
+                stderr=subprocess.DEVNULL,
             )
         try:
             await stream.aclose()
@@ -138,23 +64,24 @@ class RealServer:
 
     async def all_done(self, connections: int) -> None:
         """So many connections were served to their end."""
-        with trio.fail_after(START_S):
+        with trio.fail_after(DONE_S):
             while self._done < connections:
                 await self._changed.wait()
 
     def documents(self) -> list[bytes]:
         """What arrived, in the order of the jobs."""
-        return [path.read_bytes() for path in sorted((self.root / "spool").glob("d*-*"))]
+        return [path.read_bytes() for path in sorted((self._cups.root / "spool").glob("d*-*"))]
 
 
 @pytest.fixture
-async def server(tmp_path, nursery):
+async def server(nursery):
     assert shutil.which(CUPS_LPD), "install cups (tests/run does it)"
-    server = RealServer(tmp_path)
-    await nursery.start(server.run_cups)
-    listeners = await nursery.start(partial(trio.serve_tcp, server.serve_lpd, 0, host="127.0.0.1"))
-    server.lpd_port = listeners[0].socket.getsockname()[1]
-    return server
+    with cups() as running:
+        server = RealServer(running)
+        serve = partial(trio.serve_tcp, server.serve_lpd, 0, host="127.0.0.1")
+        listeners = await nursery.start(serve)
+        server.lpd_port = listeners[0].socket.getsockname()[1]
+        yield server
 
 
 def attempt_on(server: RealServer, queue: str, body: bytes, copies: int = 1, **options):

@@ -30,6 +30,7 @@ backoff_max_s = 0.5
 [drain]
 deadline_s = 5
 """
+ON_DISK = CONFIG.replace('"data"', '"disk/data"')  # for a disk that has only the data on it
 
 
 class Daemon:
