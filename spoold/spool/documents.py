@@ -25,6 +25,8 @@ from spoold.model.job import Job
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import make_directory, sync_directory
 from spoold.spool.reader import SqliteReader
+from spoold.spool.sources import FileSource as FileSource
+from spoold.spool.sources import MemorySource as MemorySource
 from spoold.spool.store import NewDocument
 
 INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row (STACK 2)
@@ -286,40 +288,6 @@ class _Flight:
         ):  # looked at, not unwrapped: asked twice at times
             error = self._result.error
             raise _disk(error, "write") if isinstance(error, OSError) else error
-
-
-class FileSource:
-    """The bytes of a document, for a driver. See `driver.link.Source`."""
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
-        self.size = size
-
-    def fileno(self) -> int | None:
-        return self._fd
-
-    def read_at(self, offset: int, bytes_max: int) -> bytes:
-        return os.pread(self._fd, bytes_max, offset)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-class MemorySource:
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.size = len(body)
-
-    def fileno(self) -> int | None:
-        return None
-
-    def read_at(self, offset: int, bytes_max: int) -> bytes:
-        if offset == 0 and bytes_max >= self.size:
-            return self._body
-        return self._body[offset : offset + bytes_max]
-
-    def close(self) -> None:
-        self._body = b""
 
 
 class Space(NamedTuple):

@@ -7,15 +7,21 @@ change that is refused (`OperationError`) writes nothing and leaves the others o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Outcome
 from spoold.model.person import Owner
 from spoold.model.principal import Role
-from spoold.model.printer import Device, Printer
+from spoold.model.printer import Printer
 from spoold.model.transitions import JobEvent
+from spoold.spool.events import Event as Event
+from spoold.spool.events import JobMoved as JobMoved
+from spoold.spool.events import JobPlaced as JobPlaced
+from spoold.spool.events import PrinterChanged as PrinterChanged
+from spoold.spool.events import ProviderRevoked as ProviderRevoked
+from spoold.spool.events import UserChanged as UserChanged
 
 
 @dataclass(slots=True)
@@ -407,64 +413,6 @@ Change = (
     | RemoveJobs
     | PruneRecords
 )
-
-
-class JobMoved(NamedTuple):
-    """A committed change of a job; `old` is None for a new one. A tuple: there are very many."""
-
-    job_id: int
-    uuid: UUID
-    printer_id: int
-    old: JobState | None
-    new: JobState
-    reasons: tuple[str, ...]
-    priority: int
-    owner: str
-    size: int
-    position: int
-    old_printer_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobPlaced:
-    """A committed change of a pending job's place; `after_id` None: it has its priority's."""
-
-    job_id: int
-    printer_id: int
-    after_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class PrinterChanged:
-    """A committed change of a printer or of its device. `printer` is None when it was removed."""
-
-    printer_id: int
-    printer: Printer | None
-    device: Device | None
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderRevoked:
-    """A committed revocation: these certificates are refused from now on."""
-
-    guid: UUID
-    serials: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UserChanged:
-    """A committed change of a user: added, changed, removed, or `serials` revoked.
-
-    `ends_connections`: those that the user has open stand for more than the user may do now.
-    """
-
-    guid: UUID
-    name: str
-    serials: tuple[str, ...] = ()
-    ends_connections: bool = False
-
-
-Event = JobMoved | JobPlaced | PrinterChanged | ProviderRevoked | UserChanged
 
 
 @dataclass(frozen=True, slots=True)

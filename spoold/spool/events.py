@@ -1,0 +1,68 @@
+"""What a commit tells those who listen: values, in the order in which the changes were decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from spoold.model.job import JobState
+from spoold.model.printer import Device, Printer
+
+
+class JobMoved(NamedTuple):
+    """A committed change of a job; `old` is None for a new one. A tuple: there are very many."""
+
+    job_id: int
+    uuid: UUID
+    printer_id: int
+    old: JobState | None
+    new: JobState
+    reasons: tuple[str, ...]
+    priority: int
+    owner: str
+    size: int
+    position: int
+    old_printer_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlaced:
+    """A committed change of a pending job's place; `after_id` None: it has its priority's."""
+
+    job_id: int
+    printer_id: int
+    after_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterChanged:
+    """A committed change of a printer or of its device. `printer` is None when it was removed."""
+
+    printer_id: int
+    printer: Printer | None
+    device: Device | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRevoked:
+    """A committed revocation: these certificates are refused from now on."""
+
+    guid: UUID
+    serials: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UserChanged:
+    """A committed change of a user: added, changed, removed, or `serials` revoked.
+
+    `ends_connections`: those that the user has open stand for more than the user may do now.
+    """
+
+    guid: UUID
+    name: str
+    serials: tuple[str, ...] = ()
+    ends_connections: bool = False
+
+
+Event = JobMoved | JobPlaced | PrinterChanged | ProviderRevoked | UserChanged
