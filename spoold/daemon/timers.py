@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from spoold.intake.opening import OpenJobs
-from spoold.model.errors import OperationError
+from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobReason
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -62,7 +62,8 @@ class Timers:
         ends: list[Change] = [EndHold(id_, hold, now_us, is_due=True) for id_ in job_ids]
         answers = await self._journal.commit_all(ends)
         done = [answer for answer in answers if not isinstance(answer, Exception)]
-        log.info("holds_ended", count=len(done))
+        if done:
+            log.info("holds_ended", count=len(done))
         return len(done)  # what was refused was changed meanwhile, and is looked at again
 
     async def _close_overdue(self) -> None:
@@ -71,6 +72,6 @@ class Timers:
                 continue
             try:
                 closed = await self._open_jobs.expire(job_id)
-            except OperationError:
-                continue  # its document came, or somebody canceled it
+            except (OperationError, SpoolFull):
+                continue  # its document came, somebody canceled it, or the disk is full now
             log.info("job_timed_out", job_id=job_id, job_uuid=closed.uuid, state=closed.state)
