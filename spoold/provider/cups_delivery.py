@@ -111,8 +111,8 @@ class Delivery:
         self._tls = tls
         self._termination = termination
         self._terminates_at: float | None = None
-        self._is_out = False  # the document is out whole, and its answer is to come
-        self._uuid: UUID | None = None  # of a document of which a server may have something
+        self._uuid: UUID | None = None  # of a document that is out whole; its answer is to come,
+        self._doubtful: UUID | None = None  # or never came
         self._told_at: float | None = None
         self._is_connecting = False
         self._receipts: list[Receipt] = []
@@ -155,7 +155,7 @@ class Delivery:
             return
         now = time.monotonic()
         if self._terminates_at is None:
-            self._terminates_at = now + (ANSWER_GRACE_S if self._is_out else 0.0)
+            self._terminates_at = now + (0.0 if self._uuid is None else ANSWER_GRACE_S)
         if now >= self._terminates_at:
             raise _Terminated
 
@@ -173,7 +173,7 @@ class Delivery:
                 title += f" ({number + 1} of {len(documents)})"
             receipt = self._submit(document, number, title)
             self._receipts.append(receipt)
-            self._uuid = None
+            self._uuid = self._doubtful = None
             self._show_connecting(False)
             if self._termination.has_come:
                 return DONE
@@ -211,6 +211,7 @@ class Delivery:
                 self._show_connecting(True)
                 pauses.wait(error.message)
             except AnswerUnknown as error:
+                self._doubtful = uuid
                 # Another member of a class would print it once more.
                 pauses.wait(error.message, may_give_back=False)
             except OSError as error:
@@ -227,11 +228,11 @@ class Delivery:
         """Raises what `Provider.submit` does."""
 
         def progress(sent: int, size: int) -> None:
-            self._uuid, self._is_out = uuid, sent == size
+            self._uuid = uuid if sent == size else None
             self._show_connecting(False)
             self._tell_progress(sent, size)
 
-        self._uuid, self._is_out = None, False
+        self._uuid = None
         return self._provider.submit(
             document,
             printer=self._queue.printer,
@@ -295,6 +296,8 @@ class Delivery:
                     say("ERROR", f"{receipt.node_name} forgot the job that it had accepted.")
                     raise Ended(HOLD) from error
                 else:
+                    if type(job.get("impressions")) is int:
+                        say("PAGE", f"total {job['impressions']}")
                     return DONE if job["state"] == "completed" else CANCELED
 
     # -- taking back -----------------------------------------------------------------------------
@@ -308,8 +311,9 @@ class Delivery:
                 raise _Terminated
 
         jobs = [(receipt.job_uuid, receipt.endpoint) for receipt in self._receipts]
-        if self._uuid is not None:
-            jobs += [(self._uuid, endpoint) for endpoint in self._queue.endpoints]
+        for uuid in {self._uuid, self._doubtful} - {None}:
+            assert uuid is not None
+            jobs += [(uuid, endpoint) for endpoint in self._queue.endpoints]
         try:
             for uuid, endpoint in jobs:
                 with self._provider_of([endpoint], check, TAKE_BACK_S / 2) as provider:

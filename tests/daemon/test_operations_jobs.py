@@ -452,6 +452,19 @@ async def test_a_follower_sees_each_state_until_the_last(desk):
     assert not desk.services.watch._followers
 
 
+async def test_a_follower_who_may_know_is_told_how_many_sides_came_out(desk):
+    """Where the last delivery's evidence has them; a stranger is told no more than the state."""
+    printer = await desk.spool.add_printer()
+    for evidence, impressions in (({"pages": 7}, 7), ({"bytes": 5}, None)):
+        id_ = await accept(desk, printer)
+        number = await start(desk, id_, printer)
+        done = Delivered(evidence)
+        await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
+        answer = await desk.ask("job.follow", job=id_)
+        assert answer.get("impressions") == impressions
+        assert "impressions" not in await desk.ask("job.follow", STRANGER, job=id_)
+
+
 async def test_following_a_finished_job_ends_at_once(desk):
     """One event and the answer."""
     id_ = await accept(desk, await desk.spool.add_printer())

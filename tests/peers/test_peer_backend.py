@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from spoold.cli.backend import script
 from support.cups import Cups, cups
 from support.documents import document, large_pdf
-from support.peers import Jobs, finished, printed_files, wait_until
+from support.peers import Jobs, finished, incoming, printed_files, wait_until
 from support.process import Daemon, all_jobs, running
 
 pytestmark = pytest.mark.slow
@@ -376,6 +377,24 @@ def test_cups_waits_for_paper_where_the_uri_asks_for_it(daemon, printing, queue,
     assert printing.wait(number, "completed")
 
 
+def test_cups_learns_how_many_pages_came_out(daemon, site, printing, queue, pdf):
+    """A printer that counts them over PJL tells spoold, spoold tells CUPS."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "spoold", "simulate", "printer", "--raw", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as device:
+        try:
+            assert str(port) in device.stdout.readline()
+            daemon.call(
+                *("printer.add",), name="counting", uri=f"socket://127.0.0.1:{port}",
+                options={"pjl": "on"},
+            )  # fmt: skip
+            number = printing.print(queue("?waitjob=yes", printer="counting"), pdf)
+            job = printing.wait(number, "completed")
+        finally:
+            device.kill()
+    assert int(job["job-media-sheets-completed"]) >= 1
+
+
 def test_a_job_that_spoold_cancels_is_canceled_in_cups(daemon, printing, queue, pdf):
     """Somebody at the server ends it while CUPS waits."""
     jobs = Jobs(daemon)
@@ -426,6 +445,99 @@ def test_a_job_that_cups_moves_is_canceled_here_and_prints_there(
     (second,) = [one for one in jobs.new() if one["id"] != first["id"]]
     assert finished(daemon, second["id"])["state"] == "completed"
     assert len(list((site.folder / "annex").iterdir())) == 1
+
+
+# --- run as cupsd runs it, step by step ---------------------------------------------------------
+
+
+@pytest.fixture
+def start(site, printing):
+    """`start(number, files...)` starts the backend for a job; without files it reads its input."""
+    started: list[subprocess.Popen] = []
+
+    def run(number: int, *files: Path) -> subprocess.Popen:
+        options = f"job-uuid=urn:uuid:{uuid4()} time-at-creation={number}"
+        process = subprocess.Popen(
+            [printing.backends / "spoold", str(number), "cashier", "Report", "1", options, *files],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"DEVICE_URI": site.uri(), "PRINTER": "q", "PATH": "/usr/bin:/bin"},
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait(10)
+        process.stdin.close()
+        process.stderr.close()
+
+
+def test_filters_can_go_on_writing_after_a_cancel(daemon, start):
+    """The input is read to its end, and thrown away: a filter may have to eject a page."""
+    jobs = Jobs(daemon)
+    body = large_pdf(LARGE_BYTES)
+    process = start(1)
+    process.stdin.write(body[: len(body) // 2])
+    process.send_signal(signal.SIGTERM)
+    process.stdin.write(body[len(body) // 2 :])
+    process.stdin.close()
+    assert process.wait(10) == 0
+    assert jobs.new() == []
+
+
+def test_large_input_arrives_whole(daemon, site, start):
+    """What filters make may be large: it waits in a file without a name."""
+    jobs = Jobs(daemon)
+    body = large_pdf(LARGE_BYTES)
+    _, said = start(2).communicate(body, timeout=30)
+    assert b"INFO: Accepted: job" in said
+    job = jobs.one_finished()
+    assert printed_files(site.folder / "spoold", job) == [body]
+
+
+def test_without_any_input_there_is_no_job(daemon, start):
+    """Filters that failed leave nothing to print; CUPS knows of that already."""
+    jobs = Jobs(daemon)
+    process = start(3)
+    _, said = process.communicate(b"", timeout=10)
+    assert process.returncode == 0
+    assert b"INFO: There is nothing to print." in said
+    assert jobs.new() == []
+
+
+def test_a_cancel_in_the_middle_of_an_upload_ends_at_once(daemon, site, start, tmp_path):
+    """The server does not even read; what it got before is no job when it does again."""
+    path = tmp_path / "large.pdf"
+    path.write_bytes(large_pdf(LARGE_BYTES))
+    jobs = Jobs(daemon)
+    assert start(4, path).wait(30) == 0  # the way is open
+    (first,) = jobs.new()
+    process = start(5, path)
+    wait_until(lambda: incoming(site.folder / "spoold") > 1_000_000)
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: daemon.call("status")["connections"]["mutual"] == 0)
+    assert [job["id"] for job in jobs.new()] == [first["id"]]
+
+
+def test_a_backend_whose_cups_is_gone_gives_up(site, printing, start, pdf, tmp_path):
+    """Nobody waits for it any more; the next CUPS starts another one for the job."""
+    script = 'DEVICE_URI=$1; export DEVICE_URI; "$2" 7 u t 1 "" "$3" 2>"$4" & echo $!; sleep 0.5'
+    log = tmp_path / "log"
+    parent = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", site.uri(), printing.backends / "spoold", pdf, log],
+        capture_output=True,
+        timeout=20,
+    )
+    process = Path("/proc", parent.stdout.decode().strip())
+    wait_until(lambda: not process.exists(), 20)
+    assert "Trying again" in log.read_text()
 
 
 # --- refusals -------------------------------------------------------------------------------

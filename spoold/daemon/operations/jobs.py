@@ -242,7 +242,19 @@ async def follow_job(call: Call) -> dict[str, Any]:
             for moved in news:
                 await tell(moved.new, moved.reasons)
         await tell(job.state, job.reasons)
-    return view(call, job, await services.catalogue.look())
+    shown = view(call, job, await services.catalogue.look())
+    return shown | await counted(call, job) if is_told else shown
+
+
+async def counted(call: Call, job: Job) -> dict[str, Any]:
+    """`impressions`, where the evidence of the last delivery says how many sides came out."""
+    if job.state is not JobState.COMPLETED:
+        return {}
+    for attempt in reversed(await call.services.reader.attempts(job.id)):
+        if attempt.outcome == "delivered":
+            pages = attempt.evidence.get("pages")
+            return {"impressions": pages} if type(pages) is int and pages > 0 else {}
+    return {}
 
 
 OPERATIONS = (
