@@ -77,8 +77,11 @@ _SCALAR = (
     rb"|\xe0.{4}|[\xe1\xe3].{8}|[\xe2\xe4\xe5].{16}"
 )
 _DULL = b"".join(re.escape(bytes([one])) for one in range(0x41, 0xC0) if one not in _OPERATORS)
-# Whole statements that say nothing of pages: skipped without a look at each token.
-_STATEMENTS = re.compile(rb"(?:(?:[\x00\t-\r ]|(?:%b)\xf8.)*+[%b])++" % (_SCALAR, _DULL), re.DOTALL)
+# Whole statements that say nothing of pages: skipped without a look at each token. The bound keeps
+# values without end from being read again and again.
+_STATEMENTS = re.compile(
+    rb"(?:(?:[\x00\t-\r ]|(?:%b)\xf8.){0,64}+[%b])++" % (_SCALAR, _DULL), re.DOTALL
+)
 _TOKEN_BYTES_MAX = 18
 
 
