@@ -105,17 +105,14 @@ class Ipp:
         message: Message | None = None
         try:
             while message is None:
-                data = await exchange.read()
-                if not data:
-                    decoder.end()
-                message = _decoded(decoder, data)
+                message = _decoded(decoder, await exchange.read())
             operation = check(message)
         except Refusal as refusal:
             await _refuse(exchange, decoder, refusal)
             return
-        except RemoteProtocolError as error:
-            if decoder.version is None or not _is_ours(error):
-                raise
+        except _Malformed as error:
+            if decoder.version is None:
+                raise RemoteProtocolError(str(error), "400") from error
             malformed = Refusal(Status.of(error.reply_hint), f"{error}.")
             await _refuse(exchange, decoder, malformed)
             return
@@ -158,13 +155,9 @@ class _Malformed(RemoteProtocolError):
 
 def _decoded(decoder: ipp.Decoder, data: bytes) -> Message | None:
     try:
-        return decoder.feed(data)
+        return decoder.feed(data) if data else decoder.end()
     except RemoteProtocolError as error:
         raise _Malformed(str(error), error.reply_hint) from error
-
-
-def _is_ours(error: RemoteProtocolError) -> bool:
-    return isinstance(error, _Malformed)
 
 
 async def _refuse(exchange: Exchange, decoder: ipp.Decoder, refusal: Refusal) -> None:

@@ -84,4 +84,10 @@ async def desk(spool):
         open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
-    return Desk(services=services, spool=spool, table=build_table(services), events=[])
+    return Desk(
+        services=services,
+        spool=spool,
+        acceptance=acceptance,
+        table=build_table(services),
+        events=[],
+    )

@@ -1,0 +1,490 @@
+"""The IPP server of a node over real sockets: what is answered, refused and kept, and for whom."""
+
+from __future__ import annotations
+
+import socket
+import zlib
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+import h11
+import pytest
+import trio
+
+from spoold.codec import ipp
+from spoold.codec.ipp_names import Operation, Status
+from spoold.codec.ipp_values import Message, Tag
+from spoold.daemon.ipp_node import open_ipp
+from spoold.intake.deadlines import Deadlines
+from spoold.intake.http import Site, serve_http
+from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.model.job import JobState
+from spoold.model.principal import Port, Principal, Role
+from spoold.net.tcp import SocketStream
+
+HERE = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
+THERE = Principal("address:192.0.2.8", Port.CLEAR, address="192.0.2.8")
+OPERATOR = Principal("user:1", Port.TLS, frozenset({Role.OPERATOR, Role.USER}), "op")
+PDF = b"%PDF-1.7\n1 0 obj\nendobj\n%%EOF\n"
+PRINTER = "ipp://localhost/printers/default"
+
+
+class Node:
+    """A served IPP printer called `default`, whose jobs wait."""
+
+    def __init__(self, desk, ipp_server, spool) -> None:
+        self.desk = desk
+        self.ipp = ipp_server
+        self.spool = spool
+        self.deadlines = Deadlines(0.01)
+
+    @asynccontextmanager
+    async def connection(self, principal=HERE, logins=None):
+        ours, theirs = socket.socketpair()
+        client = SocketStream(theirs)
+
+        async def serve():
+            stream = SocketStream(ours)
+            limits = self.desk.services.config.limits
+            site = Site(lambda _: (404, {}), self.ipp, logins)
+            with self.deadlines.watch(stream, 5) as watch:
+                try:
+                    await serve_http(stream, b"", principal, site, limits, watch)
+                except (RemoteProtocolError, trio.TooSlowError, trio.BrokenResourceError):
+                    pass
+                finally:
+                    stream.abort()
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve)
+                try:
+                    yield client
+                finally:
+                    client.abort()
+
+    async def ask(self, operation, *attributes, groups=(), document=b"", principal=HERE, **more):
+        """The answer to one request on a connection of its own."""
+        body = request(operation, *attributes, groups=groups, **more) + document
+        async with self.connection(principal) as client:
+            await client.send_all(post(body))
+            status, _, answer = await answer_of(client)
+        assert status == 200
+        return decoded(answer)
+
+    async def jobs(self):
+        return await self.desk.ask("job.list")
+
+
+def request(operation, *attributes, groups=(), target=None, user="ada", request_id=7):
+    """The octets of a request."""
+    head = [
+        ipp.charset("attributes-charset", "utf-8"),
+        ipp.language("attributes-natural-language", "en"),
+        target or ipp.uri("printer-uri", PRINTER),
+        ipp.name_("requesting-user-name", user),
+    ]
+    found = [ipp.group(Tag.OPERATION, [*head, *attributes]), *groups]
+    return ipp.encode(Message((2, 0), operation, request_id, found))
+
+
+def post(body, *headers, length=None):
+    lines = [b"POST /printers/default HTTP/1.1", b"Host: print.example.org:9191"]
+    lines += [b"Content-Type: application/ipp", *headers]
+    lines.append(b"Content-Length: %d" % (len(body) if length is None else length))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def answer_of(client, parser=None):
+    """Status, headers and body of the next response that is final."""
+    parser = parser or h11.Connection(h11.CLIENT)
+    if parser.our_state is h11.IDLE:
+        parser.send(h11.Request(method="POST", target="/", headers=[("Host", "x")]))
+        parser.send(h11.EndOfMessage())
+    head, body = None, b""
+    while True:
+        event = parser.next_event()
+        if event is h11.NEED_DATA:
+            parser.receive_data(await client.receive_some())
+        elif isinstance(event, h11.Response):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            return head.status_code, dict(head.headers), body
+
+
+def decoded(answer):
+    message = ipp.Decoder(ipp.ANSWER_LIMITS).feed(answer)
+    assert message is not None
+    return message
+
+
+def job_group(*attributes):
+    return ipp.group(Tag.JOB, attributes)
+
+
+@pytest.fixture
+async def node(desk, spool):
+    await spool.add_printer("default", paused=True)
+    server = await open_ipp(
+        desk.services, desk.table, desk.acceptance, lambda: desk.services.config, {}
+    )
+    async with trio.open_nursery() as nursery:
+        found = Node(desk, server, spool)
+        nursery.start_soon(found.deadlines.run)
+        yield found
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_print_job_is_kept_with_what_it_asks_for(node, spool):
+    """Title, owner, copies, format and template attributes; the answer names the job."""
+    answer = await node.ask(
+        Operation.PRINT_JOB,
+        ipp.name_("job-name", "Größe"),
+        groups=[job_group(ipp.integer("copies", 3), ipp.keyword("sides", "one-sided"))],
+        document=PDF,
+    )
+    assert answer.code == Status.SUCCESSFUL_OK
+    group = answer.group(Tag.JOB)
+    job = await spool.reader.job(group.first("job-id"))
+    assert group.first("job-uri") == f"ipp://print.example.org:9191/jobs/{job.id}"
+    assert group.first("job-uuid") == f"urn:uuid:{job.uuid}"
+    assert (job.title, job.owner.name, job.copies) == ("Größe", "ada", 3)
+    assert job.document.format == "application/pdf"
+    assert job.attributes == {"sides": "one-sided"}
+
+
+async def test_what_the_printer_cannot_do_is_named(node, spool):
+    """It is left out of the job, or, with fidelity, there is no job."""
+    wish = job_group(ipp.keyword("sides", "two-sided-long-edge"), ipp.keyword("colour-of-ink", "x"))
+    answer = await node.ask(Operation.PRINT_JOB, groups=[wish], document=PDF)
+    assert answer.code == Status.SUCCESSFUL_OK_IGNORED_OR_SUBSTITUTED_ATTRIBUTES
+    unsupported = answer.group(Tag.UNSUPPORTED)
+    assert unsupported.first("sides") == "two-sided-long-edge"
+    assert unsupported.get("colour-of-ink").tag == Tag.UNSUPPORTED_VALUE
+    strict = ipp.boolean("ipp-attribute-fidelity", True)
+    answer = await node.ask(Operation.PRINT_JOB, strict, groups=[wish], document=PDF)
+    assert answer.code == Status.CLIENT_ERROR_ATTRIBUTES_OR_VALUES_NOT_SUPPORTED
+    assert len((await node.jobs())["jobs"]) == 1
+
+
+async def test_a_request_that_is_sent_again_is_the_same_job(node):
+    """With our job-uuid; another document under it is refused."""
+    uuid = ipp.uri("spoold-job-uuid", f"urn:uuid:{uuid4()}")
+    first = await node.ask(Operation.PRINT_JOB, uuid, document=PDF)
+    again = await node.ask(Operation.PRINT_JOB, uuid, document=PDF)
+    assert first.group(Tag.JOB).first("job-id") == again.group(Tag.JOB).first("job-id")
+    other = await node.ask(Operation.PRINT_JOB, uuid, document=PDF + b"%")
+    assert other.code == Status.CLIENT_ERROR_NOT_POSSIBLE
+    assert len((await node.jobs())["jobs"]) == 1
+
+
+@pytest.mark.parametrize("how", ["gzip", "deflate", "zlib"])
+async def test_a_compressed_document_is_kept_plain(node, spool, how):
+    """gzip, and deflate with and without its header."""
+    bits = {"gzip": 31, "deflate": -15, "zlib": 15}[how]
+    packer = zlib.compressobj(wbits=bits)
+    document = packer.compress(PDF * 100) + packer.flush()
+    keyword = ipp.keyword("compression", "deflate" if how == "zlib" else how)
+    answer = await node.ask(Operation.PRINT_JOB, keyword, document=document)
+    job_id = answer.group(Tag.JOB).first("job-id")
+    assert await spool.reader.document_body(job_id) == PDF * 100
+    for broken in (document[:-9], document + b"x", b"no " + document):
+        answer = await node.ask(Operation.PRINT_JOB, keyword, document=broken)
+        assert answer.code == Status.CLIENT_ERROR_COMPRESSION_ERROR
+    assert len((await node.jobs())["jobs"]) == 1
+
+
+async def test_a_small_document_that_becomes_a_huge_one_is_refused(node, desk):
+    """The limit holds for what comes out, and little of it is ever in memory."""
+    desk.acceptance.limits = replace(desk.services.config.limits, document_bytes_max=1 << 20)
+    bomb = zlib.compress(bytes(64 << 20), 9)
+    answer = await node.ask(
+        Operation.PRINT_JOB, ipp.keyword("compression", "deflate"), document=bomb
+    )
+    assert answer.code == Status.CLIENT_ERROR_REQUEST_ENTITY_TOO_LARGE
+    assert (await node.jobs())["jobs"] == []
+
+
+async def test_a_body_that_breaks_off_makes_no_job(node):
+    """The client has no answer, and has its document still."""
+    body = request(Operation.PRINT_JOB) + PDF
+    async with node.connection() as client:
+        await client.send_all(post(body, length=len(body) + 1))
+        await client.send_eof()
+        status, _, _ = await answer_of(client)
+    assert status == 400
+    assert (await node.jobs())["jobs"] == []
+
+
+async def test_100_continue_comes_at_once_or_a_refusal_before_the_document(node):
+    """A client that sends the attributes and waits, as libcups does, is told either."""
+    body = request(Operation.PRINT_JOB)
+    async with node.connection() as client:
+        head = post(body, b"Expect: 100-continue", length=len(body) + len(PDF))
+        await client.send_all(head)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 100 ")
+        await client.send_all(PDF)
+        status, _, answer = await answer_of(client)
+    assert (status, decoded(answer).code) == (200, Status.SUCCESSFUL_OK)
+    wrong = request(Operation.PRINT_JOB, ipp.mime("document-format", "application/x-tape"))
+    async with node.connection() as client:
+        await client.send_all(post(wrong, b"Expect: 100-continue", length=len(wrong) + 10**9))
+        status, headers, answer = await answer_of(client)
+    assert status == 200
+    assert headers[b"connection"] == b"close"
+    assert decoded(answer).code == Status.CLIENT_ERROR_DOCUMENT_FORMAT_NOT_SUPPORTED
+
+
+async def test_a_client_that_waits_for_100_before_it_sends_anything_gets_it(node):
+    """As HTTP allows, and as curl does."""
+    body = request(Operation.PRINT_JOB) + PDF
+    async with node.connection() as client:
+        await client.send_all(post(b"", b"Expect: 100-continue", length=len(body)))
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 100 ")
+        await client.send_all(body)
+        status, _, answer = await answer_of(client)
+    assert (status, decoded(answer).code) == (200, Status.SUCCESSFUL_OK)
+
+
+async def test_a_large_document_in_chunks_arrives_byte_for_byte(node, spool, desk):
+    """Past the size at which documents go into files, in chunks of any size."""
+    document = bytes(range(256)) * 6000
+    body = request(Operation.PRINT_JOB) + document
+    async with node.connection() as client:
+        await client.send_all(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/ipp\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        for at in range(0, len(body), 70_001):
+            piece = body[at : at + 70_001]
+            await client.send_all(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await client.send_all(b"0\r\n\r\n")
+        _, _, answer = await answer_of(client)
+    job = await spool.reader.job(decoded(answer).group(Tag.JOB).first("job-id"))
+    assert job.document.size == len(document)
+    assert job.document.stored == "file"
+    source = await spool.documents.open(job)
+    with source if hasattr(source, "__enter__") else _closing(source) as opened:
+        assert opened.read_at(0, len(document)) == document
+
+
+class _closing:
+    def __init__(self, source) -> None:
+        self.source = source
+
+    def __enter__(self):
+        return self.source
+
+    def __exit__(self, *_) -> None:
+        self.source.close()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status"),
+    [
+        ([ipp.name_("last-document", "true")], Status.CLIENT_ERROR_BAD_REQUEST),
+        ([], Status.CLIENT_ERROR_BAD_REQUEST),
+    ],
+)
+async def test_send_document_must_say_whether_it_is_the_last(node, attributes, status):
+    """And say it as a boolean; the job stays open."""
+    made = await node.ask(Operation.CREATE_JOB)
+    job_id = made.group(Tag.JOB).first("job-id")
+    answer = await node.ask(
+        Operation.SEND_DOCUMENT, ipp.integer("job-id", job_id), *attributes, document=PDF
+    )
+    assert answer.code == status
+    job = await node.spool.reader.job(job_id)
+    assert job.is_incoming
+
+
+async def test_a_job_in_two_steps(node, spool):
+    """Create-Job, Send-Document: one job, one document; another document is refused."""
+    made = await node.ask(Operation.CREATE_JOB, ipp.name_("job-name", "in two"))
+    group = made.group(Tag.JOB)
+    assert group.first("job-state-reasons") == "job-incoming"
+    about = ipp.integer("job-id", group.first("job-id"))
+    last = ipp.boolean("last-document", False)
+    answer = await node.ask(Operation.SEND_DOCUMENT, about, last, document=PDF)
+    assert answer.code == Status.SUCCESSFUL_OK
+    answer = await node.ask(Operation.SEND_DOCUMENT, about, last, document=PDF)
+    assert answer.code == Status.SERVER_ERROR_MULTIPLE_DOCUMENT_JOBS_NOT_SUPPORTED
+    answer = await node.ask(Operation.CLOSE_JOB, about)
+    assert answer.code == Status.SUCCESSFUL_OK
+    job = await spool.reader.job(group.first("job-id"))
+    assert (job.state, job.title, job.document.size) == (JobState.PENDING, "in two", len(PDF))
+
+
+async def test_a_job_that_is_closed_without_a_document_is_aborted(node, spool):
+    """By Close-Job, or by a last document of no length."""
+    for operation, more in (
+        (Operation.CLOSE_JOB, []),
+        (Operation.SEND_DOCUMENT, [ipp.boolean("last-document", True)]),
+    ):
+        made = await node.ask(Operation.CREATE_JOB)
+        about = ipp.integer("job-id", made.group(Tag.JOB).first("job-id"))
+        answer = await node.ask(operation, about, *more)
+        assert answer.code == Status.SUCCESSFUL_OK
+        assert (await spool.reader.job(about.first)).state is JobState.ABORTED
+
+
+async def test_jobs_of_others_are_shown_without_anything_personal(node, desk):
+    """Whoever sent a job sees it whole; another address sees numbers and states."""
+    await node.ask(Operation.PRINT_JOB, ipp.name_("job-name", "secret"), document=PDF)
+    everything = ipp.keyword("requested-attributes", "all")
+    for operation, more in (
+        (Operation.GET_JOBS, []),
+        (Operation.GET_JOB_ATTRIBUTES, [ipp.integer("job-id", 1)]),
+    ):
+        own = (await node.ask(operation, everything, *more)).group(Tag.JOB)
+        assert own.first("job-name") == "secret"
+        other = (await node.ask(operation, everything, *more, principal=THERE)).group(Tag.JOB)
+        assert other.first("job-state") == 3
+        assert not {"job-name", "job-originating-user-name", "sides"} & set(other.attributes)
+        assert "secret" not in repr(other)
+        staff = (await node.ask(operation, everything, *more, principal=OPERATOR)).group(Tag.JOB)
+        assert staff.first("job-name") == "secret"
+
+
+async def test_many_jobs_come_in_one_answer(node, spool):
+    """More than a page, each once, in order; limit and first-index choose among them."""
+    printer = (await spool.reader.printers())[0]
+    for _ in range(120):
+        await spool.add_job(printer)
+    answer = await node.ask(Operation.GET_JOBS)
+    ids = [group.first("job-id") for group in answer.groups_of(Tag.JOB)]
+    assert ids == list(range(1, 121))
+    answer = await node.ask(
+        Operation.GET_JOBS, ipp.integer("limit", 60), ipp.integer("first-index", 11)
+    )
+    assert [group.first("job-id") for group in answer.groups_of(Tag.JOB)] == list(range(11, 71))
+
+
+@pytest.mark.parametrize("which", ["proof-print", "saved"])
+async def test_kinds_of_jobs_that_are_never_made_are_none(node, which):
+    answer = await node.ask(Operation.GET_JOBS, ipp.keyword("which-jobs", which))
+    assert (answer.code, answer.group(Tag.JOB)) == (Status.SUCCESSFUL_OK, None)
+
+
+async def test_another_address_may_not_cancel(node):
+    """Where nobody can log in it is forbidden; the sender may."""
+    await node.ask(Operation.PRINT_JOB, document=PDF)
+    about = ipp.integer("job-id", 1)
+    answer = await node.ask(Operation.CANCEL_JOB, about, principal=THERE)
+    assert answer.code == Status.CLIENT_ERROR_FORBIDDEN
+    answer = await node.ask(Operation.CANCEL_JOB, about)
+    assert answer.code == Status.SUCCESSFUL_OK
+
+
+class OneUser:
+    """A user `op` whose password is `right`."""
+
+    async def login(self, name, password, address):
+        if (name, password) != ("op", "right"):
+            raise OperationError("unauthorized", "no such name and password.")
+        return replace(OPERATOR, address=address)
+
+
+async def test_a_login_is_asked_for_over_tls_before_the_document(node):
+    """401 for what needs one and for a wrong one; a right one does what was asked."""
+    tls = replace(THERE, port=Port.TLS)
+    body = request(Operation.PAUSE_PRINTER)
+    async with node.connection(tls, OneUser()) as client:
+        await client.send_all(post(body))
+        status, headers, _ = await answer_of(client)
+        assert status == 401
+        assert headers[b"www-authenticate"].startswith(b"Basic realm=")
+        for word, expected in ((b"b3A6d3Jvbmc=", 401), (b"b3A6cmlnaHQ=", 200)):
+            await client.send_all(post(body, b"Authorization: Basic " + word))
+            status, _, _ = await answer_of(client)
+            assert status == expected
+
+
+async def test_a_page_in_a_browser_cannot_print(node):
+    """Whoever names an Origin is a page, and is refused."""
+    async with node.connection() as client:
+        await client.send_all(post(request(Operation.PRINT_JOB) + PDF, b"Origin: http://x"))
+        status, _, _ = await answer_of(client)
+    assert status == 403
+    assert (await node.jobs())["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"\x02\x00\x00\x0b\x00\x00\x00\x09\x01\x47\x00\x12attr", Status.CLIENT_ERROR_BAD_REQUEST),
+        (b"\x02\x00\x00\x0b\x00\x00\x00\x09\x03", Status.CLIENT_ERROR_BAD_REQUEST),
+        (b"\x09\x00\x00\x0b\x00\x00\x00\x09\x03", Status.SERVER_ERROR_VERSION_NOT_SUPPORTED),
+    ],
+)
+async def test_what_is_no_request_is_answered_in_its_own_terms(node, body, status):
+    """With its number, and the connection goes on where it can."""
+    async with node.connection() as client:
+        await client.send_all(post(body))
+        http, _, answer = await answer_of(client)
+    message = decoded(answer)
+    assert (http, message.code, message.request_id) == (200, status, 9)
+
+
+async def test_a_body_too_short_for_ipp_is_refused_by_http(node):
+    """There is not even a number to answer to."""
+    async with node.connection() as client:
+        await client.send_all(post(b"\x02\x00"))
+        status, _, _ = await answer_of(client)
+    assert status == 400
+
+
+async def test_an_unknown_operation_is_not_supported(node):
+    answer = await node.ask(0x3FFF)
+    assert answer.code == Status.SERVER_ERROR_OPERATION_NOT_SUPPORTED
+
+
+async def test_events_are_fetched_by_who_subscribed(node):
+    """A subscription to jobs hears of them; nobody else may read or end it."""
+    wish = ipp.group(
+        Tag.SUBSCRIPTION,
+        [
+            ipp.keyword("notify-pull-method", "ippget"),
+            ipp.keyword("notify-events", "job-created", "job-completed"),
+            ipp.integer("notify-lease-duration", 60),
+        ],
+    )
+    made = await node.ask(Operation.CREATE_PRINTER_SUBSCRIPTIONS, groups=[wish])
+    number = made.group(Tag.SUBSCRIPTION).first("notify-subscription-id")
+    await node.ask(Operation.PRINT_JOB, document=PDF)
+    await node.ask(Operation.CANCEL_JOB, ipp.integer("job-id", 1))
+    ids = ipp.integer("notify-subscription-ids", number)
+    answer = await node.ask(Operation.GET_NOTIFICATIONS, ids)
+    events = answer.groups_of(Tag.EVENT)
+    assert [event.first("notify-event") for event in events] == ["job-created", "job-completed"]
+    assert events[1].first("job-state") == 7
+    newer = ipp.integer("notify-sequence-numbers", 2)
+    answer = await node.ask(Operation.GET_NOTIFICATIONS, ids, newer)
+    assert len(answer.groups_of(Tag.EVENT)) == 1
+    answer = await node.ask(Operation.GET_NOTIFICATIONS, ids, principal=THERE)
+    assert answer.code == Status.CLIENT_ERROR_FORBIDDEN
+    one = ipp.integer("notify-subscription-id", number)
+    for operation, status in (
+        (Operation.RENEW_SUBSCRIPTION, Status.SUCCESSFUL_OK),
+        (Operation.CANCEL_SUBSCRIPTION, Status.SUCCESSFUL_OK),
+        (Operation.GET_SUBSCRIPTION_ATTRIBUTES, Status.CLIENT_ERROR_NOT_FOUND),
+    ):
+        assert (await node.ask(operation, one)).code == status
+
+
+async def test_the_document_of_a_job_is_an_object(node):
+    """Get-Documents and Get-Document-Attributes; there is no second one."""
+    await node.ask(Operation.PRINT_JOB, ipp.name_("document-name", "a.pdf"), document=PDF)
+    about = ipp.integer("job-id", 1)
+    answer = await node.ask(Operation.GET_DOCUMENTS, about)
+    assert answer.group(Tag.DOCUMENT).first("document-number") == 1
+    first = ipp.integer("document-number", 1)
+    answer = await node.ask(Operation.GET_DOCUMENT_ATTRIBUTES, about, first)
+    group = answer.group(Tag.DOCUMENT)
+    assert (group.first("document-name"), group.first("document-state")) == ("a.pdf", 3)
+    second = ipp.integer("document-number", 2)
+    answer = await node.ask(Operation.GET_DOCUMENT_ATTRIBUTES, about, second)
+    assert answer.code == Status.CLIENT_ERROR_NOT_FOUND
