@@ -18,13 +18,24 @@ from spoold.model.errors import OperationError
 from spoold.net.blocking import CHECK_S
 from spoold.provider.credentials import read_bundle
 from spoold.provider.cups_job import CLASS_WAIT_S, Queue, Task
-from spoold.provider.cups_messages import AUTHENTICATE, CANCELED, DONE, HOLD, STOP, say
+from spoold.provider.cups_messages import (
+    AUTHENTICATE,
+    CANCELED,
+    DONE,
+    HOLD,
+    RETRY_CURRENT,
+    STOP,
+    say,
+)
 from spoold.provider.direct import DirectProvider
 from spoold.provider.endpoint import Credentials, Tls
 from spoold.provider.receipt import AnswerUnknown, Receipt, SubmitRefused, Unreachable
 
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 60.0
+# CUPS cancels what has been processing for three hours (MaxJobTime), as if it were stuck: before
+# that it gets the job back, and starts it anew at once.
+TURN_S = 3600.0
 ANSWER_GRACE_S = 3.0  # for the answer to a document that is out already when CUPS ends the job
 TAKE_BACK_S = 5.0
 PROGRESS_INTERVAL_S = 1.0
@@ -73,6 +84,7 @@ class Pauses:
         if limit_s is None and task.is_of_class:
             limit_s = CLASS_WAIT_S
         self._ends_at = inf if limit_s is None else time.monotonic() + limit_s
+        self._turn_ends_at = time.monotonic() + TURN_S
         self._pause_s = PAUSE_FIRST_S
         self._parent = os.getppid()
 
@@ -82,6 +94,8 @@ class Pauses:
         """
         if os.getppid() != self._parent:
             raise Ended(DONE)  # a CUPS that starts anew runs the job anew
+        if may_give_back and time.monotonic() >= self._turn_ends_at:
+            raise Ended(RETRY_CURRENT)
         left_s = self._ends_at - time.monotonic() if may_give_back else inf
         if left_s <= 0:
             say("INFO", f"Given back to CUPS: {why}")
@@ -275,11 +289,19 @@ class Delivery:
 
     def _wait_for_end(self, receipt: Receipt) -> int:
         """Raises:
-        Ended: the server knows nothing of the job any more, or CUPS has gone.
+        Ended: the server knows nothing of the job any more, CUPS has gone, or the turn is over.
         """
-        pauses = Pauses(self._queue, self._task, self._check)
+        turn_ends_at = time.monotonic() + TURN_S
+
+        def check() -> None:
+            self._check()
+            # The next member of a class would know nothing of this job.
+            if time.monotonic() >= turn_ends_at and not self._task.is_of_class:
+                raise Ended(RETRY_CURRENT)
+
+        pauses = Pauses(self._queue, self._task, check)
         # The other servers know nothing of this job.
-        with self._provider_of([receipt.endpoint], self._check) as provider:
+        with self._provider_of([receipt.endpoint], check) as provider:
             while True:
                 try:
                     job = provider.call(

@@ -7,7 +7,8 @@ HOLD           hold: the server will not have this job (with account-… as its 
 STOP           stop the queue: its URI, its printer or the credentials are wrong for all its jobs
 CANCELED       canceled, or ended by the server, while CUPS waited for the end of it
 RETRY          back to CUPS: later, others first. Where the device URI asks for that
-RETRY_CURRENT  back to CUPS: at once. Where the URI asks for that, and for the members of a class
+RETRY_CURRENT  back to CUPS: at once. Where the URI asks for that, for the members of a class, and
+               once an hour, for CUPS takes for stuck what lasts
 """
 
 from __future__ import annotations
