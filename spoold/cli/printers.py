@@ -25,7 +25,7 @@ def add(nouns: Nouns[Parser]) -> None:
         """spoold printer add frontdesk socket://192.0.2.7:9100
         spoold printer add annex lpd://192.0.2.8/raw --option connect_timeout_s=5
         spoold printer add archive file:///var/spool/archive --order fifo
-        spoold printer add color ipp://192.0.2.9/ipp/print --offer media-default=iso_a4_210x297mm
+        spoold printer add color ipps://192.0.2.9/ipp/print --option tls=pin --learn
         spoold printer add floor2 --member frontdesk --member annex --standby archive""",
     )
     adding.add_argument("name", metavar="NAME")
@@ -124,6 +124,9 @@ def _add_settings(parser: Parser) -> None:
         metavar="K=V",
         help="what clients may ask of it, by IPP attribute; an empty value takes it away",
     )
+    parser.add_argument(
+        "--learn", action="store_true", help="ask the device (ipp, ipps) what it can do"
+    )
     parser.add_argument("--member", action="append", metavar="PRINTER", help="makes it a pool")
     parser.add_argument(
         "--standby", action="append", metavar="PRINTER", help="used when no member can print"
@@ -192,6 +195,7 @@ def _settings(args: Namespace) -> dict[str, Any]:
         "accepting": getattr(args, "accepting", None),
         "options": dict(args.option) or None,
         "offer": dict(args.offer) or None,
+        "learn": args.learn or None,
         "members": args.member,
         "standby": args.standby,
         "order": args.order,
@@ -308,6 +312,7 @@ def _print(printer: dict[str, Any]) -> None:
                 "jobs",
                 f"{jobs['pending']} waiting, {jobs['held']} held, {jobs['processing']} printing",
             ),
+            ("supplies", [supply_text(one) for one in printer.get("supplies") or ()] or None),
             ("failures", printer.get("failures") or None),
             ("next try", _in(printer.get("retry_at_us"))),
             ("interrupted today", printer.get("interrupted_today") or None),
@@ -315,6 +320,14 @@ def _print(printer: dict[str, Any]) -> None:
     )
     for advice in printer.get("advice") or ():
         print(plain(f"  {advice}"))
+
+
+def supply_text(supply: dict[str, Any]) -> str:
+    """Ink or toner for people: `Black 70 %`, `Yellow 4 %, low`."""
+    level = f" {supply['level']} %" if "level" in supply else ""
+    return f"{supply.get('name') or supply.get('type') or '?'}{level}" + (
+        " (low)" if supply.get("is_low") else ""
+    )
 
 
 def _in(at_us: int | None) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 import trio
@@ -44,6 +44,8 @@ from spoold.spool.store import Change, ChangeJob, JobMoved, JobPlaced, PrinterCh
 
 log = structlog.get_logger("spoold.dispatch")
 
+SAID_S = 300.0  # how long what a device said of itself is shown
+
 
 class ListenedJournal(Journal, Protocol):
     @property
@@ -64,7 +66,8 @@ class PrinterStatus:
     """How a printer is doing now. `reasons` are printer-state-reasons (RFC 8011 5.4.12).
 
     `retry_at_us` is when its device is tried again after `failures` in a row, or None. `changed_us`
-    is since when it is in this state (printer-state-change-time).
+    is since when it is in this state (printer-state-change-time). `supplies` are as the device
+    said lately, see `link.DeviceStatus`.
     """
 
     state: str = "idle"  # idle, processing, stopped
@@ -75,6 +78,7 @@ class PrinterStatus:
     active_job_id: int | None = None
     bytes_sent: int = 0
     changed_us: int = 0
+    supplies: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +345,7 @@ class Dispatcher:
         if failures and trouble is not None:
             reasons, message = (trouble.reason,), trouble.detail
         retry_at_us = self._retry_at_us(device_id)
+        said = self._last_said(device_id)
         attempt = self._active.get(device_id)
         if attempt is not None and attempt.is_sending and _is_for(attempt, queue_id):
             progress = attempt.progress
@@ -353,11 +358,34 @@ class Dispatcher:
                 failures,
                 attempt.choice.job_id,
                 progress.bytes_sent,
+                supplies=said.supplies if said is not None else (),
             )
         if printer.paused:
             reasons, message = ("paused", *reasons), printer.pause_reason or message
         state = "stopped" if printer.paused or failures else "idle"
-        return PrinterStatus(state, reasons, message, retry_at_us, failures)
+        if said is not None:
+            reasons = tuple(dict.fromkeys((*reasons, *said.reasons)))
+            message = message or said.detail
+        supplies = said.supplies if said is not None else ()
+        return PrinterStatus(state, reasons, message, retry_at_us, failures, supplies=supplies)
+
+    def _last_said(self, device_id: int) -> link.DeviceStatus | None:
+        driver = self._drivers.get(device_id)
+        return driver.last_said(SAID_S) if isinstance(driver, link.Telling) else None
+
+    async def ask(self, device_id: int) -> link.DeviceStatus | None:
+        """How the device is, asked now; None for one that cannot be asked at any time.
+
+        What it says is in the `status` of its printers for a while.
+        """
+        device = self._devices.get(device_id)
+        if device is None:
+            return None
+        try:
+            driver = self._driver(device)
+        except (OperationError, ImportError, AttributeError):
+            return None
+        return await driver.probe() if isinstance(driver, link.Telling) else None
 
     def _retry_at_us(self, device_id: int) -> int | None:
         now_s = trio.current_time()

@@ -16,7 +16,7 @@ job's owner), tls=verify|pin|none, fingerprint, ca_file, user, password_file, cl
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import trio
@@ -26,13 +26,13 @@ from spoold.codec.ipp_values import Group
 from spoold.driver import ipp_trust, snmp
 from spoold.driver.ipp_follow import Printer
 from spoold.driver.ipp_job import Errand
-from spoold.driver.ipp_offer import ABILITIES, LEARNED, STATE, SUPPLIES, Learned, Offer, learn
+from spoold.driver.ipp_offer import ABILITIES, LEARNED, STATE, SUPPLIES, Offer, learn
 from spoold.driver.ipp_peer import IppRefused, Peer
 from spoold.driver.ipp_session import Broken, Habits, HttpRefused, Session
 from spoold.driver.ipp_settings import place_of, settings_of
 from spoold.driver.ipp_upload import Told
 from spoold.driver.ipp_verdict import refusal
-from spoold.driver.link import Delivery, DeviceStatus, Network
+from spoold.driver.link import Delivery, DeviceStatus, Learned, Network
 from spoold.model.errors import OperationError
 from spoold.model.outcome import Outcome
 from spoold.model.printer import Device
@@ -58,9 +58,12 @@ class IppDriver:
         self._settings = settings_of(device)
         self._trust = ipp_trust.trust_of(device, self._place.host)
         self._login = ipp_trust.login_of(device)
+        self.needs_trust = self._place.is_tls and not self._trust.is_told
         self._agent = snmp.agent_of(device, self._place.host)
         self._habits = Habits(is_chunked=self._settings.is_chunked)
         self._known: _Known | None = None
+        self._said: DeviceStatus | None = None
+        self._said_s = 0.0
         self._aborted: OrderedDict[UUID, int] = OrderedDict()
 
     async def deliver(self, delivery: Delivery) -> Outcome:
@@ -89,13 +92,26 @@ class IppDriver:
             return DeviceStatus(is_there, (found.reason,), found.detail)
         finally:
             await self._part_from(peer)
-        counters: dict[str, object] = dict(offer.counters)
-        reasons = offer.reasons
-        if self._agent is not None and (answer := await self._agent.ask()) is not None:
-            reasons = tuple(dict.fromkeys((*reasons, *answer.reasons)))
-            if answer.page_count is not None:
-                counters["snmp"] = answer.page_count
-        return DeviceStatus(True, reasons, offer.message, counters, offer.supplies)
+        status = self._hear(offer)
+        if self._agent is None or (answer := await self._agent.ask()) is None:
+            return status
+        counters = status.counters
+        if answer.page_count is not None:
+            counters = {**counters, "snmp": answer.page_count}
+        reasons = tuple(dict.fromkeys((*status.reasons, *answer.reasons)))
+        return replace(status, reasons=reasons, counters=counters)
+
+    def last_said(self, age_max_s: float) -> DeviceStatus | None:
+        """How the printer was when it was last asked, for a job or by somebody."""
+        if self._said is None or trio.current_time() - self._said_s > age_max_s:
+            return None
+        return self._said
+
+    def _hear(self, offer: Offer) -> DeviceStatus:
+        counters = dict(offer.counters)
+        self._said = DeviceStatus(True, offer.reasons, offer.message, counters, offer.supplies)
+        self._said_s = trio.current_time()
+        return self._said
 
     async def learn(self) -> Learned:
         """What the printer can do, for a `Printer` that offers it.
@@ -164,8 +180,9 @@ class IppDriver:
         """
         known = self._known
         if known is None or trio.current_time() - known.at_s >= self._settings.offer_s:
-            group = await peer.printer((*STATE, *ABILITIES))
+            group = await peer.printer((*STATE, *SUPPLIES, *ABILITIES))
             known = self._known = _Known(Offer(group), trio.current_time())
+            self._hear(known.offer)
         offer = known.offer
         if offer.is_stopped or not offer.is_accepting:
             self._known = None  # that may change soon

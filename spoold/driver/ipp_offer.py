@@ -14,6 +14,7 @@ from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, PrinterState
 from spoold.codec.ipp_plain import PRINTER, TEMPLATE, NotPlain, to_attribute, to_plain
 from spoold.codec.ipp_values import Attribute, Group, Range, Tag, WithLanguage
+from spoold.driver.link import Learned
 from spoold.model.job import Job
 
 ANY_FORMAT: Final = "application/octet-stream"
@@ -230,16 +231,6 @@ def _markers(offer: Offer) -> tuple[dict[str, Any], ...]:
 
 
 # --- learning -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What a new printer is told about its device. `options` are as `Printer.options` has them."""
-
-    options: dict[str, Any]
-    info: str = ""
-    location: str = ""
-    serial: str = ""
 
 
 def learn(group: Group) -> Learned:

@@ -55,6 +55,11 @@ class Trust:
     fingerprint: str = ""
     ca_file: Path | None = None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether somebody said whom to believe."""
+        return self.mode != "verify" or self.ca_file is not None
+
     @cached_property
     def _context(self) -> ssl.SSLContext:
         if self.mode != "verify":

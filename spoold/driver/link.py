@@ -135,6 +135,60 @@ class Resuming(Protocol):
         ...
 
 
+@runtime_checkable
+class Telling(Protocol):
+    """A driver whose devices can be asked how they are at any time, beside a job, too."""
+
+    def last_said(self, age_max_s: float) -> DeviceStatus | None:
+        """What the device said last, if that is no longer ago; never waits."""
+        ...
+
+    async def probe(self) -> DeviceStatus: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a new printer is told about its device. `options` are as `Printer.options` has them."""
+
+    options: dict[str, Any]
+    info: str = ""
+    location: str = ""
+    serial: str = ""
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """A driver whose devices say what they can do."""
+
+    async def learn(self) -> Learned:
+        """Ask.
+
+        Raises:
+            OperationError: the device cannot be asked now.
+        """
+        ...
+
+
+@runtime_checkable
+class Pinning(Protocol):
+    """A driver whose devices show a certificate that may have to be trusted by its fingerprint.
+
+    `needs_trust`: its options neither name the certificate nor who vouches for it.
+    """
+
+    needs_trust: bool
+
+    async def probe(self) -> DeviceStatus: ...
+
+    async def fingerprint(self) -> str:
+        """The fingerprint of the certificate that the device shows now, whoever vouches for it.
+
+        Raises:
+            OSError: there is none to be had.
+        """
+        ...
+
+
 DriverFactory = Callable[[Device, Network], Driver]
 GROUP = "spoold.drivers"
 

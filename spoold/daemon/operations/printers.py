@@ -17,6 +17,7 @@ from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, OPERATORS
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.conversions import check_conversions
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
+from spoold.daemon.operations.learning import LEARN, Acquaintance, get_to_know
 from spoold.daemon.operations.offer import merged_offer
 from spoold.daemon.operations.plans import ACTIVE, WAITING, plan_move
 from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
@@ -34,10 +35,14 @@ PROBE_S = 2.0  # in which a device of this machine says how it is, when somebody
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody wants of a printer's device: `uri` None keeps it. "" takes an option away."""
+    """What somebody wants of a printer's device: `uri` None keeps it. "" takes an option away.
+
+    `serial` is the device's number, where it was asked for it.
+    """
 
     uri: str | None
     options: dict[str, str]
+    serial: str = ""
 
 
 def _bad(message: str, advice: str) -> OperationError:
@@ -141,7 +146,17 @@ async def add(call: Call) -> dict[str, Any]:
     members, standby = args["members"] or [], args["standby"] or []
     if (args["uri"] is None) == (not members):
         raise _bad("a printer has a device URI, or members.", "Give one of the two.")
-    offer = merged_offer({}, args["offer"] or {})
+    wish = wish_of(args["uri"], options)
+    met = Acquaintance()
+    if wish.uri is not None:
+        device = Device(0, uuid4(), wish.uri, merged({}, wish.options))
+        met = await get_to_know(services, name, device, is_learning=args["learn"])
+        wish = replace(wish, options=wish.options | met.options, serial=met.serial)
+    elif args["learn"]:
+        raise _bad("a pool has no device to learn from.", "Let its members learn.")
+    offer = merged_offer(met.offer, args["offer"] or {})
+    advice += met.advice
+    fields = {**met.names, **met.fields, **fields}
     printer = replace(Printer(0, uuid4(), name), options=offer, **fields)
     check_conversions(printer, call.principal)
     async with services.changing:
@@ -160,7 +175,6 @@ async def add(call: Call) -> dict[str, Any]:
         else:
             if standby:
                 raise _bad("only a pool has standby members.", "Name members instead of a URI.")
-            wish = wish_of(args["uri"], options)
             device, told = await _device_for_new(call, known, wish, name)
             advice += told
             printer = replace(printer, device_id=device.id)
@@ -184,7 +198,7 @@ async def _device_for_new(
         return same, [f"It shares its device with {', '.join(others)}: they print in turn.", *told]
     guid = same.guid if same is not None else uuid4()
     told = await check_driver(services, Device(0, guid, wish.uri, options))
-    serial = same.serial if same is not None else ""
+    serial = wish.serial or (same.serial if same is not None else "")
     put = PutDevice(guid, wish.uri, services.wall_clock(), options, serial, call.actor)
     device: Device = (await _commit(services, [put]))[0]
     return device, told
@@ -193,10 +207,15 @@ async def _device_for_new(
 async def change(call: Call) -> dict[str, Any]:
     args, services = call.args, call.services
     fields, options, advice = read_settings(args)
+    wish = wish_of(args["uri"], options)
+    met = await _meet_again(call, wish)
+    wish = replace(wish, options=wish.options | met.options, serial=met.serial)
+    advice += met.advice
     async with services.changing:
         known = await services.catalogue.look()
         old = find_printer(known, args["name"])
-        printer = replace(old, options=merged_offer(old.options, args["offer"] or {}), **fields)
+        offer = merged_offer(met.offer or old.options, args["offer"] or {})
+        printer = replace(old, options=offer, **{**met.fields, **fields})
         check_conversions(printer, call.principal, old)
         changes: list[Change] = []
         if args["rename"] not in (None, old.name):
@@ -205,8 +224,7 @@ async def change(call: Call) -> dict[str, Any]:
             advice += _named_in_config(services, old.name)
         if args["members"] is not None or args["standby"] is not None:
             printer = _as_pool(known, old, printer, args, options)
-        elif args["uri"] is not None or options:
-            wish = wish_of(args["uri"], options)
+        elif wish != Wish(None, {}):
             printer, put, told = await _with_device(call, known, printer, wish)
             changes += put
             advice += told
@@ -215,6 +233,27 @@ async def change(call: Call) -> dict[str, Any]:
         if changes:
             await _commit(services, changes)
         return await _answer(call, printer, advice)
+
+
+async def _meet_again(call: Call, wish: Wish) -> Acquaintance:
+    """What the device says that the printer has, or shall have; nothing when it need not be asked.
+
+    Raises:
+        OperationError: the printer is a pool and cannot learn; as `get_to_know`.
+    """
+    args, services = call.args, call.services
+    if not (args["learn"] or wish.uri or "tls" in wish.options):
+        return Acquaintance()
+    known = await services.catalogue.look()
+    own = known.device_of(find_printer(known, args["name"]))
+    if own is None:
+        if wish.uri is None:
+            raise _bad("a pool has no device to ask.", "Name its members.")
+        own = Device(0, uuid4(), wish.uri)
+    moved = replace(own, uri=wish.uri or own.uri)
+    kept = own.options if moved.scheme == own.scheme else {}
+    moved = replace(moved, options=merged(kept, wish.options))
+    return await get_to_know(services, args["name"], moved, is_learning=args["learn"])
 
 
 def _free_name(known: Known, name: str) -> str:
@@ -277,7 +316,8 @@ async def _with_device(
     others = [one.name for one in known.sharing(own.id) if one.id != printer.id] if own else []
     if own is not None and wish.uri in (None, own.uri):
         options = merged(own.options, wish.options)
-        put = PutDevice(own.guid, own.uri, services.wall_clock(), options, own.serial, call.actor)
+        serial = wish.serial or own.serial
+        put = PutDevice(own.guid, own.uri, services.wall_clock(), options, serial, call.actor)
         told = await check_driver(services, replace(own, options=options))
         if others:
             told.insert(0, f"This changed the device for {', '.join(others)}, too.")
@@ -290,7 +330,12 @@ async def _with_device(
         moved = replace(moved, options=merged(kept, wish.options))
         told = await check_driver(services, moved)
         put = PutDevice(
-            moved.guid, moved.uri, services.wall_clock(), moved.options, own.serial, call.actor
+            moved.guid,
+            moved.uri,
+            services.wall_clock(),
+            moved.options,
+            wish.serial or own.serial,
+            call.actor,
         )
         return printer, [put], told
     device, told = await _device_for_new(call, known, wish, printer.name)
@@ -357,10 +402,12 @@ async def redirect(call: Call) -> dict[str, Any]:
 NAME = Argument("name", required=True, summary="Name a printer.")
 
 OPERATIONS = (
-    Operation("printer.add", (NAME, *ARGUMENTS), ADMINS, LOCAL, add, "Add a printer or a pool."),
+    Operation(
+        "printer.add", (NAME, *ARGUMENTS, LEARN), ADMINS, LOCAL, add, "Add a printer or a pool."
+    ),
     Operation(
         "printer.set",
-        (NAME, Argument("rename", summary="A new name."), *ARGUMENTS),
+        (NAME, Argument("rename", summary="A new name."), *ARGUMENTS, LEARN),
         ADMINS,
         LOCAL,
         change,

@@ -10,14 +10,17 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+import trio
+
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.conversions import conversion_map
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.settings import read_uri
 from spoold.daemon.operations.table import Argument, Call, Operation
-from spoold.daemon.operations.views import fitting, uuid_of
+from spoold.daemon.operations.views import fitting, plain_value, uuid_of
 from spoold.daemon.operations.watch import Known
 from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.driver.link import DeviceStatus
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.printer import Device, Printer
@@ -25,6 +28,7 @@ from spoold.model.text import plain
 from spoold.spool.store import JobFilter
 
 PAGE_MAX = 200
+ASK_S = 3.0  # for a device to say how it is
 
 Counts = dict[JobState, int]
 
@@ -79,6 +83,7 @@ def printer_map(
         "bytes_sent": status.bytes_sent,
         "retry_at_us": status.retry_at_us,
         "failures": status.failures,
+        "supplies": plain_value(status.supplies),
         "advice": advice_on(printer, status, interrupted),
     }
 
@@ -141,8 +146,11 @@ async def list_printers(call: Call) -> dict[str, Any]:
 async def show_printer(call: Call) -> dict[str, Any]:
     known = await call.services.catalogue.look()
     printer = find_printer(known, call.args["name"])
+    said = await _ask(call, known.device_of(printer))
     (shown,) = await maps_of(call, known, [printer])
     shown["offer"] = printer.options
+    if said is not None and not said.reachable and not shown["failures"]:
+        shown["advice"].append(f"It cannot be asked how it is now: {said.detail}")
     in_doubt = JobFilter(
         states=(JobState.PENDING_HELD,),
         printer_id=printer.id,
@@ -182,6 +190,7 @@ async def list_devices(call: Call) -> dict[str, Any]:
 async def show_device(call: Call) -> dict[str, Any]:
     known = await call.services.catalogue.look()
     device = _find_device(known, call.args["device"])
+    said = await _ask(call, device)
     status = PrinterStatus()
     for printer in known.sharing(device.id):
         status = call.services.dispatcher.status(printer.id)
@@ -195,6 +204,24 @@ async def show_device(call: Call) -> dict[str, Any]:
         "active_job_id": status.active_job_id,
         "retry_at_us": status.retry_at_us,
         "failures": status.failures,
+        "supplies": plain_value(status.supplies),
+        "says": None if said is None else said_map(said),
+    }
+
+
+async def _ask(call: Call, device: Device | None) -> DeviceStatus | None:
+    """How the device says that it is; None for one that cannot be asked, or does not answer."""
+    with trio.move_on_after(ASK_S):
+        return None if device is None else await call.services.dispatcher.ask(device.id)
+    return None
+
+
+def said_map(said: DeviceStatus) -> dict[str, Any]:
+    return {
+        "reachable": said.reachable,
+        "reasons": list(said.reasons),
+        "detail": said.detail,
+        "counters": plain_value(said.counters),
     }
 
 
