@@ -27,7 +27,7 @@ from spoold.daemon.identity import NodeIdentity, PeerIdentity, read_chain
 from spoold.daemon.ipp_node import open_ipp
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
-from spoold.intake import frames, frames_link, http, lpd, raw
+from spoold.intake import frames, frames_link, http, ipp_icon, lpd, raw
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp import Ipp
 from spoold.intake.listener import Handler, Listener, Opening, Rules
@@ -360,6 +360,7 @@ class Doors:
             self.ipp,
             self._services.logins,
             None if tls is None else lambda: tls.current,
+            ipp_icon.FILES,
         )
         await http.serve_http(
             opening.stream, opening.head, opening.principal, site, config.limits, opening.watch
@@ -368,6 +369,9 @@ class Doors:
     def _answer(self, path: str) -> tuple[int, dict[str, Any]]:
         if path == "/healthz":
             return 200, {"status": "ok", "version": __version__}
+        printer = None if self.ipp is None else self.ipp.about(path)
+        if printer is not None:
+            return 200, printer
         return 404, {"error": "not-found", "advice": "Print to /printers/NAME by IPP."}
 
     async def _lpd(self, opening: Opening) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Protocol
 
@@ -63,14 +63,16 @@ class PostHandler(Protocol):
 class Site:
     """What is served. `answer(path)` gives status and map of a small resource, 404 for none.
 
-    `ipp` takes requests of type application/ipp. `upgrade` gives the TLS context of the moment;
-    without it a clear connection stays clear.
+    `files` are others, by path: their media type and bytes. `ipp` takes requests of type
+    application/ipp. `upgrade` gives the TLS context of the moment; without it a clear connection
+    stays clear.
     """
 
     answer: Answer
     ipp: PostHandler | None = None
     logins: Logins | None = None
     upgrade: Callable[[], ssl.SSLContext] | None = None
+    files: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
 
 
 async def serve_http(
@@ -272,6 +274,10 @@ class _Connection:
             await _answer(exchange, 426, {"error": "go on over TLS"}, *UPGRADE_HEADERS)
 
     async def _get(self, exchange: Exchange, path: str) -> None:
+        if path in self._site.files and exchange.request.method in ("GET", "HEAD"):
+            media_type, data = self._site.files[path]
+            await exchange.respond(200, [("Content-Type", media_type)], data)
+            return
         status, values = self._site.answer(path)
         if status != 404 and exchange.request.method not in ("GET", "HEAD"):
             values = {"error": "only GET and HEAD are answered here"}

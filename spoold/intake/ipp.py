@@ -8,7 +8,7 @@ answered in IPP's own terms. What an operation does is in the `ipp_*` modules be
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -35,6 +35,7 @@ from spoold.intake.ipp_request import (
     check,
     is_ipp_path,
     not_supported,
+    parse_target,
     reply_head,
     unsupported_group,
 )
@@ -91,6 +92,25 @@ class Ipp:
     def speaks(self, path: str) -> bool:
         """Whether IPP is spoken at this path of a URI."""
         return is_ipp_path(path)
+
+    def about(self, path: str) -> dict[str, Any] | None:
+        """What anybody may know of the printer at a path, for `printer-more-info`."""
+        target = parse_target(f"http://localhost{path}")
+        printer = (
+            None if target is None else self._server.printers.by_name.get(target.printer or "")
+        )
+        if printer is None:
+            return None
+        live = self._server.printers.live(printer)
+        return {
+            "printer": printer.name,
+            "info": printer.info,
+            "location": printer.location,
+            "state": live.state,
+            "reasons": list(live.reasons),
+            "accepting": live.accepting,
+            "jobs": live.queued,
+        }
 
     async def serve(self, exchange: Exchange) -> None:
         """Do what one request asks, and answer it.
@@ -155,7 +175,9 @@ class _Malformed(RemoteProtocolError):
 
 def _decoded(decoder: ipp.Decoder, data: bytes) -> Message | None:
     try:
-        return decoder.feed(data) if data else decoder.end()
+        if not data:
+            decoder.end()
+        return decoder.feed(data)
     except RemoteProtocolError as error:
         raise _Malformed(str(error), error.reply_hint) from error
 

@@ -16,6 +16,7 @@ from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_values import Message, Tag
 from spoold.daemon.ipp_node import open_ipp
+from spoold.intake import ipp_icon
 from spoold.intake.deadlines import Deadlines
 from spoold.intake.http import Site, serve_http
 from spoold.model.errors import OperationError, RemoteProtocolError
@@ -39,6 +40,10 @@ class Node:
         self.spool = spool
         self.deadlines = Deadlines(0.01)
 
+    def answer(self, path):
+        found = self.ipp.about(path)
+        return (404, {}) if found is None else (200, found)
+
     @asynccontextmanager
     async def connection(self, principal=HERE, logins=None):
         ours, theirs = socket.socketpair()
@@ -47,7 +52,7 @@ class Node:
         async def serve():
             stream = SocketStream(ours)
             limits = self.desk.services.config.limits
-            site = Site(lambda _: (404, {}), self.ipp, logins)
+            site = Site(self.answer, self.ipp, logins, files=ipp_icon.FILES)
             with self.deadlines.watch(stream, 5) as watch:
                 try:
                     await serve_http(stream, b"", principal, site, limits, watch)
@@ -197,6 +202,7 @@ async def test_a_compressed_document_is_kept_plain(node, spool, how):
     assert len((await node.jobs())["jobs"]) == 1
 
 
+@pytest.mark.slow
 async def test_a_small_document_that_becomes_a_huge_one_is_refused(node, desk):
     """The limit holds for what comes out, and little of it is ever in memory."""
     desk.acceptance.limits = replace(desk.services.config.limits, document_bytes_max=1 << 20)
@@ -349,6 +355,7 @@ async def test_jobs_of_others_are_shown_without_anything_personal(node, desk):
         assert staff.first("job-name") == "secret"
 
 
+@pytest.mark.slow
 async def test_many_jobs_come_in_one_answer(node, spool):
     """More than a page, each once, in order; limit and first-index choose among them."""
     printer = (await spool.reader.printers())[0]
@@ -473,6 +480,22 @@ async def test_events_are_fetched_by_who_subscribed(node):
         (Operation.GET_SUBSCRIPTION_ATTRIBUTES, Status.CLIENT_ERROR_NOT_FOUND),
     ):
         assert (await node.ask(operation, one)).code == status
+
+
+async def test_what_a_printer_refers_to_is_there(node):
+    """Its icon, and a page about it at printer-more-info."""
+    answer = await node.ask(Operation.GET_PRINTER_ATTRIBUTES)
+    group = answer.group(Tag.PRINTER)
+    async with node.connection() as client:
+        for name, kind, start in (
+            ("printer-icons", b"image/png", b"\x89PNG"),
+            ("printer-more-info", b"application/json", b'{"printer": "default"'),
+        ):
+            path = group.first(name).partition("print.example.org:9191")[2]
+            await client.send_all(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            status, headers, body = await answer_of(client)
+            assert (status, headers[b"content-type"]) == (200, kind)
+            assert body.startswith(start)
 
 
 async def test_the_document_of_a_job_is_an_object(node):
