@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from spoold.codec import ipp
-from spoold.codec.dnssd import service_name
 from spoold.codec.ipp_capabilities import capabilities, cups_type
 from spoold.codec.ipp_model import string, strings
 from spoold.codec.ipp_model_job import PRIVATE, attribute_octets
@@ -68,7 +67,9 @@ class Reach(NamedTuple):
 
 
 class Live(NamedTuple):
-    """How a printer is now; times in microseconds since 1970."""
+    """How a printer is now; times in microseconds since 1970. `service_name` is what it is called
+    in DNS-SD, or would be.
+    """
 
     state: str
     reasons: tuple[str, ...]
@@ -77,6 +78,7 @@ class Live(NamedTuple):
     queued: int
     now_us: int
     state_changed_us: int
+    service_name: str
 
 
 _state_of = {
@@ -87,6 +89,7 @@ _accepting_of = {
 }
 _reasons_of = strings("printer-state-reasons", Tag.KEYWORD)
 _message_of = string("printer-state-message", Tag.TEXT, 1023)
+_service_name_of = string("printer-dns-sd-name", Tag.NAME, 63)
 
 LIVE: Final = frozenset(
     {
@@ -94,6 +97,7 @@ LIVE: Final = frozenset(
         "printer-alert",
         "printer-alert-description",
         "printer-current-time",
+        "printer-dns-sd-name",
         "printer-is-accepting-jobs",
         "printer-state",
         "printer-state-change-date-time",
@@ -126,6 +130,7 @@ def _live(live: Live) -> dict[str, bytes]:
     found["printer-state"] = _state_of[live.state]
     found["printer-state-reasons"] = _reasons_of(reasons)
     found["printer-state-message"] = _message_of(live.message)
+    found["printer-dns-sd-name"] = _service_name_of(live.service_name)
     return found
 
 
@@ -176,6 +181,8 @@ class PrinterSheet:
     def _capabilities(self) -> dict[str, bytes]:
         made = {}
         for name, plain in self.plain.items():
+            if name in LIVE:
+                continue
             try:
                 attribute = ipp.unknown(name) if plain is None else to_attribute(name, plain)
             except NotPlain:
@@ -199,7 +206,6 @@ class PrinterSheet:
         yield ipp.enum_("operations-supported", *facts.operations)
         yield ipp.keyword("pdl-override-supported", "not-attempted")
         yield ipp.name_("printer-name", printer.name)
-        yield ipp.name_("printer-dns-sd-name", service_name(printer))
         yield ipp.text("printer-info", printer.info or printer.name)
         yield ipp.text("printer-location", printer.location)
         yield ipp.uri("printer-uuid", f"urn:uuid:{printer.guid}")

@@ -124,7 +124,7 @@ def test_shared_printers_are_announced(link, node):
 
 @pytest.mark.slow
 def test_two_nodes_with_one_name(link, node):
-    """The second node that wants a name takes another one, which names the node."""
+    """The second node that wants a name takes another one, which names the node, and tells it."""
     first, second = node("library", link.near), node("annex", link.far)
     first.call("printer.set", name="default", shared=True, info="Desk")
     wait_announced(first, "Desk")
@@ -133,6 +133,11 @@ def test_two_nodes_with_one_name(link, node):
     found = find(link, link.near, 3.0)
     assert found[dnssd.IPP, "Desk"]["addresses"] == [NEAR]
     assert found[dnssd.IPP, "Desk @ annex"]["addresses"] == [FAR]
+    second.call("printer.set", name="default", offer={"printer-dns-sd-name": "Desk"})
+    uri = f"ipp://{FAR}:9191/printers/default"
+    told = link.run(link.near, "ipptool", "-tv", uri, "get-printer-attributes.test")
+    (line,) = [one for one in told.splitlines() if "printer-dns-sd-name" in one]
+    assert line.endswith(" = Desk @ annex")
 
 
 @pytest.mark.slow

@@ -130,6 +130,8 @@ def test_everything_written_is_read(write: Write) -> None:
         ("[limits]\nconnections_max = true", "limits.connections_max", "for example 1"),
         ('[limits]\nconnections_max = "10"', "limits.connections_max", "for example 1"),
         ('[limits]\nexempt = ["here"]', "limits.exempt[0]", "192.0.2.0/24"),
+        ('[dnssd]\nenabled = "no"', "dnssd.enabled", "without quotes"),
+        ("[conversion]\nmemory_bytes_max = 1", "conversion.memory_bytes_max", "Use 16777216"),
         ('[retention]\nrecords_s = "29 days"', "retention.records_s", "Use 2592000"),
         ("node = 3", "node", "Write a table"),
         ('[node]\nrole = "aplication"', "node.role", "Did you mean 'application'?"),
