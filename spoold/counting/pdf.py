@@ -18,7 +18,7 @@ from spoold.codec.pages.container import Encrypted, Unsupported
 from spoold.codec.pages.contents import PAGES_MAX, Tally, media_size_points
 from spoold.codec.pages.document import Damaged, Document, TooLarge
 
-_IN_MEMORY_BYTES_MAX = 64 * 1024 * 1024  # beyond, the library asks for what it wants to see
+IN_MEMORY_BYTES_MAX = 64 * 1024 * 1024  # beyond, the library asks for what it wants to see
 _POINTS_MAX = 14_400.0  # of an edge (ISO 32000-1, annex C)
 _COLOUR_SCALE = 0.4  # about 29 pixels an inch: a coloured word still shows
 _COLOUR_PIXELS = 1200  # of the longer edge at most
@@ -27,8 +27,9 @@ _COLOUR_PIXELS = 1200  # of the longer edge at most
 class PdfReader:
     """Counts PDFs; the one of the last count stays open for a look at its colours."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_memory_bytes_max: int = IN_MEMORY_BYTES_MAX) -> None:
         self._open: list[tuple[Any, int]] = []
+        self._in_memory_bytes_max = in_memory_bytes_max
 
     def count(self, document: Document, tally: Tally) -> int:
         """Count a PDF; returns where it ends.
@@ -36,7 +37,7 @@ class PdfReader:
         Raises:
             Damaged, Encrypted, Unsupported, TooLarge.
         """
-        pdf = _opened(document)
+        pdf = self._opened(document)
         pages = len(pdf)
         if not 0 < pages <= PAGES_MAX:
             raise Damaged(f"a page tree of {pages} pages")
@@ -51,6 +52,16 @@ class PdfReader:
         document.allowance.spend(pages)
         return document.end
 
+    def _opened(self, document: Document) -> Any:
+        size = document.end - document.start
+        source: Any = _File(document)
+        if size <= self._in_memory_bytes_max:
+            source = document.exactly(document.start, size)
+        try:
+            return pypdfium2.PdfDocument(source)
+        except pypdfium2.PdfiumError as error:
+            raise _ERRORS.get(getattr(error, "err_code", None), _damaged)() from error
+
     @property
     def pages(self) -> int:
         """The pages of the PDFs that were counted."""
@@ -64,17 +75,6 @@ class PdfReader:
         for pdf, _ in self._open:
             pdf.close()
         self._open.clear()
-
-
-def _opened(document: Document) -> Any:
-    size = document.end - document.start
-    source: Any = _File(document)
-    if size <= _IN_MEMORY_BYTES_MAX:
-        source = document.exactly(document.start, size)
-    try:
-        return pypdfium2.PdfDocument(source)
-    except pypdfium2.PdfiumError as error:
-        raise _ERRORS.get(getattr(error, "err_code", None), _damaged)() from error
 
 
 def _damaged() -> Exception:

@@ -47,13 +47,13 @@ def _warm_up() -> None:
     """Load what the first document would load, while files may still be opened."""
     text = b"spoold\n"
     container.count(lambda at, n: text[at : at + n], len(text))
-    reader = PdfReader()
     pdf = _smallest_pdf()
-    container.count(
-        lambda at, n: pdf[at : at + n], len(pdf), "", container.Wishes(pdf=reader.count)
-    )
-    reader.colour_pages()
-    reader.close()
+    for in_memory_bytes_max in (len(pdf), 0):
+        reader = PdfReader(in_memory_bytes_max)
+        wishes = container.Wishes(pdf=reader.count)
+        container.count(lambda at, n: pdf[at : at + n], len(pdf), "", wishes)
+        reader.colour_pages()
+        reader.close()
     str("ä".encode("latin-1"), "latin-1")
 
 

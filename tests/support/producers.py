@@ -166,7 +166,7 @@ PRODUCERS: dict[str, Producer] = {
     "gs-ljet4d": Producer(_PCL, _ghostscript("ljet4d"), is_two_sided=True),
     "gs-laserjet": Producer(_PCL, _ghostscript("laserjet")),
     "gs-cdj550": Producer(_PCL, _ghostscript("cdj550")),
-    "gs-cljet5": Producer(_PCL, _ghostscript("cljet5", "-sPAPERSIZE=letter", "-r300")),
+    "gs-cljet5c": Producer(_PCL, _ghostscript("cljet5c", "-sPAPERSIZE=letter", "-r300")),
     "gs-pxlmono": Producer(_XL, _ghostscript("pxlmono")),
     "gs-pxlmono-duplex": Producer(_XL, _ghostscript("pxlmono", "-dDuplex"), is_two_sided=True),
     "gs-pxlcolor": Producer(_XL, _ghostscript("pxlcolor")),
