@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+import trio
 
 from spoold.codec import frame
 from spoold.daemon import authority
 from spoold.daemon.config import Config, Node
+from spoold.daemon.ipp_node import open_ipp
 from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
@@ -22,6 +24,7 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.connect import TcpNetwork
+from support.ipp_node import IppNode
 
 NODE_GUID = UUID("00000000-0000-4000-8000-00000000000a")
 ADMIN = Principal("uid:0", Port.CONTROL, frozenset({Role.ADMIN}), "root")
@@ -91,3 +94,17 @@ async def desk(spool):
         table=build_table(services),
         events=[],
     )
+
+
+@pytest.fixture
+async def node(desk, spool):
+    """An IPP server with a paused printer called `default`."""
+    await spool.add_printer("default", paused=True)
+    server = await open_ipp(
+        desk.services, desk.table, desk.acceptance, lambda: desk.services.config, {}
+    )
+    async with trio.open_nursery() as nursery:
+        found = IppNode(desk, server, spool)
+        nursery.start_soon(found.deadlines.run)
+        yield found
+        nursery.cancel_scope.cancel()
