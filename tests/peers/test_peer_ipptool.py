@@ -6,6 +6,8 @@ is compared exactly: a test that passes from now on must be taken out there.
 
 from __future__ import annotations
 
+import socket
+import ssl
 import subprocess
 import tomllib
 from pathlib import Path
@@ -122,3 +124,32 @@ def test_an_operation_that_needs_a_login_is_refused_without_one(samples, daemon,
     assert daemon.call("printer.show", name=name)["paused"] is False
     assert run_suite(samples, uri, "pause.test").failed == []
     assert daemon.call("printer.show", name=name)["paused"] is True
+
+
+def switched(daemon, behind=b""):
+    """A clear connection that asked for TLS (RFC 2817), with more behind the request."""
+    clear = socket.create_connection(("127.0.0.1", daemon.port), 10)
+    clear.sendall(
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        b"Upgrade: TLS/1.2,TLS/1.1\r\n\r\n" + behind
+    )
+    return clear, clear.recv(4096)
+
+
+def test_a_clear_connection_goes_on_over_tls(daemon, folder):
+    """101, a handshake with the certificate of the node, and the answer to the request over it."""
+    clear, said = switched(daemon)
+    assert said.startswith(b"HTTP/1.1 101 ")
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    with context.wrap_socket(clear, server_hostname="localhost") as secure:
+        assert secure.recv(4096).startswith(b"HTTP/1.1 200 ")
+        secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b'"status": "ok"' in secure.recv(4096)
+
+
+def test_what_was_sent_in_the_clear_is_never_taken_for_tls(daemon):
+    """A request that somebody put behind the switch is refused, and the connection with it."""
+    clear, said = switched(daemon, b"POST /printers/default HTTP/1.1\r\nHost: localhost\r\n")
+    with clear:
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert clear.recv(4096) == b""
