@@ -23,7 +23,7 @@ spoold count --json --copies 3 --sides two-sided-long-edge job.prn
 generate | spoold count -
 
 exit codes:
-0   every document was counted
+0   the pages of all are known
 1   the pages of one are unknown; the table says why
 2   wrong usage, or FILE cannot be read
 """

@@ -1,14 +1,18 @@
 """PDF by PDFium, in the worker alone: pages, their sizes, and which have colour.
 
-The library sees one document at a time. It believes the number that the page tree claims, so each
-page is asked for its size, which finds it; a page that is not there makes the document damaged.
+The library believes the number that the page tree claims, and so do some devices while others walk
+the tree. So each page is asked for its size, which finds it: a page that is not there makes the
+document damaged. And the tree is read once more without its numbers: more pages than it claims are
+counted, and said to be in doubt. (Numbers in object streams, and in documents that are too large to
+be held in memory, are believed.)
 Copies and sides stand in no PDF but as hints of the viewer, which devices leave alone.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import pypdfium2
@@ -39,17 +43,19 @@ class PdfReader:
         """
         pdf = self._opened(document)
         pages = len(pdf)
+        whole = self._without_numbers(document)
+        if whole is not None:
+            if len(whole) > pages:
+                tally.doubt(f"its page tree claims {pages} pages and has {len(whole)}")
+                pdf, whole = whole, pdf
+                pages = len(pdf)
+            whole.close()
         if not 0 < pages <= PAGES_MAX:
             raise Damaged(f"a page tree of {pages} pages")
         self._open.append((pdf, pages))
-        raw, width_height = pdf.raw, pdfium.FS_SIZEF()
-        for number in range(pages):
-            if not pdfium.FPDF_GetPageSizeByIndexF(raw, number, width_height):
-                raise Damaged(f"page {number + 1} of {pages} is missing")
-            tally.page(
-                media=media_size_points(width_height.width, width_height.height), colour=None
-            )
         document.allowance.spend(pages)
+        for size, run in groupby(_sizes(pdf, pages)):
+            tally.page(media=media_size_points(*size), colour=None, count=sum(1 for _ in run))
         return document.end
 
     def _opened(self, document: Document) -> Any:
@@ -61,6 +67,17 @@ class PdfReader:
             return pypdfium2.PdfDocument(source)
         except pypdfium2.PdfiumError as error:
             raise _ERRORS.get(getattr(error, "err_code", None), _damaged)() from error
+
+    def _without_numbers(self, document: Document) -> Any:
+        """The same with a page tree that must be walked to be counted; None where that fails."""
+        size = document.end - document.start
+        if size > self._in_memory_bytes_max:
+            return None
+        data = document.exactly(document.start, size)
+        try:
+            return pypdfium2.PdfDocument(data.replace(b"/Count", b"/Coun_"))
+        except pypdfium2.PdfiumError:
+            return None
 
     @property
     def pages(self) -> int:
@@ -75,6 +92,15 @@ class PdfReader:
         for pdf, _ in self._open:
             pdf.close()
         self._open.clear()
+
+
+def _sizes(pdf: Any, pages: int) -> Iterator[tuple[float, float]]:
+    """Width and height of each page, in points."""
+    raw, size, ask = pdf.raw, pdfium.FS_SIZEF(), pdfium.FPDF_GetPageSizeByIndexF
+    for number in range(pages):
+        if not ask(raw, number, size):
+            raise Damaged(f"page {number + 1} of {pages} is missing")
+        yield size.width, size.height
 
 
 def _damaged() -> Exception:
