@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from spoold.codec.pages.contents import Sides
+from spoold.codec.pages.contents import Reason, Sides
 from spoold.counting.counter import Counter
 from support.producers import PRODUCERS, made
 
@@ -54,3 +56,34 @@ async def test_the_paper_is_a4(name):
     async with Counter() as counter:
         contents = await counter.count(made(name, 3))
     assert contents.media == {(21000, 29700): 3}
+
+
+def broken(data: bytes, chance: random.Random) -> bytes:
+    """The document with a few bytes changed, a piece cut out, or one repeated."""
+    mutant = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(mutant))
+        end = at + chance.choice((1, 2, 4, 16, 256, 4096))
+        match chance.randrange(4):
+            case 0:
+                mutant[at : at + 4] = chance.randbytes(4)
+            case 1:
+                del mutant[at:end]
+            case 2:
+                mutant[at:at] = mutant[at:end]
+            case 3:
+                mutant = mutant[:end]
+    return bytes(mutant)
+
+
+@pytest.mark.parametrize("name", PRODUCERS)
+async def test_broken_documents_are_counted_or_unknown(name):
+    """Never zero, within the deadline, and the worker goes on with the next one."""
+    chance = random.Random(name)
+    async with Counter(deadline_s=10, colour_s=0.2) as counter:
+        for number in range(20):
+            mutant = broken(made(name, 3), chance)
+            contents = await counter.count(mutant, media_type=PRODUCERS[name].format, colour=True)
+            assert (contents.pages is None) == (contents.reason is not None), number
+            assert contents.pages is None or contents.pages > 0
+            assert contents.reason not in (Reason.TOO_SLOW, Reason.COUNTER_DIED), number
