@@ -4,11 +4,12 @@ In: `ipp://host[:631]/path`, or `ipps://` for TLS at once; without a path it is 
 `Delivered` when the printer says that its job is completed, with its word as evidence. After a
 restart of spoold the printer is asked what became of the job, and nothing is printed twice.
 
-Options: connect_timeout_s=10, answer_timeout_s=30, document_timeout_s=300 (of the answer to a
-document that the printer has taken), answer_wait_s=3600 (for a printer that has a job and is away),
-incoming_s=5, counter_wait_s=15, poll_first_s=0.25, poll_max_s=5, offer_s=10 (how long the printer's
-abilities and state are believed), stall_s=10, expect_wait_s=1, chunked=off, aborts_max=3 (how often
-a job that the printer aborts before its first page is tried), format=(the document's), as_user=(the
+Options: connect_timeout_s=10, answer_timeout_s=30, document_timeout_s=3600 (of the answer to a
+document that the printer has taken: some print it first), answer_wait_s=3600 (for a printer that
+has a job and is away), incoming_s=5, counter_wait_s=15, poll_first_s=0.25, poll_max_s=5, offer_s=10
+(how long the printer's abilities and state are believed), stall_s=10, expect_wait_s=1, chunked=off,
+aborts_max=3 (how often a job that the printer aborts before its first page is tried again),
+format=(the document's), as_user=(the
 job's owner), tls=verify|pin|none, fingerprint, ca_file, user, password_file, clear_password=off
 (see `ipp_trust`), snmp=off (see `snmp`; its page counter is asked where IPP has none).
 """
@@ -73,7 +74,7 @@ class IppDriver:
         finally:
             await self._part_from(peer)
 
-    async def resume(self, delivery: Delivery) -> Outcome:
+    async def resume(self, delivery: Delivery) -> Outcome | None:
         """Go on with an attempt that the end of a spoold cut off."""
         peer = self._peer(delivery.job.owner.name)
         try:

@@ -5,8 +5,9 @@ is raised as a `Verdict`. A printer that is away is waited for; one that forgot 
 doubt, unless a counter proves that it came out. Long printing and printers that stand still are no
 failures: they are reported.
 
-Evidence: printer-job-id, job-state, job-state-reasons, pages (impressions), sheets, job-k-octets,
-left-out (wishes that the printer did without), and the counters where they decided.
+Evidence: printer (its URI), printer-job-id, job-state, job-state-reasons, pages (impressions),
+sheets, job-k-octets, left-out (wishes that the printer did without), and the counters where they
+decided.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import trio
 from spoold.codec.ipp_names import JobState, Status
 from spoold.driver import evidence, ipp_verdict
 from spoold.driver.ipp_offer import Offer
-from spoold.driver.ipp_peer import IppRefused, JobView, Peer
+from spoold.driver.ipp_peer import IppRefused, JobView, Peer, is_called
 from spoold.driver.ipp_session import Broken, HttpRefused
 from spoold.driver.ipp_settings import Settings
 from spoold.driver.ipp_upload import Told, Upload
@@ -60,7 +61,9 @@ class Printer:
 
 
 class PrinterJob:
-    """`pages` has the page counter from before the job, `sent` what is known of its document."""
+    """`name` is what we call it. `pages` has the page counter from before the job, `sent` what is
+    known of its document.
+    """
 
     def __init__(
         self,
@@ -69,11 +72,13 @@ class PrinterJob:
         settings: Settings,
         printer: Printer,
         pages: evidence.Pages,
+        name: str,
     ) -> None:
         self.id: int | None = None
         self.sent = Sent.NOTHING
         self.upload = Upload(delivery.source, delivery.device, delivery.report, printer.state)
         self.pages = pages
+        self.name = name
         self.left_out: list[str] = []
         self.is_dropped = False  # if it is canceled, it was by us
         self._delivery = delivery
@@ -100,7 +105,7 @@ class PrinterJob:
                 raise Verdict(Deferred("device-error", detail, Blame.JOB))
             raise Verdict(self.doubt("no-job-id", detail))
         self.id = job.id
-        noted: dict[str, Any] = {"printer-job-id": job.id, **more}
+        noted: dict[str, Any] = {"printer-job-id": job.id, "printer": self._peer.uri, **more}
         if job.uri:
             noted["printer-job-uri"] = job.uri[:255]
         if self.left_out:
@@ -188,9 +193,14 @@ class PrinterJob:
                 job = await self.patiently(lambda: self._peer.job(job_id), GONE)
             except IppRefused as error:
                 raise Verdict(await self._gone(error)) from error
+            if not is_called(job.name, self.name):
+                cause = f"The printer's job {job_id} is another one by now."
+                raise Verdict(await self.forgotten(cause))
             if job.is_final:
                 self._last = job
                 return await self._judge(job)
+            if job.state is None:
+                raise Verdict(self._untold("It does not say how the job is."))
             now_s = trio.current_time()
             if self.sent is Sent.NOBODY_KNOWS and ipp_verdict.is_waiting_for_data(job):
                 incoming_since_s = incoming_since_s or now_s
@@ -269,9 +279,13 @@ class PrinterJob:
         """The printer says nothing of the job any more, or never does of any."""
         if error.status in FORGOTTEN:
             return await self.forgotten(f"The printer does not know the job any more: {error}")
+        return self._untold(str(error))
+
+    def _untold(self, cause: str) -> Outcome:
+        """A printer that says nothing of its jobs: that it took one has to do, as over LPD."""
         if self.sent is Sent.WHOLE:
             return Delivered(self.evidence(method="ipp-accepted"))
-        return self.doubt("connection-lost", f"The printer cannot be asked: {error}")
+        return self.doubt("connection-lost", f"The printer cannot be asked: {cause}")
 
     async def forgotten(self, cause: str) -> Outcome:
         """Nothing is heard of the job; a counter may still prove that it came out."""

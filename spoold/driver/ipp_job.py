@@ -59,7 +59,10 @@ class Errand:
         self._at = self._new_job()
 
     def _new_job(self) -> PrinterJob:
-        return PrinterJob(self._delivery, self._peer, self._settings, self._printer, self._pages)
+        name = job_name(self._job.title, self.token)
+        return PrinterJob(
+            self._delivery, self._peer, self._settings, self._printer, self._pages, name
+        )
 
     @property
     def token(self) -> str:
@@ -71,8 +74,13 @@ class Errand:
         """Print the job; what became of it."""
         return await self._to_its_end(self._deliver)
 
-    async def resume(self) -> Outcome:
-        """Find out what became of the job that an attempt before a restart left, and finish it."""
+    async def resume(self) -> Outcome | None:
+        """Find out what became of the job that an attempt before a restart left, and finish it.
+
+        None when that attempt was at another printer: the device has a new URI.
+        """
+        if self._delivery.notes.get("printer", self._peer.uri) != self._peer.uri:
+            return None
         return await self._to_its_end(self._resume)
 
     async def _to_its_end(self, run: Callable[[], Awaitable[Outcome]]) -> Outcome:
@@ -211,6 +219,7 @@ class Errand:
         if self._making > 1:
             wishes.append(ipp.integer("copies", self._making))
         self._has_asked = True
+        self._at.name = job_name(self._job.title, self.token)  # its number is known by now
         if offer.creates_jobs:
             await self._create(wishes)
             await self._send(offer)
@@ -220,7 +229,7 @@ class Errand:
 
     async def _create(self, wishes: list[Attribute]) -> None:
         """The printer has a job of ours, without a document, and its number is durable."""
-        name = job_name(self._job.title, self.token)
+        name = self._at.name
         try:
             job, ignored = await self._without_rejected(
                 wishes, lambda: self._peer.create_job(name, wishes)
@@ -291,8 +300,8 @@ class Errand:
             Verdict: nothing was printed, or nobody will ever know.
         """
         at = self._at
-        await self._delivery.note({"operation": "Print-Job"})
-        name, format_ = job_name(self._job.title, self.token), self._format(offer)
+        await self._delivery.note({"operation": "Print-Job", "printer": self._peer.uri})
+        name, format_ = at.name, self._format(offer)
         try:
             job, ignored = await self._without_rejected(
                 wishes, lambda: self._peer.print_job(name, format_, wishes, at.upload)

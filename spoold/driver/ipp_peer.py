@@ -23,9 +23,9 @@ from spoold.driver.ipp_upload import Upload
 VERSIONS: Final = ((2, 0), (1, 1), (1, 0))
 NAME_OCTETS_MAX: Final = 127  # of a job's name: many printers keep no more, and the token is last
 JOB_ATTRIBUTES: Final = (
-    "job-id", "job-uri", "job-state", "job-state-reasons", "job-state-message", "job-k-octets",
-    "job-k-octets-processed", "job-impressions-completed", "job-media-sheets-completed",
-    "number-of-documents",
+    "job-id", "job-uri", "job-name", "job-state", "job-state-reasons", "job-state-message",
+    "job-k-octets", "job-k-octets-processed", "job-impressions-completed",
+    "job-media-sheets-completed", "number-of-documents",
 )  # fmt: skip
 JOBS_LIMIT: Final = 500
 _TOO_NEW: Final = (Status.SERVER_ERROR_VERSION_NOT_SUPPORTED, Status.CLIENT_ERROR_BAD_REQUEST)
@@ -119,7 +119,7 @@ class Peer:
 
     def __init__(self, session: Session, uri: str, user: str, habits: Habits) -> None:
         self.session = session
-        self._uri = uri
+        self.uri = uri
         self._user = user
         self._habits = habits
         self._numbers = count(1)
@@ -131,7 +131,7 @@ class Peer:
         template: Iterable[Attribute] = (),
         job_id: int | None = None,
     ) -> Message:
-        target = [ipp.uri("printer-uri", self._uri)]
+        target = [ipp.uri("printer-uri", self.uri)]
         if job_id is not None:
             target.append(ipp.integer("job-id", job_id))
         first = (
@@ -250,7 +250,7 @@ class Peer:
         operation = Operation.GET_JOBS
         attributes = [
             ipp.integer("limit", JOBS_LIMIT),
-            ipp.keyword("requested-attributes", "job-name", *JOB_ATTRIBUTES),
+            ipp.keyword("requested-attributes", *JOB_ATTRIBUTES),
             ipp.keyword("which-jobs", which),
             ipp.boolean("my-jobs", is_mine),
         ]
@@ -265,6 +265,14 @@ def job_name(title: str, token: str) -> str:
     printable = "".join(c if c.isprintable() else " " for c in title)
     short = printable.encode("utf-8", "replace")[:room].decode("utf-8", "ignore").strip()
     return f"{short}{ending}".strip()
+
+
+def is_called(said: str, name: str) -> bool:
+    """Whether what a printer calls a job can be `name`, cut short or with other characters."""
+    ours, theirs = (
+        "".join(c.lower() for c in one if c.isascii() and c.isalnum()) for one in (name, said)
+    )
+    return not theirs or ours.startswith(theirs[:12]) or ours[-32:] in theirs
 
 
 def _named(name: str) -> list[Attribute]:

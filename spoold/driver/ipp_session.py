@@ -282,6 +282,8 @@ class Session:
                 nursery.cancel_scope.deadline = (
                     trio.current_time() + self._settings.document_timeout_s
                 )
+            except trio.ClosedResourceError:
+                pass  # an answer came, after which the printer takes no more
             except (trio.BrokenResourceError, SourceFailed) as error:
                 failure = error
                 # What the printer said before it hung up tells more than that it did.

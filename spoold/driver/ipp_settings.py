@@ -85,7 +85,7 @@ def settings_of(device: Device) -> Settings:
     return Settings(
         connect_timeout_s=device.seconds("connect_timeout_s", 10.0),
         answer_timeout_s=device.seconds("answer_timeout_s", 30.0),
-        document_timeout_s=device.seconds("document_timeout_s", 300.0),
+        document_timeout_s=device.seconds("document_timeout_s", 3600.0),
         expect_wait_s=device.seconds("expect_wait_s", 1.0),
         answer_wait_s=device.seconds("answer_wait_s", 3600.0),
         incoming_s=device.seconds("incoming_s", 5.0),

@@ -63,13 +63,15 @@ class Upload:
     def tell(self, progress: Progress) -> None:
         """Hear of the meter; tell of the document, and of what the printer says."""
         told = self._told if progress.stalled_s else Told()
+        sent = self.bytes_sent()
+        taken = f"{sent} of {self.source.size} bytes are sent" if progress.stalled_s else ""
         self._report(
             replace(
                 progress,
-                bytes_sent=self.bytes_sent(),
+                bytes_sent=sent,
                 stalled_s=0.0 if told.is_busy else progress.stalled_s,
                 reasons=told.reasons or progress.reasons,
-                detail=told.detail or progress.detail,
+                detail="; ".join(part for part in (taken, told.detail) if part),
             )
         )
 

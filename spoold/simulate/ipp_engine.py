@@ -31,6 +31,8 @@ FAULTS: Final = {
     "abort-late": "aborts the first N jobs after their first page (abort-late=1)",
     "cancel": "a person cancels each job at the panel",
     "bad-document": "finds each document unprintable",
+    "refuse-late": "refuses a document as malformed after N bytes of it (refuse-late=4096)",
+    "dumb": "says nothing of how its jobs are",
     "reject-wishes": "refuses a job that asks for anything, and names what it cannot do",
     "ignore-wishes": "does without what a job asks for, and says so",
     "print-job-only": "knows no Create-Job",
@@ -49,7 +51,7 @@ FAULTS: Final = {
 WITH_NUMBER: Final = frozenset(
     {
         "busy", "slow", "stall", "lose-create", "lose-send", "lose-print", "abort", "abort-late",
-        "unavailable",
+        "unavailable", "refuse-late",
     }
 )  # fmt: skip
 MEDIA_EMPTY: Final = "media-empty"

@@ -282,7 +282,7 @@ class _Line:
 
     async def _body(self) -> bytes:
         """Read a request's message and document, do what it asks, and return the answer."""
-        decoder, data = ipp.Decoder(), bytearray()
+        decoder, data, faults = ipp.Decoder(), bytearray(), self.engine.faults
         message: Message | None = None
         try:
             while not isinstance(event := await self._event(), End):
@@ -292,6 +292,8 @@ class _Line:
                 elif (message := decoder.feed(event.data)) is not None:
                     data += decoder.rest
                 await self._stall(len(data))
+                if message is not None and len(data) > faults.get("refuse-late", len(data)):
+                    return _answer(message, Status.CLIENT_ERROR_DOCUMENT_FORMAT_ERROR)
         except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError):
             if message is not None:
                 self._break_off(message, bytes(data))
@@ -423,7 +425,7 @@ class _Line:
             ipp.uri("job-uri", f"{self.printer.uri}/{job.id}"),
             ipp.integer("job-id", job.id),
             ipp.name_("job-name", job.name),
-            ipp.enum_("job-state", job.state),
+            *(() if "dumb" in self.engine.faults else (ipp.enum_("job-state", job.state),)),
             ipp.keyword("job-state-reasons", *(job.reasons or ("none",))),
             ipp.integer("number-of-documents", job.documents),
             ipp.integer("job-k-octets", -(-len(job.data) // 1024)),

@@ -177,6 +177,26 @@ async def test_what_the_printer_finds_unprintable_is_held_with_advice(floor_of):
     assert not floor.device.engine.papers
 
 
+async def test_a_document_that_is_refused_half_way_is_held_with_advice(floor_of):
+    """The answer comes while the document is still being sent: it is heard, and nothing crashes."""
+    floor = await floor_of("refuse-late=4096")
+    async with floor.dispatching():
+        job_id = await floor.submit(LARGE * 8)
+        job = await floor.wait_state(job_id, JobState.PENDING_HELD)
+    assert job.reasons == ("document-format-error",)
+    assert not floor.device.engine.papers
+    assert [made.state.keyword for made in floor.device.engine.jobs.values()] == ["canceled"]
+
+
+async def test_a_printer_that_says_nothing_of_its_jobs_is_believed_that_it_took_one(floor_of):
+    """Its acknowledgement of the document is all the evidence that there will be."""
+    floor = await floor_of("dumb")
+    job = await floor.print()
+    (attempt,) = await floor.spool.reader.attempts(job.id)
+    assert attempt.evidence["method"] == "ipp-accepted"
+    assert floor.device.engine.sheets == 2
+
+
 async def test_a_job_canceled_at_the_panel_is_not_printed_again(floor_of):
     """Somebody at the printer did not want it."""
     floor = await floor_of("cancel")
@@ -361,3 +381,52 @@ async def test_a_restart_inside_the_document_costs_no_paper(floor_of):
     assert [paper.data for paper in floor.device.engine.papers] == [LARGE]
     attempts = await floor.spool.reader.attempts(job_id)
     assert [attempt.outcome for attempt in attempts] == ["deferred", "delivered"]
+
+
+async def test_another_printer_is_not_asked_about_this_one_s_job(floor_of, spool, nursery):
+    """The device got a new URI meanwhile: the job with that number there is somebody else's."""
+    floor = await floor_of("hold")
+    async with floor.dispatching():
+        job_id = await floor.submit()
+        await until(lambda: any(job.documents for job in floor.device.engine.jobs.values()))
+        await until_noted(spool, job_id)
+    other = SimulatedIppPrinter()
+    await nursery.start(other.run)
+    other.engine.take(other.engine.create("Theirs", "eve", {}), b"page\f", "text/plain")
+    (device,) = await spool.reader.devices()
+    await spool.journal.commit(
+        PutDevice(device.guid, other.uri, spool.wall_clock(), device.options)
+    )
+    async with floor.dispatching():
+        job = await floor.wait_state(job_id, JobState.PENDING_HELD)
+    assert job.reasons == ("job-in-doubt",)
+    assert other.requests == []
+
+
+async def test_a_number_that_the_printer_gave_again_is_not_taken_for_ours(floor_of, spool):
+    """It was reset while spoold was away, and counts its jobs from 1 again."""
+    floor = await floor_of("hold", printer={"page_count": None})
+    async with floor.dispatching():
+        job_id = await floor.submit()
+        await until(lambda: any(job.documents for job in floor.device.engine.jobs.values()))
+        await until_noted(spool, job_id)
+    engine = floor.device.engine
+    engine.forget_all()
+    engine.next_id = 1
+    floor.device.set_faults()
+    engine.take(engine.create("Somebody else's", "eve", {}), b"page\f", "text/plain")
+    await floor.device.wait_papers(1)
+    async with floor.dispatching():
+        job = await floor.wait_state(job_id, JobState.PENDING_HELD)
+    assert job.reasons == ("job-in-doubt",)
+    assert "another one by now" in job.message
+
+
+async def until_noted(spool, job_id: int) -> None:
+    """Returns when the attempt's notes say that the document was sent."""
+    with trio.fail_after(5):
+        while True:
+            (attempt,) = await spool.reader.attempts(job_id)
+            if attempt.evidence.get("document-sent"):
+                return
+            await trio.testing.wait_all_tasks_blocked(0.001)

@@ -23,6 +23,7 @@ async def test_a_job_is_created_sent_and_seen_through(ipp_printer_on, attempt):
         driver, job = attempt(printer.uri, PAGES, title="Weekly report", owner=Owner("ada"))
         outcome = await driver.deliver(job.delivery)
     assert isinstance(outcome, Delivered)
+    assert job.notes[0]["printer"] == printer.uri
     assert outcome.evidence == {
         "method": "ipp-job-state",
         "bytes": len(PAGES),
@@ -178,6 +179,32 @@ async def test_a_printer_that_stands_still_is_reported_until_it_goes_on(ipp_prin
     stalled = [one for one in job.progress if one.stalled_s]
     assert stalled[0].reasons == ("media-empty",)
     assert "Tray 1 is empty." in stalled[0].detail
+
+
+@pytest.mark.slow
+async def test_a_printer_that_is_busy_with_others_is_not_stalled(ipp_printer_on, attempt):
+    """It reads no further because it prints: that is told, and no stall."""
+    body = bytes(400_000)
+    async with ipp_printer_on("stall=4096", "slow=50") as printer:
+        theirs = printer.engine.create("Theirs", "eve", {})
+        printer.engine.take(theirs, b"page\f" * 20, "text/plain")
+        driver, job = attempt(printer.uri, body, in_file=True, **QUICK)
+        async with trio.open_nursery() as nursery:
+
+            async def mend() -> None:
+                with trio.fail_after(5):
+                    while not any(one.detail.endswith("bytes are sent") for one in job.progress):
+                        await job.reported.wait()
+                        job.reported = trio.Event()
+                await trio.sleep(0.3)
+                printer.set_faults()
+
+            nursery.start_soon(mend)
+            assert isinstance(await driver.deliver(job.delivery), Delivered)
+    # Until the printer has been asked, a stall is all that is known.
+    told = [one for one in job.progress if one.detail.endswith("bytes are sent")]
+    assert told[0].stalled_s
+    assert not told[-1].stalled_s
 
 
 @pytest.mark.parametrize(
