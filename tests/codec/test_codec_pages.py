@@ -71,6 +71,12 @@ def test_pcl_lines_run_over_the_foot_of_the_page():
     assert (contents.pages, contents.is_exact) == (3, False)
 
 
+def test_plotter_files_are_not_exact():
+    """HP-GL/2 that stands alone ends its pages by commands that are not looked for."""
+    contents = counted(b"\x1bE\x1b%-1BIN;SP1;PA0,0;PD10,10;PG;\x1b%0A\x1bE")
+    assert (contents.pages, contents.is_exact) == (1, False)
+
+
 def test_pcl_data_longer_than_any_window_is_passed_over():
     """The next command is found behind it."""
     noise = b"\x0c\x1bE" * 100_000

@@ -177,6 +177,8 @@ class PclCounter:
         match name:
             case "%B":
                 self._in_gl = True
+                if sign == b"-":  # a plotter's: pages end where its own commands say
+                    self._tally.doubt("HP-GL/2 stands alone")
             case "%A":
                 self._in_gl = False
             case "&lX":
