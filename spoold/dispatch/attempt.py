@@ -27,7 +27,7 @@ from spoold.dispatch.verdict import (
     settle,
     with_notes,
 )
-from spoold.driver.link import Delivery, Driver, Progress, Resuming, Source
+from spoold.driver.link import DOCUMENT_SENT, Delivery, Driver, Progress, Resuming, Source
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
@@ -236,6 +236,12 @@ class Attempt:
     def is_sending(self) -> bool:
         """Whether bytes may be leaving now."""
         return self.number is not None and not self.is_ended
+
+    @property
+    def can_be_left(self) -> bool:
+        """Whether the device has the whole document, and the next start can ask it for the rest."""
+        delivery = self._delivery
+        return self._can_resume and bool(delivery and delivery.notes.get(DOCUMENT_SENT))
 
     def stop(self, why: Stop, reasons: tuple[str, ...] = ()) -> None:
         """Stop it, unless it has an outcome already or is stopping."""

@@ -162,10 +162,14 @@ class Dispatcher:
     async def drain(self, deadline_s: float) -> None:
         """Start nothing more; return when all attempts have ended, and `run` is about to.
 
-        Those that have not ended after `deadline_s` are stopped, and noted as what they are.
+        Those that have not ended after `deadline_s` are stopped, and noted as what they are. One
+        whose device has the whole job and can be asked later is left to the next start at once.
         """
         self._is_draining = True
         self._changed.set()
+        for attempt in self._active.values():
+            if attempt.can_be_left:
+                attempt.stop(Stop.NODE)
         with trio.move_on_after(deadline_s):
             await self._wait_idle()
         for attempt in self._active.values():

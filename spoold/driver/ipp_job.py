@@ -26,7 +26,7 @@ from spoold.driver.ipp_peer import IppRefused, JobView, Peer, job_name
 from spoold.driver.ipp_session import Broken, HttpRefused
 from spoold.driver.ipp_settings import Settings
 from spoold.driver.ipp_verdict import Sent, described, refusal
-from spoold.driver.link import Delivery
+from spoold.driver.link import DOCUMENT_SENT, Delivery
 from spoold.driver.sending import SourceFailed
 from spoold.model.job import JobReason
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
@@ -130,7 +130,7 @@ class Errand:
         at.id = notes.get("printer-job-id")
         at.left_out = list(notes.get("left-out", ()))
         at.is_dropped = bool(notes.get("dropped"))
-        if notes.get("document-sent"):
+        if notes.get(DOCUMENT_SENT):
             at.sent = Sent.WHOLE
         elif at.id is not None or notes.get("operation"):
             at.sent = Sent.NOBODY_KNOWS
@@ -195,7 +195,7 @@ class Errand:
                 "round": self._round,
                 "copies-done": self._done,
                 "printer-job-id": None,
-                "document-sent": False,
+                DOCUMENT_SENT: False,
             }
         )
 
@@ -291,7 +291,7 @@ class Errand:
             at.sent = Sent.NOBODY_KNOWS
         else:
             at.sent = Sent.WHOLE
-            await self._delivery.note({"document-sent": True})
+            await self._delivery.note({DOCUMENT_SENT: True})
 
     async def _print_at_once(self, wishes: list[Attribute], offer: Offer) -> None:
         """Print-Job, for printers that know no better.
@@ -322,7 +322,7 @@ class Errand:
         else:
             self._leave_out(ignored)
             at.sent = Sent.WHOLE
-            await self._note(job, **{"document-sent": True})
+            await self._note(job, **{DOCUMENT_SENT: True})
 
     # --- finding it again -------------------------------------------------------------------------
 

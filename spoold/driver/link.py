@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
@@ -61,6 +61,9 @@ class Progress:
     detail: str = ""
 
 
+DOCUMENT_SENT: Final = "document-sent"  # of `Delivery.notes`: the device said that it has it
+
+
 async def keep_no_note(evidence: dict[str, Any]) -> None:
     """For a delivery whose notes nobody keeps."""
 
@@ -75,7 +78,8 @@ class Delivery:
     had been sent is in the last `report`.
 
     For devices that can be asked later; other drivers leave these alone: `note` adds to `notes`,
-    what is known of this attempt, and returns once that is durable. `number` is the attempt's own
+    what is known of this attempt, and returns once that is durable; with `DOCUMENT_SENT` spoold may
+    stop at once, for the device has all. `number` is the attempt's own
     from the moment that `may_send` has returned. `is_canceled` says to a delivery that is being
     cancelled that an operator wants this job off the device, too; there are some seconds for it.
     """

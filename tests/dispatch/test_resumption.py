@@ -12,7 +12,7 @@ import trio.testing
 
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.dispatcher import Dispatcher
-from spoold.driver.link import Delivery, DeviceStatus, Progress
+from spoold.driver.link import DOCUMENT_SENT, Delivery, DeviceStatus, Progress
 from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome
 from spoold.model.printer import WhenInDoubt
@@ -259,6 +259,27 @@ async def test_an_orderly_stop_leaves_the_attempt_for_the_next_start(
     async with dispatching():
         await wait_state(job_id, JobState.COMPLETED)
     assert device.resumed == [(job_id, 1, {"printer-job-id": 41})]
+    assert device.delivered == [job_id]
+
+
+async def test_a_stop_does_not_wait_for_a_device_that_has_the_whole_job(
+    spool, device, dispatching, wait_state
+):
+    """Its printing may take an hour, and is none of spoold's business while it is down."""
+    printer = await spool.add_printer("p", URI)
+
+    async def hand_over(delivery: Delivery) -> Outcome:
+        await delivery.note({DOCUMENT_SENT: True})
+        return await device.sleep(delivery)
+
+    device.on_deliver = hand_over
+    job_id = (await spool.add_job(printer)).job_id
+    with trio.fail_after(4):
+        async with dispatching(drain_s=30.0):
+            await device.busy.wait()
+    assert (await spool.reader.job(job_id)).state is JobState.PROCESSING
+    async with dispatching():
+        await wait_state(job_id, JobState.COMPLETED)
     assert device.delivered == [job_id]
 
 
