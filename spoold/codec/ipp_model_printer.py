@@ -7,9 +7,10 @@ made once (`PrinterSheet`) and kept by the caller; what lives is added to each a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 from spoold.codec import ipp
 from spoold.codec.ipp_capabilities import capabilities, cups_type
@@ -143,7 +144,7 @@ def _alert(reason: str) -> bytes:
     return f"code=other({name});severity={known[severity]};group=other".encode()
 
 
-def _offered(printer: Printer) -> dict[str, Any]:
+def offered(printer: Printer) -> dict[str, Any]:
     """The options of a printer, and those of its fields that are named like one."""
     fields = {
         "printer-geo-location": printer.geo_location,
@@ -153,30 +154,31 @@ def _offered(printer: Printer) -> dict[str, Any]:
     return {**{name: text for name, text in fields.items() if text}, **printer.options}
 
 
-class PrinterSheet:
-    """What a printer says of itself until it is changed, ready to be sent.
+class Alike:
+    """What all printers say that have the same options, made once for all of them.
 
-    `plain` are its capabilities as plain values (`ipp_capabilities`).
+    `plain` are their capabilities as plain values (`ipp_capabilities`), `made` the octets of every
+    attribute that follows from them or from the node.
     """
 
-    def __init__(self, printer: Printer, facts: NodeFacts, changed_us: int) -> None:
-        self.printer = printer
-        self.plain = capabilities(_offered(printer), printer.accepted_formats)
-        self._changed_s = changed_us // SECOND_US
-        self._made = {
+    def __init__(
+        self, options: Mapping[str, Any], formats: tuple[str, ...], facts: NodeFacts
+    ) -> None:
+        self.plain = capabilities(options, formats)
+        self.made = {
             **self._capabilities(),
-            **{one.name: attribute_octets(one) for one in self._description(facts)},
+            **{one.name: attribute_octets(one) for one in self._node(facts)},
             **{one.name: attribute_octets(one) for one in self._jobs(facts)},
             **{one.name: attribute_octets(one) for one in facts.more},
         }
-        self._template = frozenset(
+        self.names = frozenset(self.made)
+        self.template = frozenset(
             name
-            for name in self._made
+            for name in self.made
             if name.removesuffix("-default") in TEMPLATE
             or name.removesuffix("-supported") in TEMPLATE
             or name.removesuffix("-ready") in TEMPLATE
         )
-        self._by_reach: dict[Reach, dict[str, bytes]] = {}
 
     def _capabilities(self) -> dict[str, bytes]:
         made = {}
@@ -190,8 +192,7 @@ class PrinterSheet:
             made[name] = attribute_octets(attribute)
         return made
 
-    def _description(self, facts: NodeFacts) -> Iterable[Attribute]:
-        printer = self.printer
+    def _node(self, facts: NodeFacts) -> Iterable[Attribute]:
         yield ipp.charset("charset-configured", "utf-8")
         yield ipp.charset("charset-supported", "utf-8", "us-ascii")
         yield ipp.language("natural-language-configured", "en")
@@ -205,21 +206,11 @@ class PrinterSheet:
         yield ipp.text("printer-supply-description", "unknown")
         yield ipp.enum_("operations-supported", *facts.operations)
         yield ipp.keyword("pdl-override-supported", "not-attempted")
-        yield ipp.name_("printer-name", printer.name)
-        yield ipp.text("printer-info", printer.info or printer.name)
-        yield ipp.text("printer-location", printer.location)
-        yield ipp.uri("printer-uuid", f"urn:uuid:{printer.guid}")
         yield ipp.keyword("printer-kind", "document")
         yield ipp.keyword("printer-get-attributes-supported", "document-format")
         yield ipp.keyword("printer-settable-attributes-supported", *SETTABLE_PRINTER)
-        yield ipp.integer("printer-config-change-time", self._changed_s)
-        yield ipp.date_time("printer-config-change-date-time", DateTime.at(self._changed_s))
         yield ipp.boolean("preferred-attributes-supported", False)
-        yield ipp.enum_("printer-type", cups_type(printer, self.plain))
-        yield ipp.boolean("printer-is-shared", printer.shared)
         yield ipp.boolean("printer-is-temporary", False)
-        if printer.members:
-            yield ipp.name_("member-names", *printer.members)
 
     def _jobs(self, facts: NodeFacts) -> Iterable[Attribute]:
         supported = [name for name in TEMPLATE if self._takes(name)]
@@ -250,12 +241,37 @@ class PrinterSheet:
             return True
         return bool(self.plain.get(f"{name}-supported"))
 
+
+class PrinterSheet:
+    """What a printer says of itself until it is changed, ready to be sent."""
+
+    def __init__(self, printer: Printer, alike: Alike, changed_us: int) -> None:
+        self.printer = printer
+        self.plain = alike.plain
+        self._alike = alike
+        own = self._own(changed_us // SECOND_US)
+        self._made = {one.name: attribute_octets(one) for one in own}
+        self._by_reach: dict[Reach, dict[str, bytes]] = {}
+
+    def _own(self, changed_s: int) -> Iterable[Attribute]:
+        printer = self.printer
+        yield ipp.name_("printer-name", printer.name)
+        yield ipp.text("printer-info", printer.info or printer.name)
+        yield ipp.text("printer-location", printer.location)
+        yield ipp.uri("printer-uuid", f"urn:uuid:{printer.guid}")
+        yield ipp.integer("printer-config-change-time", changed_s)
+        yield ipp.date_time("printer-config-change-date-time", DateTime.at(changed_s))
+        yield ipp.enum_("printer-type", cups_type(printer, self.plain))
+        yield ipp.boolean("printer-is-shared", printer.shared)
+        if printer.members:
+            yield ipp.name_("member-names", *printer.members)
+
     def _reached(self, reach: Reach) -> dict[str, bytes]:
         """What depends on the name by which the client found this node."""
         found = self._by_reach.get(reach)
         if found is not None:
             return found
-        name = self.printer.name
+        name = quote(self.printer.name, safe="")
         made = [
             ipp.uri(
                 "printer-uri-supported", *(f"{base}/printers/{name}" for base, _, _ in reach.uris)
@@ -274,16 +290,17 @@ class PrinterSheet:
         return found
 
     def names(self, reach: Reach) -> frozenset[str]:
-        return frozenset(self._made) | frozenset(self._reached(reach)) | LIVE
+        return self._alike.names.union(self._made, self._reached(reach), LIVE)
 
     def groups(self, reach: Reach) -> dict[str, frozenset[str]]:
         """What stands for several names in `requested-attributes`."""
         everything = self.names(reach) - _LONG
+        template = self._alike.template
         return {
             "all": everything,
-            "job-template": self._template - _LONG,
-            "printer-defaults": frozenset(n for n in self._template if n.endswith("-default")),
-            "printer-description": everything - self._template,
+            "job-template": template - _LONG,
+            "printer-defaults": frozenset(n for n in template if n.endswith("-default")),
+            "printer-description": everything - template,
             "subscription-template": frozenset(n for n in everything if n.startswith("notify-")),
             "none": frozenset(),
         }
@@ -292,6 +309,7 @@ class PrinterSheet:
         """The printer-attributes group with these attributes."""
         reached = self._reached(reach)
         parts = [b"\x04"]
+        parts += [octets for name, octets in self._alike.made.items() if name in names]
         parts += [octets for name, octets in self._made.items() if name in names]
         parts += [octets for name, octets in reached.items() if name in names]
         if not LIVE.isdisjoint(names):

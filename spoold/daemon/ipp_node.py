@@ -13,7 +13,7 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
 from spoold.dispatch.dispatcher import PrinterStatus
 from spoold.intake.acceptance import Acceptance
-from spoold.intake.ipp import OPERATIONS, Ipp
+from spoold.intake.ipp import SUPPORTED, Ipp
 from spoold.intake.ipp_events import Events
 from spoold.intake.ipp_server import Printers, Server
 from spoold.intake.ipp_subscriptions import ATTRIBUTES
@@ -85,7 +85,7 @@ class IppNode:
     def facts(self) -> NodeFacts:
         """What every printer says alike."""
         return NodeFacts(
-            tuple(sorted(OPERATIONS)),
+            SUPPORTED,
             self._config().limits.document_bytes_max,
             int(self.open_jobs.time_out_s),
             ("ipp-everywhere-server", "subscription-object", "document-object"),

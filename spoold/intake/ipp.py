@@ -65,6 +65,7 @@ OPERATIONS: Final[dict[Operation, Handler]] = {
     **ipp_steering.OPERATIONS,
     **ipp_subscriptions.OPERATIONS,
 }
+SUPPORTED: Final = tuple(sorted(OPERATIONS))
 
 _STATUS: Final = {
     "bad-request": Status.CLIENT_ERROR_BAD_REQUEST,

@@ -6,6 +6,7 @@ attributes ready to send, jobs by number, and the URIs by which this client find
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,14 @@ from typing import Protocol
 from urllib.parse import quote
 
 from spoold.codec.ipp_model_job import Place
-from spoold.codec.ipp_model_printer import Live, NodeFacts, PrinterSheet, Reach
+from spoold.codec.ipp_model_printer import (
+    Alike,
+    Live,
+    NodeFacts,
+    PrinterSheet,
+    Reach,
+    offered,
+)
 from spoold.codec.ipp_names import Status
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp_events import Events
@@ -28,7 +36,8 @@ from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Event, JobMoved, PrinterChanged
 
 SECOND_US = 1_000_000
-SHEETS_KEPT = 256
+SHEETS_KEPT = 4096
+ALIKE_KEPT = 256  # of printers whose options differ
 _AUTHORITY = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 ).fullmatch
@@ -86,10 +95,12 @@ class Printers:
         self._reader = reader
         self._node = node
         self._facts = facts
+        self._said = facts()
         self.by_name: dict[str, Printer] = {}
         self.by_id: dict[int, Printer] = {}
         self._queued: dict[int, int] = {}
         self._sheets: dict[int, PrinterSheet] = {}
+        self._alike: dict[tuple[str, tuple[str, ...]], Alike] = {}
         self._started_us = node.wall_clock()
 
     async def start(self) -> None:
@@ -125,12 +136,29 @@ class Printers:
 
     def sheet(self, printer: Printer) -> PrinterSheet:
         """The attributes of a printer as it is since its last change."""
+        facts = self._facts()
+        if facts != self._said:  # the configuration was read again
+            self._said = facts
+            self._sheets.clear()
+            self._alike.clear()
         found = self._sheets.get(printer.id)
         if found is None:
             if len(self._sheets) >= SHEETS_KEPT:
                 del self._sheets[next(iter(self._sheets))]
-            found = PrinterSheet(printer, self._facts(), printer.changed_us or self._started_us)
+            changed_us = printer.changed_us or self._started_us
+            found = PrinterSheet(printer, self._alike_of(printer), changed_us)
             self._sheets[printer.id] = found
+        return found
+
+    def _alike_of(self, printer: Printer) -> Alike:
+        options = offered(printer)
+        key = (json.dumps(options, sort_keys=True), printer.accepted_formats)
+        found = self._alike.get(key)
+        if found is None:
+            if len(self._alike) >= ALIKE_KEPT:
+                self._alike.clear()
+            found = Alike(options, printer.accepted_formats, self._said)
+            self._alike[key] = found
         return found
 
     def live(self, printer: Printer) -> Live:
