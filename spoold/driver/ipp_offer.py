@@ -37,8 +37,15 @@ ABILITIES: Final = (
     "job-account-id-supported", "job-accounting-user-id-supported", "copies-supported",
     *(f"{name}-supported" for name in WISHES),
 )  # fmt: skip
-# Large, and to be had from the rest.
-_NOT_LEARNED: Final = frozenset({"media-col-database", "finishings-col-database"})
+# Large, and to be had from the rest; or who the device is, which is not who the printer is.
+_NOT_LEARNED: Final = frozenset(
+    {
+        "media-col-database", "finishings-col-database", "printer-dns-sd-name",
+        "printer-geo-location", "printer-message-from-operator", "printer-organization",
+        "printer-organizational-unit",
+    }
+)  # fmt: skip
+LEARNED: Final = frozenset({"media-col-database", "finishings-col-database"})
 LEARNED: Final = ("all", "media-col-database")
 _TEXT_OF_SUPPLY: Final = {"type": "type", "colorantname": "color", "unit": "unit"}
 
@@ -117,7 +124,8 @@ class Offer:
     def supplies(self) -> tuple[dict[str, Any], ...]:
         """Ink, toner, waste: `name`, `type`, `color`, `level` in per cent where it knows."""
         markers = _markers(self)
-        return markers or tuple(_supply(self, number) for number in range(_count(self)))
+        found = markers or tuple(_supply(self, number) for number in range(_count(self)))
+        return tuple(one for one in found if "level" in one or one.get("name") != "unknown")
 
     # --- what it can do ---------------------------------------------------------------------------
 
@@ -249,7 +257,8 @@ def learn(group: Group) -> Learned:
             ipp.encode_group(Tag.PRINTER, [to_attribute(name, plain)])
         except (NotPlain, ValueError):
             continue
-        options[name] = plain
+        if plain not in ("", [], [""]):
+            options[name] = plain
     device_id = options.get("printer-device-id", "")
     words = dict(part.split(":", 1) for part in str(device_id).split(";") if ":" in part)
     return Learned(
