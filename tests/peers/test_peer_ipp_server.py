@@ -94,9 +94,13 @@ def test_cups_takes_the_printer_for_a_driverless_one(daemon, cupsd, printer):
     """`lpadmin -m everywhere` makes a queue of it, with its media and its formats."""
     uri = f"ipp://127.0.0.1:{daemon.port}/printers/{printer}"
     cupsd.run("lpadmin", "-p", "driverless", "-E", "-v", uri, "-m", "everywhere")
-    options = cupsd.run("lpoptions", "-p", "driverless", "-l")
-    assert re.search(r"^PageSize/.*\*A4", options, re.MULTILINE)
-    assert "ColorModel/" in options
+
+    def media():  # cupsd asks the printer when lpadmin has ended
+        options = cupsd.run("lpoptions", "-p", "driverless", "-l", check=False)
+        return re.search(r"^PageSize/.*\*A4", options, re.MULTILINE)
+
+    wait_until(media, 30)
+    assert "ColorModel/" in cupsd.run("lpoptions", "-p", "driverless", "-l")
     ppd = (cupsd.root / "ppd" / "driverless.ppd").read_text()
     assert "application/vnd.cups-pdf application/pdf" in ppd
 
