@@ -41,8 +41,7 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer set frontdesk --option pjl=
         spoold printer set frontdesk --offer sides-supported=one-sided,two-sided-long-edge
         spoold printer set frontdesk --accepting off
-        spoold printer set frontdesk --format application/vnd.hp-pcl \\
-            --convert 'application/pdf -> application/vnd.hp-pcl: gs -q -dSAFER ... -'""",
+        spoold printer set frontdesk --convert 'application/pdf -> image/pwg-raster: gs ...'""",
     )
     setting.add_argument("name", metavar="NAME")
     setting.add_argument("--uri", metavar="DEVICE-URI")

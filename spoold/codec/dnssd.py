@@ -26,6 +26,7 @@ IPPS: Final = "_ipps._tcp"
 LPD: Final = "_printer._tcp"
 RAW: Final = "_pdl-datastream._tcp"
 LABEL_BYTES_MAX: Final = 63  # RFC 1035 2.3.4
+NODE_BYTES_MAX: Final = 32  # of a node's name in that of a service
 STRING_BYTES_MAX: Final = 255  # one key=value of a TXT record (RFC 6763 6.1)
 URF_FORMAT: Final = "image/urf"
 # What clients without a driver can send; the others come behind, and are cut first.
@@ -70,11 +71,11 @@ def service_names(printer: Printer, node_name: str) -> Iterator[str]:
     """
     first = service_name(printer)
     yield first
-    with_node = f" @ {service_label(node_name)}"
+    with_node = suffix = f" @ {_cut(service_label(node_name), NODE_BYTES_MAX)}"
     number = 2
     while True:
-        yield _cut(first, LABEL_BYTES_MAX - len(with_node.encode())) + with_node
-        with_node = f" @ {service_label(node_name)} ({number})"
+        yield _cut(first, LABEL_BYTES_MAX - len(suffix.encode())) + suffix
+        suffix = f"{with_node} ({number})"
         number += 1
 
 

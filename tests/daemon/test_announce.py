@@ -135,7 +135,7 @@ def test_two_nodes_with_one_name(link, node):
     assert found[dnssd.IPP, "Desk @ annex"]["addresses"] == [FAR]
     second.call("printer.set", name="default", offer={"printer-dns-sd-name": "Desk"})
     uri = f"ipp://{FAR}:9191/printers/default"
-    told = link.run(link.near, "ipptool", "-tv", uri, "get-printer-attributes.test")
+    told = link.run(link.near, "ipptool", "-tv", "-T", "10", uri, "get-printer-attributes.test")
     (line,) = [one for one in told.splitlines() if "printer-dns-sd-name" in one]
     assert line.endswith(" = Desk @ annex")
 

@@ -62,6 +62,14 @@ def add_laser(daemon: Daemon, folder: Path, *command: str) -> Path:
     return tray
 
 
+def ipptool(*arguments: str) -> str:
+    """What it says; every test of it must pass."""
+    command = ["ipptool", "-tv", "-T", "10", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
 @pytest.fixture
 def daemon(tmp_path):
     with running(tmp_path, config=CONFIG) as daemon:
@@ -86,10 +94,7 @@ def test_a_pdf_prints_as_pcl(daemon, tmp_path):
 
     (tmp_path / "print.test").write_text(PRINT)
     uri = f"ipp://127.0.0.1:{daemon.port}/printers/laser"
-    printed = subprocess.run(
-        ["ipptool", "-tv", "-f", pdf, uri, tmp_path / "print.test"], capture_output=True, text=True
-    )
-    assert printed.returncode == 0, printed.stdout
+    ipptool("-f", str(pdf), uri, str(tmp_path / "print.test"))
     wait_until(lambda: [one for one in jobs.new() if one["state"] == "completed"][1:])
     (page,) = tray.iterdir()
     assert b"\x1b&l2X" in page.read_bytes()
@@ -99,10 +104,8 @@ def test_clients_are_offered_what_is_converted(daemon, tmp_path):
     """document-format-supported has the printer's own formats and those that become one."""
     add_laser(daemon, tmp_path, *RECIPES[PDF, PCL])
     uri = f"ipp://127.0.0.1:{daemon.port}/printers/laser"
-    told = subprocess.run(
-        ["ipptool", "-tv", uri, "get-printer-attributes.test"], capture_output=True, text=True
-    )
-    (line,) = [one for one in told.stdout.splitlines() if "document-format-supported" in one]
+    told = ipptool(uri, "get-printer-attributes.test")
+    (line,) = [one for one in told.splitlines() if "document-format-supported" in one]
     assert set(line.partition(" = ")[2].split(",")) == {"application/octet-stream", PCL, PDF}
 
 
