@@ -18,6 +18,7 @@ from spoold.intake.ipp_events import Events
 from spoold.intake.ipp_server import Printers, Server
 from spoold.intake.ipp_subscriptions import ATTRIBUTES
 from spoold.intake.opening import OpenJobs
+from spoold.model.errors import SpoolFull
 from spoold.model.job import Job
 from spoold.model.person import Known
 from spoold.model.principal import Port, Principal
@@ -34,7 +35,9 @@ class IppNode:
         config: Callable[[], Config],
         ports: Mapping[Port, int],
         open_jobs: OpenJobs,
+        acceptance: Acceptance,
     ) -> None:
+        self._acceptance = acceptance
         self.open_jobs = open_jobs
         self._services = services
         self._show = table.operations["job.show"]
@@ -65,6 +68,13 @@ class IppNode:
             return job.client_host == address or steering.is_same_address(job.client_host, address)
 
         return may_read
+
+    def is_full(self) -> bool:
+        try:
+            self._acceptance.check_room(0)
+        except SpoolFull:
+            return True
+        return False
 
     def default_printer(self) -> str:
         return self._config().listen.raw_printer
@@ -102,7 +112,7 @@ async def open_ipp(
 ) -> Ipp:
     """The IPP server of the node; it follows the printers and jobs from now on."""
     open_jobs = services.open_jobs
-    node = IppNode(services, table, config, ports, open_jobs)
+    node = IppNode(services, table, config, ports, open_jobs, acceptance)
     printers = Printers(services.journal, services.reader, node, node.facts)
     await printers.start()
     events = Events(services.journal, services.wall_clock)

@@ -37,6 +37,7 @@ from spoold.spool.store import Event, JobMoved, PrinterChanged
 
 SECOND_US = 1_000_000
 SHEETS_KEPT = 4096
+SPOOL_FULL = "spool-area-full"  # printer-state-reasons; CUPS's clients wait while it stands
 ALIKE_KEPT = 256  # of printers whose options differ
 _AUTHORITY = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
@@ -55,6 +56,8 @@ class PrinterState(Protocol):
     def reasons(self) -> tuple[str, ...]: ...
     @property
     def message(self) -> str: ...
+    @property
+    def changed_us(self) -> int: ...
 
 
 class Node(Protocol):
@@ -67,6 +70,10 @@ class Node(Protocol):
 
     def is_staff(self, principal: Principal) -> bool:
         """Whether everything is shown."""
+        ...
+
+    def is_full(self) -> bool:
+        """There is no room for more jobs."""
         ...
 
     def default_printer(self) -> str: ...
@@ -164,14 +171,17 @@ class Printers:
     def live(self, printer: Printer) -> Live:
         """How the printer is now."""
         status = self._node.state(printer.id)
+        reasons = status.reasons
+        if self._node.is_full():
+            reasons = (*reasons, SPOOL_FULL)
         return Live(
             status.state,
-            status.reasons,
+            reasons,
             status.message or printer.pause_reason,
             printer.accepting,
             max(0, self._queued.get(printer.id, 0)),
             self._node.wall_clock(),
-            getattr(status, "changed_us", 0) or self._started_us,
+            status.changed_us or self._started_us,
             self._node.service_name(printer),
         )
 

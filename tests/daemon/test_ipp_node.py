@@ -394,3 +394,13 @@ async def test_the_document_of_a_job_is_an_object(node):
     second = ipp.integer("document-number", 2)
     answer = await node.ask(Operation.GET_DOCUMENT_ATTRIBUTES, about, second)
     assert answer.code == Status.CLIENT_ERROR_NOT_FOUND
+
+
+async def test_a_full_spool_is_a_reason_of_the_printers(node, desk):
+    """CUPS's clients wait while it stands; a job that comes all the same is to come again."""
+    desk.acceptance.limits = replace(desk.services.config.limits, reserve_bytes=1 << 60)
+    answer = await node.ask(Operation.PRINT_JOB, document=PDF)
+    assert answer.code == Status.SERVER_ERROR_TEMPORARY_ERROR
+    answer = await node.ask(Operation.GET_PRINTER_ATTRIBUTES)
+    reasons = answer.group(Tag.PRINTER).get("printer-state-reasons").all
+    assert "spool-area-full" in reasons
