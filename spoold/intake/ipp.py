@@ -162,6 +162,14 @@ class Ipp:
             message = "The server could not do it. Its log says why."
             reply = Reply(Status.SERVER_ERROR_INTERNAL_ERROR, message=message)
         if reply is not None:
+            if not reply.status.is_success:
+                log.info(
+                    "ipp_refused",
+                    operation=operation.keyword,
+                    status=reply.status.keyword,
+                    client=ask.principal.address,
+                    reason=reply.message,
+                )
             await ask.answer(reply)
 
 
@@ -185,6 +193,12 @@ def _decoded(decoder: ipp.Decoder, data: bytes) -> Message | None:
 
 async def _refuse(exchange: Exchange, decoder: ipp.Decoder, refusal: Refusal) -> None:
     """Answer what is no proper request, with as much of it as was understood."""
+    log.warning(
+        "ipp_request_refused",
+        status=refusal.status.keyword,
+        client=exchange.principal.address,
+        reason=refusal.message,
+    )
     request_id = decoder.request_id or 0
     head = reply_head(
         answer_version(decoder.version), max(0, request_id), refusal.status, refusal.message

@@ -43,7 +43,7 @@ def _query(server: Server, ask: Ask) -> PageQuery | None:
             f"there are no jobs called {which[:60]}.",
             [ipp.keyword("which-jobs", which)],
         )
-    owner = normalise_name(ask.principal.name or ask.user) if ask.boolean("my-jobs") else None
+    owner = normalise_name(ask.known_as) if ask.boolean("my-jobs") else None
     printer_id = None if ask.target().printer is None else server.printer(ask).id
     skip = (ask.integer("first-index", 1) or 1) - 1
     if which in _NONE or owner == "":

@@ -186,6 +186,12 @@ class Ask:
         """Who the requester says to be; the principal says who that is."""
         return self.text("requesting-user-name") or ""
 
+    @property
+    def known_as(self) -> str:
+        """The user whose jobs are the requester's own: by login, else as it says."""
+        is_user = self.principal.identity.startswith("user:")
+        return self.principal.name if is_user else self.user
+
     def target(self) -> Target:
         """What the request is about.
 

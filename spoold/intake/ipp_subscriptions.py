@@ -115,7 +115,7 @@ def _subscribe(
         raise bad(f"notify-user-data are at most {USER_DATA_MAX} octets.")
     return server.events.subscribe(
         ask.principal.identity,
-        ask.principal.name or ask.user,
+        ask.known_as,
         printer_id,
         job_id,
         known,

@@ -404,3 +404,16 @@ async def test_a_full_spool_is_a_reason_of_the_printers(node, desk):
     answer = await node.ask(Operation.GET_PRINTER_ATTRIBUTES)
     reasons = answer.group(Tag.PRINTER).get("printer-state-reasons").all
     assert "spool-area-full" in reasons
+
+
+async def test_attributes_that_stop_coming_have_a_deadline(node, desk):
+    """A client that stops in the middle of them is told so, and costs nobody anything else."""
+    config = desk.services.config
+    desk.services = replace(
+        desk.services, config=replace(config, limits=replace(config.limits, header_deadline_s=0.1))
+    )
+    body = request(Operation.PRINT_JOB)
+    async with node.connection() as client:
+        await client.send_all(post(body[:40], length=len(body)))
+        status, _, _ = await answer_of(client)
+    assert status == 408
