@@ -45,8 +45,7 @@ _NOT_LEARNED: Final = frozenset(
         "printer-organizational-unit",
     }
 )  # fmt: skip
-LEARNED: Final = frozenset({"media-col-database", "finishings-col-database"})
-LEARNED: Final = ("all", "media-col-database")
+LEARNED: Final = ("all",)
 _TEXT_OF_SUPPLY: Final = {"type": "type", "colorantname": "color", "unit": "unit"}
 
 
