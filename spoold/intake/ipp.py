@@ -121,6 +121,11 @@ class Ipp:
             NeedsLogin: it may be done for somebody who is known; nothing was answered.
             StoreFailed: the spool failed; the daemon must stop.
         """
+        limit = self._server.acceptance.limits.document_bytes_max
+        if (exchange.body_bytes_left or 0) > limit + ipp.REQUEST_LIMITS.message_bytes_max:
+            text = f"a document here has at most {limit} bytes\n".encode()
+            await exchange.respond(413, [("Content-Type", "text/plain")], text)
+            return
         exchange.drain_bytes_max = DRAIN_BYTES_MAX
         decoder = ipp.Decoder()
         message: Message | None = None

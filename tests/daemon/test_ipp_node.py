@@ -417,3 +417,15 @@ async def test_attributes_that_stop_coming_have_a_deadline(node, desk):
         await client.send_all(post(body[:40], length=len(body)))
         status, _, _ = await answer_of(client)
     assert status == 408
+
+
+async def test_a_body_that_can_only_be_too_large_is_refused_before_it_comes(node, desk):
+    """413 in HTTP's terms, on the announced length alone; within the limit IPP says it."""
+    desk.acceptance.limits = replace(desk.services.config.limits, document_bytes_max=1000)
+    body = request(Operation.PRINT_JOB)
+    async with node.connection() as client:
+        await client.send_all(post(body, b"Expect: 100-continue", length=10**9))
+        status, headers, _ = await answer_of(client)
+    assert (status, headers[b"connection"]) == (413, b"close")
+    answer = await node.ask(Operation.PRINT_JOB, document=PDF * 100)
+    assert answer.code == Status.CLIENT_ERROR_REQUEST_ENTITY_TOO_LARGE
