@@ -91,12 +91,11 @@ class Ext4:
     def __init__(self, folder: Path, random: Random) -> None:
         self.root = folder / "disk"
         self.root.mkdir(exist_ok=True)
-        image = folder / "image"
-        with image.open("wb") as file:
+        self._image = folder / "image"
+        with self._image.open("wb") as file:
             file.truncate(IMAGE_BYTES)
-        self._device = _run("losetup", "--find", "--show", str(image))
-        _run("mkfs.ext4", "-q", self._device)
-        _run("mount", self._device, str(self.root))
+        _run("mkfs.ext4", "-q", str(self._image))
+        self._mount()
 
     def power_on(self) -> list[str]:
         return []
@@ -109,16 +108,19 @@ class Ext4:
         fcntl.ioctl(folder, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         os.close(folder)
         daemon.end(signal.SIGKILL)
-        self._unmount()
-        _run("mount", self._device, str(self.root))
+        self.close()
+        self._mount()
         return set(load.acknowledged)
 
-    def close(self) -> None:
-        self._unmount()
-        _run("losetup", "--detach", self._device)
+    def _mount(self) -> None:
+        # A device of its own each time: where a copy of the mounts is held elsewhere, the one
+        # before still stands for the file system that was shut down.
+        self._device = _run("losetup", "--find", "--show", str(self._image))
+        _run("mount", self._device, str(self.root))
 
-    def _unmount(self) -> None:
+    def close(self) -> None:
         wait_until(lambda: subprocess.run(["umount", self.root], check=False).returncode == 0)
+        _run("losetup", "--detach", self._device)
 
 
 def _run(*command: str) -> str:

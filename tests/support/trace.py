@@ -21,7 +21,7 @@ CALLS = (
 STRING_BYTES_MAX = 4_000_000
 WRITTEN_S = 20  # the recorder writes its last lines after the process has ended
 
-_LINE = re.compile(rb"(\d+) +(?:<\.\.\. (\w+) resumed>)?(.*)", re.DOTALL)
+_LINE = re.compile(rb"(\d+) +(?:<\.\.\. (\S+) resumed>)?(.*)", re.DOTALL)
 _RESULT = re.compile(rb"(.*)\) += (-?\d+|\?)[^\"]*", re.DOTALL)
 _STRING = re.compile(rb'"([^"]*)"')
 _FILE = re.compile(rb"(AT_FDCWD|-?\d+)(?:<([^>]*)>)?")
@@ -95,8 +95,8 @@ def _read(record: Path) -> Iterator[Call]:
     with record.open("rb") as lines:
         for number, line in enumerate(lines):
             thread, resumed, text = _LINE.fullmatch(line.rstrip(b"\n")).groups()
-            if text.startswith((b"+++", b"---")):
-                continue
+            if text.startswith((b"+++", b"---")) or (resumed and thread not in open_calls):
+                continue  # an end or a signal; or a call that was killed before it was seen
             name, entered = "", number
             if resumed:
                 name, front, entered = open_calls.pop(thread)
@@ -108,7 +108,9 @@ def _read(record: Path) -> Iterator[Call]:
                 text = text.removesuffix(b"<unfinished ...>").rstrip()
                 open_calls[thread] = (name, text, entered)
                 continue
-            arguments, result = _RESULT.fullmatch(text).groups()
+            found = _RESULT.fullmatch(text)
+            assert found is not None, (name, text[:200], text[-200:])
+            arguments, result = found.groups()
             ended = None if result == b"?" else int(result)
             yield Call(name, arguments, ended, entered, number)
     for name, arguments, entered in open_calls.values():
