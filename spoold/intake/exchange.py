@@ -153,6 +153,11 @@ class Exchange:
         return self._link.can_log_in
 
     @property
+    def is_coming(self) -> bool:
+        """The request is neither whole nor accepted: nobody works on it yet."""
+        return not self._is_whole and self._accepted_at is None
+
+    @property
     def body_bytes_left(self) -> int | None:
         """How many bytes of the body have not been read; None when nobody knows."""
         if self._is_whole:

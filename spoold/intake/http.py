@@ -38,6 +38,7 @@ CHALLENGE = ("WWW-Authenticate", 'Basic realm="spoold", charset="UTF-8"')
 RETRY_AFTER = ("Retry-After", "2")  # s; a login that has to wait longer says so in its answer
 HANDSHAKE_S = 10.0
 REFUSAL_S = 5.0
+STOP_S = 0.1  # for a request that has begun when the daemon stops
 
 Answer = Callable[[str], tuple[int, dict[str, Any]]]
 
@@ -123,7 +124,11 @@ class _Connection:
         self._scope.cancel()
 
     def _stop(self) -> None:
-        self.link.is_closing = True
+        """The daemon stops: what has been taken goes on to its answer, the rest is given up."""
+        link, exchange = self.link, self._exchange
+        link.is_closing = True
+        if not link.is_sending and (exchange is None or exchange.is_coming):
+            link.watch.deadline = min(link.watch.deadline, trio.current_time() + STOP_S)
 
     async def run(self, first_bytes: bytes) -> None:
         link = self.link

@@ -35,12 +35,12 @@ def answer(path):
 
 
 @asynccontextmanager
-async def connection(first_bytes=b"", limits=None):
+async def connection(first_bytes=b"", limits=None, deadlines=None):
     """The client's half of a served connection; `problems` is what the listener would log."""
     ours, theirs = socket.socketpair()
     client = SocketStream(theirs)
     problems = []
-    deadlines = Deadlines(0.01)
+    deadlines = deadlines or Deadlines(0.01)
 
     async def serve():
         stream = SocketStream(ours)
@@ -168,3 +168,16 @@ async def test_a_client_that_takes_no_answers_is_cut_off():
         with pytest.raises(trio.BrokenResourceError):
             await client.send_all(GET * 200_000)
     assert [type(problem) for problem in problems] == [trio.TooSlowError]
+
+
+@pytest.mark.parametrize("begun", [b"GET /heal", b"POST /x HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_stopping_daemon_waits_for_no_half_request(begun):
+    """It is given up at once; what had been taken would have its answer."""
+    deadlines = Deadlines(0.01)
+    limits = Limits(header_deadline_s=60)
+    async with connection(limits=limits, deadlines=deadlines) as (client, problems):
+        await client.send_all(begun)
+        await trio.sleep(0.02)  # until it has been read
+        deadlines.stop()
+        ((status, _, _),) = answers(await everything(client), "GET")
+    assert status == 408
