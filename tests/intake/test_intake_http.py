@@ -175,7 +175,7 @@ async def test_a_stopping_daemon_waits_for_no_half_request(begun):
     """It is given up at once; what had been taken would have its answer."""
     deadlines = Deadlines(0.01)
     limits = Limits(header_deadline_s=60)
-    async with connection(limits=limits, deadlines=deadlines) as (client, problems):
+    async with connection(limits=limits, deadlines=deadlines) as (client, _):
         await client.send_all(begun)
         await trio.sleep(0.02)  # until it has been read
         deadlines.stop()
