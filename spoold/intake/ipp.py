@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
+import trio
 
 from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, Status
@@ -50,6 +51,12 @@ from spoold.model.errors import (
 
 log = structlog.get_logger("spoold.intake")
 
+FAILED: Final = "The server could not do it. Its log says why."
+CONNECTION_ENDS: Final = (
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+)
 # Clients that do not wait for `100 Continue` read no answer before they have sent their document.
 DRAIN_BYTES_MAX: Final = 8 * 1024 * 1024
 # What an operation gives back; None when it has sent its answer by itself.
@@ -164,8 +171,15 @@ class Ipp:
             reply = Reply(Status.SERVER_ERROR_TEMPORARY_ERROR, message=message)
         except SpooldError as error:
             log.error("ipp_failed", operation=operation.keyword, reason=str(error))
-            message = "The server could not do it. Its log says why."
-            reply = Reply(Status.SERVER_ERROR_INTERNAL_ERROR, message=message)
+            reply = Reply(Status.SERVER_ERROR_INTERNAL_ERROR, message=FAILED)
+        except (RemoteProtocolError, NeedsLogin, ExceptionGroup, *CONNECTION_ENDS):
+            raise
+        except Exception:
+            if ask.exchange.is_answered:
+                raise
+            # A reset is what libcups takes for a reason to ask again at once, and for ever.
+            log.exception("handler_failed", client=ask.principal.address)
+            reply = Reply(Status.SERVER_ERROR_INTERNAL_ERROR, message=FAILED)
         if reply is not None:
             if not reply.status.is_success:
                 log.info(

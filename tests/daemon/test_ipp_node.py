@@ -11,6 +11,7 @@ import pytest
 from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_values import Tag
+from spoold.intake import ipp as intake_ipp
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.principal import Port
@@ -106,6 +107,19 @@ async def test_a_body_that_breaks_off_makes_no_job(node):
         status, _, _ = await answer_of(client)
     assert status == 400
     assert (await node.jobs())["jobs"] == []
+
+
+async def test_a_fault_of_ours_is_answered_and_the_node_goes_on(node, monkeypatch):
+    """A client that finds its connection reset asks again at once, and for ever."""
+
+    async def fail(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setitem(intake_ipp.OPERATIONS, Operation.PRINT_JOB, fail)
+    answer = await node.ask(Operation.PRINT_JOB, document=PDF)
+    assert answer.code == Status.SERVER_ERROR_INTERNAL_ERROR
+    monkeypatch.undo()
+    assert (await node.ask(Operation.PRINT_JOB, document=PDF)).code == Status.SUCCESSFUL_OK
 
 
 async def test_100_continue_comes_at_once_or_a_refusal_before_the_document(node):
