@@ -457,12 +457,12 @@ class Upload:
 
     async def _commit(self, size: int | None, digest: str | None) -> Accepted:
         if size is not None and size != self._document.size:
-            await self.abandon()
+            await self._abandon()
             raise OperationError(
                 "digest-mismatch", "the sizes differ.", "Send the document again from offset 0."
             )
         if digest is not None and digest != await self._document.digest():
-            await self.abandon()
+            await self._abandon()
             raise OperationError(
                 "digest-mismatch", "the digests differ.", "Send the document again from offset 0."
             )
@@ -570,7 +570,13 @@ class Upload:
         self._end()
 
     async def abandon(self) -> None:
-        """Drop what came."""
+        """Drop what came, but for what another connection has made this one leave to it."""
+        with trio.move_on_after(60, shield=True):
+            while self._is_working:
+                await self._idle.park()
+        await self._abandon()
+
+    async def _abandon(self) -> None:
         if not self._ended:
             is_nested, self._is_working = self._is_working, True
             try:

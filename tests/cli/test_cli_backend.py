@@ -137,6 +137,19 @@ def test_a_python_that_others_can_change_is_never_run_as_root(
     assert os.listdir(directory) == []
 
 
+@as_root
+def test_a_python_that_the_user_of_cups_cannot_reach_is_refused(
+    run, directory, tmp_path, monkeypatch
+):
+    """Without credentials CUPS runs the backend as its own user."""
+    (tmp_path / "python").symlink_to(sys.executable)
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    code, _, err = run("install")
+    assert (code, "only root can enter" in err) == (1, True)
+    assert "Or give --credentials" in err
+
+
 def test_without_a_directory_of_backends_nothing_is_made(run, directory):
     """CUPS is not there, or somewhere else; and who is not root is told so."""
     directory.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -252,6 +253,29 @@ async def test_a_second_connection_takes_over(spool, door):
         assert refusal.value.code == "busy"
     await old.abandon()
     await old.suspend()
+    await write(new, LARGE)
+    accepted = await new.commit(len(LARGE), digest_of(LARGE))
+    assert await stored(spool, await spool.reader.job(accepted.job_id)) == LARGE
+    assert left_over(spool, door)[1:] == (0, {}, set())
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_who_is_being_taken_over_drops_nothing(spool, door, steps):
+    """The older connection hears `busy` while the newer one still waits for its last write."""
+    uuid = uuid4()
+    old = await door.begin(submission(uuid, size=len(LARGE)))
+    await old.write(LARGE[:1_400_000])  # a part of it is on its way to the disk
+
+    async def go_on() -> None:
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        with suppress(OperationError):
+            await old.write(b"late")
+        await old.abandon()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        new = await door.begin(submission(uuid, size=len(LARGE)))
     await write(new, LARGE)
     accepted = await new.commit(len(LARGE), digest_of(LARGE))
     assert await stored(spool, await spool.reader.job(accepted.job_id)) == LARGE
