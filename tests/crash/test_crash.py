@@ -51,7 +51,7 @@ def test_killed_at_a_crash_point_nothing_acknowledged_is_lost(tmp_path, point, c
         assert daemon.process.returncode == -signal.SIGKILL, "the point was never reached"
     with running(tmp_path) as daemon:
         # The client that got no answer sends again: still one job.
-        acknowledged = load.acknowledged & load.raw
+        acknowledged = load.acknowledged & load.titled
         load.send_again(daemon)
         _wait_until_printed(daemon)
         jobs = all_jobs(daemon.control)
@@ -60,7 +60,7 @@ def test_killed_at_a_crash_point_nothing_acknowledged_is_lost(tmp_path, point, c
         assert acknowledged <= kept
         assert len(titles) == len(set(titles))
         uuids = [job["uuid"] for job in jobs if job["intake"] == "frames"]
-        assert sorted(uuids) == sorted(load.sent.keys() - load.raw)
+        assert sorted(uuids) == sorted(load.sent.keys() - load.titled)
         ids = [job["id"] for job in jobs]
         assert len(ids) == len(set(ids))
         states = {job["state"] for job in jobs if "submission-interrupted" not in job["reasons"]}

@@ -66,7 +66,7 @@ def record(folder: Path, seed: int) -> Run:
     load = Load(seed, SIZES)
     documents = folder / "disk" / "data" / "documents"
     with running(folder, config=CONFIG, prefix=trace.command(folder / "record")) as daemon:
-        load.run(daemon, raw_senders=2, jobs=3)
+        load.run(daemon, raw_senders=2, ipp_senders=1, jobs=3)
         wait_until(lambda: not list(documents.glob("*/*")), 30)  # printed, and removed
         assert daemon.end() == 0
     return Run(folder, trace.read(folder / "record", daemon.process.pid), load)
@@ -98,6 +98,7 @@ def cuts(
             if key not in seen:
                 seen.add(key)
                 yield Cut(tree, acknowledged, call)
+    assert answers.acknowledged == run.load.acknowledged  # nothing was told that is not in it
 
 
 def problems_of(run: Run, cut: Cut) -> list[str]:

@@ -1,6 +1,6 @@
-"""Senders of jobs over raw and frames, who remember what they sent and what they were told.
+"""Senders of jobs over raw, frames and IPP, who remember what they sent and what they were told.
 
-Every job is told apart by its name: the title of a raw job, the job-uuid of a frames job. What the
+Every job is told apart by its name: the job-uuid of a frames job, the title of the others. What the
 daemon itself told its clients, and when, is read from its record (`Answers`).
 """
 
@@ -12,8 +12,11 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
+from http.client import HTTPConnection, HTTPException
 from uuid import UUID, uuid4
 
+from spoold.codec import ipp
+from spoold.codec.ipp_names import Operation, Status
 from spoold.provider.blocking import BlockingProvider
 from spoold.provider.receipt import SubmitError
 from support.process import Daemon
@@ -34,17 +37,21 @@ class Load:
         self.sent: dict[str, bytes] = {}
         self.acknowledged: set[str] = set()
         self.receipts: dict[str, int] = {}
-        self.raw: set[str] = set()  # those of `sent` that went over raw
-        # Which raw jobs came from which port of ours, one after the other, in the last run.
-        self.raw_ports: dict[int, list[str]] = {}
+        self.titled: set[str] = set()  # those of `sent` that are known by their title
+        # Which of these came from which port of ours, one after the other, in the last run.
+        self.ports: dict[int, list[str]] = {}
 
-    def run(self, daemon: Daemon, raw_senders: int = 2, jobs: int = 12) -> None:
+    def run(
+        self, daemon: Daemon, raw_senders: int = 2, ipp_senders: int = 0, jobs: int = 12
+    ) -> None:
         """Send `jobs` jobs by each sender, or until the daemon is gone."""
-        self.raw_ports.clear()
-        threads = [
-            threading.Thread(target=self._send_raw, args=(daemon, jobs)) for _ in range(raw_senders)
+        self.ports.clear()
+        senders = [
+            self._send_frames,
+            *[self._send_raw] * raw_senders,
+            *[self._send_ipp] * ipp_senders,
         ]
-        threads.append(threading.Thread(target=self._send_frames, args=(daemon, jobs)))
+        threads = [threading.Thread(target=sender, args=(daemon, jobs)) for sender in senders]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -62,9 +69,7 @@ class Load:
             body = head + self._body(name) + b"\x1b%-12345X"
             try:
                 with socket.create_connection(("127.0.0.1", daemon.port), 5) as sender:
-                    self.sent[name] = body
-                    self.raw.add(name)
-                    self.raw_ports.setdefault(sender.getsockname()[1], []).append(name)
+                    self._note(name, body, sender)
                     sender.settimeout(20)
                     sender.sendall(body)
                     sender.shutdown(socket.SHUT_WR)
@@ -73,6 +78,35 @@ class Load:
             except OSError:
                 if daemon.process.poll() is not None:
                     return
+
+    def _send_ipp(self, daemon: Daemon, count: int) -> None:
+        """By Print-Job, and in two steps by Create-Job and Send-Document, in turn."""
+        for number in range(count):
+            name = uuid4().hex
+            title, body = ipp.name_("job-name", name), self._body(name)
+            client = HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+            try:
+                client.connect()
+                self._note(name, body, client.sock)
+                if number % 2:
+                    made = _ask(client, ipp_request(Operation.CREATE_JOB, title))
+                    which = ipp.integer("job-id", made.group(ipp.Tag.JOB).first("job-id"))
+                    last = ipp.boolean("last-document", True)
+                    request = ipp_request(Operation.SEND_DOCUMENT, which, last)
+                else:
+                    request = ipp_request(Operation.PRINT_JOB, title)
+                _ask(client, request + body)
+                self.acknowledged.add(name)
+            except (OSError, HTTPException):
+                if daemon.process.poll() is not None:
+                    return
+            finally:
+                client.close()
+
+    def _note(self, name: str, body: bytes, sock: socket.socket) -> None:
+        self.sent[name] = body
+        self.titled.add(name)
+        self.ports.setdefault(sock.getsockname()[1], []).append(name)
 
     def _send_frames(self, daemon: Daemon, count: int) -> None:
         names = (str(uuid4()) for _ in range(count))
@@ -84,7 +118,7 @@ class Load:
         Raises:
             AssertionError: a job that had a number was told another one.
         """
-        self._submit(daemon, [(name, self.sent[name]) for name in self.sent.keys() - self.raw])
+        self._submit(daemon, [(name, self.sent[name]) for name in self.sent.keys() - self.titled])
 
     def _submit(self, daemon: Daemon, jobs: Iterable[tuple[str, bytes]]) -> None:
         try:
@@ -108,6 +142,26 @@ class Load:
                 raise error from None  # it may fail for no other reason than the daemon's end
 
 
+def ipp_request(operation: Operation, *attributes: ipp.Attribute) -> bytes:
+    """A request to the printer `default`, up to where its document begins."""
+    named = (
+        ipp.charset("attributes-charset", "utf-8"),
+        ipp.language("attributes-natural-language", "en"),
+        ipp.uri("printer-uri", "ipp://127.0.0.1/printers/default"),
+        *attributes,
+    )
+    group = ipp.group(ipp.Tag.OPERATION, named)
+    return ipp.encode(ipp.Message((2, 0), operation, 1, [group]))
+
+
+def _ask(client: HTTPConnection, request: bytes) -> ipp.Message:
+    client.request("POST", "/printers/default", request, {"Content-Type": "application/ipp"})
+    with client.getresponse() as answer:
+        said = ipp.Decoder().feed(answer.read())
+    assert said.code == Status.SUCCESSFUL_OK, said
+    return said
+
+
 class Answers:
     """The jobs that a recorded daemon has acknowledged up to a moment of its record."""
 
@@ -115,18 +169,23 @@ class Answers:
         self._load = load
         self._ports: dict[int, int] = {}  # the client's port, by descriptor
         self._accepted: dict[int, int] = {}  # how many connections came from a port
+        self._said: dict[int, bytes] = {}  # over HTTP, since the last whole answer, by descriptor
         self.acknowledged: set[str] = set()
 
     def enter(self, call: Call) -> bool:
-        """Whether this call is an acknowledgement: a FIN is allowed, or a uuid is told."""
+        """Whether this call is an acknowledgement.
+
+        That is for a raw job that a FIN is allowed, for frames that its uuid is told, for IPP that
+        the operation which brought the document succeeded.
+        """
         names: set[str] = set()
         if call.name == "setsockopt" and b"SO_LINGER, {l_onoff=0" in call.arguments:
-            port = self._port(call)
-            if port in self._load.raw_ports:
-                names = {self._load.raw_ports[port][self._accepted[port] - 1]}
+            names = self._titled(call)
         elif call.name == "sendto" and self._port(call):
+            if self._is_last_of_job(call):
+                names = self._titled(call)
             told = re.findall(rb"[0-9a-f]{8}-[0-9a-f-]{27}", call.strings()[0])
-            names = {one.decode() for one in told} & self._load.sent.keys()
+            names |= {one.decode() for one in told} & self._load.sent.keys()
         is_new = not names <= self.acknowledged
         self.acknowledged |= names
         return is_new
@@ -136,7 +195,29 @@ class Answers:
             found = re.search(rb"sin_port=htons\((\d+)\)", call.arguments)
             port = int(found[1]) if found else 0
             self._ports[call.result] = port
+            self._said[call.result] = b""
             self._accepted[port] = self._accepted.get(port, 0) + 1
+
+    def _titled(self, call: Call) -> set[str]:
+        """The job that came over this connection, if it is known by its title."""
+        port = self._port(call)
+        names = self._load.ports.get(port)
+        return {names[self._accepted[port] - 1]} if names else set()
+
+    def _is_last_of_job(self, call: Call) -> bool:
+        """Whether this ends an answer of IPP to a Print-Job or a Send-Document, and a good one."""
+        descriptor = call.files()[0][0]
+        said = self._said[descriptor] = self._said[descriptor] + call.strings()[0]
+        head, end, body = said.partition(b"\r\n\r\n")
+        if not (end and head.startswith(b"HTTP/1.1 200")):
+            return False
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if length is None or len(body) < int(length[1]):
+            return False
+        self._said[descriptor] = b""
+        answer = ipp.Decoder().feed(body)
+        is_open = b"job-incoming" in body  # of a Create-Job: there is no document yet
+        return answer.code == Status.SUCCESSFUL_OK and not is_open
 
     def _port(self, call: Call) -> int:
         return self._ports.get(call.files()[0][0], 0)
