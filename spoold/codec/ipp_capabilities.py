@@ -55,11 +55,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "media-left-margin-supported": [423],
     "media-right-margin-supported": [423],
     "media-top-margin-supported": [423],
-    "multiple-document-handling-default": "separate-documents-collated-copies",
-    "multiple-document-handling-supported": [
-        "separate-documents-uncollated-copies",
-        "separate-documents-collated-copies",
-    ],
+    # All copies of a document come out before the next document.
+    "multiple-document-handling-default": "separate-documents-uncollated-copies",
+    "multiple-document-handling-supported": ["separate-documents-uncollated-copies"],
     "number-up-default": 1,
     "number-up-supported": [1],
     "orientation-requested-default": _PORTRAIT,

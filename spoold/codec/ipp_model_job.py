@@ -159,7 +159,7 @@ def _hold_until_time_of(job: Job, _: Place) -> bytes:
 
 
 def _documents_of(job: Job, _: Place) -> bytes:
-    return _documents(0 if job.document.stored == "none" else 1)
+    return _documents(job.documents_here)
 
 
 @lru_cache(maxsize=4096)

@@ -225,7 +225,7 @@ class Alike:
         yield ipp.boolean("job-ids-supported", True)
         k_octets_max = min(facts.document_bytes_max // 1024, 0x7FFFFFFF)
         yield ipp.range_("job-k-octets-supported", Range(0, k_octets_max))
-        yield ipp.boolean("multiple-document-jobs-supported", False)
+        yield ipp.boolean("multiple-document-jobs-supported", True)
         yield ipp.integer("multiple-operation-time-out", facts.multiple_operation_s)
         yield ipp.keyword("multiple-operation-time-out-action", "abort-job")
         yield ipp.keyword("which-jobs-supported", *WHICH_JOBS)

@@ -200,6 +200,8 @@ class Attempt:
         self.stop_reasons: tuple[str, ...] = ()
         self.number: int | None = None
         self.ahead: Loading | None = None  # of the job that may come next on the device
+        self.goes_on = False  # the job has another document, which comes next
+        self.is_back = False  # and may be printed by now
         self._printer = printer
         self._device = device
         self._in_doubt = in_doubt
@@ -300,7 +302,7 @@ class Attempt:
             self.stop(Stop.GONE)
         elif not fits(job, self._printer):
             self._is_misfit = True
-            detail = f"{self._printer.name} does not take {job.document.format}."
+            detail = of_document(job, f"{self._printer.name} does not take {job.document.format}.")
             return Refused(JobReason.UNSUPPORTED_DOCUMENT_FORMAT, detail)
         return None
 
@@ -446,6 +448,10 @@ class Attempt:
             event = JobEvent.DAMAGE
             reasons = (JobReason.ABORTED_BY_SYSTEM, JobReason.DOCUMENT_DAMAGED)
             message = outcome.detail
+        job = self.loading.job
+        if job is not None:
+            self.goes_on = job.has_more and isinstance(outcome, Delivered)
+            message = of_document(job, message)
         return Ended(outcome, self._end(outcome, event, reasons, message), self.stopped)
 
     def _concluded_by_stop(self) -> Ended:
@@ -494,6 +500,13 @@ class Attempt:
             message=message,
             only_from=(JobState.PENDING,),
         )
+
+
+def of_document(job: Job, message: str) -> str:
+    """What is said of the document that a job is at, where there are others."""
+    if not message or job.documents == 1:
+        return message
+    return f"Document {job.document_number} of {job.documents}: {message}"
 
 
 async def commit_shielded(journal: Journal, changes: Sequence[Change]) -> list[Any]:

@@ -233,7 +233,12 @@ class Dispatcher:
             is_set = moved.old is JobState.PENDING  # what was loaded of it is not true any more
             if is_set:
                 self._outdate(moved.job_id)
-            if attempt is not None:
+            if attempt is not None and attempt.goes_on:
+                if attempt.choice.queue_id == moved.printer_id:
+                    attempt.is_back = True  # its device goes on with the job
+                    return
+                attempt.is_back = False
+            elif attempt is not None:
                 is_same = attempt.choice.queue_id == moved.printer_id and not is_set
                 if is_same and not attempt.is_ended and attempt.stopped is None:
                     return  # it is being attempted, and nothing that matters here has changed
@@ -246,6 +251,7 @@ class Dispatcher:
         else:
             self._schedule.remove(moved.job_id)
             if attempt is not None:
+                attempt.is_back = False
                 attempt.stop(Stop.GONE)
             if moved.new is JobState.COMPLETED and moved.old in ACTIVE:
                 log.debug(
@@ -458,13 +464,14 @@ class Dispatcher:
         """Note how an attempt ended; the device's next one, if any.
 
         After a delivery the note goes along with the next one's mark, when that is made at once.
-        Anything else is committed first: what the job becomes may decide who is next.
+        Anything else is committed first: what the job becomes may decide who is next. A job of
+        several documents goes on with the next one.
         """
         outcome = ended.outcome
         if isinstance(outcome, Deferred) and outcome.blame is Blame.JOB:
             self._schedule.defer(attempt.choice.job_id, trio.current_time(), outcome.not_before_s)
         carried: tuple[Change, ...] = (ended.change,) if ended.change is not None else ()
-        if not isinstance(outcome, Delivered):
+        if attempt.goes_on or not isinstance(outcome, Delivered):
             await self._commit(attempt, carried)
             carried = ()
         if ended.change is None and outcome is not None and attempt.stopped is None:
@@ -473,6 +480,13 @@ class Dispatcher:
         # that came later.
         self._judge(attempt, ended)
         device_id, now_s = attempt.choice.device_id, trio.current_time()
+        if attempt.is_back:
+            self._forget(attempt)
+            if self._schedule.go_on(attempt.choice) and not self._is_draining:
+                return self._make_attempt(
+                    attempt.choice, self._begin_loading(attempt.choice.job_id), ()
+                )
+            self._schedule.put_back(attempt.choice)
         choice = None if self._is_draining else self._schedule.take_next(device_id, now_s)
         if choice is None:
             await self._commit(attempt, carried)

@@ -358,6 +358,16 @@ class Schedule:
         self._stir_pools(device)
         return choice
 
+    def go_on(self, choice: Choice) -> bool:
+        """Whether a device that has delivered a document of a job may take the job's next one now.
+
+        What was in the way of the one before is nothing to this one.
+        """
+        self._misfits.pop(choice.job_id, None)
+        self._waits.pop(choice.job_id, None)
+        queues = (self._queues.get(choice.printer_id), self._queues.get(choice.queue_id))
+        return all(queue is not None and queue.is_open for queue in queues)
+
     def begin(self, choice: Choice) -> None:
         """Bytes of the chosen job may leave, or its attempt has ended: the next one may start."""
         queue = self._queues.get(choice.queue_id)

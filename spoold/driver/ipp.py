@@ -39,7 +39,7 @@ from spoold.model.outcome import Outcome
 from spoold.model.printer import Device
 
 STATE_TIMEOUT_S = 5.0  # of a question beside a document that does not move
-ABORTED_MAX = 1000  # jobs of which is known how often the printer aborted them
+ABORTED_MAX = 1000  # documents of which is known how often the printer aborted them
 NOBODY = "anonymous"
 
 
@@ -65,7 +65,7 @@ class IppDriver:
         self._known: _Known | None = None
         self._said: DeviceStatus | None = None
         self._said_s = 0.0
-        self._aborted: OrderedDict[UUID, int] = OrderedDict()
+        self._aborted: OrderedDict[tuple[UUID, int], int] = OrderedDict()
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         peer = self._peer(delivery.job.owner.name)
@@ -167,9 +167,9 @@ class IppDriver:
             peer.session.abort()
 
     def _errand(self, delivery: Delivery, peer: Peer) -> Errand:
-        uuid = delivery.job.uuid
+        document = delivery.job.uuid, delivery.job.document_number
         printer = Printer(
-            self._offer, self._page_count, self._state, lambda: self._count_abort(uuid)
+            self._offer, self._page_count, self._state, lambda: self._count_abort(document)
         )
         return Errand(delivery, peer, self._settings, printer)
 
@@ -222,9 +222,9 @@ class IppDriver:
     async def _all_attributes(self, peer: Peer) -> Group:
         return await peer.printer(LEARNED)
 
-    def _count_abort(self, uuid: UUID) -> int:
-        count = self._aborted.pop(uuid, 0) + 1
-        self._aborted[uuid] = count
+    def _count_abort(self, document: tuple[UUID, int]) -> int:
+        count = self._aborted.pop(document, 0) + 1
+        self._aborted[document] = count
         if len(self._aborted) > ABORTED_MAX:
             self._aborted.popitem(last=False)
         return count

@@ -173,10 +173,11 @@ class LpdDriver:
         )
 
     def names(self, job: Job) -> tuple[bytes, bytes]:
-        """The names of control file and data file: the same for each attempt of a job."""
+        """The names of control file and data file: the same for each attempt of a document."""
         host = self._our_host[:HOST_CHARACTERS_MAX]
-        control = lpd.file_name("c", 0, job.id, host, is_long=self._is_long)
-        return control, lpd.file_name("d", 0, job.id, host, is_long=self._is_long)
+        index = job.document_number - 1
+        control = lpd.file_name("c", index, job.id, host, is_long=self._is_long)
+        return control, lpd.file_name("d", index, job.id, host, is_long=self._is_long)
 
     def copies_in_data(self, job: Job) -> int:
         return max(1, job.copies) if self._makes_copies and not job.copies_embedded else 1

@@ -174,7 +174,9 @@ class _Conversation:
         self._stream = stream
         self._meter = meter
         self._ear = Ear(stream, meter)
-        self._name = str(delivery.job.uuid)
+        self._name = str(self._job.uuid)
+        if self._job.documents > 1:
+            self._name += f"-{self._job.document_number}"
         self._copies = 1 if self._job.copies_embedded else max(1, self._job.copies)
         self.document_bytes = self._source.size * self._copies
         self.page_count_before: int | None = None

@@ -81,7 +81,6 @@ _STATUS: Final = {
     "digest-mismatch": Status.CLIENT_ERROR_DOCUMENT_FORMAT_ERROR,
     "forbidden": Status.CLIENT_ERROR_FORBIDDEN,
     "internal-error": Status.SERVER_ERROR_INTERNAL_ERROR,
-    "multiple-documents": Status.SERVER_ERROR_MULTIPLE_DOCUMENT_JOBS_NOT_SUPPORTED,
     "not-accepting": Status.SERVER_ERROR_NOT_ACCEPTING_JOBS,
     "not-found": Status.CLIENT_ERROR_NOT_FOUND,
     "not-possible": Status.CLIENT_ERROR_NOT_POSSIBLE,

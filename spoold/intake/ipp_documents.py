@@ -1,7 +1,7 @@
-"""The Document object by IPP (PWG 5100.5): every job here has one, numbered 1.
+"""The Document object by IPP (PWG 5100.5): the documents of a job, numbered from 1.
 
 In: a request that names a job, and the document by its number. Out: its attributes, or what became
-of it. Canceling the only document of a job cancels the job.
+of it. Canceling the only document of a job cancels the job; one of several is not canceled alone.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from spoold.codec.ipp_values import Attribute, DateTime, Tag, WithLanguage
 from spoold.intake.ipp_jobs import call
 from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
 from spoold.intake.ipp_server import Server
-from spoold.model.job import Job, JobState
+from spoold.model.job import Document, Job, JobState
 
 Handler = Callable[[Server, Ask], Awaitable[Reply | None]]
 
 SECOND_US: Final = 1_000_000
-NUMBER: Final = 1
 SETTABLE: Final = ("document-name",)
 # document-state has no held state: such a document is pending (PWG 5100.5 table 10).
 _STATES: Final = {
@@ -53,26 +52,40 @@ _REASONS: Final = frozenset(
 )
 
 
-def _attributes(server: Server, ask: Ask, job: Job) -> dict[str, Attribute]:
-    """All that is said of the document of a job."""
+def _state(job: Job, number: int) -> JobState:
+    """What a document's job makes of it: those before the one that is next are printed."""
+    if number < job.document_number:
+        return JobState.COMPLETED
+    if number > job.document_number and not job.state.is_final:
+        return JobState.PENDING
+    return job.state
+
+
+def _attributes(
+    server: Server, ask: Ask, job: Job, number: int, document: Document
+) -> dict[str, Attribute]:
+    """All that is said of a document of a job."""
     place = server.place(ask)
     printer = place.printers.get(job.printer_id)
-    document = job.document
-    state = _STATES.get(job.state) or Number.of(job.state.value)
-    reasons = [reason for reason in job.reasons if reason in _REASONS] or ["none"]
+    is_next = number == job.document_number
+    found_state = _state(job, number)
+    state = _STATES.get(found_state) or Number.of(found_state.value)
+    said = job.reasons if is_next or found_state is not JobState.COMPLETED else ()
+    reasons = [reason for reason in said if reason in _REASONS] or ["none"]
+    is_last = number == job.documents and not job.is_incoming
     created_s = job.created_us // SECOND_US
     found = [
         ipp.charset("attributes-charset", "utf-8"),
         ipp.language("attributes-natural-language", "en"),
-        ipp.integer("document-number", NUMBER),
+        ipp.integer("document-number", number),
         ipp.integer("document-job-id", job.id),
         ipp.uri("document-job-uri", f"{place.jobs_uri}{job.id}"),
-        ipp.name_("document-name", str(job.attributes.get("document-name") or job.title)),
+        ipp.name_("document-name", _name(job, number)),
         ipp.mime("document-format", document.format),
         ipp.enum_("document-state", state),
         ipp.keyword("document-state-reasons", *reasons),
-        ipp.integer("k-octets", job.k_octets),
-        ipp.boolean("last-document", not job.is_incoming),
+        ipp.integer("k-octets", -(-document.size // 1024)),
+        ipp.boolean("last-document", is_last),
         ipp.keyword("compression", "none"),
         ipp.integer("time-at-creation", created_s),
         ipp.date_time("date-time-at-creation", DateTime.at(created_s)),
@@ -82,7 +95,7 @@ def _attributes(server: Server, ask: Ask, job: Job) -> dict[str, Attribute]:
         found.append(ipp.uri("document-printer-uri", printer[1]))
     for name in ("time-at-processing", "date-time-at-processing"):
         found.append(ipp.no_value(name))
-    if job.finished_us is None:
+    if job.finished_us is None or not is_next:
         found += [ipp.no_value("time-at-completed"), ipp.no_value("date-time-at-completed")]
     else:
         finished_s = job.finished_us // SECOND_US
@@ -91,8 +104,20 @@ def _attributes(server: Server, ask: Ask, job: Job) -> dict[str, Attribute]:
     return {one.name: one for one in found}
 
 
-def _group(server: Server, ask: Ask, job: Job, default: frozenset[str] | None) -> bytes:
-    found = _attributes(server, ask, job)
+def _name(job: Job, number: int) -> str:
+    named: Any = job.attributes.get("document-name") if number == 1 else None
+    return str(named or job.title)
+
+
+def _group(
+    server: Server,
+    ask: Ask,
+    job: Job,
+    number: int,
+    document: Document,
+    default: frozenset[str] | None,
+) -> bytes:
+    found = _attributes(server, ask, job, number, document)
     known = frozenset(found)
     groups = {
         "all": known,
@@ -107,8 +132,8 @@ def _group(server: Server, ask: Ask, job: Job, default: frozenset[str] | None) -
     return ipp.encode_group(Tag.DOCUMENT, [found[name] for name in found if name in names])
 
 
-async def _job(server: Server, ask: Ask) -> Job:
-    """The job whose document is asked for.
+async def _job(server: Server, ask: Ask) -> tuple[Job, int]:
+    """The job whose document is asked for, and the document's number.
 
     Raises:
         Refusal: there is none, or it has no such document.
@@ -117,30 +142,45 @@ async def _job(server: Server, ask: Ask) -> Job:
     number = ask.integer("document-number", 1)
     if number is None:
         raise bad("document-number is missing.")
-    if number != NUMBER or job.document.stored == "none":
+    if number > job.documents_here:
         raise Refusal(Status.CLIENT_ERROR_NOT_FOUND, f"job {job.id} has no document {number}.")
-    return job
+    return job, number
 
 
 async def get_document_attributes(server: Server, ask: Ask) -> Reply:
-    return Reply(groups=_group(server, ask, await _job(server, ask), None))
+    job, number = await _job(server, ask)
+    documents = await server.reader.documents(job.id)
+    if number > len(documents):
+        raise Refusal(Status.CLIENT_ERROR_NOT_FOUND, f"job {job.id} is gone.")
+    return Reply(groups=_group(server, ask, job, number, documents[number - 1], None))
 
 
 async def get_documents(server: Server, ask: Ask) -> Reply:
     job = await server.job(ask.job_id())
-    if job.document.stored == "none":
-        return Reply()
-    return Reply(groups=_group(server, ask, job, frozenset({"document-number"})))
+    limit = ask.integer("limit", 1)
+    found = (await server.reader.documents(job.id))[: job.documents_here][:limit]
+    default = frozenset({"document-number"})
+    return Reply(
+        groups=b"".join(
+            _group(server, ask, job, number, document, default)
+            for number, document in enumerate(found, 1)
+        )
+    )
 
 
 async def cancel_document(server: Server, ask: Ask) -> Reply:
-    job = await _job(server, ask)
+    job, number = await _job(server, ask)
+    if job.documents > 1:
+        raise Refusal(
+            Status.CLIENT_ERROR_NOT_POSSIBLE,
+            f"document {number} is one of {job.documents}; cancel the whole job.",
+        )
     await call(server, ask, "job.cancel", job=job.id)
     return Reply()
 
 
 async def set_document_attributes(server: Server, ask: Ask) -> Reply:
-    job = await _job(server, ask)
+    job, number = await _job(server, ask)
     group = ask.group(Tag.DOCUMENT)
     if group is None or not group.attributes:
         raise bad("there is nothing to set.")
@@ -150,6 +190,10 @@ async def set_document_attributes(server: Server, ask: Ask) -> Reply:
     if fixed:
         status = Status.CLIENT_ERROR_ATTRIBUTES_NOT_SETTABLE
         raise Refusal(status, "some of this cannot be set.", fixed)
+    if number > 1:
+        raise Refusal(
+            Status.CLIENT_ERROR_NOT_POSSIBLE, "only the first document has a name that can be set."
+        )
     attribute = group.attributes["document-name"]
     name: Any = attribute.first
     if attribute.tag not in (Tag.NAME, Tag.NAME_LANGUAGE, Tag.DELETE):

@@ -286,7 +286,7 @@ async def send_document(server: Server, ask: Ask) -> Reply:
             format=format_,
         )
     except OperationError as error:
-        if error.code == "multiple-documents" and not await ask.has_document():
+        if error.code == "too-large" and not await ask.has_document():
             return await _send_nothing(server, ask, job_id, is_last)
         raise
     try:

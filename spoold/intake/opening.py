@@ -1,6 +1,6 @@
-"""Jobs that are made before their document comes: Create-Job, Send-Document, Close-Job.
+"""Jobs that are made before their documents come: Create-Job, Send-Document, Close-Job.
 
-In: a `Submission`, later a document from the same submitter. Out: an open job, durable at once, and
+In: a `Submission`, later documents from the same submitter. Out: an open job, durable at once, and
 then a job like any other. The checks are those of `acceptance`, at each of the two steps.
 """
 
@@ -13,9 +13,10 @@ import structlog
 from spoold.intake.acceptance import Acceptance, Submission, Upload, too_large
 from spoold.model import policy
 from spoold.model.errors import OperationError
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import DOCUMENTS_MAX, Job, JobReason, JobState
 from spoold.model.printer import Printer
 from spoold.spool.journal import Journal
+from spoold.spool.open_jobs import too_many_documents
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import NO_DOCUMENT, Accepted, AttachDocument, CloseJob, OpenJob
 
@@ -104,20 +105,21 @@ class OpenJobs:
         format: str = "application/octet-stream",
         digest_algorithm: str = "blake3",
     ) -> DocumentUpload:
-        """Admit the document of an open job; `size` in bytes, if announced.
+        """Admit the next document of an open job; `size` in bytes, if announced.
 
         Of two connections that bring it, the later one goes on.
 
         Raises:
             OperationError: `not-found`; `forbidden`, another submitter made the job;
-                `not-possible`, it is not open; `multiple-documents`, it has one; `too-large`.
+                `not-possible`, it is not open; `too-large`, it is, or there are too many.
             SpoolFull: no room.
         """
         job, printer = await self._find(job_id, submitter)
-        if job.document.stored != "none":
-            raise OperationError(
-                "multiple-documents", "the job has its document already.", "Make a job for each."
-            )
+        if job.documents_here >= DOCUMENTS_MAX:
+            raise too_many_documents()
+        copies, copies_embedded = job.copies, job.copies_embedded
+        if job.documents_here:  # those are of the first one
+            copies, copies_embedded = await self._reader.copies_asked(job_id)
         limit = self._acceptance.limits.document_bytes_max
         if size is not None and size > limit:
             raise too_large(limit)
@@ -128,8 +130,8 @@ class OpenJobs:
             job.submitter,
             job.intake,
             job.client_host,
-            copies=job.copies,
-            copies_embedded=job.copies_embedded,
+            copies=copies,
+            copies_embedded=copies_embedded,
             format=format,
             size=size,
             digest_algorithm=digest_algorithm,
@@ -219,7 +221,7 @@ class OpenJobs:
 
 
 class DocumentUpload(Upload):
-    """The document of an open job on its way in. `last`: no other one follows.
+    """A document of an open job on its way in. `last`: no other one follows.
 
     What broke off is abandoned: the job stays open, and its sender may send it again.
     """
@@ -266,6 +268,7 @@ class DocumentUpload(Upload):
                 message,
                 one.copies,
                 one.copies_embedded,
+                self._job.documents_here + 1,
             )
         )
 

@@ -27,6 +27,7 @@ class JobState(StrEnum):
 
 
 PRIORITY_MAX = 100  # RFC 8011 5.2.1
+DOCUMENTS_MAX = 100  # of one job
 _FINAL = frozenset({JobState.CANCELED, JobState.ABORTED, JobState.COMPLETED})
 
 
@@ -86,6 +87,10 @@ class Job:
     it ends by itself. `attempts` is the number of the last attempt; `uncounted` of them spoold
     itself ended, before anything had left. A `priority` beyond 100 is that of a job which was
     promoted (RFC 3998).
+
+    Of a job's `documents` (PWG 5100.5) the one with the number `document_number`, from 1, is
+    `document`: it is printed next, is being printed, or was the last to be. `size` is that of all
+    in bytes, None while there is but one; `copies` are those of `document`.
     """
 
     id: int
@@ -112,6 +117,9 @@ class Job:
     hold_until: str = ""
     release_us: int | None = None
     uncounted: int = 0
+    documents: int = 1
+    document_number: int = 1
+    size: int | None = None
 
     @property
     def job_priority(self) -> int:
@@ -124,6 +132,21 @@ class Job:
         return JobReason.JOB_INCOMING in self.reasons
 
     @property
+    def has_more(self) -> bool:
+        """Whether another document comes after the one that is printed now."""
+        return self.document_number < self.documents
+
+    @property
+    def documents_here(self) -> int:
+        """How many documents have come: none, for a job that was just opened."""
+        return 0 if self.document.stored == "none" else self.documents
+
+    @property
+    def bytes_total(self) -> int:
+        """The size of all documents."""
+        return self.document.size if self.size is None else self.size
+
+    @property
     def k_octets(self) -> int:
         """`job-k-octets` (RFC 8011 5.3.17.1): the size in units of 1,024 octets, rounded up."""
-        return -(-self.document.size // 1024)
+        return -(-self.bytes_total // 1024)

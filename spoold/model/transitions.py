@@ -19,6 +19,7 @@ class JobEvent(StrEnum):
     RESUME = "resume"  # it takes bytes again
     DEFER = "defer"  # the attempt left nothing on paper; wait
     DELIVER = "deliver"
+    NEXT = "next"  # a document is printed, and the job has others
     REFUSE = "refuse"  # can never print
     MISFIT = "misfit"  # cannot print here as it is; an operator may move it
     DOUBT = "doubt"  # held: nobody knows whether it printed
@@ -48,6 +49,7 @@ TABLE: dict[tuple[JobState, JobEvent], JobState] = {
     (_S.PENDING_HELD, JobEvent.HOLD): _S.PENDING_HELD,
     (_S.PENDING_HELD, JobEvent.RELEASE): _S.PENDING,
     (_S.PENDING_HELD, JobEvent.ASSUME): _S.COMPLETED,
+    (_S.PENDING_HELD, JobEvent.NEXT): _S.PENDING,
     (_S.PENDING_HELD, JobEvent.REPRINT): _S.PENDING,
     (_S.PENDING, JobEvent.MISFIT): _S.PENDING_HELD,
     (_S.PENDING_HELD, JobEvent.MISFIT): _S.PENDING_HELD,
@@ -56,6 +58,7 @@ for _state in _ACTIVE:
     TABLE |= {
         (_state, JobEvent.DEFER): _S.PENDING,
         (_state, JobEvent.DELIVER): _S.COMPLETED,
+        (_state, JobEvent.NEXT): _S.PENDING,
         (_state, JobEvent.REFUSE): _S.ABORTED,
         (_state, JobEvent.MISFIT): _S.PENDING_HELD,
         (_state, JobEvent.DOUBT): _S.PENDING_HELD,
@@ -74,6 +77,9 @@ for _state in (*_ACTIVE, *_WAITING):
     TABLE[_state, JobEvent.DAMAGE] = _S.ABORTED
 for _state in _FINISHED:
     TABLE[_state, JobEvent.RETRY] = _S.PENDING
+
+# What means that nothing more is to be done for a document.
+_ENDS_DOCUMENT = frozenset({JobEvent.DELIVER, JobEvent.ASSUME})
 
 # What an open job does not take: nothing of it can print yet, nor be in doubt.
 _NOT_WHILE_INCOMING = frozenset(
@@ -103,6 +109,23 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
             "not-possible", f"a job that is {state} does not take {event}.", _ADVICE.get(event, "")
         )
     return after
+
+
+def onward(
+    event: JobEvent, before: tuple[str, ...], reasons: tuple[str, ...], *, has_more: bool
+) -> tuple[JobEvent, tuple[str, ...]]:
+    """What an event of a document means for its job, and the job's reasons by it.
+
+    A job that `has_more` documents goes on with the next one, unless it was asked to stop: `before`
+    are the reasons that it had until now.
+    """
+    if not has_more or event not in _ENDS_DOCUMENT:
+        return event, reasons
+    stop = JobReason.PROCESSING_TO_STOP_POINT
+    if stop not in before:
+        return JobEvent.NEXT, ()
+    kept = tuple(one for one in before if one != stop)
+    return JobEvent.CANCELED, kept or (JobReason.JOB_CANCELED_BY_OPERATOR.value,)
 
 
 def reasons_while_incoming(

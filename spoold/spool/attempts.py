@@ -8,7 +8,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
-from spoold.model.transitions import JobEvent, next_state
+from spoold.model.transitions import JobEvent, next_state, onward
 from spoold.spool import store
 from spoold.spool.bounds import (
     REASONS_MAX,
@@ -17,7 +17,7 @@ from spoold.spool.bounds import (
     bounded_text,
     bounded_word,
 )
-from spoold.spool.jobs import job_row, move_job
+from spoold.spool.jobs import has_more, job_row, move_job, turn_to_document
 from spoold.spool.rows import STATE, pack
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:
             "attempt": number,
             "device": change.device_id,
             "printer": writer.printers.get(change.printer_id),
+            **({"document": row[10]} if row[9] > 1 else {}),
         },
     )
     writer.db.execute(
-        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, NULL, '', '', '', 0, NULL)",
-        (change.job_id, number, change.device_id, change.printer_id, change.now_us),
+        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, NULL, '', '', '', 0, NULL, ?)",
+        (change.job_id, number, change.device_id, change.printer_id, change.now_us, row[10]),
     )
     after = next_state(before, JobEvent.START)
     move_job(writer, change.job_id, row, after, (), "", change.now_us, position, attempts=number)
@@ -76,10 +77,15 @@ def note_attempt(writer: SqliteStore, change: store.NoteAttempt) -> None:
 def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     row = job_row(writer, change.job_id)
     before = STATE[row[2]]
-    after = next_state(before, change.event)
+    event, words = onward(
+        change.event, tuple(row[3].split()), change.reasons, has_more=has_more(row)
+    )
+    after = next_state(before, event)
     name, reason, detail, bytes_sent, evidence = _outcome_fields(change.outcome)
-    reasons = tuple(map(bounded_word, change.reasons[:REASONS_MAX]))
+    reasons = tuple(map(bounded_word, words[:REASONS_MAX]))
     detail, message = bounded_text(detail), bounded_text(change.message)
+    if event is JobEvent.NEXT:
+        message = ""
     outcome = change.outcome
     is_counted = not (isinstance(outcome, Deferred) and outcome.blame is Blame.NODE)
     position = writer.add_record(
@@ -94,7 +100,7 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
             "reason": reason,
             "method": evidence.get("method"),
             "bytes": bytes_sent,
-            "event": change.event.value,
+            "event": event.value,
             "state": after.value,
             "reasons": list(reasons),
             **({} if is_counted else {"counted": False}),
@@ -118,7 +124,10 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     )
     if not is_counted:
         writer.db.execute("UPDATE job SET uncounted = uncounted + 1 WHERE id = ?", (change.job_id,))
-    return move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
+    move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
+    if event is JobEvent.NEXT:
+        turn_to_document(writer, change.job_id, row[10] + 1)
+    return after
 
 
 def _outcome_fields(outcome: Outcome) -> tuple[str, str, str, int, dict[str, Any]]:

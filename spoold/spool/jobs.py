@@ -14,7 +14,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.record import Kind
-from spoold.model.transitions import JobEvent, next_state, reasons_while_incoming
+from spoold.model.transitions import JobEvent, next_state, onward, reasons_while_incoming
 from spoold.spool import store
 from spoold.spool.bounds import (
     REASONS_MAX,
@@ -245,9 +245,10 @@ def _conflict() -> OperationError:
 
 _JOB = (
     "SELECT job.uuid, job.printer_id, job.state, job.reasons, job.priority, person.name, "
-    "document.size, job.attempts, document.stored FROM job "
-    "JOIN person ON person.id = job.owner_id "
-    f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?"
+    "coalesce(job.size, document.size), job.attempts, document.stored, job.documents, "
+    "job.next_document FROM job JOIN person ON person.id = job.owner_id "
+    f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + job.next_document "
+    "WHERE job.id = ?"
 )
 
 
@@ -268,6 +269,17 @@ def job_row(writer: SqliteStore, job_id: int) -> tuple[Any, ...]:
     return row
 
 
+def has_more(row: tuple[Any, ...]) -> bool:
+    """Whether another document comes after the one that is next, or is being printed."""
+    return bool(row[10] < row[9])
+
+
+def turn_to_document(writer: SqliteStore, job_id: int, number: int) -> None:
+    """The document with this number is printed next."""
+    writer.db.execute("UPDATE job SET next_document = ? WHERE id = ?", (number, job_id))
+    writer.active.pop(job_id, None)
+
+
 def move_job(
     writer: SqliteStore,
     job_id: int,
@@ -281,7 +293,7 @@ def move_job(
     attempts: int | None = None,
 ) -> JobState:
     """Write the job's new state, and tell those who listen."""
-    uuid, old_printer_id, before, _reasons, priority, owner, size, tried, stored = row
+    uuid, old_printer_id, before, _reasons, priority, owner, size, tried, *document = row
     to = old_printer_id if printer_id is None else printer_id
     tried = tried if attempts is None else attempts
     words = " ".join(reasons)
@@ -302,7 +314,7 @@ def move_job(
     if after.is_final:
         writer.active.pop(job_id, None)
     else:
-        row = (uuid, to, NUMBER[after], words, priority, owner, size, tried, stored)
+        row = (uuid, to, NUMBER[after], words, priority, owner, size, tried, *document)
         writer.active[job_id] = row
     writer.events.append(
         store.JobMoved(
@@ -327,21 +339,24 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     before = STATE[row[2]]
     if change.only_from and before not in change.only_from:
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
-    after = next_state(before, change.event)
+    event, words = onward(
+        change.event, tuple(row[3].split()), change.reasons, has_more=has_more(row)
+    )
+    after = next_state(before, event)
     if change.hold_until and after is JobState.PENDING:
         after = next_state(after, JobEvent.HOLD)
     if change.event is JobEvent.RETRY and row[8] in ("gone", "none"):
         cause = "is not kept any more" if row[8] == "gone" else "never came"
         raise OperationError("not-possible", f"its document {cause}.", "Submit the job again.")
     message = bounded_text(change.message)
-    reasons = tuple(map(bounded_word, change.reasons[:REASONS_MAX]))
+    reasons = tuple(map(bounded_word, words[:REASONS_MAX]))
     is_incoming = JobReason.JOB_INCOMING in row[3]
     if is_incoming or change.event is JobEvent.SUBMIT:
         reasons = reasons_while_incoming(change.event, after, reasons)
     payload = {
         "job": change.job_id,
         "uuid": row[0],
-        "event": change.event.value,
+        "event": event.value,
         "from": before.value,
         "state": after.value,
         "reasons": list(reasons),
@@ -368,7 +383,7 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     was_timed = JobReason.JOB_HOLD_UNTIL_SPECIFIED in row[3]
     if change.hold_until or (was_timed and JobReason.JOB_HOLD_UNTIL_SPECIFIED not in reasons):
         note_hold(writer, change.job_id, change.hold_until, change.release_us)
-    return move_job(
+    move_job(
         writer,
         change.job_id,
         row,
@@ -379,6 +394,11 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         position,
         change.printer_id,
     )
+    if event is JobEvent.NEXT:
+        turn_to_document(writer, change.job_id, row[10] + 1)
+    elif event is JobEvent.RETRY and row[10] > 1:
+        turn_to_document(writer, change.job_id, 1)
+    return after
 
 
 def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
@@ -388,25 +408,30 @@ def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
     db = writer.db
     for job_id in change.job_ids:
         row = db.execute(
-            "SELECT job.uuid, job.state, job.finished_us, document.stored, document.file, "
-            "printer.guid, job.submitter, document.digest, job.position FROM job "
+            "SELECT job.uuid, job.state, job.finished_us, printer.guid, job.submitter, "
+            "document.digest, job.position FROM job "
             f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 "
             "JOIN printer ON printer.id = job.printer_id WHERE job.id = ?",
             (job_id,),
         ).fetchone()
         if row is None or row[2] is None:
             continue  # gone already, or active again
-        if row[3] == "file":
-            files.append(row[4])
+        documents = (document_id(job_id, 0), document_id(job_id + 1, 0))
+        files += [
+            file
+            for (file,) in db.execute(
+                "SELECT file FROM document WHERE id > ? AND id < ? AND stored = 'file'", documents
+            )
+        ]
         payload = {"job": job_id, "uuid": row[0], "documents_only": change.documents_only}
         if change.documents_only:
             db.execute(
                 "UPDATE document SET stored = 'gone', file = '', body = NULL "
-                "WHERE id = ? AND stored != 'none'",
-                (document_id(job_id),),
+                "WHERE id > ? AND id < ? AND stored != 'none'",
+                documents,
             )
         else:
-            db.execute("DELETE FROM document WHERE id = ?", (document_id(job_id),))
+            db.execute("DELETE FROM document WHERE id > ? AND id < ?", documents)
             db.execute("DELETE FROM attempt WHERE job_id = ?", (job_id,))
             db.execute("DELETE FROM job WHERE id = ?", (job_id,))
             # The printer that a moved job was submitted to stands there already.
@@ -414,7 +439,7 @@ def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
                 "INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (uuid) DO UPDATE SET state = excluded.state, "
                 "digest = excluded.digest",
-                (row[0], job_id, row[5], row[6], row[7], row[1], row[8]),
+                (row[0], job_id, row[3], row[4], row[5], row[1], row[6]),
             )
         writer.add_record(Kind.JOB_REMOVED, "node", change.now_us, payload)
     return files

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import DOCUMENTS_MAX, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import store
@@ -35,11 +35,11 @@ def open_job(writer: SqliteStore, change: store.OpenJob) -> store.Accepted:
 
 def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.Accepted:
     row = _open_row(writer, change.job_id, change.submitter)
-    if row[8] != "none":
-        raise OperationError(
-            "multiple-documents", "the job has its document already.", "Make a job for each."
-        )
+    number = _next_number(row, change)
     document = change.document
+    own_copies = None
+    if change.copies_embedded and (number > 1 or not change.last):
+        own_copies = change.copies  # those of other documents are another matter
     event, after, reasons = _end_of(row, change.reasons) if change.last else _still_open(row)
     message = bounded_text(change.message)
     position = writer.add_record(
@@ -49,6 +49,7 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
         {
             "job": change.job_id,
             "uuid": row[0],
+            "number": number,
             "size": document.size,
             "digest": document.digest,
             "format": document.format,
@@ -60,24 +61,15 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
         },
         {"message": message} if message else None,
     )
-    if change.copies is not None:
+    if change.copies is not None and number == 1 and change.last:
         writer.db.execute(
             "UPDATE job SET copies = ?, copies_embedded = ? WHERE id = ?",
             (change.copies, change.copies_embedded, change.job_id),
         )
-    writer.db.execute(
-        "UPDATE document SET size = ?, digest = ?, format = ?, stored = ?, file = ?, body = ? "
-        "WHERE id = ?",
-        (
-            document.size,
-            document.digest,
-            document.format,
-            document.stored,
-            document.file,
-            document.body,
-            document_id(change.job_id),
-        ),
-    )
+    put_document(writer, document_id(change.job_id, number), document, own_copies)
+    size = document.size
+    if number > 1:
+        size = add_to_job(writer, change.job_id, number, row[6] + size)
     if change.last:
         _forget(writer, change.job_id)
     else:
@@ -85,9 +77,65 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
             "UPDATE incoming SET deadline_us = ? WHERE job_id = ?",
             (change.deadline_us, change.job_id),
         )
-    row = (*row[:6], document.size, row[7], document.stored)
+    stored = document.stored if number == 1 else row[8]
+    row = (*row[:6], size, row[7], stored, number, row[10])
     move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
     return store.Accepted(change.job_id, UUID(bytes=row[0]), position, after)
+
+
+def put_document(
+    writer: SqliteStore, id_: int, document: store.NewDocument, copies: int | None
+) -> None:
+    """Write a document's row, or fill that of the first one of an open job."""
+    values = {
+        "id": id_,
+        "size": document.size,
+        "digest": document.digest,
+        "format": document.format,
+        "stored": document.stored,
+        "file": document.file,
+        "body": document.body,
+        "copies": copies,
+    }
+    writer.db.execute(
+        "INSERT INTO document (id, size, digest, format, encoding, key_id, stored, file, body, "
+        "copies) VALUES (:id, :size, :digest, :format, '', '', :stored, :file, :body, :copies) "
+        "ON CONFLICT (id) DO UPDATE SET size = :size, digest = :digest, format = :format, "
+        "stored = :stored, file = :file, body = :body, copies = :copies",
+        values,
+    )
+
+
+def add_to_job(writer: SqliteStore, job_id: int, documents: int, size: int) -> int:
+    """The job has so many documents by now, of this size in all, which is returned."""
+    writer.db.execute(
+        "UPDATE job SET documents = ?, size = ? WHERE id = ?", (documents, size, job_id)
+    )
+    return size
+
+
+def _next_number(row: Row, change: store.AttachDocument) -> int:
+    """The number of the document that an open job is given now.
+
+    Raises:
+        OperationError: `too-large`: there are too many; `not-possible`: it is not this one's turn.
+    """
+    number: int = 1 if row[8] == "none" else row[9] + 1
+    if number > DOCUMENTS_MAX:
+        raise too_many_documents()
+    if change.number not in (None, number):
+        raise OperationError(
+            "not-possible",
+            f"another document {change.number} of job {change.job_id} came meanwhile.",
+            "Send it again if it is to be printed as well.",
+        )
+    return number
+
+
+def too_many_documents() -> OperationError:
+    return OperationError(
+        "too-large", f"a job has at most {DOCUMENTS_MAX} documents.", "Make another job."
+    )
 
 
 def close_job(writer: SqliteStore, change: store.CloseJob) -> store.Accepted:

@@ -15,7 +15,7 @@ from uuid import UUID
 import outcome
 
 from spoold.codec import record as codec
-from spoold.model.job import Job, JobState
+from spoold.model.job import Document, Job, JobState
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.user import User
@@ -149,10 +149,36 @@ class SqliteReader:
         *fields, body, file = row
         return job_of(tuple(fields)), body, file
 
-    async def document_body(self, job_id: int) -> bytes | None:
-        """The document of a job that keeps it in its row; None when it is elsewhere or gone."""
-        rows = await self._all("SELECT body FROM document WHERE id = ?", document_id(job_id))
+    async def document_body(self, job_id: int, number: int = 1) -> bytes | None:
+        """A document of a job that keeps it in its row; None when it is elsewhere or gone."""
+        rows = await self._all(
+            "SELECT body FROM document WHERE id = ?", document_id(job_id, number)
+        )
         return rows[0][0] if rows else None
+
+    async def documents(self, job_id: int) -> list[Document]:
+        """All documents of a job, in their order; one of them of a job that was just opened."""
+        rows = await self._all(
+            "SELECT size, digest, format, stored, encoding, key_id FROM document "
+            "WHERE id > ? AND id < ? ORDER BY id",
+            document_id(job_id, 0),
+            document_id(job_id + 1, 0),
+        )
+        return [Document(*row) for row in rows]
+
+    async def files_of(self, job_id: int) -> list[str]:
+        """The file of each document of a job; "" for one that is elsewhere or gone."""
+        rows = await self._all(
+            "SELECT file FROM document WHERE id > ? AND id < ? ORDER BY id",
+            document_id(job_id, 0),
+            document_id(job_id + 1, 0),
+        )
+        return [row[0] for row in rows]
+
+    async def copies_asked(self, job_id: int) -> tuple[int, bool]:
+        """A job's copies, whatever its documents say; and whether all make them by themselves."""
+        rows = await self._all("SELECT copies, copies_embedded FROM job WHERE id = ?", job_id)
+        return (rows[0][0], bool(rows[0][1])) if rows else (1, False)
 
     async def document_files(self, after: str, limit: int) -> list[tuple[str, int, int]]:
         """(file, job id, size) of documents kept in files, by name, after a name."""
@@ -170,8 +196,8 @@ class SqliteReader:
         """Every pending job, oldest first, as an event whose `old` state is None."""
         rows = await self._all(
             "SELECT job.id, job.uuid, job.printer_id, job.state, job.reasons, job.priority, "
-            "person.name, document.size, job.position FROM job INDEXED BY job_unfinished "
-            "JOIN person ON person.id = job.owner_id "
+            "person.name, coalesce(job.size, document.size), job.position "
+            "FROM job INDEXED BY job_unfinished JOIN person ON person.id = job.owner_id "
             "JOIN document ON document.id = job.id * 4096 + 1 "
             "WHERE job.finished_us IS NULL AND job.state = 3 "
             "AND job.printer_id IN (SELECT id FROM printer) ORDER BY job.id"
@@ -249,7 +275,7 @@ class SqliteReader:
         """(finished jobs, bytes of the documents that they keep)."""
         ((jobs, size),) = await self._all(
             "SELECT count(*), coalesce(sum(CASE WHEN document.stored IN ('inline', 'file') "
-            "THEN document.size END), 0) FROM job INDEXED BY job_finished "
+            "THEN coalesce(job.size, document.size) END), 0) FROM job INDEXED BY job_finished "
             "JOIN document ON document.id = job.id * 4096 + 1 WHERE job.finished_us IS NOT NULL"
         )
         return jobs, size

@@ -77,9 +77,9 @@ JOB_SELECT = (
     "job.intake, job.priority, job.copies, job.copies_embedded, job.attributes, job.attempts, "
     "job.created_us, job.changed_us, job.finished_us, job.position, document.size, "
     "document.digest, document.format, document.encoding, document.key_id, document.stored, "
-    "job.hold_until, job.release_us, job.uncounted FROM job "
-    "JOIN person ON person.id = job.owner_id "
-    f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 "
+    "job.hold_until, job.release_us, job.uncounted, job.documents, job.next_document, job.size, "
+    "document.copies FROM job JOIN person ON person.id = job.owner_id "
+    f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + job.next_document "
 )
 
 
@@ -92,7 +92,8 @@ def job_of(row: tuple[Any, ...]) -> Job:
     (id_, uuid, printer_id, state, reasons, message, name, known, by, submitter, title) = row[:11]
     (host, intake, priority, copies, embedded, attributes, attempts) = row[11:18]
     (created, changed, finished, position, size, digest, format_) = row[18:25]
-    (encoding, key_id, stored, hold_until, release_us, uncounted) = row[25:]
+    (encoding, key_id, stored, hold_until, release_us, uncounted) = row[25:31]
+    (documents, number, total, own_copies) = row[31:]
     return Job(
         id=id_,
         uuid=UUID(bytes=uuid),
@@ -106,8 +107,8 @@ def job_of(row: tuple[Any, ...]) -> Job:
         client_host=host,
         intake=intake,
         priority=priority,
-        copies=copies,
-        copies_embedded=bool(embedded),
+        copies=copies if own_copies is None else own_copies,
+        copies_embedded=bool(embedded) or own_copies is not None,
         attributes=unpack(attributes) if attributes else {},
         attempts=attempts,
         created_us=created,
@@ -118,23 +119,26 @@ def job_of(row: tuple[Any, ...]) -> Job:
         hold_until=hold_until or "",
         release_us=release_us,
         uncounted=uncounted,
+        documents=documents,
+        document_number=number,
+        size=total,
     )
 
 
 ATTEMPT_SELECT = (
     "SELECT job_id, number, device_id, printer_id, started_us, ended_us, outcome, reason, detail, "
-    "bytes_sent, evidence FROM attempt "
+    "bytes_sent, evidence, document FROM attempt "
 )
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:
-    (job_id, number, device_id, printer_id, started, ended, name, reason, detail, sent, packed) = (
-        row
-    )
+    (job_id, number, device_id, printer_id, started, ended, name, reason, detail, sent) = row[:10]
+    packed, document = row[10:]
     evidence = unpack(packed) if packed else {}
     return Attempt(
-        job_id, number, device_id, printer_id, started, ended, name, reason, detail, sent, evidence
-    )
+        job_id, number, device_id, printer_id, started, ended, name, reason, detail, sent, evidence,
+        document,
+    )  # fmt: skip
 
 
 _PRINTER_FIELDS = [

@@ -92,8 +92,8 @@ class AttachDocument:
 
     After the `last` one the job waits to print, or is held for `reasons` (or for its own hold);
     else it stays open until `deadline_us`. Refused with `forbidden` to anybody but the submitter,
-    `not-possible` when the job is not open, and `multiple-documents` when it has one. `copies` are
-    those of the job from now on, when the document has a say in it.
+    `not-possible` when the job is not open, or when the document with this `number` has come, and
+    `too-large` when there are too many. `copies` are those of the document, if it has a say in it.
     """
 
     job_id: int
@@ -106,6 +106,7 @@ class AttachDocument:
     message: str = ""
     copies: int | None = None
     copies_embedded: bool = False
+    number: int | None = None
 
 
 @dataclass(slots=True)
@@ -126,13 +127,15 @@ class CloseJob:
 
 @dataclass(slots=True)
 class CopyJob(AcceptJob):
-    """A new job with the document of the job `from_id`. Answer: `Accepted`.
+    """A new job with the documents of the job `from_id`. Answer: `Accepted`.
 
-    `document` says nothing but the `file`, when there is one: another name of the same bytes.
-    Refused with `not-possible` when the document is not kept any more.
+    `document` says nothing but the `file`, when there is one: another name of the same bytes; so do
+    `more_files` of the further documents. Refused with `not-possible` when they are not kept any
+    more.
     """
 
     from_id: int = 0
+    more_files: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -216,7 +219,10 @@ class NoteAttempt:
 
 @dataclass(slots=True)
 class EndAttempt:
-    """What became of an attempt, and what the job becomes by it. Answer: the new `JobState`."""
+    """What became of an attempt, and what the job becomes by it. Answer: the new `JobState`.
+
+    A job with a further document goes on with that where it would be completed.
+    """
 
     job_id: int
     number: int
@@ -417,7 +423,10 @@ Change = (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt as it is kept. `outcome` is "" while nobody knows how it ended."""
+    """One attempt as it is kept. `outcome` is "" while nobody knows how it ended.
+
+    `document` is the number of the document that it was to deliver.
+    """
 
     job_id: int
     number: int
@@ -430,6 +439,7 @@ class Attempt:
     detail: str
     bytes_sent: int
     evidence: dict[str, Any]
+    document: int = 1
 
 
 @dataclass(frozen=True, slots=True)

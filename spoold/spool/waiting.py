@@ -11,6 +11,7 @@ from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import store
 from spoold.spool.bounds import TEXT_CHARACTERS_MAX, bounded_text, packed_attributes
 from spoold.spool.jobs import accept_job, job_row, move_job, note_hold
+from spoold.spool.open_jobs import add_to_job, put_document
 from spoold.spool.rows import NUMBER, STATE, document_id, unpack
 
 if TYPE_CHECKING:
@@ -136,18 +137,54 @@ def _highest(writer: SqliteStore, printer_id: int) -> int:
 def copy_job(writer: SqliteStore, change: store.CopyJob) -> store.Accepted:
     """The copy is a job like any other; its uuid is new, and so is its place."""
     writer.flush()
-    found = writer.db.execute(
-        "SELECT size, digest, format, stored, body FROM document WHERE id = ?",
-        (document_id(change.from_id),),
-    ).fetchone()
-    stored = "" if found is None else found[3]
-    if stored not in ("inline", "file") or (stored == "file") is not bool(change.document.file):
+    rows = writer.db.execute(
+        "SELECT size, digest, format, stored, body, copies FROM document WHERE id > ? AND id < ? "
+        "ORDER BY id",
+        (document_id(change.from_id, 0), document_id(change.from_id + 1, 0)),
+    ).fetchall()
+    files = (change.document.file, *change.more_files)
+    kept = [("inline", "file")[bool(file)] for file in files]
+    if [row[3] for row in rows] != kept:
         raise OperationError(
             "not-possible", "its document is not kept any more.", "Submit the job again."
         )
-    size, digest, format_, _, body = found
-    change.document = store.NewDocument(size, digest, format_, body, change.document.file)
-    return accept_job(writer, change)
+    documents = [
+        store.NewDocument(size, digest, format_, body, file)
+        for (size, digest, format_, _, body, _), file in zip(rows, files, strict=True)
+    ]
+    change.document = documents[0]
+    accepted = accept_job(writer, change)
+    if len(documents) > 1:
+        _copy_more(writer, change, accepted, documents, [row[5] for row in rows])
+    return accepted
+
+
+def _copy_more(
+    writer: SqliteStore,
+    change: store.CopyJob,
+    accepted: store.Accepted,
+    documents: list[store.NewDocument],
+    copies: list[int | None],
+) -> None:
+    writer.flush()
+    for number, (document, own_copies) in enumerate(zip(documents, copies, strict=True), 1):
+        put_document(writer, document_id(accepted.job_id, number), document, own_copies)
+        if number > 1:
+            payload = {
+                "job": accepted.job_id,
+                "uuid": accepted.uuid.bytes,
+                "number": number,
+                "size": document.size,
+                "digest": document.digest,
+                "format": document.format,
+                "copies": own_copies,
+                "embedded": own_copies is not None,
+                "event": "",
+                "state": accepted.state.value,
+                "reasons": list(change.reasons),
+            }
+            writer.add_record(Kind.DOCUMENT_ADDED, "node", change.now_us, payload)
+    add_to_job(writer, accepted.job_id, len(documents), sum(one.size for one in documents))
 
 
 def _waiting_row(writer: SqliteStore, job_id: int, states: tuple[JobState, ...]) -> Row:

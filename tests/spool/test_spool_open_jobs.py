@@ -73,8 +73,8 @@ async def test_an_open_job_survives_and_gets_its_document(tmp_path, spool_at):
         assert await spool.reader.verify_chain() == spool.journal.head
 
 
-async def test_only_the_submitter_brings_the_document_and_only_one(spool):
-    """Somebody else is refused; so is a second document, and one for a job that is not open."""
+async def test_only_the_submitter_brings_documents_and_only_to_an_open_job(spool):
+    """Somebody else is refused; so is one whose turn is over, or for a job that is not open."""
     printer = await spool.add_printer()
     opened = await spool.open_job(printer)
     head = spool.journal.head
@@ -88,8 +88,8 @@ async def test_only_the_submitter_brings_the_document_and_only_one(spool):
     assert (await spool.reader.job(opened.job_id)).is_incoming
     assert await spool.reader.overdue(77, 10) == [opened.job_id]
     with pytest.raises(OperationError) as refusal:
-        await spool.attach(opened.job_id)
-    assert refusal.value.code == "multiple-documents"
+        await spool.attach(opened.job_id, number=1)
+    assert refusal.value.code == "not-possible"
     closed = await spool.journal.commit(CloseJob(opened.job_id, 1, "address:127.0.0.1"))
     assert closed.state is JobState.PENDING
     for job_id in (opened.job_id, (await spool.add_job(printer)).job_id):

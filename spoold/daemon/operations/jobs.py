@@ -247,14 +247,15 @@ async def follow_job(call: Call) -> dict[str, Any]:
 
 
 async def counted(call: Call, job: Job) -> dict[str, Any]:
-    """`impressions`, where the evidence of the last delivery says how many sides came out."""
+    """`impressions`, where the evidence of the deliveries says how many sides came out."""
     if job.state is not JobState.COMPLETED:
         return {}
-    for attempt in reversed(await call.services.reader.attempts(job.id)):
+    pages: dict[int, Any] = {}  # of each document, by its last delivery
+    for attempt in await call.services.reader.attempts(job.id):
         if attempt.outcome == "delivered":
-            pages = attempt.evidence.get("pages")
-            return {"impressions": pages} if type(pages) is int and pages > 0 else {}
-    return {}
+            pages[attempt.document] = attempt.evidence.get("pages")
+    is_told = all(type(found) is int and found > 0 for found in pages.values())
+    return {"impressions": sum(pages.values())} if is_told and len(pages) == job.documents else {}
 
 
 OPERATIONS = (

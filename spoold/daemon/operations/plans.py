@@ -15,7 +15,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.policy import INDEFINITE, Hold
 from spoold.model.printer import Printer
-from spoold.model.transitions import JobEvent, next_state
+from spoold.model.transitions import JobEvent, next_state, onward
 from spoold.spool.store import JobFilter
 
 WAITING = (JobState.PENDING, JobState.PENDING_HELD)
@@ -221,6 +221,12 @@ def plan_settle(printed: bool) -> Planner:
             raise OperationError(
                 "not-possible", f"job {job.id} is not in doubt; it is {job.state}.", ""
             )
-        return Plan(next_state(job.state, event), event, (JobState.PENDING_HELD,), reasons)
+        then, _ = onward(event, job.reasons, reasons, has_more=job.has_more)
+        advice = ""
+        if then is JobEvent.NEXT:
+            advice = f"It goes on with document {job.document_number + 1} of {job.documents}."
+        return Plan(
+            next_state(job.state, then), event, (JobState.PENDING_HELD,), reasons, advice=advice
+        )
 
     return plan

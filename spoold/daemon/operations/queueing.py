@@ -7,6 +7,7 @@ by number is done when it can be done to all of them; one that moves on in that 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -43,7 +44,7 @@ from spoold.daemon.operations.steering import (
 from spoold.daemon.operations.table import Argument, Call, Operation, near
 from spoold.dispatch.verdict import fits
 from spoold.intake.arguments import COPIES_MAX
-from spoold.model.errors import OperationError
+from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.job import PRIORITY_MAX, Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
 from spoold.model.person import Owner, normalise_name
@@ -137,7 +138,7 @@ async def _place(call: Call, after_id: int | None) -> dict[str, Any]:
 
 
 async def resubmit(call: Call) -> dict[str, Any]:
-    """A new job with the document of one that waits or has ended, which stays as it is."""
+    """A new job with the documents of one that waits or has ended, which stays as it is."""
     args, services = call.args, call.services
     job = await find_own(call, args["job"])
     check_document(job)
@@ -148,17 +149,20 @@ async def resubmit(call: Call) -> dict[str, Any]:
         printer = accepting_printer(known, known.name_of(job.printer_id))
     else:
         raise OperationError("not-possible", "its printer was removed.", "Name another one.")
-    if not fits(job, printer):
-        raise OperationError("not-possible", f"{printer.name} does not take {job.document.format}.")
-    found = await services.reader.job_with_document(job.id)
-    file = "" if found is None else found[2]
-    if file:
-        file = await trio.to_thread.run_sync(services.documents.share, file)
-    copy = _copy_of(call, job, printer, file)
+    for document in await services.reader.documents(job.id):
+        if not fits(replace(job, document=document), printer):
+            raise OperationError("not-possible", f"{printer.name} does not take {document.format}.")
+    files: list[str] = []
     try:
+        for file in await services.reader.files_of(job.id) or [""]:
+            shared = await trio.to_thread.run_sync(services.documents.share, file) if file else ""
+            files.append(shared)
+        copy = _copy_of(call, job, printer, files, await services.reader.copies_asked(job.id))
         made: Accepted = await services.journal.commit(copy)
-    except OperationError:
-        services.documents.remove(file)
+    except (OperationError, SpoolError) as error:
+        if not isinstance(error, StoreFailed):  # then nobody knows whether the copy is there
+            for file in files:
+                services.documents.remove(file)
         raise
     return {
         "id": made.job_id,
@@ -168,8 +172,11 @@ async def resubmit(call: Call) -> dict[str, Any]:
     }
 
 
-def _copy_of(call: Call, job: Job, printer: Printer, file: str) -> CopyJob:
+def _copy_of(
+    call: Call, job: Job, printer: Printer, files: list[str], asked: tuple[int, bool]
+) -> CopyJob:
     args, principal = call.args, call.principal
+    copies, copies_embedded = asked
     owner = job.owner
     if Role.USER in call.roles and owner.name == principal.name:
         owner = Owner(owner.name, HowKnown.AUTHENTICATED, principal.method)
@@ -184,20 +191,21 @@ def _copy_of(call: Call, job: Job, printer: Printer, file: str) -> CopyJob:
         printer.id,
         owner,
         principal.identity,
-        NewDocument(0, "", file=file),
+        NewDocument(0, "", file=files[0]),
         call.services.wall_clock(),
         title=job.title if args["title"] is None else args["title"],
         client_host=principal.address,
         intake=job.intake,
         priority=args["priority"] or job.job_priority,
-        copies=job.copies if job.copies_embedded else args["copies"] or job.copies,
-        copies_embedded=job.copies_embedded,
+        copies=copies if copies_embedded else args["copies"] or copies,
+        copies_embedded=copies_embedded,
         attributes={name: value for name, value in given.items() if value is not None},
         state=JobState.PENDING_HELD if reasons else JobState.PENDING,
         reasons=tuple(reasons),
         hold_until="" if hold is None else hold.until,
         release_us=None if hold is None else hold.release_us,
         from_id=job.id,
+        more_files=tuple(files[1:]),
     )
 
 

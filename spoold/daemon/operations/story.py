@@ -13,7 +13,7 @@ from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.views import PAGE_BYTES_MAX, job_map, packed_size, plain_value
 from spoold.daemon.operations.watch import Known
 from spoold.dispatch.dispatcher import PrinterStatus
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import Document, Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Order, Printer
 from spoold.model.record import Kind, Record
@@ -26,6 +26,7 @@ from spoold.spool.store import Attempt, JobFilter
 RECORDS_READ_MAX = 8000
 RECORDS_PAGE = 500
 AHEAD_COUNTED_MAX = 500
+DOCUMENTS_SHOWN_MAX = 20
 
 _INTAKES = {
     "raw": "a raw stream",
@@ -41,6 +42,7 @@ _OUTCOMES = {
 }
 _ACTS: dict[str, str] = {
     JobEvent.SUBMIT: "whole: no more documents come",
+    JobEvent.NEXT: "settled: taken as printed; the next document follows",
     JobEvent.HOLD: "held",
     JobEvent.RELEASE: "released",
     JobEvent.CANCEL: "canceled",
@@ -68,22 +70,30 @@ def _entry(at_us: int, what: str, detail: str = "") -> Entry:
 # -- what happened -----------------------------------------------------------------------------
 
 
-def origin(job: Job, people: dict[str, str]) -> list[Entry]:
+def origin(job: Job, people: dict[str, str], documents: list[Document]) -> list[Entry]:
     """Where the job came from, whose it is and how that is known."""
     host = job.client_host or "this machine"
     way = _INTAKES.get(job.intake, job.intake)
-    document = job.document
-    what = f"{document.size} bytes of {document.format}, {document.digest}"
-    if document.stored == "none":
-        what = "without a document"
     told = [
-        _entry(job.created_us, f"received from {host} over {way}", what),
+        _entry(job.created_us, f"received from {host} over {way}", _described(job.document)),
         _entry(job.created_us, _whose(job), f"handed over by {_named(job.submitter, people)}"),
     ]
+    if len(documents) > 1:
+        told[0]["detail"] = f"{job.bytes_total} bytes in {len(documents)} documents"
+        told += [
+            _entry(job.created_us, f"document {number}", _described(document))
+            for number, document in enumerate(documents[:DOCUMENTS_SHOWN_MAX], 1)
+        ]
     if job.copies > 1:
         by = "the document itself asks" if job.copies_embedded else "the printer is asked"
         told.append(_entry(job.created_us, f"{job.copies} copies", f"{by} for them"))
     return told
+
+
+def _described(document: Document) -> str:
+    if document.stored == "none":
+        return "without a document"
+    return f"{document.size} bytes of {document.format}, {document.digest}"
 
 
 async def acceptance_entries(call: Call, job: Job, known: Known) -> list[Entry]:
@@ -135,9 +145,13 @@ def _named(identity: str, people: dict[str, str]) -> str:
     return "the node" if identity == "node" else identity
 
 
-def attempt_entries(attempt: Attempt, uri: str) -> list[Entry]:
-    """An attempt's beginning and, when it is known, its end with the evidence."""
-    told = [_entry(attempt.started_us, f"attempt {attempt.number} began", uri)]
+def attempt_entries(attempt: Attempt, uri: str, documents: int) -> list[Entry]:
+    """An attempt's beginning and, when it is known, its end with the evidence.
+
+    `documents` is how many its job has.
+    """
+    what = f", document {attempt.document} of {documents}" if documents > 1 else ""
+    told = [_entry(attempt.started_us, f"attempt {attempt.number} began{what}", uri)]
     if attempt.ended_us is None:
         return told
     parts = [attempt.reason, attempt.detail]
@@ -154,7 +168,8 @@ def change_entry(record: Record, known: Known, people: dict[str, str]) -> Entry:
     """What somebody, or a rule, did to the job."""
     payload = record.payload
     if record.kind == Kind.DOCUMENT_ADDED:
-        what = "its document came"
+        number = payload.get("number", 1)
+        what = "its document came" if number == 1 else f"document {number} came"
     elif record.kind == Kind.JOB_ATTRIBUTES_SET:
         names = [name for name in payload if name not in ("job", "uuid")]
         names += list(record.personal or ())
@@ -343,11 +358,11 @@ async def explain(call: Call) -> dict[str, Any]:
     known = await services.catalogue.look()
     changes, is_complete = await changes_of(call, job)
     people = await people_of(call, job, changes)
-    story = origin(job, people)
+    story = origin(job, people, await services.reader.documents(job.id))
     story += await acceptance_entries(call, job, known)
     told = [change_entry(one, known, people) for one in changes]
     for attempt in await services.reader.attempts(job.id):
-        told += attempt_entries(attempt, device_names(known, attempt)[0])
+        told += attempt_entries(attempt, device_names(known, attempt)[0], job.documents)
     story += sorted(told, key=lambda entry: entry["at_us"])
     if job.finished_us is not None:
         story.append(_entry(job.finished_us, job.state.value, ", ".join(job.reasons)))

@@ -90,7 +90,9 @@ def job_map(job: Job, printer: str) -> dict[str, Any]:
         "hold_until": job.hold_until,
         "release_us": job.release_us,
         "copies": job.copies,
-        "size": job.document.size,
+        "documents": job.documents_here,
+        "document_number": job.document_number,
+        "size": job.bytes_total,
         "format": job.document.format,
         "digest": job.document.digest,
         "created_us": job.created_us,
@@ -115,6 +117,7 @@ def redacted_map(job: Job) -> dict[str, Any]:
 def attempt_map(attempt: Attempt, device: str, printer: str) -> dict[str, Any]:
     return {
         "number": attempt.number,
+        "document": attempt.document,
         "device": device,
         "printer": printer,
         "started_us": attempt.started_us,
