@@ -14,7 +14,10 @@ from spoold.codec.ipp_values import Tag
 from spoold.intake import ipp as intake_ipp
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
+from spoold.model.outcome import Delivered
 from spoold.model.principal import Port
+from spoold.model.transitions import JobEvent
+from spoold.spool.store import EndAttempt, StartAttempt
 from support.ipp_node import (
     OPERATOR,
     PDF,
@@ -217,6 +220,41 @@ async def test_a_job_in_two_steps(node, spool):
     assert answer.code == Status.SUCCESSFUL_OK
     job = await spool.reader.job(group.first("job-id"))
     assert (job.state, job.title, job.document.size) == (JobState.PENDING, "in two", len(PDF))
+
+
+async def test_a_job_of_several_documents(node, spool):
+    """Each Send-Document brings one more; the job and its documents tell of all of them."""
+    bodies = (PDF, b"%!PS\n" * 1000, PDF)
+    made = await node.ask(Operation.CREATE_JOB, ipp.name_("job-name", "three"))
+    job_id = made.group(Tag.JOB).first("job-id")
+    about = ipp.integer("job-id", job_id)
+    for number, body in enumerate(bodies, 1):
+        last = ipp.boolean("last-document", number == len(bodies))
+        answer = await node.ask(Operation.SEND_DOCUMENT, about, last, document=body)
+        assert answer.code == Status.SUCCESSFUL_OK
+    job = (await node.ask(Operation.GET_JOB_ATTRIBUTES, about)).group(Tag.JOB)
+    total = sum(map(len, bodies))
+    assert (job.first("number-of-documents"), job.first("job-k-octets")) == (3, -(-total // 1024))
+    await node.spool.journal.commit(StartAttempt(job_id, 1, 1, 1))
+    end = EndAttempt(job_id, 1, Delivered({}), JobEvent.DELIVER, (), 1)
+    await node.spool.journal.commit(end)
+    asked = ipp.keyword("requested-attributes", "all")
+    answer = await node.ask(Operation.GET_DOCUMENTS, about, asked)
+    groups = [group for group in answer.groups if group.tag == Tag.DOCUMENT]
+    assert [group.first("document-number") for group in groups] == [1, 2, 3]
+    assert [group.first("document-state") for group in groups] == [9, 3, 3]
+    assert [group.first("last-document") for group in groups] == [False, False, True]
+    assert [group.first("k-octets") for group in groups] == [1, 5, 1]
+    assert groups[1].first("document-format") == "application/postscript"
+    answer = await node.ask(Operation.GET_DOCUMENTS, about, ipp.integer("limit", 2))
+    assert len([group for group in answer.groups if group.tag == Tag.DOCUMENT]) == 2
+    second = ipp.integer("document-number", 2)
+    answer = await node.ask(Operation.GET_DOCUMENT_ATTRIBUTES, about, second)
+    assert answer.group(Tag.DOCUMENT).first("document-number") == 2
+    answer = await node.ask(Operation.CANCEL_DOCUMENT, about, second)
+    assert answer.code == Status.CLIENT_ERROR_NOT_POSSIBLE
+    answer = await node.ask(Operation.SEND_DOCUMENT, about, last, document=PDF)
+    assert answer.code == Status.CLIENT_ERROR_NOT_POSSIBLE
 
 
 async def test_a_job_that_is_closed_without_a_document_is_aborted(node, spool):

@@ -9,12 +9,13 @@ import pytest
 
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
-from spoold.model.outcome import Delivered
+from spoold.model.outcome import Delivered, InDoubt
 from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Principal, Role
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import (
     AcceptJob,
+    AttachDocument,
     EndAttempt,
     NewDocument,
     PutPrinter,
@@ -343,3 +344,83 @@ async def test_nobody_cancels_all_but_operators(desk):
         assert (await refused(desk, "job.cancel-many", principal)).code == "forbidden"
         error = await refused(desk, "job.cancel-many", principal, mine=True, jobs=[id_])
         assert error.code == "forbidden"
+
+
+# -- several documents ---------------------------------------------------------------------------
+
+BODIES = (b"one", b"the second", b"3")
+
+
+async def of_documents(desk, printer, **fields) -> int:
+    id_ = (await desk.spool.open_job(printer, **fields)).job_id
+    for number, body in enumerate(BODIES, 1):
+        await desk.spool.attach(id_, body, last=number == len(BODIES))
+    return id_
+
+
+async def test_the_story_of_a_job_tells_its_documents(desk):
+    """What they are, and which attempt was about which of them; the answers count them all."""
+    printer = await desk.spool.add_printer()
+    id_ = await of_documents(desk, printer)
+    for _ in range(2):
+        await print_it(desk, printer, id_)
+    shown = await desk.ask("job.show", job=id_)
+    assert (shown["documents"], shown["document_number"], shown["size"]) == (3, 3, 14)
+    assert [one["document"] for one in shown["attempts_list"]] == [1, 2]
+    story = (await desk.ask("job.explain", job=id_))["story"]
+    told = [entry["what"] for entry in story]
+    assert story[0]["detail"] == "14 bytes in 3 documents"
+    assert {"document 1", "document 2", "document 3"} <= set(told)
+    assert "document 2 came by a client" in told
+    assert "attempt 2 began, document 2 of 3" in told
+
+
+async def test_settling_a_document_says_what_comes(desk):
+    """In doubt at the first of three: printed, and the job goes on."""
+    printer = await desk.spool.add_printer()
+    id_ = await of_documents(desk, printer)
+    now = desk.services.wall_clock()
+    start = StartAttempt(id_, printer.device_id, printer.id, now)
+    number = await desk.spool.journal.commit(start)
+    doubt = InDoubt("connection-lost", "", 1)
+    reasons = (JobReason.JOB_IN_DOUBT.value,)
+    await desk.spool.journal.commit(
+        EndAttempt(id_, number, doubt, JobEvent.DOUBT, reasons, now, "lost")
+    )
+    answer = await desk.ask("job.settle", job=id_, printed=True)
+    assert "document 2 of 3" in str(answer)
+    found = await job(desk, id_)
+    assert (found.state, found.document_number) == (JobState.PENDING, 2)
+
+
+async def test_a_copy_of_a_job_has_all_its_documents(desk):
+    """In rows or in files, from the first one on; the copy's copies are those of the job."""
+    printer = await desk.spool.add_printer()
+    large = os.urandom(300_000)
+    id_ = (await desk.spool.open_job(printer, "ada", copies=2)).job_id
+    for number, body in enumerate((b"small", large), 1):
+        incoming = desk.spool.documents.begin("", "blake3")
+        await incoming.write(body)
+        document = await incoming.keep("text/plain")
+        sender = "address:127.0.0.1"
+        attach = AttachDocument(id_, sender, document, 1, last=number == 2, copies=5)
+        attach.copies_embedded = number == 1
+        await desk.spool.journal.commit(attach)
+    for _ in range(2):
+        await print_it(desk, printer, id_)
+    made = await desk.ask("job.resubmit", job=id_)
+    found = await job(desk, made["id"])
+    assert (found.documents, found.document_number, found.copies) == (2, 1, 5)
+    await print_it(desk, printer, found.id)
+    found = await job(desk, made["id"])
+    assert (found.copies, found.copies_embedded) == (2, False)
+    source = await desk.spool.documents.open(found)
+    assert source.read_at(0, 400_000) == large
+    source.close()
+    for file in await desk.spool.journal.commit(RemoveJobs((id_,), 1)):
+        desk.spool.documents.remove(file)
+    source = await desk.spool.documents.open(found)
+    source.close()
+    odd = await desk.spool.add_printer("odd", formats=("application/pdf",))
+    error = await refused(desk, "job.resubmit", job=found.id, printer=odd.name)
+    assert error.code == "not-possible"

@@ -12,10 +12,11 @@ import trio
 from spoold.intake.acceptance import Acceptance, Submission
 from spoold.intake.opening import OpenJobs
 from spoold.model.errors import OperationError, SpoolFull
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import DOCUMENTS_MAX, JobReason, JobState
+from spoold.model.outcome import Delivered
 from spoold.model.person import Known, Owner
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import ChangeJob, PutPrinter
+from spoold.spool.store import ChangeJob, EndAttempt, PutPrinter, RemoveJobs, StartAttempt
 
 SENDER = "address:192.0.2.7"
 LARGE = os.urandom(1_500_000)
@@ -267,3 +268,64 @@ async def test_a_hold_does_not_hide_that_an_owner_is_not_known(spool, door):
         JobReason.JOB_HOLD_UNTIL_SPECIFIED,
         JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH,
     )
+
+
+async def test_a_job_gets_several_documents(spool, opening):
+    """Whatever their size and format; each is kept, and the last one lets the job go."""
+    bodies = [b"small", LARGE, b"%PDF-1.7", LARGE[::-1]]
+    accepted = await opening.open(submission(copies=2))
+    for number, body in enumerate(bodies, 1):
+        upload = await opening.begin_document(accepted.job_id, SENDER, format="text/plain")
+        upload.last = number == len(bodies)
+        await upload.write(body)
+        if number == 2:  # PJL of its own, which is nothing to the others
+            upload.submission.copies, upload.submission.copies_embedded = 3, True
+        sent = await upload.commit()
+    assert sent.state is JobState.PENDING
+    job = await spool.reader.job(accepted.job_id)
+    assert (job.documents, job.bytes_total) == (4, sum(map(len, bodies)))
+    assert [one.stored for one in await spool.reader.documents(job.id)] == [
+        "inline", "file", "inline", "file",
+    ]  # fmt: skip
+    told = []
+    for body in bodies:
+        job = await spool.reader.job(job.id)
+        source = await spool.documents.open(job)
+        assert source.read_at(0, len(body) + 1) == body
+        source.close()
+        told.append((job.copies, job.copies_embedded))
+        device_id = spool.printer.device_id
+        number = await spool.journal.commit(StartAttempt(job.id, device_id, spool.printer.id, 1))
+        end = EndAttempt(job.id, number, Delivered({}), JobEvent.DELIVER, (), 1)
+        await spool.journal.commit(end)
+    assert told == [(2, False), (3, True), (2, False), (2, False)]
+    assert len(files(spool.documents.dir)) == 2
+    gone = await spool.journal.commit(RemoveJobs((job.id,), 1))
+    assert len(gone) == 2
+
+
+async def test_a_document_that_broke_off_is_none(spool, opening):
+    """The documents before it stay; the same one sent again is the next."""
+    accepted = await opening.open(submission())
+    for body in (b"one", b"two"):
+        broken = await opening.begin_document(accepted.job_id, SENDER)
+        await broken.write(LARGE)
+        await broken.interrupt("reset")
+        upload = await opening.begin_document(accepted.job_id, SENDER)
+        upload.last = body == b"two"
+        await upload.write(body)
+        await upload.commit()
+    job = await spool.reader.job(accepted.job_id)
+    assert (job.documents, job.bytes_total, job.state) == (2, 6, JobState.PENDING)
+
+
+async def test_too_many_documents_are_refused_before_the_body(spool, opening):
+    """The job stays open, and can be closed with those that it has."""
+    accepted = await opening.open(submission())
+    for _ in range(DOCUMENTS_MAX):
+        await spool.attach(accepted.job_id, submitter=SENDER, last=False)
+    with pytest.raises(OperationError) as refusal:
+        await opening.begin_document(accepted.job_id, SENDER)
+    assert refusal.value.code == "too-large"
+    assert not opening.is_receiving(accepted.job_id)
+    assert (await opening.close(accepted.job_id, SENDER)).state is JobState.PENDING

@@ -130,6 +130,21 @@ def test_a_job_that_cups_cancels_is_canceled(daemon, cupsd, printer, pdf):
 # --- its programs, without a cupsd ------------------------------------------------------------
 
 
+def test_lp_prints_several_files_in_their_order(daemon, folder, run, printer, tmp_path):
+    """`lp a b c` is one job of three documents; each comes out once, as it was."""
+    bodies = [b"first\n", b"%!PS second\n", b"third\n"]
+    paths = [tmp_path / name for name in ("a.txt", "b.ps", "c.txt")]
+    for path, body in zip(paths, bodies, strict=True):
+        path.write_bytes(body)
+    said = run("lp", "-d", printer, *map(str, paths))
+    number = int(re.search(rf"request id is {printer}-(\d+) \(3 file", said)[1])
+    job = finished(daemon, number)
+    assert (job["state"], job["documents"]) == ("completed", 3)
+    assert printed_files(folder, job) == bodies
+    shown = daemon.call("job.show", job=number)
+    assert [one["document"] for one in shown["attempts_list"]] == [1, 2, 3]
+
+
 def test_lp_prints_and_lpstat_shows(daemon, folder, run, printer, pdf):
     """`lp -h`, then `lpstat`, `lpq` and the job's attributes, as with any server."""
     daemon.call("printer.pause", name=printer)
