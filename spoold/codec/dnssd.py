@@ -162,12 +162,12 @@ _FINISHINGS = {
 
 def _abilities(plain: Mapping[str, Any]) -> dict[str, str]:
     finishings = set(plain.get("finishings-supported", ()))
-    collated = "separate-documents-collated-copies"
+    makes_copies = plain.get("copies-supported") not in (None, "1", "1-1", 1)
     able = {
         "Color": bool(plain.get("color-supported")),
         "Duplex": "two-sided-long-edge" in plain.get("sides-supported", ()),
-        "Copies": plain.get("copies-supported") not in (None, "1", "1-1", 1),
-        "Collate": collated in plain.get("multiple-document-handling-supported", ()),
+        "Copies": makes_copies,
+        "Collate": makes_copies,  # the sheets of each copy stay together
         **{key: not finishings.isdisjoint(which) for key, which in _FINISHINGS.items()},
     }
     return {key: "T" if value else "F" for key, value in able.items()}

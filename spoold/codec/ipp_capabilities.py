@@ -33,6 +33,12 @@ _NO_FINISHING = 3
 _PORTRAIT = 3
 _NORMAL = 4
 
+# What spoold does, whatever the device could: each document is a job of its own there, and all
+# copies of it come out before the next document.
+_OURS: Final[dict[str, Any]] = {
+    "multiple-document-handling-default": "separate-documents-uncollated-copies",
+    "multiple-document-handling-supported": ["separate-documents-uncollated-copies"],
+}
 _DEFAULTS: Final[dict[str, Any]] = {
     "copies-default": 1,
     "copies-supported": f"1-{COPIES_MAX}",
@@ -55,9 +61,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "media-left-margin-supported": [423],
     "media-right-margin-supported": [423],
     "media-top-margin-supported": [423],
-    # All copies of a document come out before the next document.
-    "multiple-document-handling-default": "separate-documents-uncollated-copies",
-    "multiple-document-handling-supported": ["separate-documents-uncollated-copies"],
+    **_OURS,
     "number-up-default": 1,
     "number-up-supported": [1],
     "orientation-requested-default": _PORTRAIT,
@@ -124,7 +128,7 @@ def capabilities(options: Mapping[str, Any], formats: Iterable[str] = ()) -> dic
     A value of None stands for what nobody knows.
     """
     said = {name: value for name, value in options.items() if name in PRINTER and value is not None}
-    found = {**_DEFAULTS, **said}
+    found = {**_DEFAULTS, **said, **_OURS}
     for name in _FIRST:
         if f"{name}-default" not in said and f"{name}-supported" in said | _DEFAULTS:
             first = _list(found[f"{name}-supported"])[0]

@@ -30,7 +30,9 @@ SUPPLIES: Final = (
     "printer-media-sheets-completed", "printer-pages-completed",
 )  # fmt: skip
 # Wishes that are the spool's own business, or said elsewhere in the request.
-_OURS: Final = frozenset({"copies", "job-hold-until", "job-priority", "job-cancel-after"})
+_OURS: Final = frozenset(
+    {"copies", "job-hold-until", "job-priority", "job-cancel-after", "multiple-document-handling"}
+)
 WISHES: Final = tuple(name for name in TEMPLATE if name not in _OURS)
 ABILITIES: Final = (
     "operations-supported", "document-format-supported", "job-creation-attributes-supported",
