@@ -209,6 +209,7 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
         ("priority", job.get("priority")),
         ("held until", _held_until(job)),
         ("copies", job.get("copies")),
+        ("documents", _documents(job)),
         ("size", render.bytes_text(job["size"])),
         ("format", job.get("format")),
         ("digest", job.get("digest")),
@@ -219,6 +220,12 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
         ("position", job.get("position")),
         ("attempts", job.get("attempts")),
     ]
+
+
+def _documents(job: dict[str, Any]) -> str | None:
+    """Of a job of several: how many, and which one `format` and `digest` are about."""
+    count = job.get("documents", 1)
+    return f"{count}; this is number {job['document_number']}" if count > 1 else None
 
 
 def _held_until(job: dict[str, Any]) -> str | None:
@@ -232,6 +239,7 @@ def _print_attempt(attempt: dict[str, Any]) -> None:
     evidence = attempt.get("evidence") or {}
     parts = [
         f"attempt {attempt['number']}",
+        f"document {attempt['document']}" if attempt.get("document", 1) > 1 else "",
         render.local_time(attempt["started_us"]),
         attempt["outcome"] or "not ended",
         " ".join(part for part in (attempt.get("reason"), attempt.get("detail")) if part),

@@ -83,7 +83,7 @@ _ENDS_DOCUMENT = frozenset({JobEvent.DELIVER, JobEvent.ASSUME})
 
 # What an open job does not take: nothing of it can print yet, nor be in doubt.
 _NOT_WHILE_INCOMING = frozenset(
-    {JobEvent.RELEASE, JobEvent.ASSUME, JobEvent.REPRINT, JobEvent.SUBMIT}
+    {JobEvent.RELEASE, JobEvent.ASSUME, JobEvent.NEXT, JobEvent.REPRINT, JobEvent.SUBMIT}
 )
 
 _ADVICE = {
@@ -118,7 +118,12 @@ def onward(
 
     A job that `has_more` documents goes on with the next one, unless it was asked to stop: `before`
     are the reasons that it had until now.
+
+    Raises:
+        OperationError: `not-possible`: it is to go on, and has no more.
     """
+    if event is JobEvent.NEXT and not has_more:
+        raise OperationError("not-possible", "the job has no further document.")
     if not has_more or event not in _ENDS_DOCUMENT:
         return event, reasons
     stop = JobReason.PROCESSING_TO_STOP_POINT

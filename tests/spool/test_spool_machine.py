@@ -75,6 +75,7 @@ class Model:
         self.empty: set[int] = set()  # jobs that never got one
         self.holds: dict[int, int | None] = {}  # when the holds of held jobs end
         self.priorities: dict[int, int] = {}
+        self.documents: dict[int, tuple[int, int]] = {}  # of jobs: how many, and which is next
 
     def made(self, number: int, accepted: Accepted, state: JobState) -> bool:
         """What a submission under this uuid made; False when it was made before."""
@@ -85,6 +86,7 @@ class Model:
         self.last_id = self.uuids[number] = accepted.job_id
         self.states[accepted.job_id] = state
         self.priorities[accepted.job_id] = 50
+        self.documents[accepted.job_id] = (1, 1)
         return True
 
     def moved(self, job_id: int, state: JobState) -> None:
@@ -96,6 +98,20 @@ class Model:
 
     def is_waiting(self, job_id: int) -> bool:
         return self.states.get(job_id) in (JobState.PENDING, JobState.PENDING_HELD)
+
+    def onward(self, job_id: int, event: JobEvent) -> JobEvent:
+        """What the end of a document is to a job that has another one."""
+        count, number = self.documents.get(job_id, (1, 1))
+        is_end = event in (JobEvent.DELIVER, JobEvent.ASSUME) and job_id not in self.incoming
+        return JobEvent.NEXT if is_end and number < count else event
+
+    def turn(self, job_id: int, event: JobEvent) -> None:
+        """The job is at its next document by an event, or at the first one again."""
+        count, number = self.documents[job_id]
+        if event is JobEvent.NEXT:
+            self.documents[job_id] = (count, number + 1)
+        elif event is JobEvent.RETRY:
+            self.documents[job_id] = (count, 1)
 
     def after(self, job_id: int, event: JobEvent) -> JobState | None:
         """The state after an event; None when it must be refused."""
@@ -126,9 +142,10 @@ async def step(spool, printer, model, what):
         case ("attach", job_id, last):
             is_held = not last or job_id in model.holds
             state = JobState.PENDING_HELD if is_held else JobState.PENDING
-            is_taken = model.incoming.get(job_id) is False
+            is_taken = job_id in model.incoming
             if await is_done(spool.attach(job_id, last=last), is_taken, state):
                 model.states[job_id] = state
+                model.documents[job_id] = (model.documents[job_id][0] + model.incoming[job_id], 1)
                 model.incoming[job_id] = True
                 if last:
                     del model.incoming[job_id]
@@ -163,12 +180,17 @@ async def step(spool, printer, model, what):
         case ("copy", job_id):
             has_document = job_id in model.states and job_id not in model.empty
             has_document = has_document and model.incoming.get(job_id) is not False
-            copy = CopyJob(printer.id, NOBODY, "uid:0", NO_DOCUMENT, 1, from_id=job_id)
+            count = model.documents.get(job_id, (1, 1))[0]
+            more = ("",) * (count - 1)
+            copy = CopyJob(
+                printer.id, NOBODY, "uid:0", NO_DOCUMENT, 1, from_id=job_id, more_files=more
+            )
             commit = journal.commit(copy)
             made = await is_done(commit, has_document, JobState.PENDING)
             if made:
                 number = 1000 + made.job_id
                 model.made(number, made, JobState.PENDING)
+                model.documents[made.job_id] = (count, 1)
         case ("change", job_id, event):
             await expect(
                 model, job_id, event, journal.commit(ChangeJob(job_id, event, 1)), answer=True
@@ -190,6 +212,7 @@ async def step(spool, printer, model, what):
 
 async def expect(model, job_id, event, commit, answer=False):
     """The commit is refused exactly when the table says so."""
+    event = model.onward(job_id, event)
     after = model.after(job_id, event)
     try:
         got = await commit
@@ -200,6 +223,7 @@ async def expect(model, job_id, event, commit, answer=False):
         assert not answer or got is after
         model.holds.pop(job_id, None)  # whatever is said of a job here, it is no longer that
         model.moved(job_id, after)
+        model.turn(job_id, event)
 
 
 async def hold(journal, model, job_id, release_us):
@@ -234,6 +258,9 @@ async def check(spool, model):
     assert {job.id for job in jobs if job.document.stored == "none"} == {
         *(job_id for job_id, is_whole in model.incoming.items() if not is_whole),
         *(model.empty & set(model.states)),
+    }
+    assert {job.id: (job.documents, job.document_number) for job in jobs} == {
+        id_: found for id_, found in model.documents.items() if id_ in model.states
     }
     assert sorted(await spool.reader.overdue(1 << 60, 100)) == sorted(model.incoming)
     assert {job.id: job.priority for job in jobs} == {
