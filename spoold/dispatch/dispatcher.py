@@ -230,8 +230,8 @@ class Dispatcher:
     def _job_moved(self, moved: JobMoved) -> None:
         attempt = self._attempts.get(moved.job_id)
         if moved.new is JobState.PENDING:
-            is_set = moved.old is JobState.PENDING  # what was loaded of it is not true any more
-            if is_set:
+            is_set = moved.old is JobState.PENDING
+            if moved.old is not None:  # what was loaded of it is not true any more
                 self._outdate(moved.job_id)
             if attempt is not None and attempt.goes_on:
                 if attempt.choice.queue_id == moved.printer_id:

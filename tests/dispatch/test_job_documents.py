@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 import trio
+import trio.testing
 
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.dispatcher import Dispatcher
@@ -18,7 +19,7 @@ from spoold.model.job import JobReason, JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Refused
 from spoold.model.printer import Order, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import AttachDocument, ChangeJob, NewDocument, PutPrinter
+from spoold.spool.store import AttachDocument, ChangeJob, NewDocument, PlaceJob, PutPrinter
 
 SETTINGS = Settings(backoff_first_s=0.02, backoff_max_s=0.08, backoff_jitter=0.0)
 BODIES = (b"one", b"two", b"three")
@@ -57,12 +58,10 @@ class Floor:
     def __init__(self, spool) -> None:
         self.spool = spool
         self.machines: dict[str, Machine] = {}
-        self.moves: list[tuple[int, JobState]] = []
         self._news = trio.Event()
         spool.journal.listen(self._hear)
 
     def _hear(self, events) -> None:
-        self.moves += [(one.job_id, one.new) for one in events if hasattr(one, "job_id")]
         self._news.set()
         self._news = trio.Event()
 
@@ -255,6 +254,34 @@ async def test_a_pause_and_a_hold_come_between_documents(floor, spool):
         await floor.change(job_id, JobEvent.RELEASE)
         await floor.until(job_id, JobState.COMPLETED)
     assert machine.printed == list(BODIES)
+
+
+async def test_a_retry_while_another_job_prints_begins_at_the_beginning(floor, spool):
+    """What was loaded ahead of the job's turn is of another document by then."""
+    printer, machine = await floor.add()
+    job_id = await floor.job(printer)
+
+    async def pause():
+        await floor.put(replace(printer, paused=True))
+
+    async def wait():
+        machine.begun.set()
+        await go_on.wait()
+
+    machine.faults, go_on = {b"one": pause, b"other": wait}, trio.Event()
+    async with floor.dispatching():
+        await floor.until(job_id, JobState.PROCESSING)
+        await floor.until(job_id, JobState.PENDING)
+        other = (await spool.add_job(printer, b"other")).job_id
+        await spool.journal.commit(PlaceJob(other, 1))
+        await floor.put(printer)
+        await machine.begun.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await floor.change(job_id, JobEvent.CANCEL)
+        await floor.change(job_id, JobEvent.RETRY)
+        go_on.set()
+        await floor.until(job_id, JobState.COMPLETED)
+    assert machine.printed == [b"one", b"other", *BODIES]
 
 
 async def test_a_pool_prints_a_job_on_one_device(floor, spool):
