@@ -430,3 +430,29 @@ async def until_noted(spool, job_id: int) -> None:
             if attempt.evidence.get("document-sent"):
                 return
             await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (),
+        ("lose-create=1",),
+        ("lose-send=2",),
+        ("abort=2",),
+        ("busy=3",),
+        ("print-job-only", "lose-print=2"),
+        ("lose-send=1", "slow=20"),
+    ],
+    ids="+".join,
+)
+async def test_each_document_of_a_job_lies_in_the_tray_once(floor_of, faults):
+    """To the printer each is a job of its own, and none is taken for another."""
+    floor = await floor_of(*faults)
+    bodies = [b"one\f", b"two\ftwo\f", b"three\f"]
+    async with floor.dispatching():
+        job_id = (await floor.spool.open_job(floor.printer, title="Three", copies=2)).job_id
+        for body in bodies:
+            await floor.spool.attach(job_id, body, last=body is bodies[-1])
+        await floor.wait_state(job_id, JobState.COMPLETED)
+    assert [paper.data for paper in floor.device.engine.papers] == bodies
+    assert floor.device.engine.sheets == 8
