@@ -9,7 +9,7 @@ import pytest
 
 from spoold.model.job import JobState
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import ChangeJob, JobFilter, NewDocument, PutCursor
+from spoold.spool.store import AttachDocument, ChangeJob, JobFilter, NewDocument, PutCursor
 from spoold.spool.upkeep import Upkeep
 
 DAY_US = 86_400 * 1_000_000
@@ -191,3 +191,35 @@ async def test_the_reserve_is_there(spool, upkeep, tmp_path):
     """Space is set aside for control, release and journal on a full disk."""
     await upkeep.sweep()
     assert (tmp_path / "reserve").stat().st_blocks * 512 >= 16 * 1024 * 1024
+
+
+async def job_of_files(spool, printer, names):
+    job_id = (await spool.open_job(printer)).job_id
+    for name in names:
+        path = spool.documents.path(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 300)
+        document = NewDocument(300, "blake3:00", "text/plain", None, name)
+        last = name == names[-1]
+        await spool.journal.commit(
+            AttachDocument(job_id, "address:127.0.0.1", document, 1, last=last)
+        )
+    return job_id
+
+
+async def test_every_document_of_a_job_is_looked_after(spool, upkeep):
+    """A missing one is damage, the others are no orphans, and all go when their time has come."""
+    printer = await spool.add_printer()
+    whole = await job_of_files(spool, printer, ["ab01", "ab02", "ab03"])
+    broken = await job_of_files(spool, printer, ["ab04", "ab05"])
+    spool.documents.path("ab05").unlink()
+    await upkeep.recover(spool.wall_clock() + DAY_US)
+    assert (await spool.reader.job(whole)).state is JobState.PENDING
+    assert (await spool.reader.job(broken)).state is JobState.ABORTED
+    assert spool.documents.quarantined() == {}
+    await spool.journal.commit(ChangeJob(whole, JobEvent.CANCEL, upkeep.clock[0]))
+    upkeep.keep.documents_bytes_max = 1000
+    upkeep.clock[0] += 1_000_000
+    await upkeep.sweep()
+    assert [path for path in spool.documents.dir.rglob("*") if path.is_file()] == []
+    assert [one.stored for one in await spool.reader.documents(whole)] == ["gone"] * 3
