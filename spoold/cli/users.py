@@ -31,7 +31,7 @@ def add(nouns: Nouns[Parser]) -> None:
         add_user,
         "add a user, and ask for the password",
         """spoold user add ada
-        spoold user add ada --role operator --password-file /root/ada.txt
+        spoold user add ada --role operator --password-file ada.txt
         generate-password | spoold user add robot --role help-desk --password-file -""",
     )
     _add_settings(adding)

@@ -93,15 +93,15 @@ async def cancel_job(server: Server, ask: Ask) -> Reply:
     return Reply()
 
 
-async def hold_job(server: Server, ask: Ask) -> Reply:
-    await call(
-        server,
-        ask,
-        "job.hold",
-        job=ask.job_id(),
-        **holding(ask.operation, server.node.wall_clock()),
-    )
+async def _with_hold(server: Server, ask: Ask, op: str) -> Reply:
+    """An operation on the job that may say until when it is held."""
+    hold = holding(ask.operation, server.node.wall_clock())
+    await call(server, ask, op, job=ask.job_id(), **hold)
     return Reply()
+
+
+async def hold_job(server: Server, ask: Ask) -> Reply:
+    return await _with_hold(server, ask, "job.hold")
 
 
 async def release_job(server: Server, ask: Ask) -> Reply:
@@ -112,14 +112,7 @@ async def release_job(server: Server, ask: Ask) -> Reply:
 
 async def restart_job(server: Server, ask: Ask) -> Reply:
     """Restart-Job: the same job, once more."""
-    await call(
-        server,
-        ask,
-        "job.retry",
-        job=ask.job_id(),
-        **holding(ask.operation, server.node.wall_clock()),
-    )
-    return Reply()
+    return await _with_hold(server, ask, "job.retry")
 
 
 async def promote_job(server: Server, ask: Ask) -> Reply:

@@ -14,7 +14,8 @@ import pytest
 
 from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, Status
-from spoold.codec.ipp_values import Group, Message, Tag
+from spoold.codec.ipp_values import Tag
+from support.load import ask_ipp
 from support.peers import wait_until
 from support.process import Daemon, all_jobs, running
 
@@ -49,7 +50,7 @@ class Client:
             daemon.process.wait(10)  # it fails for no other reason than the kill
 
     def print_one(self, daemon: Daemon, number: int) -> None:
-        made = ask(daemon, Operation.CREATE_JOB)
+        made = ask_ipp(daemon, Operation.CREATE_JOB)
         job_id = made.group(Tag.JOB).first("job-id")
         bodies = [
             f"job {number}, document {k}\n".encode() * (1, 10_000)[(number + k) % 2]
@@ -58,31 +59,9 @@ class Client:
         for k, body in enumerate(bodies, 1):
             last = ipp.boolean("last-document", k == DOCUMENTS)
             attributes = (ipp.integer("job-id", job_id), last)
-            answer = ask(daemon, Operation.SEND_DOCUMENT, *attributes, body=body)
+            answer = ask_ipp(daemon, Operation.SEND_DOCUMENT, *attributes, body=body)
             assert answer.code == Status.SUCCESSFUL_OK
         self.whole[job_id] = bodies
-
-
-def ask(daemon: Daemon, operation: Operation, *attributes, body: bytes = b"") -> Message:
-    head = (
-        ipp.charset("attributes-charset", "utf-8"),
-        ipp.language("attributes-natural-language", "en"),
-        ipp.uri("printer-uri", "ipp://localhost/printers/default"),
-        ipp.name_("requesting-user-name", "ada"),
-    )
-    group = Group(Tag.OPERATION, {one.name: one for one in (*head, *attributes)})
-    request = ipp.encode(Message((2, 0), operation, 1, [group]))
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
-    try:
-        connection.request(
-            "POST", "/printers/default", request + body, {"Content-Type": "application/ipp"}
-        )
-        answer = ipp.Decoder().feed(connection.getresponse().read())
-    finally:
-        connection.close()
-    if answer is None:
-        raise http.client.IncompleteRead(b"")
-    return answer
 
 
 @pytest.mark.slow

@@ -16,11 +16,11 @@ import pytest
 
 from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, Status
-from spoold.codec.ipp_values import Group, Message, Tag
+from spoold.codec.ipp_values import Tag
+from support.load import ask_ipp
 from support.peers import wait_until
 from support.process import Daemon, all_jobs, running
 
-PRINTER = "ipp://localhost/printers/default"
 # The daemon's own start takes some commits; each job takes one for each of its two steps.
 CRASH_POINTS = [
     ("commit-before", 8),
@@ -57,7 +57,7 @@ class Client:
 
     def make(self, daemon: Daemon, uuid: str) -> None:
         own = (ipp.uri("spoold-job-uuid", f"urn:uuid:{uuid}"), ipp.name_("job-name", uuid))
-        answer = ask(daemon, Operation.CREATE_JOB, own)
+        answer = ask_ipp(daemon, Operation.CREATE_JOB, *own)
         assert answer.code == Status.SUCCESSFUL_OK
         job_id = answer.group(Tag.JOB).first("job-id")
         assert self.made.setdefault(uuid, job_id) == job_id
@@ -68,32 +68,10 @@ class Client:
             ipp.integer("job-id", self.made[uuid]),
             ipp.boolean("last-document", True),
         )
-        answer = ask(daemon, Operation.SEND_DOCUMENT, target, self.bodies[uuid])
+        answer = ask_ipp(daemon, Operation.SEND_DOCUMENT, *target, body=self.bodies[uuid])
         if answer.code == Status.SUCCESSFUL_OK:
             self.sent.add(uuid)
         return answer.code
-
-
-def ask(daemon: Daemon, operation: Operation, attributes, body: bytes = b"") -> Message:
-    head = (
-        ipp.charset("attributes-charset", "utf-8"),
-        ipp.language("attributes-natural-language", "en"),
-        ipp.uri("printer-uri", PRINTER),
-        ipp.name_("requesting-user-name", "ada"),
-    )
-    group = Group(Tag.OPERATION, {one.name: one for one in (*head, *attributes)})
-    request = ipp.encode(Message((2, 0), operation, 1, [group]))
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
-    try:
-        connection.request(
-            "POST", "/printers/default", request + body, {"Content-Type": "application/ipp"}
-        )
-        answer = ipp.Decoder().feed(connection.getresponse().read())
-    finally:
-        connection.close()
-    if answer is None:
-        raise http.client.IncompleteRead(b"")
-    return answer
 
 
 @pytest.mark.slow

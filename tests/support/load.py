@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, IncompleteRead
 from uuid import UUID, uuid4
 
 from spoold.codec import ipp
@@ -154,11 +154,34 @@ def ipp_request(operation: Operation, *attributes: ipp.Attribute) -> bytes:
     return ipp.encode(ipp.Message((2, 0), operation, 1, [group]))
 
 
+def ask_ipp(
+    daemon: Daemon, operation: Operation, *attributes: ipp.Attribute, body: bytes = b""
+) -> ipp.Message:
+    """What the daemon answers ada, over a connection of its own.
+
+    Raises:
+        OSError, HTTPException: there was no whole answer.
+    """
+    client = HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    try:
+        asker = ipp.name_("requesting-user-name", "ada")
+        return _exchange(client, ipp_request(operation, asker, *attributes) + body)
+    finally:
+        client.close()
+
+
 def _ask(client: HTTPConnection, request: bytes) -> ipp.Message:
+    said = _exchange(client, request)
+    assert said.code == Status.SUCCESSFUL_OK, said
+    return said
+
+
+def _exchange(client: HTTPConnection, request: bytes) -> ipp.Message:
     client.request("POST", "/printers/default", request, {"Content-Type": "application/ipp"})
     with client.getresponse() as answer:
         said = ipp.Decoder().feed(answer.read())
-    assert said.code == Status.SUCCESSFUL_OK, said
+    if said is None:
+        raise IncompleteRead(b"")
     return said
 
 
