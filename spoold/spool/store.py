@@ -6,390 +6,46 @@ change that is refused (`OperationError`) writes nothing and leaves the others o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
-from spoold.model.job import Job, JobReason, JobState
-from spoold.model.outcome import Outcome
-from spoold.model.person import Owner
-from spoold.model.principal import Role
-from spoold.model.printer import Printer
-from spoold.model.transitions import JobEvent
+from spoold.model.job import Job, JobState
+from spoold.spool.changes.jobs import NO_DOCUMENT as NO_DOCUMENT
+from spoold.spool.changes.jobs import Accepted as Accepted
+from spoold.spool.changes.jobs import AcceptJob as AcceptJob
+from spoold.spool.changes.jobs import AttachDocument as AttachDocument
+from spoold.spool.changes.jobs import ChangeJob as ChangeJob
+from spoold.spool.changes.jobs import CloseJob as CloseJob
+from spoold.spool.changes.jobs import CopyJob as CopyJob
+from spoold.spool.changes.jobs import EndAttempt as EndAttempt
+from spoold.spool.changes.jobs import EndHold as EndHold
+from spoold.spool.changes.jobs import NewDocument as NewDocument
+from spoold.spool.changes.jobs import NoteAttempt as NoteAttempt
+from spoold.spool.changes.jobs import OpenJob as OpenJob
+from spoold.spool.changes.jobs import PlaceJob as PlaceJob
+from spoold.spool.changes.jobs import RemoveJobs as RemoveJobs
+from spoold.spool.changes.jobs import SetJob as SetJob
+from spoold.spool.changes.jobs import StartAttempt as StartAttempt
+from spoold.spool.changes.objects import PutDevice as PutDevice
+from spoold.spool.changes.objects import PutPrinter as PutPrinter
+from spoold.spool.changes.objects import PutProvider as PutProvider
+from spoold.spool.changes.objects import RemovePrinter as RemovePrinter
+from spoold.spool.changes.objects import RevokeProvider as RevokeProvider
+from spoold.spool.changes.people import EnrolUser as EnrolUser
+from spoold.spool.changes.people import PutUser as PutUser
+from spoold.spool.changes.people import RemoveUser as RemoveUser
+from spoold.spool.changes.people import RevokeUser as RevokeUser
+from spoold.spool.changes.records import AddRecord as AddRecord
+from spoold.spool.changes.records import PruneRecords as PruneRecords
+from spoold.spool.changes.records import PutCursor as PutCursor
+from spoold.spool.changes.records import RemoveCursor as RemoveCursor
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
 from spoold.spool.events import PrinterChanged as PrinterChanged
 from spoold.spool.events import ProviderRevoked as ProviderRevoked
 from spoold.spool.events import UserChanged as UserChanged
-
-
-@dataclass(slots=True)
-class NewDocument:
-    """The bytes of a job: `body` inline, or `file` (a name under `documents/`), synced; or neither:
-    they are still to come.
-    """
-
-    size: int
-    digest: str
-    format: str = "application/octet-stream"
-    body: bytes | None = None
-    file: str = ""
-
-    @property
-    def stored(self) -> str:
-        """Where the bytes are, as `model.job.Document` says it."""
-        return "inline" if self.body is not None else "file" if self.file else "none"
-
-
-NO_DOCUMENT = NewDocument(0, "")
-
-
-@dataclass(slots=True)
-class AcceptJob:
-    """A job handed over. Answer: `Accepted`.
-
-    `uuid` None lets the store name it; then it cannot be a duplicate. With a uuid the submission is
-    idempotent by (submitter, uuid): the same printer and digest gets the first answer again;
-    anything else is `conflict`.
-    """
-
-    printer_id: int
-    owner: Owner
-    submitter: str
-    document: NewDocument
-    now_us: int
-    uuid: UUID | None = None
-    title: str = ""
-    client_host: str = ""
-    intake: str = "raw"
-    priority: int = 50
-    copies: int = 1
-    copies_embedded: bool = False
-    attributes: dict[str, Any] = field(default_factory=dict)
-    state: JobState = JobState.PENDING
-    reasons: tuple[str, ...] = ()
-    message: str = ""
-    hold_until: str = ""
-    release_us: int | None = None
-
-
-@dataclass(slots=True)
-class OpenJob(AcceptJob):
-    """A job handed over before its document, which `AttachDocument` brings. Answer: `Accepted`.
-
-    It waits for that until `deadline_us`. The same uuid again gets the first answer again.
-    """
-
-    state: JobState = JobState.PENDING_HELD
-    reasons: tuple[str, ...] = (JobReason.JOB_INCOMING.value,)
-    deadline_us: int = 0
-
-
-@dataclass(slots=True)
-class AttachDocument:
-    """The document of an open job. Answer: `Accepted`, with the position of this record.
-
-    After the `last` one the job waits to print, or is held for `reasons` (or for its own hold);
-    else it stays open until `deadline_us`. Refused with `forbidden` to anybody but the submitter,
-    `not-possible` when the job is not open, or when the document with this `number` has come, and
-    `too-large` when there are too many. `copies` are those of the document, if it has a say in it.
-    """
-
-    job_id: int
-    submitter: str
-    document: NewDocument
-    now_us: int
-    last: bool = True
-    deadline_us: int = 0
-    reasons: tuple[str, ...] = ()
-    message: str = ""
-    copies: int | None = None
-    copies_embedded: bool = False
-    number: int | None = None
-
-
-@dataclass(slots=True)
-class CloseJob:
-    """No more documents come for an open job. Answer: `Accepted`, with the job's new state.
-
-    An empty one is aborted with `message`. `submitter` None is a rule of the node. `is_overdue`:
-    only if its deadline has passed.
-    """
-
-    job_id: int
-    now_us: int
-    submitter: str | None = None
-    reasons: tuple[str, ...] = ()
-    message: str = ""
-    is_overdue: bool = False
-
-
-@dataclass(slots=True)
-class CopyJob(AcceptJob):
-    """A new job with the documents of the job `from_id`. Answer: `Accepted`.
-
-    `document` says nothing but the `file`, when there is one: another name of the same bytes; so do
-    `more_files` of the further documents. Refused with `not-possible` when they are not kept any
-    more.
-    """
-
-    from_id: int = 0
-    more_files: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class EndHold:
-    """A `reason` for which a job is held is over. Answer: the `JobState`.
-
-    Without another reason the job waits to print. `is_due`: only if its time has come.
-    """
-
-    job_id: int
-    reason: str
-    now_us: int
-    actor: str = "node"
-    is_due: bool = False
-
-
-@dataclass(slots=True)
-class SetJob:
-    """Other attributes for a job that waits; None keeps what is. Answer: the `JobState`.
-
-    `attributes` are merged into those that the job has; one that is None is taken away.
-    """
-
-    job_id: int
-    now_us: int
-    actor: str = "node"
-    title: str | None = None
-    priority: int | None = None
-    copies: int | None = None
-    attributes: dict[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class PlaceJob:
-    """Another place in its queue for a pending job. Answer: the `JobState`.
-
-    It comes next; or, with `after_id`, after that job of the same printer, as soon as it has ended.
-    """
-
-    job_id: int
-    now_us: int
-    actor: str = "node"
-    after_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The answer to a submission. `state` is the job's at the time of this answer."""
-
-    job_id: int
-    uuid: UUID
-    position: int
-    state: JobState
-    is_duplicate: bool = False
-
-
-@dataclass(slots=True)
-class StartAttempt:
-    """The durable mark that bytes of a job may leave for a device. Answer: the attempt's number.
-
-    `printer_id` prints it, `queue_id` (its pool, or the same) holds it. Refused with `not-possible`
-    when the job is not pending there any more.
-    """
-
-    job_id: int
-    device_id: int
-    printer_id: int
-    now_us: int
-    queue_id: int | None = None
-
-
-@dataclass(slots=True)
-class NoteAttempt:
-    """What is known by now of an attempt without an end, to ask the device by. Answer: None."""
-
-    job_id: int
-    number: int
-    evidence: dict[str, Any]
-    now_us: int
-
-
-@dataclass(slots=True)
-class EndAttempt:
-    """What became of an attempt, and what the job becomes by it. Answer: the new `JobState`.
-
-    A job with a further document goes on with that where it would be completed.
-    """
-
-    job_id: int
-    number: int
-    outcome: Outcome
-    event: JobEvent
-    reasons: tuple[str, ...]
-    now_us: int
-    message: str = ""
-
-
-@dataclass(slots=True)
-class ChangeJob:
-    """A change of a job by somebody (`actor`) or by a rule (`node`). Answer: the new `JobState`."""
-
-    job_id: int
-    event: JobEvent
-    now_us: int
-    actor: str = "node"
-    reasons: tuple[str, ...] = ()
-    message: str = ""
-    printer_id: int | None = None
-    only_from: tuple[JobState, ...] = ()
-    hold_until: str = ""
-    release_us: int | None = None
-
-
-@dataclass(slots=True)
-class PutDevice:
-    """Add a device, or change the one with this guid. Answer: the `Device`."""
-
-    guid: UUID
-    uri: str
-    now_us: int
-    options: dict[str, str] = field(default_factory=dict)
-    serial: str = ""
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class PutPrinter:
-    """Add a printer (`printer.id` 0) or change it. Answer: the `Printer` with its id."""
-
-    printer: Printer
-    now_us: int
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class RemovePrinter:
-    """Remove a printer. Refused with `not-possible` while jobs wait on it. Answer: None."""
-
-    printer_id: int
-    now_us: int
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class AddRecord:
-    """A fact that changes no table of the spool. Answer: its position."""
-
-    kind: str
-    payload: dict[str, Any]
-    now_us: int
-    actor: str = "node"
-    personal: dict[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class PutProvider:
-    """Enrol a provider, or change it. Answer: None."""
-
-    guid: UUID
-    name: str
-    serial: str  # of its certificate, hexadecimal
-    may_assert: tuple[str, ...]  # user names, or ("*",)
-    not_after_us: int
-    now_us: int
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class RevokeProvider:
-    """Revoke a provider's certificates, now and for ever. Answer: the revoked serials."""
-
-    name: str
-    now_us: int
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class PutUser:
-    """Add a user (`is_new`), or change the one of this name. Answer: the `User`.
-
-    None keeps what was. `password` is the Argon2id hash, "" takes it away; no record carries it.
-    """
-
-    name: str
-    now_us: int
-    roles: frozenset[Role] | None = None
-    password: str | None = field(default=None, repr=False)
-    is_new: bool = False
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class RemoveUser:
-    """Remove a user, and revoke the certificates. Answer: the serials that were valid."""
-
-    name: str
-    now_us: int
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class EnrolUser:
-    """A certificate was made for a user; `serial` in hexadecimal. Answer: None."""
-
-    guid: UUID
-    name: str
-    serial: str
-    not_after_us: int
-    now_us: int
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class RevokeUser:
-    """Revoke a user's certificates, now and for ever. Answer: the serials that were valid."""
-
-    name: str
-    now_us: int
-    actor: str = "node"
-
-
-@dataclass(slots=True)
-class PutCursor:
-    """Move the durable, named cursor of a reader of the journal. Answer: None."""
-
-    name: str
-    position: int
-    now_us: int
-
-
-@dataclass(slots=True)
-class RemoveCursor:
-    """Forget a cursor; it stops holding records back. Answer: None."""
-
-    name: str
-    now_us: int
-
-
-@dataclass(slots=True)
-class RemoveJobs:
-    """Forget finished jobs; their tombstones stay. Answer: file names of documents to unlink."""
-
-    job_ids: tuple[int, ...]
-    now_us: int
-    documents_only: bool = False
-
-
-@dataclass(slots=True)
-class PruneRecords:
-    """Forget records before `position` (an anchor with its hash stays). Answer: how many."""
-
-    position: int
-    now_us: int
-
 
 Change = (
     AcceptJob

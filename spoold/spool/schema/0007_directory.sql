@@ -1,0 +1,1 @@
+-- The directory: what else is known of users, and shared accounts.

@@ -1,0 +1,1 @@
+-- The ledger: prices, purses, entries and their postings, reservations.

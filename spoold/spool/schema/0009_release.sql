@@ -1,0 +1,1 @@
+-- Held jobs: what is in them, who may fetch them, sessions at machines.
