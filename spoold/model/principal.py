@@ -22,13 +22,15 @@ class Role(StrEnum):
     OPERATOR = "operator"
     HELP_DESK = "help-desk"
     PROVIDER = "provider"
+    DEVICE = "device"  # an MFD: what people do at it
     USER = "user"  # somebody who has proven who they are: what they may do with their own jobs
     ANYBODY = "anybody"  # no credentials: submission, redacted queries and health
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`identity`, the submitter of its jobs: `uid:N`, `provider:GUID`, `user:GUID`, `address:IP`.
+    """`identity`, the submitter of its jobs: `uid:N`, `provider:GUID`, `device:GUID`,
+    `user:GUID`, `address:IP`.
 
     `may_assert` lists the users that a provider may speak for; `("*",)` is any. `method` is how a
     user has proven to be `name`: `basic` or `certificate`.

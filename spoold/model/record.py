@@ -38,6 +38,10 @@ class Kind(StrEnum):
     USER_ENROLLED = "user-enrolled"
     USER_REVOKED = "user-revoked"
     LOGIN_REFUSED = "login-refused"
+    MFD_ENROLLED = "mfd-enrolled"
+    MFD_REVOKED = "mfd-revoked"
+    SESSION_STARTED = "session-started"
+    SESSION_ENDED = "session-ended"
     DOCUMENT_QUARANTINED = "document-quarantined"
     QUARANTINE_REMOVED = "quarantine-removed"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
 from spoold.model.job import JobState
+from spoold.model.mfd import Mfd, Session, SessionEnd
 from spoold.model.printer import Device, Printer
 
 
@@ -65,4 +66,39 @@ class UserChanged:
     ends_connections: bool = False
 
 
-Event = JobMoved | JobPlaced | PrinterChanged | ProviderRevoked | UserChanged
+@dataclass(frozen=True, slots=True)
+class MfdChanged:
+    """A committed change of an MFD; `token_key` is the hash of its token as of now.
+
+    `serials` were revoked; `ends_tokens`: what was opened with a token before ends.
+    """
+
+    mfd: Mfd
+    token_key: bytes | None = field(repr=False)
+    serials: tuple[str, ...] = ()
+    ends_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted:
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    key: bytes = field(repr=False)
+    mfd: UUID
+    person: UUID
+    reason: SessionEnd
+
+
+Event = (
+    JobMoved
+    | JobPlaced
+    | PrinterChanged
+    | ProviderRevoked
+    | UserChanged
+    | MfdChanged
+    | SessionStarted
+    | SessionEnded
+)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.spool import attempts, jobs, objects, open_jobs, store, users, waiting
+from spoold.spool import attempts, jobs, mfds, objects, open_jobs, sessions, store, users, waiting
 from spoold.spool.rows import (
     CHAIN_SHIFT,
 )
@@ -88,6 +88,12 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.RemoveUser: users.remove_user,
     store.EnrolUser: users.enrol_user,
     store.RevokeUser: users.revoke_user,
+    store.PutMfd: mfds.put_mfd,
+    store.RevokeMfd: mfds.revoke_mfd,
+    store.StartSession: sessions.start_session,
+    store.EndSession: sessions.end_session,
+    store.TouchSessions: sessions.touch_sessions,
+    store.ForgetSessions: sessions.forget_sessions,
     store.AddRecord: add_record,
     store.PutCursor: put_cursor,
     store.RemoveCursor: remove_cursor,

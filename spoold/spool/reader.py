@@ -16,10 +16,11 @@ import outcome
 
 from spoold.codec import record as codec
 from spoold.model.job import Document, Job, JobState
+from spoold.model.mfd import Mfd, Session
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.user import User
-from spoold.spool import connection, jobs, users
+from spoold.spool import connection, jobs, mfds, sessions, users
 from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
@@ -332,6 +333,19 @@ class SqliteReader:
     async def names(self, guids: list[UUID]) -> dict[UUID, str]:
         """The names of people by their keys; those who are not known any more are left out."""
         return await self._connection.run(lambda: users.names(self._connection.raw, guids))
+
+    # -- MFDs --------------------------------------------------------------------------------
+
+    async def mfds(self) -> list[tuple[Mfd, bytes | None]]:
+        """Every MFD, by name, with the hash of its token."""
+        return await self._connection.run(lambda: mfds.find_all(self._connection.raw))
+
+    async def session(self, key: bytes) -> Session | None:
+        """A session by the hash of its id, also when it is over."""
+        return await self._connection.run(lambda: sessions.find(self._connection.raw, key))
+
+    async def open_sessions(self) -> list[Session]:
+        return await self._connection.run(lambda: sessions.find_open(self._connection.raw))
 
     async def revoked_serials(self) -> list[str]:
         return [row[0] for row in await self._all("SELECT serial FROM certificate WHERE revoked")]

@@ -27,6 +27,12 @@ from spoold.spool.changes.jobs import PlaceJob as PlaceJob
 from spoold.spool.changes.jobs import RemoveJobs as RemoveJobs
 from spoold.spool.changes.jobs import SetJob as SetJob
 from spoold.spool.changes.jobs import StartAttempt as StartAttempt
+from spoold.spool.changes.mfds import EndSession as EndSession
+from spoold.spool.changes.mfds import ForgetSessions as ForgetSessions
+from spoold.spool.changes.mfds import PutMfd as PutMfd
+from spoold.spool.changes.mfds import RevokeMfd as RevokeMfd
+from spoold.spool.changes.mfds import StartSession as StartSession
+from spoold.spool.changes.mfds import TouchSessions as TouchSessions
 from spoold.spool.changes.objects import PutDevice as PutDevice
 from spoold.spool.changes.objects import PutPrinter as PutPrinter
 from spoold.spool.changes.objects import PutProvider as PutProvider
@@ -43,8 +49,11 @@ from spoold.spool.changes.records import RemoveCursor as RemoveCursor
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
+from spoold.spool.events import MfdChanged as MfdChanged
 from spoold.spool.events import PrinterChanged as PrinterChanged
 from spoold.spool.events import ProviderRevoked as ProviderRevoked
+from spoold.spool.events import SessionEnded as SessionEnded
+from spoold.spool.events import SessionStarted as SessionStarted
 from spoold.spool.events import UserChanged as UserChanged
 
 Change = (
@@ -70,6 +79,12 @@ Change = (
     | RemoveUser
     | EnrolUser
     | RevokeUser
+    | PutMfd
+    | RevokeMfd
+    | StartSession
+    | EndSession
+    | TouchSessions
+    | ForgetSessions
     | PutCursor
     | RemoveCursor
     | RemoveJobs

@@ -18,12 +18,13 @@ from spoold.model.text import plain
 
 SendEvent = Callable[[str, dict[str, Any]], Awaitable[None]]
 
-# Where each role's credential can be shown: the socket's peer, a login, a certificate, none.
+# Where each role's credential can be shown: the socket's peer, a login or a token, a certificate.
 DOORS: dict[Role, frozenset[Port]] = {
     Role.ADMIN: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.OPERATOR: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.HELP_DESK: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.PROVIDER: frozenset({Port.MUTUAL}),
+    Role.DEVICE: frozenset({Port.TLS, Port.MUTUAL}),
     Role.USER: frozenset({Port.TLS, Port.MUTUAL}),
     Role.ANYBODY: frozenset({Port.CLEAR, Port.TLS}),
 }
