@@ -18,6 +18,8 @@ TOKEN_PREFIX = "spd-"  # so that scanners for lost secrets, and people, recognis
 SECRET_CHARACTERS_MAX = 128  # no id or token of ours is longer
 KEY_BYTES = 32
 PRINTERS_MAX = 64  # that one MFD may release on
+IDLE_S = 180  # after which a session ends that nobody uses
+IDLE_S_MAX = 3600
 
 
 class SessionEnd(StrEnum):
@@ -31,17 +33,42 @@ class SessionEnd(StrEnum):
     TOO_OLD = "too-old"  # a session is never longer than a day's work
 
 
+class Method(StrEnum):
+    """How a person can log in at an MFD."""
+
+    CARD = "card"
+    PIN = "pin"
+    CARD_AND_PIN = "card+pin"
+    PASSWORD = "password"
+
+
+@dataclass(frozen=True, slots=True)
+class MfdSettings:
+    """`printers` are the GUIDs of those that it may release on, the one it stands for first.
+
+    `converter` names what its card numbers pass before they are looked up; `methods` are those by
+    which people may log in, empty for all; `idle_s` is the idle time-out of a session in seconds.
+    """
+
+    printers: tuple[UUID, ...] = ()
+    converter: str = ""
+    methods: tuple[Method, ...] = ()
+    idle_s: int = IDLE_S
+
+
 @dataclass(frozen=True, slots=True)
 class Mfd:
-    """`printers` are the GUIDs of those that it may release on, the one it stands for first."""
-
     guid: UUID
     name: str
-    printers: tuple[UUID, ...]
+    settings: MfdSettings
     has_token: bool
     revoked: bool
     created_us: int
     changed_us: int
+
+    @property
+    def printers(self) -> tuple[UUID, ...]:
+        return self.settings.printers
 
     @property
     def identity(self) -> str:

@@ -7,21 +7,22 @@ one, and no more.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.mfd import Mfd, SessionEnd
+from spoold.model.mfd import Method, Mfd, MfdSettings, SessionEnd
 from spoold.model.record import Kind
 from spoold.model.text import plain
 from spoold.spool import sessions, store
+from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
 CERTIFICATES_MAX = 200  # of one MFD, not revoked: the record of a revocation names them all
-_SELECT = "SELECT guid, name, printers, token, revoked, created_us, changed_us FROM mfd "
+_SELECT = "SELECT guid, name, fields, token, revoked, created_us, changed_us FROM mfd "
 
 
 def find_all(db: sqlite3.Connection) -> list[tuple[Mfd, bytes | None]]:
@@ -30,11 +31,11 @@ def find_all(db: sqlite3.Connection) -> list[tuple[Mfd, bytes | None]]:
 
 
 def _mfd_of(row: tuple[Any, ...]) -> Mfd:
-    guid, name, printers, token, revoked, created_us, changed_us = row
+    guid, name, packed, token, revoked, created_us, changed_us = row
     return Mfd(
         UUID(bytes=guid),
         name,
-        tuple(UUID(bytes=printers[n : n + 16]) for n in range(0, len(printers), 16)),
+        _settings_of(unpack(packed)),
         token is not None,
         bool(revoked),
         created_us,
@@ -42,8 +43,22 @@ def _mfd_of(row: tuple[Any, ...]) -> Mfd:
     )
 
 
-def _packed(printers: Iterable[UUID]) -> bytes:
-    return b"".join(one.bytes for one in printers)
+def _settings_of(fields: dict[str, Any]) -> MfdSettings:
+    return MfdSettings(
+        tuple(UUID(bytes=one) for one in fields["printers"]),
+        fields["converter"],
+        tuple(Method(one) for one in fields["methods"]),
+        fields["idle_s"],
+    )
+
+
+def _fields(settings: MfdSettings) -> dict[str, Any]:
+    return {
+        "printers": [one.bytes for one in settings.printers],
+        "converter": settings.converter,
+        "methods": [one.value for one in settings.methods],
+        "idle_s": settings.idle_s,
+    }
 
 
 def unknown(name: str) -> OperationError:
@@ -64,9 +79,10 @@ def put_mfd(writer: SqliteStore, change: store.PutMfd) -> Mfd:
             f"the MFD {plain(change.name)} has {CERTIFICATES_MAX} certificates.",
             "Revoke it, and enrol it by another name.",
         )
-    printers = change.printers
-    if printers is None:
-        printers = before.printers if before is not None else ()
+    settings = change.settings
+    if settings is None:
+        settings = before.settings if before is not None else MfdSettings()
+    fields = _fields(settings)
     token = change.token_key
     if token is None and row is not None:
         token = row[3]
@@ -77,18 +93,18 @@ def put_mfd(writer: SqliteStore, change: store.PutMfd) -> Mfd:
         {
             "mfd": change.guid.bytes,
             "name": change.name,
-            "printers": [one.bytes for one in printers],
+            **fields,
             "serial": change.serial,
             "token": "changed" if change.token_key is not None else "kept" if token else "none",
         },
     )
     created_us = change.now_us if before is None else before.created_us
     db.execute(
-        "INSERT INTO mfd (guid, name, printers, token, revoked, created_us, changed_us) "
+        "INSERT INTO mfd (guid, name, fields, token, revoked, created_us, changed_us) "
         "VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (guid) DO UPDATE SET "
-        "printers = excluded.printers, token = excluded.token, changed_us = excluded.changed_us",
+        "fields = excluded.fields, token = excluded.token, changed_us = excluded.changed_us",
         (
-            change.guid.bytes, change.name, _packed(printers), token, created_us, change.now_us,
+            change.guid.bytes, change.name, pack(fields), token, created_us, change.now_us,
         ),
     )  # fmt: skip
     if change.serial is not None:
@@ -97,7 +113,7 @@ def put_mfd(writer: SqliteStore, change: store.PutMfd) -> Mfd:
             (change.serial, change.guid.bytes, change.not_after_us),
         )
     made = Mfd(
-        change.guid, change.name, printers, token is not None, False, created_us, change.now_us
+        change.guid, change.name, settings, token is not None, False, created_us, change.now_us
     )
     ends_tokens = row is not None and row[3] is not None and token != row[3]
     writer.events.append(store.MfdChanged(made, token, ends_tokens=ends_tokens))
@@ -142,8 +158,6 @@ def revoke_mfd(writer: SqliteStore, change: store.RevokeMfd) -> list[str]:
     )
     db.execute("UPDATE certificate SET revoked = 1 WHERE holder = ?", (row[0],))
     sessions.end_at(writer, row[0], SessionEnd.DEVICE_REVOKED, change.now_us, change.actor)
-    gone = Mfd(
-        before.guid, before.name, before.printers, False, True, before.created_us, change.now_us
-    )
+    gone = replace(before, has_token=False, revoked=True, changed_us=change.now_us)
     writer.events.append(store.MfdChanged(gone, None, tuple(serials), ends_tokens=True))
     return serials

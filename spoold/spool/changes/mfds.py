@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from spoold.model.mfd import SessionEnd
+from spoold.model.mfd import MfdSettings, SessionEnd
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class PutMfd:
     guid: UUID
     name: str
     now_us: int
-    printers: tuple[UUID, ...] | None = None
+    settings: MfdSettings | None = None
     serial: str | None = None
     not_after_us: int = 0
     token_key: bytes | None = field(default=None, repr=False)

@@ -1,11 +1,11 @@
 -- Held jobs: what is in them, who may fetch them, sessions at machines.
 
--- MFDs that come in by themselves. `printers` are the GUIDs (16 bytes each) of those that one may
--- release on; `token` is the SHA-256 of the token that it shows, and no record carries it.
+-- MFDs that come in by themselves. `fields` are packed settings, the printers that one may release
+-- on among them; `token` is the SHA-256 of the token that it shows, and no record carries it.
 CREATE TABLE mfd (
   guid BLOB PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
-  printers BLOB NOT NULL,
+  fields BLOB NOT NULL,
   token BLOB,
   revoked INTEGER NOT NULL,
   created_us INTEGER NOT NULL,
