@@ -1,0 +1,1 @@
+-- Where people come from: directories that are synchronised with, and who came from which.
