@@ -44,6 +44,14 @@ def add(nouns: Nouns[Parser]) -> None:
         "spoold node ca > ca.crt\nspoold node ca --json",
     )
     grammar.add_json(authority)
+    reloading = grammar.command(
+        verbs,
+        "reload",
+        reload,
+        "read the configuration again, and tell what changed",
+        "spoold node reload                              # as `systemctl reload spoold` does",
+    )
+    grammar.add_json(reloading)
 
     verbs = grammar.noun(nouns, "provider", "enrol and revoke print providers")
     enrolling = grammar.command(
@@ -112,6 +120,16 @@ def show_ca(args: Namespace) -> int:
         return DONE
     print(answer["pem"].rstrip())
     print(f"SHA-256 fingerprint: {answer['fingerprint']}", file=sys.stderr)
+    return DONE
+
+
+def reload(args: Namespace) -> int:
+    with connect(args) as client:
+        answer = client.call("daemon.reload", {})
+    if args.json:
+        render.print_json(answer)
+    else:
+        print("\n".join(map(plain, answer["changes"])) or "Nothing changed.")
     return DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 from argparse import ArgumentTypeError, Namespace
 from contextlib import redirect_stderr, redirect_stdout
@@ -63,6 +64,7 @@ def serve(args: Namespace) -> int:
     from spoold.daemon import logs, service
 
     logs.configure(args.log_level)
+    faulthandler.enable()  # a loop that hangs is ended by SIGABRT: then the log shows where
     return service.run(args.config)
 
 

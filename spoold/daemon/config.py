@@ -30,16 +30,20 @@ from spoold.daemon.schema import (
     seconds,
     size,
     table,
+    takes,
     text,
     whole,
 )
+from spoold.daemon.systemd import socket_names
 from spoold.model.errors import ConfigError, OperationError
 from spoold.model.printer import check_printer_name
+from spoold.net import credentials
 from spoold.net.address import Address, parse_address
 
 Network = IPv4Network | IPv6Network
 
 
+@takes('"HOST:PORT", or "systemd:NAME" for a socket that systemd hands over')
 def address(value: Any) -> Address:
     written = text(value)
     if written.startswith("systemd:") and written.removeprefix("systemd:"):
@@ -50,6 +54,7 @@ def address(value: Any) -> Address:
         raise Wrong(f"{written!r}: {error.cause}", error.advice) from None
 
 
+@takes('"HOST:PORT" as clients see it')
 def endpoint(value: Any) -> str:
     """An address that others can dial: never a wildcard, never port 0."""
     where = address(value)
@@ -58,6 +63,7 @@ def endpoint(value: Any) -> str:
     return str(where)
 
 
+@takes("an IP address or network, as 192.0.2.0/24")
 def network(value: Any) -> Network:
     try:
         return ip_network(text(value), strict=False)
@@ -67,6 +73,7 @@ def network(value: Any) -> Network:
         ) from None
 
 
+@takes("the name of a printer")
 def printer_name(value: Any) -> str:
     try:
         return check_printer_name(text(value))
@@ -74,6 +81,7 @@ def printer_name(value: Any) -> str:
         raise Wrong(error.message.rstrip("."), error.advice) from None
 
 
+@takes("at most 63 letters, digits, '.', '-' and '_'")
 def node_name(value: Any) -> str:
     if re.fullmatch(r"[\w][\w.-]{0,62}", text(value)) is None:
         raise Wrong(
@@ -94,6 +102,7 @@ class EndsOn:
         return f"idle {self.idle_s:g}s" if self.kind == "idle" else self.kind
 
 
+@takes('"half-close", "idle 2s" or "zpl"')
 def ends_on(value: Any) -> EndsOn:
     advice = 'Use "half-close", "idle 2s" or "zpl".'
     written = text(value)
@@ -108,6 +117,8 @@ def ends_on(value: Any) -> EndsOn:
         raise Wrong(f"{written!r} says no way to end a job", f"{advice} Idle: 0.1s to 1h.")
     return EndsOn("idle", idle_s)
 
+
+DOORS = ("clear", "tls", "mutual", "lpd")  # keys of [listen], and names of systemd's sockets
 
 Seconds = Annotated[float, seconds(0.1, 365 * DAY_S)]
 SecondsOrZero = Annotated[float, seconds(0, 3650 * DAY_S)]
@@ -141,8 +152,9 @@ class RawListener:
 class Listen:
     """What is bound. `raw_printer` takes the raw streams of 9191, 9192 and 9195 that name none.
 
-    Connections from `proxy_from` come through load balancers that say who they are for (PROXY
-    protocol, version 2).
+    Without a key of its own each of the first four takes the sockets that systemd hands over under
+    its name; "systemd:NAME" is one of another name. Connections from `proxy_from` come through load
+    balancers that say who they are for (PROXY protocol, version 2).
     """
 
     clear: Addresses = (Address("127.0.0.1", 9191),)
@@ -156,7 +168,7 @@ class Listen:
 
     def every_address(self) -> Iterator[tuple[str, Address]]:
         """Each address with the key that names it."""
-        for key in ("clear", "tls", "mutual", "lpd"):
+        for key in DOORS:
             for index, one in enumerate(getattr(self, key)):
                 yield f"listen.{key}[{index}]", one
         for index, raw in enumerate(self.raw):
@@ -169,7 +181,8 @@ class Limits:
 
     `minimum_rate_bytes_s` is asked of a sender after `minimum_rate_grace_s`. New jobs are refused
     when the file system would be fuller than `spool_share`, or have less free than `reserve_bytes`.
-    A job that was made without its document waits `multiple_operation_time_out_s` for it.
+    A job that was made without its document waits `multiple_operation_time_out_s` for it; several
+    documents of one job have `job_bytes_max` together.
     """
 
     connections_max: Annotated[int, whole(1, 1_000_000)] = 10_000
@@ -181,6 +194,7 @@ class Limits:
     minimum_rate_bytes_s: Annotated[int, whole(0, 1_000_000_000)] = 1_000
     minimum_rate_grace_s: Seconds = 30.0
     document_bytes_max: Annotated[int, size(1, 1024 * 1024 * GIB)] = 16 * GIB
+    job_bytes_max: Annotated[int, size(1, 1024 * 1024 * GIB)] = 64 * GIB
     spool_share: Annotated[float, number(0.01, 1, {}, "0.95")] = 0.95
     reserve_bytes: Annotated[int, size(MIB, 1024 * GIB)] = 64 * MIB
     multiple_operation_time_out_s: Annotated[float, seconds(60, 30 * DAY_S)] = 900.0
@@ -224,7 +238,10 @@ class DnsSd:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A PEM chain and key of your own for 9192; without them the deployment CA signs one."""
+    """A PEM chain and key of your own for 9192; without them the deployment CA signs one.
+
+    "credential:NAME" is what systemd hands over by `LoadCredential=NAME:…`.
+    """
 
     certificate: OptionalPath = None
     key: OptionalPath = None
@@ -248,12 +265,16 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """How a printer that fails is tried again, and how many deliveries run at once."""
+    """How a printer that fails is tried again, and how many deliveries run at once.
+
+    Idle IPP printers are asked every `refresh_s` how they are; 0: never.
+    """
 
     backoff_first_s: Seconds = 2.0
     backoff_max_s: Seconds = 300.0
     stalled_after_s: Seconds = 30.0
     deliveries_max: Annotated[int, whole(1, 10_000)] = 256
+    refresh_s: SecondsOrZero = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +331,7 @@ def load(file: Path | str | None, environ: Mapping[str, str]) -> Config:
     try:
         written = {} if file is None else _parse(Path(file))
         config: Config = table(Config)(_with_surroundings(written, environ))
-        config = _in_folder(config, Path() if file is None else Path(file).parent)
+        config = _in_folder(config, Path() if file is None else Path(file).parent, environ)
         _check_together(config)
     except Wrong as wrong:
         subject = f"{where}: {wrong.key}" if wrong.key else where
@@ -329,25 +350,33 @@ def _parse(file: Path) -> dict[str, Any]:
 
 def _with_surroundings(written: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """`written` with the defaults that only the machine knows."""
-    node = written.get("node", {})
-    if not isinstance(node, dict):
+    node, listen = written.get("node", {}), written.get("listen", {})
+    if not isinstance(node, dict) or not isinstance(listen, dict):
         return written
+    names = socket_names(environ)
+    handed = {key: [f"systemd:{key}"] for key in DOORS if key in names}
     host = re.sub(r"[^\w.-]", "-", socket.gethostname())[:63].strip(".-")
     state = environ.get("STATE_DIRECTORY", "").split(":")[0]
     here = {"name": host or "spoold", "data_dir": state or str(Path.cwd() / "spoold-data")}
-    return {**written, "node": {**here, **node}}
+    return {**written, "node": {**here, **node}, "listen": {**handed, **listen}}
 
 
-def _in_folder(config: Config, folder: Path) -> Config:
-    """`config` with its relative paths starting at `folder`."""
+def _in_folder(config: Config, folder: Path, environ: Mapping[str, str]) -> Config:
+    """`config` with its relative paths starting at `folder`, and credentials where they lie."""
     node, tls = config.node, config.tls
+
+    def placed(key: str, written: Path | None) -> Path | None:
+        try:
+            return written and (folder / credentials.resolve(str(written), environ)).absolute()
+        except FileNotFoundError as error:
+            name = str(written).removeprefix(credentials.PREFIX)
+            advice = f"Add LoadCredential={name}:PATH to the unit."
+            raise Wrong(error.strerror, advice, key) from None
+
     return replace(
         config,
         node=replace(node, data_dir=(folder / node.data_dir).absolute()),
-        tls=Tls(
-            certificate=tls.certificate and (folder / tls.certificate).absolute(),
-            key=tls.key and (folder / tls.key).absolute(),
-        ),
+        tls=Tls(placed("tls.certificate", tls.certificate), placed("tls.key", tls.key)),
     )
 
 

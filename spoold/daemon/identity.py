@@ -76,13 +76,19 @@ def node_guid(data_dir: Path) -> UUID:
 
 
 def open_identity(
-    data_dir: Path, *, node_name: str, names: Iterable[str], wall_clock: Clock
+    data_dir: Path,
+    *,
+    node_name: str,
+    names: Iterable[str],
+    wall_clock: Clock,
+    handed: Path | None = None,
 ) -> NodeIdentity:
     """The identity of this node, complete and durable; made at the first start.
 
     The node's certificate covers `names` (host names and addresses) and the local ones. It is
     renewed when it does not, when another CA signs today, or in the last 30 days of its life; but
-    not while the clock is behind the day on which it was made (DECISIONS 24).
+    not while the clock is behind the day on which it was made (DECISIONS 24). A CA in `handed`, as
+    `ca.pem` and `ca-key.pem`, takes the place of the one in the data directory.
 
     Raises:
         IdentityError: something is missing, damaged or of another node; nothing was replaced.
@@ -92,7 +98,10 @@ def open_identity(
     ca_file, key_file, node_file = (folder / n for n in ("ca.pem", "ca-key.pem", "node.pem"))
     wanted = [*dict.fromkeys([*names, *LOCAL_NAMES])]
     with _explained("open", folder):
-        if not folder.exists():
+        if handed is not None and (handed / "ca-key.pem").exists():
+            ca_file, key_file = handed / "ca.pem", handed / "ca-key.pem"
+            folder.mkdir(mode=0o700, exist_ok=True)
+        elif not folder.exists():
             _make_authority(folder, wall_clock)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)

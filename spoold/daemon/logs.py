@@ -1,4 +1,4 @@
-"""Log events to stdout: readable on a terminal, a line of JSON each otherwise.
+"""Log events to stdout: readable on a terminal, else a line of JSON each; to systemd with fields.
 
 Events with their fields enter through structlog; no control or format character of a peer's text
 leaves: it is escaped as in a Python string. A log that cannot be written is dropped: a full disk
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from spoold.daemon import journald
 from spoold.model.text import plain
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -31,8 +33,10 @@ def configure(level: str = "info", out: TextIO | None = None, pretty: bool | Non
     if level not in LEVELS:
         raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
     stream = sys.stdout if out is None else out
+    is_journal = out is None and journald.is_behind(os.environ, sys.stdout)
     if pretty is None:
         pretty = stream.isatty()
+    logger = journald.Journald(stream) if is_journal else _Lines(stream)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -40,10 +44,10 @@ def configure(level: str = "info", out: TextIO | None = None, pretty: bool | Non
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             structlog.processors.format_exc_info,
             _escape,
-            _pretty() if pretty else _json,
+            _with_fields if is_journal else _pretty() if pretty else _json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=lambda *_: _Lines(stream),
+        logger_factory=lambda *_: logger,
         cache_logger_on_first_use=True,
     )
 
@@ -70,6 +74,13 @@ def _escaped(value: Any) -> Any:
 def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:
     first = {key: event.pop(key) for key in ("at", "level", "event") if key in event}
     return json.dumps({**first, **event}, ensure_ascii=False)
+
+
+def _with_fields(
+    logger: WrappedLogger, method: str, event: EventDict
+) -> tuple[tuple[str, EventDict], dict[str, Any]]:
+    """The line, and what stands in it, as arguments of `Journald`."""
+    return (_json(logger, method, event.copy()), event), {}
 
 
 def _pretty() -> structlog.dev.ConsoleRenderer:

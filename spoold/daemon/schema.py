@@ -12,13 +12,30 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 DAY_S = 86_400
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 Reader = Callable[[Any], Any]
+SomeReader = TypeVar("SomeReader", bound=Reader)
+_TAKES: dict[Reader, str] = {}
+
+
+def takes(words: str) -> Callable[[SomeReader], SomeReader]:
+    """Says of a reader what it takes, for the manual."""
+
+    def note(reader: SomeReader) -> SomeReader:
+        _TAKES[reader] = words
+        return reader
+
+    return note
+
+
+def taken_by(reader: Reader) -> str:
+    """What the reader takes, in a few words."""
+    return _TAKES[reader]
 
 
 class Wrong(Exception):
@@ -67,6 +84,7 @@ def _named(value: Any) -> str:
     return names.get(type(value), "a list" if isinstance(value, list) else "a table")
 
 
+@takes("a text")
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise Wrong(f"this is {_named(value)}", "Write a text in quotes.")
@@ -75,6 +93,7 @@ def text(value: Any) -> str:
     return value
 
 
+@takes("true or false")
 def flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Wrong(f"this is {_named(value)}", "Write true or false, without quotes.")
@@ -84,6 +103,7 @@ def flag(value: Any) -> bool:
 def number(least: float, most: float, units: Mapping[str, float], example: str) -> Reader:
     """Reads a number, or a text with a unit, from `least` to `most`."""
 
+    @takes(f"a number from {_plain(least)} to {_plain(most)}")
     def read(value: Any) -> float:
         if isinstance(value, str) and units:
             try:
@@ -101,23 +121,40 @@ def number(least: float, most: float, units: Mapping[str, float], example: str) 
     return read
 
 
+_SPANS = {DAY_S: "days", 3600: "h", 1: "s"}
+_SIZES = {1024 * GIB: "TiB", GIB: "GiB", MIB: "MiB", 1: "bytes"}
+
+
+def _in_unit(value: float, units: Mapping[int, str]) -> str:
+    """The value in the largest unit that it is a whole number of."""
+    factor = next((one for one in units if value >= one and value % one == 0), 1)
+    return f"{_plain(value / factor)} {units[factor]}"
+
+
 def _plain(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
 def seconds(least: float, most: float) -> Reader:
     reader = number(least, most, _UNITS_S, '60 or "1 min"')
-    return lambda value: float(reader(value))
+    words = (
+        f'seconds, or a text as "1 min", from {_in_unit(least, _SPANS)} to {_in_unit(most, _SPANS)}'
+    )
+    return takes(words)(lambda value: float(reader(value)))
 
 
 def size(least: int, most: int) -> Reader:
     reader = number(least, most, _UNITS_BYTES, '1048576 or "1 MiB"')
-    return lambda value: int(reader(value))
+    words = (
+        f'bytes, or a text as "1 MiB", from {_in_unit(least, _SIZES)} to {_in_unit(most, _SIZES)}'
+    )
+    return takes(words)(lambda value: int(reader(value)))
 
 
 def whole(least: int, most: int) -> Reader:
     reader = number(least, most, {}, str(least))
 
+    @takes(f"a whole number from {least} to {most}")
     def read(value: Any) -> int:
         if isinstance(value, float):
             raise Wrong(f"{value:g} is not a whole number", "Leave the fraction out.")
@@ -127,6 +164,7 @@ def whole(least: int, most: int) -> Reader:
 
 
 def one_of(*choices: str) -> Reader:
+    @takes(" or ".join(f'"{choice}"' for choice in choices))
     def read(value: Any) -> str:
         if value not in choices:
             advice = f"Use {' or '.join(repr(choice) for choice in choices)}."
@@ -139,6 +177,7 @@ def one_of(*choices: str) -> Reader:
 def listed(read_one: Reader) -> Reader:
     """Reads a list of any length; a single value is not taken for a list of one."""
 
+    @takes(f"a list; each element: {taken_by(read_one)}")
     def read(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise Wrong(f"this is {_named(value)}", "Write a list: [ … ].")
@@ -154,6 +193,7 @@ def listed(read_one: Reader) -> Reader:
     return read
 
 
+@takes("a path; a relative one starts at the folder of the file")
 def path(value: Any) -> Path:
     return Path(text(value)).expanduser()
 
@@ -161,6 +201,7 @@ def path(value: Any) -> Path:
 def table(shape: type[Any]) -> Reader:
     """Reads a table as the dataclass `shape`: the one walk over the schema."""
 
+    @takes("a table")
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise Wrong(f"this is {_named(value)}", "Write a table.")

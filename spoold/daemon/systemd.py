@@ -42,6 +42,11 @@ def notify(environ: Mapping[str, str], *states: str) -> bool:
     return True
 
 
+def more_time(seconds: float) -> str:
+    """The state that asks to wait at least so long for the end of a start, reload or stop."""
+    return f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}"
+
+
 def watchdog_interval_s(environ: Mapping[str, str]) -> float | None:
     """How often to send `WATCHDOG`: half of what systemd allows, or None when it does not watch."""
     allowed_us, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
@@ -57,15 +62,21 @@ def take_sockets(
 
     The variables are removed, so that no child takes them for its own.
     """
-    pid = environ.pop("LISTEN_PID", "")
-    count = environ.pop("LISTEN_FDS", "")
-    names = environ.pop("LISTEN_FDNAMES", "").split(":")
     found: dict[str, list[socket.socket]] = {}
-    if pid != str(os.getpid()) or not count.isdecimal():
-        return found
-    for index in range(int(count)):
+    for index, name in enumerate(socket_names(environ)):
         taken = socket.socket(fileno=first_fd + index)
         taken.set_inheritable(False)
-        name = names[index] if index < len(names) and names[index] else "unknown"
         found.setdefault(name, []).append(taken)
+    for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        environ.pop(variable, None)
     return found
+
+
+def socket_names(environ: Mapping[str, str]) -> list[str]:
+    """The `FileDescriptorName=` of each socket that systemd hands over to this process."""
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID", "") != str(os.getpid()) or not count.isdecimal():
+        return []
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    names += [""] * (int(count) - len(names))
+    return [name or "unknown" for name in names[: int(count)]]

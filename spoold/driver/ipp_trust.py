@@ -15,7 +15,6 @@ import errno
 import hashlib
 import os
 import ssl
-import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ import trio
 
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.printer import Device
+from spoold.net import credentials
 from spoold.net.stream import Stream
 from spoold.net.tcp import SocketStream
 from spoold.net.tls import TlsStream, client_context
@@ -146,9 +146,10 @@ class Login:
     def _header(self) -> str:
         path = self.password_file
         try:
+            path = credentials.resolve(str(path))
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                if stat.S_IMODE(status.st_mode) & 0o077:
+                if not credentials.is_private(path, status):
                     raise NoPassword(f"{path} can be read by others: `chmod 600 {path}`.")
                 password = file.read(PASSWORD_BYTES_MAX).partition(b"\n")[0].rstrip(b"\r")
         except OSError as error:
@@ -174,10 +175,14 @@ def login_of(device: Device) -> Login | None:
             "a password must not stand in an option or a URI: they go into the journal.",
             "Write it to a file that only spoold's user can read: password_file=PATH.",
         )
-    if bool(user) is not bool(file) or ":" in user or (file and not file.startswith("/")):
+    if (
+        bool(user) is not bool(file)
+        or ":" in user
+        or (file and not file.startswith("/") and not credentials.is_name(file))
+    ):
         raise OperationError(
             "bad-request",
             f"user={user}, password_file={file} cannot be.",
-            "Give both; the user without a colon, the file by its whole path.",
+            "Give both; the user has no colon, the file its whole path, or it is credential:NAME.",
         )
     return Login(user, Path(file)) if user else None

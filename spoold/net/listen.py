@@ -154,7 +154,7 @@ def bind_unix(
             prepare(listener)
             os.fchmod(listener.fileno(), mode)  # bind(2) then makes the file with no more than this
             listener.bind(name)
-            if group_id is not None:
+            if group_id not in (None, os.stat(path).st_gid):  # a hardened service may not give
                 os.chown(path, -1, group_id)
             os.chmod(path, mode)
             listener.listen(backlog)

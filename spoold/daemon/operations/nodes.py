@@ -13,7 +13,7 @@ from spoold.daemon.authority import microseconds
 from spoold.daemon.operations.access import ADMINS, EVERYBODY, EVERYWHERE, KNOWN, LOCAL, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
-from spoold.model.errors import IdentityError, OperationError
+from spoold.model.errors import ConfigError, IdentityError, OperationError
 from spoold.model.person import normalise_name
 from spoold.model.principal import Role
 from spoold.model.printer import check_printer_name
@@ -88,7 +88,12 @@ async def show_ca(call: Call) -> dict[str, Any]:
 
 async def reload(call: Call) -> dict[str, Any]:
     """Read the configuration again; a line for each change."""
-    return {"changes": [line[:500] for line in call.services.reload()][:100]}
+    try:
+        lines = call.services.reload()
+    except ConfigError as error:
+        cause = f"nothing changed: {error.subject}: {error.cause}."
+        raise OperationError("bad-request", cause, error.advice) from error
+    return {"changes": [line[:500] for line in lines][:100]}
 
 
 # -- providers ---------------------------------------------------------------------------------
