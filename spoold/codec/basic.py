@@ -1,4 +1,4 @@
-"""HTTP Basic (RFC 7617): the value of an `Authorization` header in, name and password out.
+"""HTTP Basic (RFC 7617) and Bearer (RFC 6750): an `Authorization` header in, credentials out.
 
 Clients are told `charset="UTF-8"`; the old ones that do not know it send Latin-1.
 """
@@ -30,3 +30,9 @@ def credentials(header: str) -> tuple[str, str] | None:
         text = raw.decode("latin-1")
     name, colon, password = text.partition(":")
     return (name, password) if colon else None
+
+
+def token(header: str) -> str | None:
+    """The token; None when this is another scheme."""
+    scheme, _, found = header.partition(" ")
+    return found.strip() if scheme.lower() == "bearer" else None

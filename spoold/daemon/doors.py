@@ -1,15 +1,13 @@
 """Which door is bound where, who may come in by it, and what is spoken behind it.
 
 In: the configuration's addresses, sockets from systemd. Out: bound sockets with their rules, and a
-handler for each protocol. Who somebody is comes from the transport alone: the peer's address, its
-certificate, or the kernel's word for a local process.
+handler for each protocol. Who somebody is comes from the transport alone; see `principals`.
 """
 
 from __future__ import annotations
 
 import grp
 import os
-import pwd
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,24 +21,23 @@ import trio
 from spoold import __version__
 from spoold.codec.raw import Protocol
 from spoold.daemon.config import Config, EndsOn
-from spoold.daemon.identity import NodeIdentity, PeerIdentity, read_chain
+from spoold.daemon.identity import NodeIdentity, read_chain
 from spoold.daemon.ipp_node import open_ipp
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
+from spoold.daemon.principals import Principals
 from spoold.intake import frames, frames_link, http, ipp_icon, lpd, raw
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp import Ipp
 from spoold.intake.listener import Handler, Listener, Opening, Rules
 from spoold.intake.raw import Ending
-from spoold.model.errors import ConfigError, IdentityError, OperationError
-from spoold.model.principal import Port, Principal, Role
+from spoold.model.errors import ConfigError
+from spoold.model.principal import Port
 from spoold.model.record import Kind
 from spoold.net import listen
 from spoold.net.address import Address
-from spoold.net.stream import Stream
-from spoold.net.tcp import SocketStream
-from spoold.net.tls import LiveContext, TlsStream, server_context
-from spoold.spool.store import AddRecord, Event, ProviderRevoked, UserChanged
+from spoold.net.tls import LiveContext, server_context
+from spoold.spool.store import AddRecord
 
 log = structlog.get_logger("spoold.daemon")
 
@@ -82,35 +79,25 @@ class Doors:
         self._tls: LiveContext | None = None
         self._mutual: LiveContext | None = None
         self._recorded_at = float("-inf")
-        self._revoked: set[str] = set()
         self.listener: Listener | None = None
         self.ipp: Ipp | None = None
-        self._user_changes = 0
         self._ports: dict[Port, int] = {}
         runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         self.control = Path(runtime or config().node.data_dir) / "control"
         self._group = _group_id(GROUP)
+        self._principals = Principals(
+            services, identity, self._group, self._refuse_from_now_on, self.note_refused
+        )
 
     async def start(self) -> None:
-        """Learn what is revoked, and follow revocations from now on."""
-        self._revoked.update(await self._services.reader.revoked_serials())
-        self._services.journal.listen(self._follow)
+        """Learn who may come in, and follow that from now on."""
+        await self._principals.start()
         self.ipp = await open_ipp(
             self._services, self._table, self._acceptance, self._config, self._ports
         )
 
-    def _follow(self, events: list[Event]) -> None:
-        for event in events:
-            if type(event) is ProviderRevoked:
-                self._refuse_from_now_on(event.serials, f"provider:{event.guid}")
-            elif type(event) is UserChanged:
-                self._user_changes += 1
-                if event.ends_connections:
-                    self._refuse_from_now_on(event.serials, f"user:{event.guid}")
-
     def _refuse_from_now_on(self, serials: tuple[str, ...], identity: str) -> None:
         """No handshake with one of these; whatever somebody opened with another ends, too."""
-        self._revoked.update(serials)
         if serials and self._mutual is not None:
             self._mutual.rebuild()
         if self.listener is not None:
@@ -135,7 +122,7 @@ class Doors:
                     if rules.only is None:
                         self._ports.setdefault(rules.port, name[1])
             sock = _control_socket(handed, self.control, self._group)
-            rules = Rules(Port.CONTROL, self._local, only=Protocol.FRAMES)
+            rules = Rules(Port.CONTROL, self._principals.local, only=Protocol.FRAMES)
             bound.append(Bound("control", str(self.control), sock, rules, None))
         except BaseException:
             for one in bound:
@@ -145,9 +132,10 @@ class Doors:
 
     def _wanted(self) -> list[tuple[str, Address, Rules]]:
         found = self._config().listen
+        anybody = self._principals.anybody
         printer, ending = found.raw_printer, _ending(found.ends_on)
         wanted = [
-            ("clear", address, Rules(Port.CLEAR, self._anybody, None, printer, ending))
+            ("clear", address, Rules(Port.CLEAR, anybody, None, printer, ending))
             for address in found.clear
         ]
         if found.tls:
@@ -159,7 +147,7 @@ class Doors:
                 (
                     "tls",
                     address,
-                    Rules(Port.TLS, self._anybody, lambda: context.current, printer, ending),
+                    Rules(Port.TLS, anybody, lambda: context.current, printer, ending),
                 )
                 for address in found.tls
             ]
@@ -170,20 +158,24 @@ class Doors:
                 (
                     "mutual",
                     address,
-                    Rules(Port.MUTUAL, self._certified, lambda: known.current, printer, ending),
+                    Rules(
+                        Port.MUTUAL,
+                        self._principals.certified,
+                        lambda: known.current,
+                        printer,
+                        ending,
+                    ),
                 )
                 for address in found.mutual
             ]
-        wanted += [
-            (LPD, address, Rules(Port.CLEAR, self._anybody, only=LPD)) for address in found.lpd
-        ]
+        wanted += [(LPD, address, Rules(Port.CLEAR, anybody, only=LPD)) for address in found.lpd]
         wanted += [
             (
                 f"raw {one.printer}",
                 one.address,
                 Rules(
                     Port.CLEAR,
-                    self._anybody,
+                    anybody,
                     None,
                     one.printer,
                     _ending(one.ends_on),
@@ -212,76 +204,10 @@ class Doors:
             self._identity.chain_pem,
             self._identity.key_pem,
             client_ca_pem=authority.ca_pem,
-            crl_pem=authority.crl(self._revoked),
+            crl_pem=authority.crl(self._principals.revoked),
         )
 
-    # -- who comes in ------------------------------------------------------------------------
-
-    async def _anybody(self, stream: Stream) -> Principal:
-        """Without credentials: an address."""
-        port = Port.TLS if isinstance(stream, TlsStream) else Port.CLEAR
-        host = _host(stream.peer)
-        return Principal(f"address:{host}", port, address=host)
-
-    async def _certified(self, stream: Stream) -> Principal:
-        """By a certificate of the deployment CA that is enrolled and not revoked."""
-        assert isinstance(stream, TlsStream)
-        der = stream.peer_certificate_der()
-        try:
-            peer = self._identity.authority.identify(der) if der is not None else None
-        except IdentityError as error:
-            log.warning("certificate_unknown", client=stream.peer, reason=str(error))
-            peer = None
-        principal = None
-        if peer is not None and peer.kind == "provider":
-            principal = await self._provider(peer, _host(stream.peer))
-        elif peer is not None and peer.kind == "user":
-            principal = await self._user(peer, _host(stream.peer))
-        if principal is not None:
-            return principal
-        self.note_refused("certificate_refused", stream.peer)
-        raise OperationError(
-            "forbidden",
-            "the certificate is of nobody enrolled here.",
-            "See `spoold provider enrol` and `spoold user enrol`.",
-        )
-
-    async def _provider(self, peer: PeerIdentity, host: str) -> Principal | None:
-        for provider in await self._services.reader.providers():
-            # Revoked since this was read is revoked, too: `cut` has not seen this connection.
-            is_revoked = provider.revoked or not self._revoked.isdisjoint(provider.serials)
-            if provider.guid == peer.guid and not is_revoked:
-                return Principal(
-                    f"provider:{provider.guid}",
-                    Port.MUTUAL,
-                    frozenset({Role.PROVIDER}),
-                    provider.name,
-                    provider.may_assert,
-                    host,
-                )
-        return None
-
-    async def _user(self, peer: PeerIdentity, host: str) -> Principal | None:
-        """The user as of now: with a change since this was read it is read again."""
-        changes = -1
-        while changes != self._user_changes:
-            changes = self._user_changes
-            user = await self._services.reader.user_by_guid(peer.guid)
-        if user is None or peer.serial in self._revoked:
-            return None
-        return Principal(user.identity, Port.MUTUAL, user.roles, user.name, (), host, "certificate")
-
-    async def _local(self, stream: Stream) -> Principal:
-        """By the kernel's word: root, our own user, and the group spoold administer."""
-        assert isinstance(stream, SocketStream)
-        credentials = listen.peer_credentials(stream.socket)
-        may = credentials.uid in (0, os.geteuid()) or (
-            self._group is not None and self._group in credentials.groups
-        )
-        roles = frozenset({Role.ADMIN}) if may else frozenset[Role]()
-        return Principal(
-            f"uid:{credentials.uid}", Port.CONTROL, roles, _user_name(credentials.uid), ("*",) * may
-        )
+    # -- who is refused ----------------------------------------------------------------------
 
     def note_refused(self, event: str, peer: str) -> None:
         """A refusal at the door: a log line always, a record now and then."""
@@ -336,20 +262,24 @@ class Doors:
             f"spoold/{__version__}",
             config.advertise.endpoints_for(opening.principal.address),
         )
-        await frames.serve_frames(
-            opening.stream,
-            opening.head,
-            opening.principal,
-            self._acceptance,
-            self._table,
-            node,
-            frames_link.Settings(
-                hello_deadline_s=config.limits.header_deadline_s,
-                upload_idle_deadline_s=config.limits.idle_deadline_s,
-                drain_s=config.drain.deadline_s,
-            ),
-            opening.watch,
-        )
+        try:
+            await frames.serve_frames(
+                opening.stream,
+                opening.head,
+                opening.principal,
+                self._acceptance,
+                self._table,
+                node,
+                frames_link.Settings(
+                    hello_deadline_s=config.limits.header_deadline_s,
+                    upload_idle_deadline_s=config.limits.idle_deadline_s,
+                    drain_s=config.drain.deadline_s,
+                ),
+                opening.watch,
+                self._principals.held_by(opening.stream),
+            )
+        finally:
+            self._principals.leave(opening.stream)
 
     async def _http(self, opening: Opening) -> None:
         _let_handler_watch(opening)
@@ -361,6 +291,7 @@ class Doors:
             self._services.logins,
             None if tls is None else lambda: tls.current,
             ipp_icon.FILES,
+            self._principals.by_token,
         )
         await http.serve_http(
             opening.stream, opening.head, opening.principal, site, config.limits, opening.watch
@@ -407,22 +338,11 @@ def _ending(ends_on: EndsOn) -> Ending:
     return Ending(ends_on.kind, ends_on.idle_s)
 
 
-def _host(peer: str) -> str:
-    return peer.rpartition(":")[0].strip("[]")
-
-
 def _group_id(name: str) -> int | None:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
 
 
 def _sockets(address: Address, handed: dict[str, list[socket.socket]]) -> list[socket.socket]:

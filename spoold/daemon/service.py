@@ -50,6 +50,9 @@ from spoold.model.errors import ConfigError, SpooldError, SpoolFull, StoreFailed
 from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.net.connect import TcpNetwork
+from spoold.release.mfds import Mfds
+from spoold.release.news import Mode, News
+from spoold.release.sessions import Sessions
 from spoold.spool.directories import make_directory
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
@@ -65,6 +68,7 @@ EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
+FAREWELL_S = 0.05  # in which followers are told that the node stops
 LAST_S = 30.0  # what is left to do after the disk failed is done by then, or not at all
 
 
@@ -349,6 +353,11 @@ class Daemon:
             converting=partial(converting, converter),
         )
         passwords = Passwords()
+        mfds = Mfds(journal, reader)
+        await mfds.start()
+        sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
+        await sessions.start()
+        news = News(journal, sessions)
         services = Services(
             journal=journal,
             reader=reader,
@@ -368,6 +377,10 @@ class Daemon:
             passwords=passwords,
             logins=Logins(reader, journal, passwords, wall_clock),
             open_jobs=open_jobs,
+            mfds=mfds,
+            sessions=sessions,
+            news=news,
+            random_bytes=os.urandom,
             announced=lambda printer_id: announcer.told(printer_id),
         )
         async with trio.open_nursery() as dispatching:
@@ -396,6 +409,7 @@ class Daemon:
             await dispatching.start(dispatcher.run)
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
+                serving.start_soon(sessions.run)
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
@@ -410,6 +424,9 @@ class Daemon:
                     )
                 )
                 await self._stop.wait()
+                if len(news):
+                    news.set_mode(Mode.STOPPING)
+                    await trio.sleep(FAREWELL_S)
                 announcer.stop_nowait()
                 listener.stop_nowait()
                 deadline_s = self.config.drain.deadline_s

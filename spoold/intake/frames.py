@@ -7,6 +7,7 @@ liveness, the sending task, the end. What a version says is in a class of its ow
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from spoold.intake.deadlines import Watch
 from spoold.intake.frames_link import Link, Settings
 from spoold.intake.frames_v1 import Version1
 from spoold.intake.router import Router
-from spoold.model.errors import RemoteProtocolError
+from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.model.principal import Principal
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
@@ -71,6 +72,9 @@ class Speaker(Protocol):
 
 _SPEAKERS = {1: Version1}
 
+# Who shows a token, where it counts; raises OperationError.
+ByToken = Callable[[str, Principal], Principal]
+
 
 async def serve_frames(
     stream: Stream,
@@ -81,6 +85,7 @@ async def serve_frames(
     node: Node,
     settings: Settings,
     watch: Watch,
+    by_token: ByToken | None = None,
 ) -> None:
     """Serve one connection until its end; the stream is closed then.
 
@@ -94,7 +99,7 @@ async def serve_frames(
     try:
         async with trio.open_nursery() as nursery:
             connection = _Connection(
-                stream, principal, settings, watch, nursery, acceptance, router, node
+                stream, principal, settings, watch, nursery, acceptance, router, node, by_token
             )
             link = connection.link
             try:
@@ -120,6 +125,7 @@ async def serve_frames(
 class _Connection:
     __slots__ = (
         "_acceptance",
+        "_by_token",
         "_is_heard",
         "_is_waiting",
         "_missed",
@@ -144,6 +150,7 @@ class _Connection:
         acceptance: Acceptance,
         router: Router,
         node: Node,
+        by_token: ByToken | None,
     ) -> None:
         outbox = Outbox(stream, send_timeout_s=settings.send_timeout_s, start=self._start_sending)
         self.link = Link(stream, outbox, principal, settings)
@@ -152,6 +159,7 @@ class _Connection:
         self._acceptance = acceptance
         self._router = router
         self._node = node
+        self._by_token = by_token
         self.speaker: Speaker | None = None
         self.is_broken = False
         self._is_heard = False
@@ -227,12 +235,29 @@ class _Connection:
         if type(args.get("kind")) is not str:
             raise RemoteProtocolError("hello must say the kind of client", "bad-request")
         ping_s = self._ping_interval_s(args)
+        if args.get("token") is not None:
+            self._show(item.id, args["token"])
         link.outbox.put_nowait(frame.answer(item.id, self._welcome(version, ping_s)))
         self._ping_s = ping_s
         self._watch.deadline = trio.current_time() + ping_s
         return _SPEAKERS[version](
             link, self._acceptance, self._router, self._node.guid, self._nursery
         )
+
+    def _show(self, id_: int, token: object) -> None:
+        """The client is who the token says from here on.
+
+        Raises:
+            RemoteProtocolError: it is wrong, or counts for nothing here.
+        """
+        link = self.link
+        if type(token) is not str or self._by_token is None:
+            raise RemoteProtocolError("no token counts here", "bad-request")
+        try:
+            link.principal = self._by_token(token, link.principal)
+        except OperationError as error:
+            link.outbox.put_nowait(frame.refusal(id_, error.code, error.message, error.advice))
+            raise RemoteProtocolError("the token was refused", error.code) from error
 
     def _ping_interval_s(self, args: dict[str, Any]) -> float:
         own = self.link.settings.ping_s

@@ -35,6 +35,7 @@ SWITCH = (
 )
 UPGRADE_HEADERS = (("Upgrade", "TLS/1.2, HTTP/1.1"), ("Connection", "Upgrade"))
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="spoold", charset="UTF-8"')
+BEARER_CHALLENGE = ("WWW-Authenticate", 'Bearer realm="spoold", error="invalid_token"')
 RETRY_AFTER = ("Retry-After", "2")  # s; a login that has to wait longer says so in its answer
 HANDSHAKE_S = 10.0
 REFUSAL_S = 5.0
@@ -53,6 +54,13 @@ class Logins(Protocol):
         ...
 
 
+class Api(Protocol):
+    """Whatever answers below some paths, in all methods."""
+
+    def speaks(self, path: str) -> bool: ...
+    async def serve(self, exchange: Exchange) -> None: ...
+
+
 class PostHandler(Protocol):
     """A protocol that is spoken in the bodies of POST requests."""
 
@@ -65,8 +73,9 @@ class Site:
     """What is served. `answer(path)` gives status and map of a small resource, 404 for none.
 
     `files` are others, by path: their media type and bytes. `ipp` takes requests of type
-    application/ipp. `upgrade` gives the TLS context of the moment; without it a clear connection
-    stays clear.
+    application/ipp, `apis` whatever comes below their paths. `by_token` says who shows a token, as
+    `Authorization: Bearer`, and raises OperationError. `upgrade` gives the TLS context of the
+    moment; without it a clear connection stays clear.
     """
 
     answer: Answer
@@ -74,6 +83,8 @@ class Site:
     logins: Logins | None = None
     upgrade: Callable[[], ssl.SSLContext] | None = None
     files: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
+    by_token: Callable[[str, Principal], Principal] | None = None
+    apis: tuple[Api, ...] = ()
 
 
 async def serve_http(
@@ -214,9 +225,14 @@ class _Connection:
         Raises:
             OperationError: the login is wrong.
         """
-        link, logins = self.link, self._site.logins
+        link, logins, by_token = self.link, self._site.logins, self._site.by_token
         header = request.header("authorization")
-        if header is None or logins is None or link.principal.port is not Port.TLS:
+        if header is None or link.principal.port is not Port.TLS:
+            return link.principal
+        token = basic.token(header)
+        if token is not None and by_token is not None:
+            return by_token(token, link.principal)
+        if logins is None:
             return link.principal
         pair = basic.credentials(header)
         if pair is None:
@@ -243,7 +259,10 @@ class _Connection:
                 await self._challenge(exchange)
             return
         path = request.path
-        if request.method == "POST" and site.ipp is not None and site.ipp.speaks(path):
+        api = next((one for one in site.apis if one.speaks(path)), None)
+        if api is not None:
+            await api.serve(exchange)
+        elif request.method == "POST" and site.ipp is not None and site.ipp.speaks(path):
             await self._post(exchange, site.ipp)
         elif request.method == "OPTIONS":
             await exchange.respond(200, [("Allow", "GET, HEAD, OPTIONS, POST")])
@@ -273,7 +292,10 @@ class _Connection:
 
     async def _challenge(self, exchange: Exchange) -> None:
         """401 over TLS; in the clear first TLS: a password is never asked for there."""
-        if exchange.is_tls:
+        header = exchange.request.header("authorization") or ""
+        if exchange.is_tls and basic.token(header) is not None:
+            await _answer(exchange, 401, {"error": "this token is not known"}, BEARER_CHALLENGE)
+        elif exchange.is_tls:
             await _answer(exchange, 401, {"error": "log in"}, CHALLENGE)
         else:
             await _answer(exchange, 426, {"error": "go on over TLS"}, *UPGRADE_HEADERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
@@ -24,6 +25,9 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.connect import TcpNetwork
+from spoold.release.mfds import Mfds
+from spoold.release.news import News
+from spoold.release.sessions import Sessions
 from support.ipp_node import IppNode
 
 NODE_GUID = UUID("00000000-0000-4000-8000-00000000000a")
@@ -65,6 +69,10 @@ async def desk(spool):
         spool.journal, spool.reader, spool.documents, config.limits, spool.wall_clock
     )
     await acceptance.start()
+    mfds = Mfds(spool.journal, spool.reader)
+    await mfds.start()
+    sessions = Sessions(spool.journal, spool.reader, mfds, spool.wall_clock, os.urandom)
+    await sessions.start()
     services = Services(
         journal=spool.journal,
         reader=spool.reader,
@@ -85,6 +93,10 @@ async def desk(spool):
         passwords=passwords,
         logins=Logins(spool.reader, spool.journal, passwords, spool.wall_clock),
         open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
+        mfds=mfds,
+        sessions=sessions,
+        news=News(spool.journal, sessions),
+        random_bytes=os.urandom,
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
     return Desk(

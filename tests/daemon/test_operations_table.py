@@ -28,7 +28,11 @@ CLIENTS = USERS | {
 }
 EXPECTED = {
     "daemon.reload": ADMINS,
+    "device.enrol": ADMINS,
+    "device.enrolled": STAFF,
     "device.list": STAFF,
+    "device.revoke": ADMINS,
+    "device.set": ADMINS,
     "device.show": STAFF,
     "job.cancel": OPERATORS | CLIENTS,
     "job.cancel-many": OPERATORS | CLIENTS,
@@ -254,6 +258,8 @@ async def test_answers_are_plain(desk):
         "job.explain": {"job": 1},
         "printer.list": {},
         "printer.show": {"name": "default"},
+        "device.enrol": {"name": "panel", "printers": ["default"], "credential": "token"},
+        "device.enrolled": {},
         "device.list": {},
         "device.show": {"device": "default"},
         "provider.list": {},

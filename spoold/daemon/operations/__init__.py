@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from spoold.daemon.operations import (
+    devices,
     jobs,
     journal,
     nodes,
@@ -37,6 +38,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         running,
         showing,
         nodes,
+        devices,
         users,
         journal,
     )

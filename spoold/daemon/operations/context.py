@@ -17,6 +17,9 @@ from spoold.daemon.passwords import Passwords
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Network
 from spoold.intake.opening import OpenJobs
+from spoold.release.mfds import Mfds
+from spoold.release.news import News
+from spoold.release.sessions import Sessions
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -51,5 +54,9 @@ class Services:
     passwords: Passwords
     logins: Logins
     open_jobs: OpenJobs
+    mfds: Mfds
+    sessions: Sessions
+    news: News
+    random_bytes: Callable[[int], bytes]
     announced: Callable[[int], Told] = lambda _: Told()
     changing: trio.Lock = field(default_factory=trio.Lock)

@@ -1,0 +1,210 @@
+"""Who comes in: a principal from what the transport vouches for, and nothing else.
+
+In: a connected stream, or a token that came over TLS. Out: a `Principal`, or an `OperationError`.
+Whoever is revoked is refused from the commit on, and what was opened with that credential ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from spoold.daemon.identity import NodeIdentity, PeerIdentity
+from spoold.daemon.operations.context import Services
+from spoold.model.errors import IdentityError, OperationError
+from spoold.model.principal import Port, Principal, Role
+from spoold.net import listen
+from spoold.net.stream import Stream
+from spoold.net.tcp import SocketStream
+from spoold.net.tls import TlsStream
+from spoold.spool.store import Event, MfdChanged, ProviderRevoked, UserChanged
+
+log = structlog.get_logger("spoold.daemon")
+
+
+class Revocation(Protocol):
+    def __call__(self, serials: tuple[str, ...], identity: str) -> None:
+        """No handshake with one of these, and no connection of `identity` by certificate."""
+        ...
+
+
+class Principals:
+    """`start` before anybody comes in. `group` is that of the local administrators."""
+
+    def __init__(
+        self,
+        services: Services,
+        identity: NodeIdentity,
+        group: int | None,
+        on_revoked: Revocation,
+        on_refused: Callable[[str, str], None],
+    ) -> None:
+        self._services = services
+        self._identity = identity
+        self._group = group
+        self._on_revoked = on_revoked
+        self._on_refused = on_refused
+        self._user_changes = 0
+        self._by_token: dict[Stream, str] = {}  # connections that a token opened: whose it is
+        self.revoked: set[str] = set()
+
+    async def start(self) -> None:
+        """Learn what is revoked, and follow revocations from now on."""
+        self.revoked.update(await self._services.reader.revoked_serials())
+        self._services.journal.listen(self._follow)
+
+    def _follow(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is ProviderRevoked:
+                self._refuse(event.serials, f"provider:{event.guid}")
+            elif type(event) is UserChanged:
+                self._user_changes += 1
+                if event.ends_connections:
+                    self._refuse(event.serials, f"user:{event.guid}")
+            elif type(event) is MfdChanged:
+                if event.mfd.revoked:
+                    self._refuse(event.serials, event.mfd.identity)
+                if event.ends_tokens:
+                    self._cut(event.mfd.identity)
+
+    def _refuse(self, serials: tuple[str, ...], identity: str) -> None:
+        self.revoked.update(serials)
+        self._on_revoked(serials, identity)
+
+    def _cut(self, identity: str) -> None:
+        for stream in [one for one, whose in self._by_token.items() if whose == identity]:
+            stream.abort()
+
+    # -- by the transport --------------------------------------------------------------------
+
+    async def anybody(self, stream: Stream) -> Principal:
+        """Without credentials: an address."""
+        port = Port.TLS if isinstance(stream, TlsStream) else Port.CLEAR
+        host = host_of(stream.peer)
+        return Principal(f"address:{host}", port, address=host)
+
+    async def certified(self, stream: Stream) -> Principal:
+        """By a certificate of the deployment CA that is enrolled and not revoked."""
+        assert isinstance(stream, TlsStream)
+        der = stream.peer_certificate_der()
+        try:
+            peer = self._identity.authority.identify(der) if der is not None else None
+        except IdentityError as error:
+            log.warning("certificate_unknown", client=stream.peer, reason=str(error))
+            peer = None
+        host = host_of(stream.peer)
+        principal = None
+        if peer is not None and peer.kind == "provider":
+            principal = await self._provider(peer, host)
+        elif peer is not None and peer.kind == "user":
+            principal = await self._user(peer, host)
+        elif peer is not None and peer.kind == "device":
+            principal = self._device(peer, host)
+        if principal is not None:
+            return principal
+        self._on_refused("certificate_refused", stream.peer)
+        raise OperationError(
+            "forbidden",
+            "the certificate is of nobody enrolled here.",
+            "See `spoold provider enrol`, `spoold user enrol` and `spoold device enrol`.",
+        )
+
+    async def _provider(self, peer: PeerIdentity, host: str) -> Principal | None:
+        for provider in await self._services.reader.providers():
+            # Revoked since this was read is revoked, too: `cut` has not seen this connection.
+            is_revoked = provider.revoked or not self.revoked.isdisjoint(provider.serials)
+            if provider.guid == peer.guid and not is_revoked:
+                return Principal(
+                    f"provider:{provider.guid}",
+                    Port.MUTUAL,
+                    frozenset({Role.PROVIDER}),
+                    provider.name,
+                    provider.may_assert,
+                    host,
+                )
+        return None
+
+    async def _user(self, peer: PeerIdentity, host: str) -> Principal | None:
+        """The user as of now: with a change since this was read it is read again."""
+        changes = -1
+        while changes != self._user_changes:
+            changes = self._user_changes
+            user = await self._services.reader.user_by_guid(peer.guid)
+        if user is None or peer.serial in self.revoked:
+            return None
+        return Principal(user.identity, Port.MUTUAL, user.roles, user.name, (), host, "certificate")
+
+    def _device(self, peer: PeerIdentity, host: str) -> Principal | None:
+        mfd = self._services.mfds.by_guid(peer.guid)
+        if mfd is None or peer.serial in self.revoked:
+            return None
+        roles = frozenset({Role.DEVICE})
+        return Principal(mfd.identity, Port.MUTUAL, roles, mfd.name, (), host, "certificate")
+
+    async def local(self, stream: Stream) -> Principal:
+        """By the kernel's word: root, our own user, and the group spoold administer."""
+        assert isinstance(stream, SocketStream)
+        credentials = listen.peer_credentials(stream.socket)
+        may = credentials.uid in (0, os.geteuid()) or (
+            self._group is not None and self._group in credentials.groups
+        )
+        roles = frozenset({Role.ADMIN}) if may else frozenset[Role]()
+        return Principal(
+            f"uid:{credentials.uid}", Port.CONTROL, roles, _user_name(credentials.uid), ("*",) * may
+        )
+
+    # -- by a token --------------------------------------------------------------------------
+
+    def by_token(self, token: str, principal: Principal) -> Principal:
+        """The MFD that shows `token`, where `principal` was without credentials so far.
+
+        Raises:
+            OperationError: `unauthorized`; or `forbidden` at a door where no token counts.
+        """
+        if principal.port is not Port.TLS:
+            raise OperationError(
+                "forbidden",
+                "a device token counts on the TLS port only.",
+                "Revoke it if it came in the clear: others may have read it.",
+            )
+        mfd = self._services.mfds.by_token(token)
+        if mfd is None:
+            self._on_refused("token_refused", principal.address)
+            raise OperationError(
+                "unauthorized",
+                "this token is of nobody enrolled here.",
+                "See `spoold device list`.",
+            )
+        roles = frozenset({Role.DEVICE, Role.ANYBODY})
+        return Principal(
+            mfd.identity, Port.TLS, roles, mfd.name, (), principal.address, "token"
+        )  # fmt: skip
+
+    def held_by(self, stream: Stream) -> Callable[[str, Principal], Principal]:
+        """As `by_token`, for a connection that ends when the token does; `leave` follows."""
+
+        def by_token(token: str, principal: Principal) -> Principal:
+            found = self.by_token(token, principal)
+            self._by_token[stream] = found.identity
+            return found
+
+        return by_token
+
+    def leave(self, stream: Stream) -> None:
+        self._by_token.pop(stream, None)
+
+
+def host_of(peer: str) -> str:
+    """The host of an address with its port."""
+    return peer.rpartition(":")[0].strip("[]")
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
