@@ -11,7 +11,19 @@ import sys
 from collections.abc import Sequence
 
 from spoold import __version__
-from spoold.cli import backend, count, grammar, imports, jobs, node, printers, run, submit, users
+from spoold.cli import (
+    backend,
+    count,
+    devices,
+    grammar,
+    imports,
+    jobs,
+    node,
+    printers,
+    run,
+    submit,
+    users,
+)
 from spoold.cli.control import NotRunning
 from spoold.model.errors import OperationError, SpooldError
 from spoold.model.text import plain
@@ -37,7 +49,7 @@ def parser() -> grammar.Parser:
     top.add_argument("--version", action="version", version=f"spoold {__version__}")
     grammar.add_control(top)
     nouns = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (run, submit, count, jobs, printers, node, users, backend, imports):
+    for module in (run, submit, count, jobs, printers, devices, node, users, backend, imports):
         module.add(nouns)
     return top
 

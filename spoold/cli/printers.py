@@ -1,4 +1,4 @@
-"""`spoold printer …` and `spoold device …`."""
+"""`spoold printer …`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spoold.cli import discover, grammar, render
 from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 from spoold.cli.render import Column
-from spoold.cli.showing import show_each, show_list, show_one
+from spoold.cli.showing import show_each, show_list
 from spoold.model.text import plain
 
 
@@ -86,20 +86,6 @@ def add(nouns: Nouns[Parser]) -> None:
     redirecting.add_argument("--dry-run", action="store_true", help="only say what would move")
     grammar.add_json(redirecting)
     discover.add(verbs)
-
-    devices = grammar.noun(nouns, "device", "look at the machines behind printers")
-    grammar.add_json(
-        grammar.command(devices, "list", list_devices, "list devices", "spoold device list --json")
-    )
-    showing = grammar.command(
-        devices,
-        "show",
-        show_device,
-        "show a device, and what it says of itself now",
-        "spoold device show socket://192.0.2.7:9100",
-    )
-    showing.add_argument("device", metavar="URI|GUID|PRINTER")
-    grammar.add_json(showing)
 
 
 def _add_names(parser: Parser) -> None:
@@ -372,23 +358,3 @@ def redirect(args: Namespace) -> int:
         if not results:
             print(plain(f"No jobs wait on {args.source}."))
     return DONE if all(one["ok"] for one in results) else REFUSED
-
-
-def list_devices(args: Namespace) -> int:
-    columns = (
-        Column("URI", gives_way=True),
-        Column("PRINTERS", gives_way=True),
-        Column("SERIAL"),
-        Column("GUID"),
-    )
-    none = "No devices yet: `spoold printer add NAME DEVICE-URI`."
-    return show_list(args, "device.list", "devices", columns, _device_row, none)
-
-
-def _device_row(device: dict[str, Any]) -> list[str]:
-    printers = ", ".join(device.get("printers", ()))
-    return [device["uri"], printers, device.get("serial") or "-", device["guid"]]
-
-
-def show_device(args: Namespace) -> int:
-    return show_one(args, "device.show", {"device": args.device})
