@@ -137,10 +137,8 @@ def _plain(value: float) -> str:
 
 def seconds(least: float, most: float) -> Reader:
     reader = number(least, most, _UNITS_S, '60 or "1 min"')
-    words = (
-        f'seconds, or a text as "1 min", from {_in_unit(least, _SPANS)} to {_in_unit(most, _SPANS)}'
-    )
-    return takes(words)(lambda value: float(reader(value)))
+    span = f"from {_in_unit(least, _SPANS)} to {_in_unit(most, _SPANS)}"
+    return takes(f'seconds, or a text as "1 min", {span}')(lambda value: float(reader(value)))
 
 
 def size(least: int, most: int) -> Reader:
