@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from spoold import __version__
 from spoold.cli import (
+    apply,
     backend,
     count,
     devices,
@@ -49,7 +50,19 @@ def parser() -> grammar.Parser:
     top.add_argument("--version", action="version", version=f"spoold {__version__}")
     grammar.add_control(top)
     nouns = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (run, submit, count, jobs, printers, devices, node, users, backend, imports):
+    for module in (
+        run,
+        submit,
+        count,
+        jobs,
+        printers,
+        devices,
+        node,
+        users,
+        backend,
+        imports,
+        apply,
+    ):
         module.add(nouns)
     return top
 

@@ -138,6 +138,9 @@ async def list_printers(call: Call) -> dict[str, Any]:
     after, limit = call.args["after_id"], call.args["limit"]
     names = sorted(name for name in known.by_name if name > after)
     shown = await maps_of(call, known, (known.by_name[name] for name in names[:limit]))
+    if call.args["whole"]:
+        for one in shown:
+            one["offer"] = known.by_name[one["name"]].options
     page, more = fitting(shown, limit)
     more = more or len(names) > len(page)
     return {"printers": page, "next_after_id": page[-1]["name"] if more else None}
@@ -251,7 +254,11 @@ _LIMIT = Argument("limit", (int,), default=PAGE_MAX, least=1, most=PAGE_MAX)
 OPERATIONS = (
     Operation(
         "printer.list",
-        (Argument("after_id", default="", summary="The page before's next_after_id."), _LIMIT),
+        (
+            Argument("after_id", default="", summary="The page before's next_after_id."),
+            _LIMIT,
+            Argument("whole", (bool,), default=False, summary="With what each of them offers."),
+        ),
         STAFF,
         KNOWN,
         list_printers,

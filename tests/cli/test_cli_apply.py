@@ -1,0 +1,246 @@
+"""`spoold apply` and `spoold export objects` against a real daemon."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from spoold.cli import grammar
+from support.commands import Run, Said, Server
+
+Apply = Callable[..., Said]
+
+
+@pytest.fixture
+def apply(run: Run, tmp_path: Path) -> Apply:
+    """Applies a text as a file of objects."""
+    file = tmp_path / "objects.toml"
+
+    def apply_text(text: str, *options: str) -> Said:
+        file.write_text(text)
+        return run("apply", str(file), *options)
+
+    return apply_text
+
+
+@pytest.fixture(autouse=True)
+def clean(run: Run, server: Server) -> Iterator[None]:
+    """Each test finds the printer `default` alone, and no users."""
+    yield
+    for one in sorted(run("printer list --json").json, key=lambda one: not one["members"]):
+        if one["name"] != "default":
+            assert run("printer remove", one["name"]).code == 0
+    for one in run("user list --json").json:
+        assert run("user remove", one["name"]).code == 0
+
+
+THREE = """
+[printer.annex]
+uri = "socket://192.0.2.8:9100"
+options = { connect_timeout_s = 5, pjl = true }
+formats = ["application/PDF", "image/urf"]
+location = "Annex, 1st floor"
+in_doubt = "reprint"
+[printer.annex.offer]
+sides-supported = ["one-sided", "two-sided-long-edge"]
+copies-default = 1
+[printer.color]
+uri = "lpd://192.0.2.9/raw"
+[printer.floor]
+members = ["annex", "color"]
+info = "either of them"
+
+[user.ada]
+roles = ["operator"]
+[user."b.ob"]
+"""
+
+
+def test_objects_are_made_once_and_then_are_as_the_file_says(run: Run, apply: Apply) -> None:
+    """The difference is shown, each change is told, and asked again there is none."""
+    said = apply(THREE, "--dry-run")
+    assert said.out.splitlines()[0].startswith('+ printer annex: uri "socket://192.0.2.8", ')
+    assert said.out.splitlines()[-1] == "5 changes; nothing is changed in a dry run."
+    assert len(run("printer list --json").json) == 1
+
+    said = apply(THREE, "--yes")
+    assert said.code == 0, said.err
+    assert [line for line in said.out.splitlines() if line.endswith(": added")] == [
+        "printer annex: added",
+        "printer color: added",
+        "printer floor: added",
+        "user ada: added",
+        "user b.ob: added",
+    ]
+    (annex,) = run("printer show annex --json").json
+    assert annex["options"] == {"connect_timeout_s": "5", "pjl": "on"}
+    assert annex["formats"] == ["application/pdf", "image/urf"]
+    assert annex["offer"]["copies-default"] == 1
+    assert run("user show ada --json").json[0]["roles"] == ["operator", "user"]
+    assert apply(THREE).out == "Nothing to change: 5 objects as the file says.\n"
+
+
+def test_an_export_can_be_applied_without_a_difference(run: Run, apply: Apply) -> None:
+    """What was exported is what is there, also on a node that has lost everything."""
+    assert apply(THREE, "--yes").code == 0
+    text = run("export objects").out
+    assert apply(text, "--yes", "--prune").out.startswith("Nothing to change: 6 objects")
+    assert tomllib.loads(text)["user"] == {"ada": {"roles": ["operator", "user"]}, "b.ob": {}}
+    for name in ("floor", "annex", "color"):
+        assert run("printer remove", name).code == 0
+    assert apply(text, "--yes").out.count(": added") == 3
+    assert run("export objects").out == text
+    only = tomllib.loads(run("export objects --kind printer").out)
+    assert list(only) == ["printer"]
+    assert "Known are" in run("export objects --kind fax").err
+
+
+def test_what_is_not_named_stays_and_prune_takes_it_away(run: Run, apply: Apply) -> None:
+    """Keys and objects that the file leaves out stay; pruning touches only kinds of the file."""
+    assert apply(THREE, "--yes").code == 0
+    said = apply('[printer.annex]\nlocation = ""\noptions = { pjl = "" }\n', "--yes")
+    assert said.out.splitlines() == [
+        '~ printer annex: options.pjl "on" -> none, location "Annex, 1st floor" -> none',
+        "printer annex: changed",
+    ]
+    (annex,) = run("printer show annex --json").json
+    assert (annex["location"], annex["options"]) == ("", {"connect_timeout_s": "5"})
+    assert annex["in_doubt"] == "reprint"
+
+    said = apply("[printer.annex]\n[printer.default]\n", "--yes", "--prune")
+    assert said.out.splitlines()[:2] == ["- printer floor", "- printer color"]
+    assert {one["name"] for one in run("printer list --json").json} == {"annex", "default"}
+    assert len(run("user list --json").json) == 2
+
+
+def test_a_pool_becomes_a_printer_and_the_other_way_round(run: Run, apply: Apply) -> None:
+    """Steps are made in an order that works, whatever the file's is."""
+    assert apply(THREE, "--yes").code == 0
+    turned = """
+    [printer.annex]
+    members = ["floor", "color"]
+    [printer.floor]
+    uri = "socket://192.0.2.7:9100"
+    [printer.color]
+    """
+    said = apply(turned, "--yes")
+    assert said.code == 0, said.err + said.out
+    assert apply(turned).out.startswith("Nothing to change")
+    assert run("printer show annex --json").json[0]["members"] == ["floor", "color"]
+    assert run("printer set annex --uri socket://192.0.2.8").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[printer.annex", "this is not TOML"),
+        ("[printers.annex]", "printers: there is no such kind of object. Did you mean printer?"),
+        ("[printer]\nannex = 3", "printer: this is no table of objects. Write [printer.NAME]."),
+        ("[printer.annex]\nurl = 'x'", "printer.annex.url: there is no such key. Did you mean uri"),
+        ("[printer.annex]\nuri = 3", "printer.annex: uri is a whole number. Give a text."),
+        ("[printer.annex]\ninfo = 2024-01-01", "info is something else. Give a text."),
+        ("[printer.annex]", "printer.annex: it has neither device URI nor members."),
+        ("[printer.annex]\nuri='x:y'\nmembers=['default']", "a device URI and members"),
+        ("[printer.'a b']\nuri='socket://h'", "a character that is not allowed"),
+        ("[printer.annex]\nuri='gopher://h'", "printer.annex: "),
+        ("[printer.annex]\nuri='socket://h'\norder='fare'", "Did you mean fair?"),
+        ("[printer.annex]\nuri='socket://h'\noffer={sides=1}", "that can be offered"),
+        ("[printer.annex]\nmembers=['nobody']", "there is no printer nobody."),
+        ("[printer.annex]\nmembers=['annex']", "annex cannot be a member"),
+        (
+            "[printer.a]\nuri='socket://h'\n[printer.b]\nmembers=['a']\n[printer.c]\nmembers=['b']",
+            "printer.c: b cannot be a member: it is a pool.",
+        ),
+        (
+            "[printer.a]\nuri='socket://h'\noptions={pjl='on'}\n"
+            "[printer.b]\nuri='socket://h:9100'\noptions={pjl='off'}",
+            "the same device with other options",
+        ),
+        ("[user.ada]\nroles=['king']", "user.ada: roles[0] is 'king'."),
+        ("[user.ada]\n[user.ADA]", "user.ADA: ada stands here twice."),
+        ("[user.ada]\ninitial_password_file='nowhere'", "No such file or directory."),
+    ],
+)
+def test_a_fault_is_told_with_its_place_and_nothing_is_changed(
+    run: Run, apply: Apply, text: str, said: str
+) -> None:
+    """File, key and advice; objects beside it that would do are not made either."""
+    found = apply("[user.bystander]\n" + text, "--yes")
+    assert (found.code, found.out) == (grammar.REFUSED, "")
+    assert said in found.err
+    assert "objects.toml: " in found.err
+    assert run("user list --json").json == []
+    assert len(run("printer list --json").json) == 1
+
+
+def test_a_printer_with_jobs_is_not_pruned(
+    run: Run, apply: Apply, paused: str, letter: Path
+) -> None:
+    """It is told before anything changes."""
+    assert run(f"submit -P {paused}", str(letter)).code == 0
+    said = apply("[printer.default]\ninfo = 'x'", "--yes", "--prune")
+    assert "it would be removed, but jobs wait on it" in said.err
+    assert run("printer show default --json").json[0]["info"] != "x"
+    assert run(f"job cancel --printer {paused}").code == 0
+
+
+def test_nobody_to_ask_is_told_what_to_do(
+    run: Run, apply: Apply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal and without --yes the difference is shown and nothing is done."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    said = apply("[user.ada]\n")
+    assert (said.code, said.out) == (grammar.USAGE, "+ user ada\n")
+    assert "1 change, and nobody to ask: use --yes." in said.err
+    assert run("user list --json").json == []
+
+
+@pytest.mark.parametrize(("word", "count"), [("y", 1), ("n", 0), ("", 0)])
+def test_a_terminal_is_asked(
+    run: Run, apply: Apply, monkeypatch: pytest.MonkeyPatch, word: str, count: int
+) -> None:
+    """Only a yes is one."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "r") as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        os.write(ours, f"{word}\n".encode())
+        said = apply("[user.ada]\n")
+    os.close(ours)
+    assert "Make 1 change? [y/N] " in said.out
+    assert len(run("user list --json").json) == count
+
+
+def test_the_first_password_comes_out_of_a_file(run: Run, apply: Apply, tmp_path: Path) -> None:
+    """It is given to a user who has none, and stands in no output."""
+    (tmp_path / "ada.password").write_text("correct horse battery\n")
+    text = "[user.ada]\ninitial_password_file = 'ada.password'\n"
+    said = apply(text, "--yes")
+    assert (said.code, "battery" in said.out) == (0, False)
+    assert run("user show ada --json").json[0]["has_password"] is True
+    (tmp_path / "ada.password").write_text("another horse battery\n")
+    assert apply(text).out.startswith("Nothing to change")
+    assert "password" not in run("export objects").out
+
+
+def test_a_step_that_is_refused_ends_it_and_says_what_was_made(
+    run: Run, apply: Apply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made, what was refused and what was not tried are told, for programs, too."""
+    from spoold.daemon.apply_printers import Printers
+
+    monkeypatch.setattr(Printers, "problems", lambda *_: ())  # as if it had come up in between
+    text = "[printer.a]\nuri='socket://h'\n[printer.b]\nuri='gopher://h'\n[user.ada]\n[user.bo]"
+    said = apply(text, "--yes")
+    assert said.code == grammar.REFUSED
+    assert said.out.splitlines()[-1] == "1 change made; 2 changes not tried after that."
+    steps = apply(text, "--yes", "--json").json["steps"]
+    outcomes = {one["name"]: one["outcome"] for one in steps}
+    assert outcomes == {"b": "refused", "ada": "not tried", "bo": "not tried"}
+    assert steps[0]["error"].startswith("no driver for gopher")
