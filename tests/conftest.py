@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,3 +99,15 @@ def spool_at():
 async def spool(tmp_path):
     async with open_spool(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own of 32 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True)

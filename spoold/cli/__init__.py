@@ -14,6 +14,7 @@ from spoold import __version__
 from spoold.cli import (
     apply,
     backend,
+    backup,
     count,
     devices,
     grammar,
@@ -62,6 +63,7 @@ def parser() -> grammar.Parser:
         backend,
         imports,
         apply,
+        backup,
     ):
         module.add(nouns)
     return top

@@ -7,7 +7,6 @@ listening, drain handlers, drain attempts, close the journal.
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import random
@@ -16,8 +15,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,8 @@ from spoold.daemon import config as configuration
 from spoold.daemon import doors, systemd
 from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
-from spoold.daemon.identity import node_guid, open_identity
+from spoold.daemon.identity import node_guid, open_digests, open_identity
+from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
@@ -163,9 +163,8 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
                 nursery.start_soon(_keep_watchdog, interval_s, running.services.journal)
             async for number in signals:
                 if number == signal.SIGHUP:
-                    systemd.notify(os.environ, systemd.reloading())
-                    daemon.reload()
-                    systemd.notify(os.environ, systemd.READY)
+                    with suppress(ConfigError):
+                        daemon.reload()
                     continue
                 log.info("stopping", signal=signal.Signals(number).name)
                 systemd.notify(os.environ, systemd.STOPPING)
@@ -196,38 +195,6 @@ async def _stop_at_once(
             return
 
 
-@contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """The data directory is this process's alone, until the end.
-
-    Raises:
-        ConfigError: it cannot be made or written, or another daemon has it.
-    """
-    try:
-        make_directory(data_dir)
-        fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            "use the data directory",
-            str(data_dir),
-            error.strerror,
-            "Make it writable for this user, or name another one as [node] data_dir.",
-        ) from error
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                "use the data directory",
-                str(data_dir),
-                "another spoold has it",
-                "Stop that one, or name another directory as [node] data_dir.",
-            ) from error
-        yield
-    finally:
-        os.close(fd)
-
-
 class Daemon:
     """One node. `run` is its whole life; `stopped` is set at the end of it."""
 
@@ -253,7 +220,7 @@ class Daemon:
         """
         try:
             data_dir = self.config.node.data_dir
-            with _locked(data_dir):
+            with locked(data_dir):
                 async with self._spool(data_dir) as (journal, reader, documents):
                     await self._serve(journal, reader, documents, task_status)
         finally:
@@ -410,6 +377,7 @@ class Daemon:
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(sessions.run)
+            config_file=Path(self._file) if self._file is not None else None,
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:

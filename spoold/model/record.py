@@ -50,6 +50,8 @@ class Kind(StrEnum):
 class Record:
     """`event_us` is UTC in microseconds; `clock_offset_us` the offset to upstream, if measured.
 
+    BACKUP_MADE = "backup-made"
+    NODE_RESTORED = "node-restored"
     `actor` is `node`, `client`, `uid:N`, `provider:GUID`, `device:GUID` or `user:KEY`.
     """
 

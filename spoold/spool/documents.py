@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -310,6 +310,8 @@ class Documents:
         self.inline_bytes_max = inline_bytes_max
         self._reader = reader
         self._busy: set[str] = set()
+        self._keepers = 0  # who wants all documents to stay for now
+        self._kept: list[str] = []  # to be removed when nobody does
         self._durable: set[str] = set()  # folders of `dir` whose names are known to be durable
         for directory in (self.incoming_dir, self.dir, self.quarantine_dir):
             make_directory(directory)
@@ -423,12 +425,27 @@ class Documents:
     def path(self, file: str) -> Path:
         return self.dir / file[:2] / file
 
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """While this is open no document is removed; what was to be, is at its end."""
+        self._keepers += 1
+        try:
+            yield
+        finally:
+            self._keepers -= 1
+            if not self._keepers:
+                kept, self._kept = self._kept, []
+                for file in kept:
+                    self.remove(file)
+
     def remove(self, file: str) -> None:
         """Remove a document whose job has been forgotten, or was never committed.
 
         What cannot be removed now is an orphan that the next start finds.
         """
-        if file:
+        if file and self._keepers:
+            self._kept.append(file)
+        elif file:
             with contextlib.suppress(OSError):
                 self.path(file).unlink(missing_ok=True)
 

@@ -320,12 +320,19 @@ def _full(operation: str, subject: str) -> SpoolFull:
 
 
 async def open_store(
-    data_dir: Path, now_us: int, random_bytes: Callable[[int], bytes], journal: UUID
+    data_dir: Path,
+    now_us: int,
+    random_bytes: Callable[[int], bytes],
+    journal: UUID,
+    *,
+    begins_anew: bool = False,
 ) -> tuple[connection.TrioConnection, SqliteStore]:
     """Open or make the spool in `data_dir`, for this process alone (the caller holds the lock).
 
     Raises:
         SpoolError: it is not a spool, newer than this program, damaged, or cannot be opened.
+    `begins_anew`: it was restored, and goes on as a new incarnation, whatever the witness says.
+
         SpoolFull: the disk has not the little room that this takes.
     """
     path = data_dir / "spool.db"
@@ -338,7 +345,7 @@ async def open_store(
             "open", str(path), error, "Check the directory's owner and mode."
         ) from error
     try:
-        opening = (_open, writer, data_dir, now_us, random_bytes, journal)
+        opening = (_open, writer, data_dir, now_us, random_bytes, journal, begins_anew)
         try:
             store = await writer.run(*opening)
         except sqlite3.OperationalError as error:
@@ -366,6 +373,7 @@ def _open(
     journal: UUID,
 ) -> SqliteStore:
     db = writer.raw
+    begins_anew: bool,
     application = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables and application != APPLICATION_ID:
@@ -382,7 +390,7 @@ def _open(
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute("PRAGMA temp_store = MEMORY")
     migrate(db, data_dir)
-    _begin_incarnation(db, data_dir, now_us, random_bytes, journal)
+    _begin_incarnation(db, data_dir, now_us, random_bytes, journal, begins_anew)
     return SqliteStore(db, data_dir, random_bytes)
 
 
@@ -419,6 +427,7 @@ def _begin_incarnation(
     journal: UUID,
 ) -> None:
     """Start the journal's first incarnation, or a new one when the spool was rolled back.
+    begins_anew: bool,
 
     The witness lies outside every backup: when it is missing, or has seen a later position than
     the spool holds, the positions and job ids of the lost part may be known elsewhere, so neither
@@ -437,7 +446,7 @@ def _begin_incarnation(
             is_same = own[2] == 0
         else:
             is_same = seen.incarnation == UUID(bytes=own[1]) and seen.position <= own[2]
-        if is_same:
+        if is_same and not begins_anew:
             return
         parent = (own[1], own[2], own[3])
         last_job_id = max(own[4], seen.last_job_id if seen else 0) + witness.JOB_IDS_SKIPPED

@@ -27,6 +27,7 @@ CLIENTS = USERS | {
     (Role.ANYBODY, Port.TLS),
 }
 EXPECTED = {
+    "backup.make": ADMINS,
     "daemon.reload": ADMINS,
     "device.enrol": ADMINS,
     "device.enrolled": STAFF,

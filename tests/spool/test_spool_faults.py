@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -32,18 +31,6 @@ from spoold.spool.store import (
 MIB = 1024 * 1024
 FACT = AddRecord("test-fact", {"what": "x" * 30_000}, 3)  # a few of them need room
 LIMITS = SimpleNamespace(document_bytes_max=1 << 40, spool_share=1.0, reserve_bytes=0)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of its own of 32 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting needs root")
-    yield path
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def fill(path, but_bytes=0):

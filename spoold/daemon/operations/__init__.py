@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from spoold.daemon.operations import (
+    backups,
     devices,
     jobs,
     journal,
@@ -41,5 +42,6 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         devices,
         users,
         journal,
+        backups,
     )
     return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 import trio
@@ -60,3 +61,4 @@ class Services:
     random_bytes: Callable[[int], bytes]
     announced: Callable[[int], Told] = lambda _: Told()
     changing: trio.Lock = field(default_factory=trio.Lock)
+    config_file: Path | None = None

@@ -1,0 +1,46 @@
+"""`spoold backup`, `backup list`, `backup verify` and `restore` as an administrator gives them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from support.commands import Run
+
+
+@pytest.mark.slow
+def test_a_backup_is_taken_listed_verified_and_restored(run: Run, tmp_path: Path) -> None:
+    """Each command says what it did, and a restore what there is to do next."""
+    backups, data_dir = tmp_path / "backups", tmp_path / "data"
+    for _ in range(3):
+        taken = run(f"backup {backups} --keep 2")
+        assert taken.code == 0, taken.err
+    assert re.search(r"Z(-\d)?: \d+ jobs, [\d.]+ \w+, [\d.]+ \w+ of it new\.", taken.out)
+    assert "Removed " in taken.out
+    assert "guard it" in taken.out
+    listed = run(f"backup list {backups}")
+    assert len(listed.out.splitlines()) == 3
+    verified = run(f"backup verify {backups}")
+    assert verified.code == 0
+    assert "whole" in verified.out
+    restored = run(f"restore {backups} --data-dir {data_dir}")
+    assert restored.code == 0, restored.err
+    assert "is as it was at" in restored.out
+    assert "Start the daemon now." in restored.out
+    again = run(f"restore {backups} --data-dir {data_dir}")
+    assert again.code == 1
+    assert "--replace" in again.err
+    assert run(f"restore {backups} --data-dir {data_dir} --replace --json").json["aside"]
+
+
+def test_what_cannot_be_backed_up_is_told_with_advice(run: Run, tmp_path: Path) -> None:
+    """A place that cannot be written, and a directory without backups."""
+    (tmp_path / "file").write_text("")
+    refused = run(f"backup {tmp_path / 'file' / 'backups'}")
+    assert refused.code == 1
+    assert "ReadWritePaths=" in refused.err
+    assert run(f"backup verify {tmp_path}").code == 1
+    assert "There is no backup in" in run(f"backup list {tmp_path}").out
+    assert run(f"backup weigh {tmp_path}").code == 2
