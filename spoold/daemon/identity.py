@@ -2,8 +2,9 @@
 
 In: the data directory, the names under which clients reach the node, a wall clock. Out: a
 `NodeIdentity`, made at the first start. Files: `node-guid`, and in `identity/` (0700) `ca.pem` (the
-anchors, the one that signs first), `ca-key.pem` (their keys) and `node.pem` (key and certificate,
-so that both change at once); each 0600, and written whole and synced or not at all.
+anchors, the one that signs first), `ca-key.pem` (their keys), `node.pem` (key and certificate, so
+that both change at once) and `card-keys` (of the hashes of cards and PINs); each 0600, and written
+whole and synced or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from spoold.daemon import authority as authorities
 from spoold.daemon.authority import Authority, Clock, PeerIdentity, identify
+from spoold.model.card import Digests
 from spoold.model.errors import IdentityError
 from spoold.spool.directories import sync_directory
 
@@ -31,6 +33,7 @@ __all__ = [
     "PeerIdentity",
     "identify",
     "node_guid",
+    "open_digests",
     "open_identity",
     "read_chain",
 ]
@@ -129,6 +132,33 @@ def open_identity(
         key_pem=key_pem,
         not_after_us=authorities.microseconds(certificate.not_valid_after_utc),
     )
+
+
+def open_digests(data_dir: Path, handed: Path | None = None) -> Digests:
+    """The keys of the hashes of cards and PINs, durable; made when there are none yet.
+
+    `identity/card-keys` holds one to a line, in hexadecimal: new hashes are made with the last one.
+    A file `card-key` in `handed` takes its place.
+
+    Raises:
+        IdentityError: the file is damaged, or cannot be read or written; nothing was replaced.
+    """
+    path = data_dir / "identity" / "card-keys"
+    if handed is not None and (handed / "card-key").exists():
+        path = handed / "card-key"
+    with _explained("open", path):
+        if not path.exists():
+            _write(path, os.urandom(Digests.KEY_BYTES).hex().encode("ascii") + b"\n")
+        lines = path.read_text("ascii", "replace").split()
+    try:
+        return Digests([bytes.fromhex(line) for line in lines])
+    except ValueError as error:
+        raise IdentityError(
+            "read",
+            str(path),
+            "it holds no keys of 64 hexadecimal digits",
+            "Restore it from a backup; with a new key every card and PIN has to be given again.",
+        ) from error
 
 
 def read_chain(certificate: Path, key: Path) -> tuple[bytes, bytes]:

@@ -134,7 +134,7 @@ class Principals:
         while changes != self._user_changes:
             changes = self._user_changes
             user = await self._services.reader.user_by_guid(peer.guid)
-        if user is None or peer.serial in self.revoked:
+        if user is None or user.disabled or peer.serial in self.revoked:
             return None
         return Principal(user.identity, Port.MUTUAL, user.roles, user.name, (), host, "certificate")
 

@@ -26,6 +26,9 @@ import structlog
 import trio
 
 from spoold import __version__
+from spoold.accounts.authentication import Authentication
+from spoold.accounts.guard import Guard
+from spoold.accounts.passwords import Passwords
 from spoold.codec.dnssd import host_name
 from spoold.daemon import config as configuration
 from spoold.daemon import doors, systemd
@@ -37,7 +40,6 @@ from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Catalogue, Watch
-from spoold.daemon.passwords import Passwords
 from spoold.daemon.timers import Timers
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.convert import Converter
@@ -49,10 +51,12 @@ from spoold.intake.opening import OpenJobs
 from spoold.model.errors import ConfigError, SpooldError, SpoolFull, StoreFailed
 from spoold.model.printer import Printer
 from spoold.model.record import Kind
+from spoold.net import credentials
 from spoold.net.connect import TcpNetwork
 from spoold.release.mfds import Mfds
 from spoold.release.news import Mode, News
 from spoold.release.sessions import Sessions
+from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
@@ -160,14 +164,17 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
             systemd.notify(os.environ, systemd.READY)
             interval_s = systemd.watchdog_interval_s(os.environ)
             if interval_s is not None:
-                nursery.start_soon(_keep_watchdog, interval_s, running.services.journal)
+                services = running.services
+                beats = (services.journal.beat, services.dispatcher.beat)
+                nursery.start_soon(_keep_watchdog, interval_s, beats)
             async for number in signals:
                 if number == signal.SIGHUP:
                     with suppress(ConfigError):
                         daemon.reload()
                     continue
                 log.info("stopping", signal=signal.Signals(number).name)
-                systemd.notify(os.environ, systemd.STOPPING)
+                more_time = systemd.more_time(daemon.config.drain.deadline_s + STOP_S)
+                systemd.notify(os.environ, systemd.STOPPING, more_time)
                 running.stop()
                 break
             nursery.start_soon(_stop_at_once, signals, nursery.cancel_scope, codes)
@@ -176,8 +183,8 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
     return codes[0] if codes else 0
 
 
-async def _keep_watchdog(interval_s: float, journal: Journal) -> None:
-    """Tell systemd that we live as long as the journal does: a loop that only turns is no use."""
+async def _keep_watchdog(interval_s: float, beats: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Tell systemd that we live while these make progress: a loop that only turns is no use."""
     while True:
         await journal.beat()
         systemd.notify(os.environ, systemd.WATCHDOG)
@@ -242,7 +249,9 @@ class Daemon:
             node_name=config.node.name,
             names=(*config.advertise.names, self._host_name()),
             wall_clock=wall_clock,
+            handed=credentials.directory(self._environ),
         )
+        self.digests = open_digests(data_dir, credentials.directory(self._environ))
         async with AsyncExitStack() as stack:
             writer, store = await open_store(data_dir, wall_clock(), os.urandom, self.identity.guid)
             stack.callback(store.close)
@@ -320,6 +329,7 @@ class Daemon:
             converting=partial(converting, converter),
         )
         passwords = Passwords()
+        authentication = await self._authentication(journal, reader, passwords)
         mfds = Mfds(journal, reader)
         await mfds.start()
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
@@ -342,13 +352,16 @@ class Daemon:
             catalogue=Catalogue(journal, reader),
             reload=self.reload,
             passwords=passwords,
-            logins=Logins(reader, journal, passwords, wall_clock),
+            digests=self.digests,
+            authentication=authentication,
+            logins=Logins(authentication, journal),
             open_jobs=open_jobs,
             mfds=mfds,
             sessions=sessions,
             news=news,
             random_bytes=os.urandom,
             announced=lambda printer_id: announcer.told(printer_id),
+            config_file=Path(self._file) if self._file is not None else None,
         )
         async with trio.open_nursery() as dispatching:
             entrance = doors.Doors(
@@ -377,7 +390,6 @@ class Daemon:
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(sessions.run)
-            config_file=Path(self._file) if self._file is not None else None,
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
@@ -405,6 +417,18 @@ class Daemon:
             dispatching.cancel_scope.cancel()
         converter.close()
         log.info("stopped", reason="asked to")
+
+    async def _authentication(
+        self, journal: Journal, reader: SqliteReader, passwords: Passwords
+    ) -> Authentication:
+        """Who logs in, with what earlier failures have left."""
+        guard = Guard(reader, journal, self.digests, wall_clock)
+        found = Authentication(reader, journal, passwords, self.digests, guard, wall_clock)
+        await found.start()
+        lost = await reader.look(people.count_of_other_keys, self.digests.key_ids)
+        if lost:
+            log.error("card_key_missing", cards_and_pins=lost)
+        return found
 
     def reload(self) -> list[str]:
         """Read the configuration again; what can change at once does. A line for each change."""

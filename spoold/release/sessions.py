@@ -120,7 +120,7 @@ class Sessions:
             elif kind is SessionEnded:
                 self._ending.pop(event.key, None)  # type: ignore[union-attr]
                 self._drop(event.key, event.reason)  # type: ignore[union-attr]
-            elif kind is UserChanged and event.ends_connections:  # type: ignore[union-attr]
+            elif kind is UserChanged and event.ends_sessions:  # type: ignore[union-attr]
                 for key in tuple(self._by_person.get(event.guid, ())):  # type: ignore[union-attr]
                     self._over(key, SessionEnd.USER_CHANGED)
 

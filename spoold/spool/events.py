@@ -58,12 +58,19 @@ class UserChanged:
     """A committed change of a user: added, changed, removed, or `serials` revoked.
 
     `ends_connections`: those that the user has open stand for more than the user may do now.
+    `revokes`: a card, PIN or password does not count any more.
     """
 
     guid: UUID
     name: str
     serials: tuple[str, ...] = ()
     ends_connections: bool = False
+    revokes: bool = False
+
+    @property
+    def ends_sessions(self) -> bool:
+        """Whether whoever is logged in at a machine as this user has to log in again."""
+        return self.ends_connections or self.revokes
 
 
 @dataclass(frozen=True, slots=True)

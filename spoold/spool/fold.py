@@ -10,7 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.spool import attempts, jobs, mfds, objects, open_jobs, sessions, store, users, waiting
+from spoold.spool import (
+    attempts,
+    jobs,
+    mfds,
+    objects,
+    open_jobs,
+    people,
+    sessions,
+    store,
+    users,
+    waiting,
+)
 from spoold.spool.rows import (
     CHAIN_SHIFT,
 )
@@ -88,6 +99,10 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.RemoveUser: users.remove_user,
     store.EnrolUser: users.enrol_user,
     store.RevokeUser: users.revoke_user,
+    store.PutCard: people.put_card,
+    store.RemoveCard: people.remove_card,
+    store.PutPin: people.put_pin,
+    store.KeepThrottles: people.keep_throttles,
     store.PutMfd: mfds.put_mfd,
     store.RevokeMfd: mfds.revoke_mfd,
     store.StartSession: sessions.start_session,

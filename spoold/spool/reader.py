@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import outcome
@@ -20,7 +20,7 @@ from spoold.model.mfd import Mfd, Session
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.user import User
-from spoold.spool import connection, jobs, mfds, sessions, users
+from spoold.spool import connection, jobs, mfds, people, sessions, users
 from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
@@ -37,6 +37,7 @@ from spoold.spool.rows import (
 )
 from spoold.spool.store import Accepted, Attempt, Certificate, JobFilter, JobMoved, Provider
 
+T = TypeVar("T")
 Found = tuple[Job, bytes | None, str]  # a job with its document's body, or its file
 
 RECORDS_STEP = 4096
@@ -281,6 +282,10 @@ class SqliteReader:
         )
         return jobs, size
 
+    async def look(self, look_up: Callable[..., T], *values: Any) -> T:
+        """What a look-up of another module finds: one short snapshot, as everything here."""
+        return await self._connection.run(look_up, self._connection.raw, *values)
+
     # -- printers, devices, providers ------------------------------------------------------
 
     async def printers(self) -> list[Printer]:
@@ -325,6 +330,10 @@ class SqliteReader:
     async def users(self, after: str, limit: int) -> list[User]:
         """At most `limit` users behind a name, by name."""
         return await self._connection.run(lambda: users.page(self._connection.raw, after, limit))
+
+    async def delegators(self, guid: UUID) -> list[User]:
+        """Those who let this person release their jobs, by name."""
+        return await self._connection.run(people.delegators, self._connection.raw, guid)
 
     async def certificates(self, guid: UUID) -> list[Certificate]:
         """Every certificate that was given to a user, the one that is valid longest first."""

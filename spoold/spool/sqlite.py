@@ -329,10 +329,10 @@ async def open_store(
 ) -> tuple[connection.TrioConnection, SqliteStore]:
     """Open or make the spool in `data_dir`, for this process alone (the caller holds the lock).
 
-    Raises:
-        SpoolError: it is not a spool, newer than this program, damaged, or cannot be opened.
     `begins_anew`: it was restored, and goes on as a new incarnation, whatever the witness says.
 
+    Raises:
+        SpoolError: it is not a spool, newer than this program, damaged, or cannot be opened.
         SpoolFull: the disk has not the little room that this takes.
     """
     path = data_dir / "spool.db"
@@ -371,9 +371,9 @@ def _open(
     now_us: int,
     random_bytes: Callable[[int], bytes],
     journal: UUID,
+    begins_anew: bool,
 ) -> SqliteStore:
     db = writer.raw
-    begins_anew: bool,
     application = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables and application != APPLICATION_ID:
@@ -425,9 +425,9 @@ def _begin_incarnation(
     now_us: int,
     random_bytes: Callable[[int], bytes],
     journal: UUID,
+    begins_anew: bool,
 ) -> None:
     """Start the journal's first incarnation, or a new one when the spool was rolled back.
-    begins_anew: bool,
 
     The witness lies outside every backup: when it is missing, or has seen a later position than
     the spool holds, the positions and job ids of the lost part may be known elsewhere, so neither

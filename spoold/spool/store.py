@@ -39,7 +39,11 @@ from spoold.spool.changes.objects import PutProvider as PutProvider
 from spoold.spool.changes.objects import RemovePrinter as RemovePrinter
 from spoold.spool.changes.objects import RevokeProvider as RevokeProvider
 from spoold.spool.changes.people import EnrolUser as EnrolUser
+from spoold.spool.changes.people import KeepThrottles as KeepThrottles
+from spoold.spool.changes.people import PutCard as PutCard
+from spoold.spool.changes.people import PutPin as PutPin
 from spoold.spool.changes.people import PutUser as PutUser
+from spoold.spool.changes.people import RemoveCard as RemoveCard
 from spoold.spool.changes.people import RemoveUser as RemoveUser
 from spoold.spool.changes.people import RevokeUser as RevokeUser
 from spoold.spool.changes.records import AddRecord as AddRecord
@@ -79,6 +83,10 @@ Change = (
     | RemoveUser
     | EnrolUser
     | RevokeUser
+    | PutCard
+    | RemoveCard
+    | PutPin
+    | KeepThrottles
     | PutMfd
     | RevokeMfd
     | StartSession

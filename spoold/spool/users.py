@@ -1,13 +1,16 @@
 """How changes of users are decided, recorded and folded, and how users are looked up.
 
-As in `jobs`, whatever decides runs inside the writer's transaction. The hash of a password is the
-one thing that a table holds and no record says: journals are followed, exported and kept by others,
-and a record tells no more than that the password was changed. The look-ups run on any connection.
+As in `jobs`, whatever decides runs inside the writer's transaction. The hashes of passwords, cards
+and PINs are what a table holds and no record says: journals are followed, exported and kept by
+others, and a record tells no more than that a password was changed, or which card is gone. (A site
+that is to log people in while it is cut off needs all three; it gets them beside the journal, from
+the tables.) The look-ups run on any connection. Cards and PINs: see `people`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,7 +18,7 @@ from spoold.model.errors import OperationError
 from spoold.model.principal import Role
 from spoold.model.record import Kind
 from spoold.model.text import plain
-from spoold.model.user import User
+from spoold.model.user import CardRef, User
 from spoold.spool import store
 from spoold.spool.jobs import person
 from spoold.spool.rows import pack, unpack
@@ -23,34 +26,68 @@ from spoold.spool.rows import pack, unpack
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
+_IMPERSONAL = ("restricted", "overdraft", "disabled")  # fields that tell nothing about anybody
 CERTIFICATES_MAX = 200  # of one user, not revoked: the record of a revocation names them all
 _COLUMNS = (
     "person.key, person.name, directory.fields, directory.created_us, directory.changed_us, "
-    "directory.password, directory.person_id"
+    "directory.password, directory.person_id, directory.pin IS NOT NULL"
 )
-_USER = f"SELECT {_COLUMNS} FROM directory JOIN person ON person.id = person_id "
+SELECT_USER = f"SELECT {_COLUMNS} FROM directory JOIN person ON person.id = directory.person_id "
 # From the index of names on: a page does not look at more people than stand before its end.
 _BY_NAME = f"SELECT {_COLUMNS} FROM person CROSS JOIN directory ON person_id = person.id "
+_TOGETHER = 500  # users whose cards are asked for at once
 
 
 # -- look-ups ----------------------------------------------------------------------------------
 
 
-def _user_of(row: tuple[Any, ...]) -> User:
-    key, name, packed, created_us, changed_us, password = row[:6]
-    roles = frozenset(Role(one) for one in unpack(packed)["roles"])
-    return User(UUID(bytes=key), name, roles, bool(password), created_us, changed_us)
+def _user_of(row: tuple[Any, ...], cards: tuple[CardRef, ...] = ()) -> User:
+    key, name, packed, created_us, changed_us, password, _, has_pin = row
+    fields = unpack(packed)
+    return User(
+        guid=UUID(bytes=key),
+        name=name,
+        roles=frozenset(Role(one) for one in fields["roles"]),
+        has_password=bool(password),
+        created_us=created_us,
+        changed_us=changed_us,
+        full_name=fields.get("full_name", ""),
+        email=fields.get("email", ""),
+        groups=tuple(fields.get("groups", ())),
+        restricted=fields.get("restricted", True),
+        overdraft=fields.get("overdraft"),
+        disabled=fields.get("disabled", False),
+        cards=cards,
+        has_pin=bool(has_pin),
+        delegates=tuple(UUID(bytes=one) for one in fields.get("delegates", ())),
+        default_account=fields.get("default_account", ""),
+    )
+
+
+def users_of(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[User]:
+    """The users behind rows of `SELECT_USER`, with their cards."""
+    found = list(rows)
+    cards: dict[int, list[CardRef]] = {}
+    for start in range(0, len(found), _TOGETHER):
+        ids = [row[6] for row in found[start : start + _TOGETHER]]
+        for person_id, *card in db.execute(
+            "SELECT person_id, number, label, ending, added_us FROM card WHERE person_id IN "
+            f"({','.join('?' * len(ids))}) ORDER BY person_id, number",
+            ids,
+        ):
+            cards.setdefault(person_id, []).append(CardRef(*card))
+    return [_user_of(row, tuple(cards.get(row[6], ()))) for row in found]
 
 
 def find(db: sqlite3.Connection, name: str) -> tuple[User, str] | None:
     """The user called `name`, with the hash of the password ("" without one)."""
-    row = db.execute(_USER + "WHERE person.name = ?", (name,)).fetchone()
-    return None if row is None else (_user_of(row), row[5])
+    rows = db.execute(SELECT_USER + "WHERE person.name = ?", (name,)).fetchall()
+    return (users_of(db, rows)[0], rows[0][5]) if rows else None
 
 
 def find_by_guid(db: sqlite3.Connection, guid: UUID) -> User | None:
-    row = db.execute(_USER + "WHERE person.key = ?", (guid.bytes,)).fetchone()
-    return None if row is None else _user_of(row)
+    rows = db.execute(SELECT_USER + "WHERE person.key = ?", (guid.bytes,))
+    return next(iter(users_of(db, rows)), None)
 
 
 def page(db: sqlite3.Connection, after: str, limit: int) -> list[User]:
@@ -58,7 +95,7 @@ def page(db: sqlite3.Connection, after: str, limit: int) -> list[User]:
     rows = db.execute(
         _BY_NAME + "WHERE person.name > ? ORDER BY person.name LIMIT ?", (after, limit)
     )
-    return [_user_of(row) for row in rows]
+    return users_of(db, rows)
 
 
 def certificates(db: sqlite3.Connection, guid: UUID) -> list[store.Certificate]:
@@ -84,9 +121,12 @@ def names(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
 # -- changes -----------------------------------------------------------------------------------
 
 
-def _row(writer: SqliteStore, name: str) -> tuple[Any, ...]:
+def row_of(writer: SqliteStore, name: str) -> tuple[Any, ...]:
+    """Raises:
+    OperationError: `not-found`.
+    """
     row: tuple[Any, ...] | None
-    row = writer.db.execute(_USER + "WHERE person.name = ?", (name,)).fetchone()
+    row = writer.db.execute(SELECT_USER + "WHERE person.name = ?", (name,)).fetchone()
     if row is None:
         raise unknown(name)
     return row
@@ -101,19 +141,34 @@ def unknown(name: str) -> OperationError:
 def put_user(writer: SqliteStore, change: store.PutUser) -> User:
     if change.is_new:
         return _add_user(writer, change)
-    row = _row(writer, change.name)
+    row = row_of(writer, change.name)
     before = _user_of(row)
     roles = before.roles if change.roles is None else change.roles
     password = row[5] if change.password is None else change.password
+    packed = _fields(unpack(row[2]), roles, change)
+    _put_delegates(writer, row[6], change)
     _record_change(writer, change, before.guid, roles)
     writer.db.execute(
         "UPDATE directory SET fields = ?, password = ?, changed_us = ? WHERE person_id = ?",
-        (_fields(row[2], roles), password, change.now_us, row[6]),
+        (packed, password, change.now_us, row[6]),
     )
+    is_disabled = bool(change.fields.get("disabled")) and not before.disabled
     writer.events.append(
-        store.UserChanged(before.guid, change.name, ends_connections=roles != before.roles)
+        store.UserChanged(
+            before.guid,
+            change.name,
+            ends_connections=roles != before.roles or is_disabled,
+            revokes=change.password is not None and bool(row[5]),
+        )
     )
-    return User(before.guid, before.name, roles, bool(password), before.created_us, change.now_us)
+    return look_again(writer, change.name)
+
+
+def look_again(writer: SqliteStore, name: str) -> User:
+    """The user as this transaction leaves it."""
+    found = find(writer.db, name)
+    assert found is not None
+    return found[0]
 
 
 def _add_user(writer: SqliteStore, change: store.PutUser) -> User:
@@ -124,56 +179,85 @@ def _add_user(writer: SqliteStore, change: store.PutUser) -> User:
             "Change it with `spoold user set`.",
         )
     roles = change.roles or frozenset({Role.USER})
-    password = change.password or ""
+    packed = _fields({}, roles, change)
+    _known_delegates(writer, change)
     person_id, key = person(writer, change.name, change.now_us)
     guid = UUID(bytes=key)
     _record_change(writer, change, guid, roles)
     writer.db.execute(
         "INSERT INTO directory (person_id, fields, password, created_us, changed_us) "
         "VALUES (?, ?, ?, ?, ?)",
-        (person_id, _fields(None, roles), password, change.now_us, change.now_us),
+        (person_id, packed, change.password or "", change.now_us, change.now_us),
     )
+    _put_delegates(writer, person_id, change)
     writer.events.append(store.UserChanged(guid, change.name))
-    return User(guid, change.name, roles, bool(password), change.now_us, change.now_us)
+    return look_again(writer, change.name)
 
 
-def _fields(packed: bytes | None, roles: frozenset[Role]) -> bytes:
-    """The packed fields with these roles; what a later spoold put there stays."""
-    fields = unpack(packed) if packed else {}
-    made: bytes = pack({**fields, "roles": sorted(roles)})
+def _fields(before: dict[str, Any], roles: frozenset[Role], change: store.PutUser) -> bytes:
+    """The packed fields after this change; what a later spoold put there stays."""
+    given = dict(change.fields)
+    if "delegates" in given:
+        given["delegates"] = [one.bytes for one in given["delegates"]]
+    made: bytes = pack({**before, **given, "roles": sorted(roles)})
     return made
+
+
+def _known_delegates(writer: SqliteStore, change: store.PutUser) -> list[int]:
+    """The rows of the delegates that are named.
+
+    Raises:
+        OperationError: `not-found`: one is no user.
+    """
+    found = []
+    for guid in change.fields.get("delegates", ()):
+        row = writer.db.execute(SELECT_USER + "WHERE person.key = ?", (guid.bytes,)).fetchone()
+        if row is None:
+            raise unknown(str(guid))
+        found.append(row[6])
+    return found
+
+
+def _put_delegates(writer: SqliteStore, person_id: int, change: store.PutUser) -> None:
+    if "delegates" in change.fields:
+        rows = [(one, person_id) for one in _known_delegates(writer, change)]
+        writer.db.execute("DELETE FROM delegate WHERE person_id = ?", (person_id,))
+        writer.db.executemany("INSERT INTO delegate VALUES (?, ?)", rows)
 
 
 def _record_change(
     writer: SqliteStore, change: store.PutUser, guid: UUID, roles: frozenset[Role]
 ) -> None:
+    """What was set, with what names or describes the person in the part that can be erased."""
     password = {None: "kept", "": "none"}.get(change.password, "changed")
     if change.is_new and change.password is None:
         password = "none"
-    writer.add_record(
-        Kind.USER_CHANGED,
-        change.actor,
-        change.now_us,
-        {
-            "person": guid.bytes,
-            "is_new": change.is_new,
-            "roles": sorted(roles),
-            "password": password,
-        },
-        {"name": change.name},
-    )
+    payload: dict[str, Any] = {
+        "person": guid.bytes,
+        "is_new": change.is_new,
+        "roles": sorted(roles),
+        "password": password,
+    }
+    personal: dict[str, Any] = {"name": change.name}
+    for name, value in change.fields.items():
+        if name == "delegates":
+            payload[name] = [one.bytes for one in value]
+        else:
+            (payload if name in _IMPERSONAL else personal)[name] = value
+    writer.add_record(Kind.USER_CHANGED, change.actor, change.now_us, payload, personal)
 
 
 def remove_user(writer: SqliteStore, change: store.RemoveUser) -> list[str]:
     """Take away what the user came in with; the user's jobs stay."""
-    row = _row(writer, change.name)
+    row = row_of(writer, change.name)
     serials = _revoke(writer, change, Kind.USER_REMOVED, row[0])
-    writer.db.execute("DELETE FROM directory WHERE person_id = ?", (row[6],))
+    for table in ("directory", "card", "delegate"):
+        writer.db.execute(f"DELETE FROM {table} WHERE person_id = ?", (row[6],))
     return serials
 
 
 def enrol_user(writer: SqliteStore, change: store.EnrolUser) -> None:
-    key = _row(writer, change.name)[0]
+    key = row_of(writer, change.name)[0]
     if key != change.guid.bytes:
         raise unknown(change.name)
     if len(_valid(writer, key)) >= CERTIFICATES_MAX:
@@ -197,7 +281,7 @@ def enrol_user(writer: SqliteStore, change: store.EnrolUser) -> None:
 
 def revoke_user(writer: SqliteStore, change: store.RevokeUser) -> list[str]:
     """The certificates of a user are refused for ever; the user and the password stay."""
-    key = _row(writer, change.name)[0]
+    key = row_of(writer, change.name)[0]
     if not _valid(writer, key):
         raise OperationError(
             "not-possible",

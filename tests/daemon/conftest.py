@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 import trio
 
+from spoold.accounts.passwords import Passwords
 from spoold.codec import frame
 from spoold.daemon import authority
 from spoold.daemon.config import Config, Node
@@ -19,7 +20,6 @@ from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Catalogue, Watch
-from spoold.daemon.passwords import Passwords
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
@@ -28,6 +28,7 @@ from spoold.net.connect import TcpNetwork
 from spoold.release.mfds import Mfds
 from spoold.release.news import News
 from spoold.release.sessions import Sessions
+from support.directory import DIGESTS, authentication_of
 from support.ipp_node import IppNode
 
 NODE_GUID = UUID("00000000-0000-4000-8000-00000000000a")
@@ -63,6 +64,7 @@ class Desk(SimpleNamespace):
 async def desk(spool):
     network = TcpNetwork()
     passwords = Passwords(memory_kib=64)
+    authentication = authentication_of(spool, passwords)
     ca_pem, key_pem = authority.make_ca(spool.wall_clock)
     config = replace(Config(), node=Node("library", "application", spool.data_dir))
     acceptance = Acceptance(
@@ -91,7 +93,9 @@ async def desk(spool):
         watch=Watch(spool.journal),
         catalogue=Catalogue(spool.journal, spool.reader),
         passwords=passwords,
-        logins=Logins(spool.reader, spool.journal, passwords, spool.wall_clock),
+        digests=DIGESTS,
+        authentication=authentication,
+        logins=Logins(authentication, spool.journal),
         open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
         mfds=mfds,
         sessions=sessions,

@@ -12,13 +12,16 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from spoold.accounts.guard import FREE_AT_HOME, FREE_OF_ADDRESS
+from spoold.accounts.guard import FREE_OF_ACCOUNT as FREE_OF_NAME
+from spoold.accounts.passwords import Passwords
 from spoold.daemon import logins
-from spoold.daemon.logins import FREE_AT_HOME, FREE_OF_ADDRESS, FREE_OF_NAME, Logins
-from spoold.daemon.passwords import Passwords
+from spoold.daemon.logins import Logins
 from spoold.model.errors import OperationError
 from spoold.model.principal import Port, Role
 from spoold.model.record import Kind
 from spoold.spool.store import PutUser, RemoveUser
+from support.directory import authentication_of
 
 HERE, ELSEWHERE = "192.0.2.7", "198.51.100.1"
 RIGHT = "correct horse"
@@ -67,7 +70,7 @@ class Door(SimpleNamespace):
 
 def door_of(spool, **options) -> Door:
     passwords = Counted(**options)
-    made = Logins(spool.reader, spool.journal, passwords, spool.wall_clock)
+    made = Logins(authentication_of(spool, passwords), spool.journal)
     return Door(spool=spool, passwords=passwords, logins=made)
 
 
@@ -354,7 +357,7 @@ async def test_a_flood_of_logins_delays_nobody_who_is_known(spool):
     door = Door(
         spool=spool,
         passwords=passwords,
-        logins=Logins(spool.reader, spool.journal, passwords, spool.wall_clock),
+        logins=Logins(authentication_of(spool, passwords), spool.journal),
     )
     await door.add()
     assert await door.code() == ""

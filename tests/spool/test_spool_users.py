@@ -153,7 +153,7 @@ async def test_users_are_listed_by_name_in_pages(spool):
 
 
 async def test_listeners_hear_what_ends_connections(spool):
-    """Fewer roles, a revocation and a removal do; a new password does not."""
+    """Fewer roles, a revocation and a removal do; a new password ends what is at machines alone."""
     heard: list[UserChanged] = []
     spool.journal.listen(lambda events: heard.extend(events))
     user = await add(spool)
@@ -164,7 +164,7 @@ async def test_listeners_hear_what_ends_connections(spool):
     await spool.journal.commit(RemoveUser("ada", 4))
     assert heard == [
         UserChanged(user.guid, "ada"),
-        UserChanged(user.guid, "ada"),
+        UserChanged(user.guid, "ada", revokes=True),
         UserChanged(user.guid, "ada"),
         UserChanged(user.guid, "ada", ends_connections=True),
         UserChanged(user.guid, "ada", ("7f",), ends_connections=True),

@@ -9,15 +9,17 @@ from uuid import UUID
 
 import trio
 
+from spoold.accounts.authentication import Authentication
+from spoold.accounts.passwords import Passwords
 from spoold.daemon.announce import Told
 from spoold.daemon.authority import Authority
 from spoold.daemon.config import Config
 from spoold.daemon.logins import Logins
 from spoold.daemon.operations.watch import Catalogue, Watch
-from spoold.daemon.passwords import Passwords
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Network
 from spoold.intake.opening import OpenJobs
+from spoold.model.card import Digests
 from spoold.release.mfds import Mfds
 from spoold.release.news import News
 from spoold.release.sessions import Sessions
@@ -53,6 +55,8 @@ class Services:
     catalogue: Catalogue
     reload: Callable[[], list[str]]
     passwords: Passwords
+    digests: Digests
+    authentication: Authentication
     logins: Logins
     open_jobs: OpenJobs
     mfds: Mfds
@@ -60,5 +64,5 @@ class Services:
     news: News
     random_bytes: Callable[[int], bytes]
     announced: Callable[[int], Told] = lambda _: Told()
-    changing: trio.Lock = field(default_factory=trio.Lock)
     config_file: Path | None = None
+    changing: trio.Lock = field(default_factory=trio.Lock)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from spoold.model.principal import Role
@@ -13,6 +15,7 @@ class PutUser:
     """Add a user (`is_new`), or change the one of this name. Answer: the `User`.
 
     None keeps what was. `password` is the Argon2id hash, "" takes it away; no record carries it.
+    `fields` sets what it names, and keeps the rest: as `model.user.check_fields` answers it.
     """
 
     name: str
@@ -21,6 +24,57 @@ class PutUser:
     password: str | None = field(default=None, repr=False)
     is_new: bool = False
     actor: str = "node"
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(slots=True)
+class PutCard:
+    """Give a user a card, or another label to a card that the user has. Answer: the `User`.
+
+    `digests` are the hashes that its number may be known by; it is kept under the last one.
+    """
+
+    name: str
+    digests: tuple[bytes, ...] = field(repr=False)
+    label: str
+    ending: str
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class RemoveCard:
+    """Take a card away: by its number of the user's cards, or by its hashes. Answer: the `User`."""
+
+    name: str
+    number: int | None
+    now_us: int
+    digests: tuple[bytes, ...] = field(default=(), repr=False)
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class PutPin:
+    """Set a user's PIN, by its hashes (the last one is kept); none takes it away.
+
+    Answer: the `User`.
+    """
+
+    name: str
+    digests: tuple[bytes, ...] = field(repr=False)
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class KeepThrottles:
+    """Remember who has failed to log in, beyond a restart: no fact, no record. Answer: None.
+
+    `rows` are (kind, key, count, time of the last); what is older than `before_us` is forgotten.
+    """
+
+    rows: tuple[tuple[str, bytes, int, int], ...] = field(repr=False)
+    before_us: int | None = None
 
 
 @dataclass(slots=True)

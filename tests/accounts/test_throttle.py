@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spoold.daemon.throttle import Throttle
+from spoold.accounts.throttle import Throttle
 
 
 def test_some_failures_are_free_and_then_the_wait_doubles_up_to_a_bound():

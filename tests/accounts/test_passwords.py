@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from spoold.daemon import passwords
-from spoold.daemon.passwords import Passwords
+from spoold.accounts import passwords
+from spoold.accounts.passwords import Passwords
 from spoold.model.errors import OperationError
 
 QUICK_KIB = 64

@@ -24,7 +24,7 @@ import trio
 
 from spoold.model.errors import OperationError
 
-log = structlog.get_logger("spoold.daemon")
+log = structlog.get_logger("spoold.accounts")
 
 MEMORY_KIB = 64 * 1024
 PASSES = 3

@@ -66,6 +66,18 @@ class Throttle:
             if found.count <= 0:
                 del self._failures[key]
 
+    def count(self, key: Hashable) -> int:
+        """How many failures of this key count."""
+        found = self._failures.get(key)
+        return 0 if found is None else found.count
+
+    def restore(self, key: Hashable, count: int, last_s: float) -> None:
+        """This key had failed so often before this process began; keys come oldest first."""
+        self._failures[key] = _Failures(count, last_s)
+        self._failures.move_to_end(key)
+        if len(self._failures) > self._keys_max:
+            self._failures.popitem(last=False)
+
     def forget(self, key: Hashable) -> None:
         """This key has never failed."""
         self._failures.pop(key, None)
