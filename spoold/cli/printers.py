@@ -266,7 +266,7 @@ def show(args: Namespace) -> int:
 
 
 def _print(printer: dict[str, Any]) -> None:
-    jobs = printer["jobs"]
+    jobs, told = printer["jobs"], printer.get("said_us")
     render.print_fields(
         [
             ("printer", printer["name"]),
@@ -358,3 +358,4 @@ def redirect(args: Namespace) -> int:
         if not results:
             print(plain(f"No jobs wait on {args.source}."))
     return DONE if all(one["ok"] for one in results) else REFUSED
+            ("device asked", told and f"{render.age(told)} ago"),

@@ -7,6 +7,7 @@ made once (`PrinterSheet`) and kept by the caller; what lives is added to each a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -43,6 +44,7 @@ SETTABLE_PRINTER: Final = ("printer-info", "printer-location")
 IDENTIFY_ACTIONS: Final = ("display",)  # in the log, which is the console of a daemon
 # RFC 3805: -2 is a level that nobody knows.
 SUPPLY_UNKNOWN: Final = b"index=1;class=other;type=other;unit=other;maxcapacity=-2;level=-2;"
+SUPPLIES_MAX: Final = 64
 _LONG = frozenset({"media-col-database"})  # sent only when it is named (PWG 5100.7)
 
 
@@ -51,7 +53,7 @@ class NodeFacts:
     """What every printer of this node says alike. `more` are attributes of further rooms."""
 
     operations: tuple[int, ...]
-    document_bytes_max: int
+    job_bytes_max: int
     multiple_operation_s: int
     features: tuple[str, ...]
     more: tuple[Attribute, ...] = ()
@@ -69,7 +71,8 @@ class Reach(NamedTuple):
 
 class Live(NamedTuple):
     """How a printer is now; times in microseconds since 1970. `service_name` is what it is called
-    in DNS-SD, or would be.
+    in DNS-SD, or would be. A supply has a `name`, `type`, `color` and `level` (per cent), as far as
+    they are known.
     """
 
     state: str
@@ -80,6 +83,7 @@ class Live(NamedTuple):
     now_us: int
     state_changed_us: int
     service_name: str
+    supplies: tuple[Mapping[str, Any], ...] = ()
 
 
 _state_of = {
@@ -105,6 +109,8 @@ LIVE: Final = frozenset(
         "printer-state-change-time",
         "printer-state-message",
         "printer-state-reasons",
+        "printer-supply",
+        "printer-supply-description",
         "printer-up-time",
         "queued-job-count",
     }
@@ -132,7 +138,7 @@ def _live(live: Live) -> dict[str, bytes]:
     found["printer-state-reasons"] = _reasons_of(reasons)
     found["printer-state-message"] = _message_of(live.message)
     found["printer-dns-sd-name"] = _service_name_of(live.service_name)
-    return found
+    return found | (_supplies(live.supplies) if live.supplies else _NO_SUPPLIES)
 
 
 def _alert(reason: str) -> bytes:
@@ -142,6 +148,46 @@ def _alert(reason: str) -> bytes:
     if severity not in known:
         name, severity = reason, "report"
     return f"code=other({name});severity={known[severity]};group=other".encode()
+
+
+def _supplies(supplies: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    """PWG 5100.13 5.6.31 and 32: a value of each for every supply."""
+    some = list(supplies)[:SUPPLIES_MAX]
+    packed = [_supply(number, one) for number, one in enumerate(some, 1)]
+    names = [str(one.get("name") or one.get("type") or "unknown")[:255] for one in some]
+    made = [
+        ipp.octets("printer-supply", *packed),
+        ipp.text("printer-supply-description", *names),
+    ]
+    return {one.name: attribute_octets(one) for one in made}
+
+
+def _supply(index: int, supply: Mapping[str, Any]) -> bytes:
+    """One supply; its type is spelled as RFC 3805 does: `waste-toner` is `wasteToner`."""
+    first, *rest = _word(supply.get("type")).split("-")
+    type_ = first + "".join(word.capitalize() for word in rest)
+    class_ = "receptacleThatIsFilled" if "waste" in type_.lower() else "supplyThatIsConsumed"
+    packed = (
+        f"index={index};class={class_};type={type_ or 'other'};unit=percent;maxcapacity=100;"
+        f"level={supply.get('level', -2)};"
+    )
+    color = _word(supply.get("color"))
+    return (packed + (f"colorantname={color};" if color else "")).encode()
+
+
+def _word(said: Any) -> str:
+    """What a device called something, when it is one word: the rest of a value hangs on that."""
+    return said if isinstance(said, str) and _is_word(said) else ""
+
+
+_is_word = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,62}").fullmatch
+_NO_SUPPLIES: Final = {
+    one.name: attribute_octets(one)
+    for one in (
+        ipp.octets("printer-supply", SUPPLY_UNKNOWN),
+        ipp.text("printer-supply-description", "unknown"),
+    )
+}
 
 
 def offered(printer: Printer) -> dict[str, Any]:
@@ -202,8 +248,6 @@ class Alike:
         yield ipp.keyword("ipp-features-supported", *facts.features, *self._features())
         yield ipp.keyword("identify-actions-default", *IDENTIFY_ACTIONS)
         yield ipp.keyword("identify-actions-supported", *IDENTIFY_ACTIONS)
-        yield ipp.octets("printer-supply", SUPPLY_UNKNOWN)
-        yield ipp.text("printer-supply-description", "unknown")
         yield ipp.enum_("operations-supported", *facts.operations)
         yield ipp.keyword("pdl-override-supported", "not-attempted")
         yield ipp.keyword("printer-kind", "document")
@@ -223,7 +267,7 @@ class Alike:
         yield ipp.integer("job-priority-default", 50)
         yield ipp.integer("job-priority-supported", 100)
         yield ipp.boolean("job-ids-supported", True)
-        k_octets_max = min(facts.document_bytes_max // 1024, 0x7FFFFFFF)
+        k_octets_max = min(facts.job_bytes_max // 1024, 0x7FFFFFFF)
         yield ipp.range_("job-k-octets-supported", Range(0, k_octets_max))
         yield ipp.boolean("multiple-document-jobs-supported", True)
         yield ipp.integer("multiple-operation-time-out", facts.multiple_operation_s)

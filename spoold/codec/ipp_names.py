@@ -11,6 +11,13 @@ from enum import IntEnum
 _SPELLED = {"URI": "URI", "CUPS": "CUPS", "PPD": "PPD", "PPDS": "PPDs"}
 
 
+class _Spelled(IntEnum):
+    @property
+    def keyword(self) -> str:
+        """`client-error-bad-request`, `pending-held`: the member as the standard writes it."""
+        return self.name.lower().replace("_", "-")
+
+
 class Operation(IntEnum):
     """operation-id of a request (RFC 8011 5.4.15)."""
 
@@ -138,7 +145,7 @@ class Operation(IntEnum):
         return "-".join(_SPELLED.get(word, word.capitalize()) for word in self.name.split("_"))
 
 
-class Status(IntEnum):
+class Status(_Spelled):
     """status-code of an answer (RFC 8011 appendix B and the registry)."""
 
     SUCCESSFUL_OK = 0x0000
@@ -195,11 +202,6 @@ class Status(IntEnum):
     SERVER_ERROR_TOO_MANY_DOCUMENTS = 0x050C
 
     @property
-    def keyword(self) -> str:
-        """`client-error-bad-request`: the status as the standard writes it."""
-        return _keyword(self)
-
-    @property
     def is_success(self) -> bool:
         return self < 0x0100
 
@@ -209,8 +211,8 @@ class Status(IntEnum):
         return _STATUS_BY_KEYWORD.get(keyword, cls.CLIENT_ERROR_BAD_REQUEST)
 
 
-class JobState(IntEnum):
-    """job-state (RFC 8011 5.3.7)."""
+class JobState(_Spelled):
+    """job-state (RFC 8011 5.3.7); keywords are the values of the model's `JobState`."""
 
     PENDING = 3
     PENDING_HELD = 4
@@ -220,26 +222,17 @@ class JobState(IntEnum):
     ABORTED = 8
     COMPLETED = 9
 
-    @property
-    def keyword(self) -> str:
-        """`pending-held`, which is also the value of the model's `JobState`."""
-        return _keyword(self)
-
     @classmethod
     def of(cls, keyword: str) -> JobState:
         return cls[keyword.upper().replace("-", "_")]
 
 
-class PrinterState(IntEnum):
+class PrinterState(_Spelled):
     """printer-state (RFC 8011 5.4.11)."""
 
     IDLE = 3
     PROCESSING = 4
     STOPPED = 5
-
-    @property
-    def keyword(self) -> str:
-        return _keyword(self)
 
 
 def status_keyword(code: int) -> str:
@@ -256,10 +249,6 @@ def operation_keyword(code: int) -> str:
         return Operation(code).keyword
     except ValueError:
         return f"{code:#06x}"
-
-
-def _keyword(member: IntEnum) -> str:
-    return member.name.lower().replace("_", "-")
 
 
 _STATUS_BY_KEYWORD = {status.keyword: status for status in Status}

@@ -8,10 +8,10 @@ from spoold.codec.dnssd import service_name
 from spoold.codec.ipp_model_printer import NodeFacts
 from spoold.daemon.config import Config
 from spoold.daemon.operations import steering
-from spoold.daemon.operations.access import STAFF, is_own
+from spoold.daemon.operations.access import OPERATORS, STAFF, is_own
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Table
-from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.dispatch.status import PrinterStatus
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp import SUPPORTED, Ipp
 from spoold.intake.ipp_events import Events
@@ -49,6 +49,10 @@ class IppNode:
 
     def is_staff(self, principal: Principal) -> bool:
         return not self._show.granted(principal).isdisjoint(STAFF)
+
+    def may_read(self, principal: Principal, job: Job) -> bool:
+        roles = self._show.granted(principal)
+        return not roles.isdisjoint(OPERATORS) or is_own(principal, roles, job)
 
     def sight(self, principal: Principal) -> Callable[[Job], bool]:
         """Staff read every job, others their own; so does the address that alone can have sent it.
@@ -94,9 +98,10 @@ class IppNode:
 
     def facts(self) -> NodeFacts:
         """What every printer says alike."""
+        limits = self._config().limits
         return NodeFacts(
             SUPPORTED,
-            self._config().limits.document_bytes_max,
+            max(limits.document_bytes_max, limits.job_bytes_max),
             int(self.open_jobs.time_out_s),
             ("ipp-everywhere-server", "subscription-object", "document-object"),
             ATTRIBUTES,
@@ -118,6 +123,14 @@ async def open_ipp(
     events = Events(services.journal, services.wall_clock)
     return Ipp(
         Server(
-            acceptance, open_jobs, table, services.journal, services.reader, printers, events, node
+            acceptance,
+            open_jobs,
+            table,
+            services.journal,
+            services.reader,
+            services.documents,
+            printers,
+            events,
+            node,
         )
     )

@@ -332,6 +332,7 @@ class Daemon:
         authentication = await self._authentication(journal, reader, passwords)
         mfds = Mfds(journal, reader)
         await mfds.start()
+                refresh_s=config.dispatch.refresh_s,
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
         await sessions.start()
         news = News(journal, sessions)
@@ -406,6 +407,7 @@ class Daemon:
                 await self._stop.wait()
                 if len(news):
                     news.set_mode(Mode.STOPPING)
+                serving.start_soon(dispatcher.refresh)
                     await trio.sleep(FAREWELL_S)
                 announcer.stop_nowait()
                 listener.stop_nowait()

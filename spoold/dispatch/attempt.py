@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import structlog
 import trio
-from outcome import Error, Maybe
 
-from spoold.dispatch.schedule import Choice
+from spoold.dispatch.loading import Loading
+from spoold.dispatch.queues import Choice
 from spoold.dispatch.verdict import (
     canceled,
     canceled_reasons,
@@ -27,8 +27,8 @@ from spoold.dispatch.verdict import (
     settle,
     with_notes,
 )
-from spoold.driver.link import DOCUMENT_SENT, Delivery, Driver, Progress, Resuming, Source
-from spoold.model.errors import OperationError, SpoolError, StoreFailed
+from spoold.driver.link import DOCUMENT_SENT, Delivery, Driver, Progress
+from spoold.model.errors import OperationError, StoreFailed
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.printer import Device, Printer, WhenInDoubt
@@ -38,9 +38,6 @@ from spoold.spool.store import Change, ChangeJob, EndAttempt, NoteAttempt, Start
 
 log = structlog.get_logger("spoold.dispatch")
 
-# A commit is one sync; the journal itself gives a disk a minute before it calls it failed.
-COMMIT_S = 90.0
-
 
 class Handed(Protocol):
     async def wait(self) -> list[Any]: ...
@@ -49,31 +46,6 @@ class Handed(Protocol):
 class Journal(Protocol):
     async def commit_all(self, changes: Sequence[Change]) -> list[Any]: ...
     def hand_over(self, changes: Sequence[Change]) -> Handed: ...
-
-
-Found = tuple[Job, bytes | None, str]
-
-
-class JobReader(Protocol):
-    def post_job_with_document(
-        self, job_id: int, then: Callable[[Maybe[Found | None]], None]
-    ) -> None: ...
-
-
-class Fresh(Protocol):
-    def take(self, job_id: int) -> Found | None:
-        """A job that the journal still has at hand."""
-        ...
-
-
-class OpenSource(Source, Protocol):
-    def close(self) -> None: ...
-
-
-class Documents(Protocol):
-    def open_found(self, job: Job, body: bytes | None, file: str) -> OpenSource:
-        """Raises `SpoolError` when the bytes are missing."""
-        ...
 
 
 class Stop(Enum):
@@ -95,6 +67,7 @@ class Settings:
     stalled_after_s: float = 30.0
     stall_change_interval_s: float = 5.0
     deliveries_max: int = 256  # stalled ones are not counted
+    refresh_s: float = 240.0  # how often idle devices are asked how they are; 0: never
     end_s: float = 10.0  # how long a stopped attempt has to close its connection and be noted
 
 
@@ -110,68 +83,13 @@ class Ended:
     is_misfit: bool = False
 
 
-class Loading:
-    """A job and its document, on their way from the spool; may be begun before its turn."""
-
-    def __init__(self, job_id: int, fresh: Fresh, reader: JobReader, documents: Documents) -> None:
-        self.job_id = job_id
-        self.job: Job | None = None
-        self.source: OpenSource | None = None
-        self.error: SpoolError | None = None  # the document is missing
-        self._failure: BaseException | None = None
-        self._documents = documents
-        self._done = trio.Event()
-        self._is_closed = False
-        self.is_outdated = False  # the job was changed after it was loaded
-        found = fresh.take(job_id)
-        if found is not None:
-            self._open(found)
-        else:
-            reader.post_job_with_document(job_id, self._loaded)
-
-    def _loaded(self, result: Maybe[Found | None]) -> None:
-        if isinstance(result, Error):
-            self._failure = result.error
-            self._done.set()
-        else:
-            self._open(result.value)
-
-    def _open(self, found: Found | None) -> None:
-        try:
-            if found is not None and not self._is_closed:
-                self.job = found[0]
-                self.source = self._documents.open_found(*found)
-        except SpoolError as error:
-            self.error = error
-        except Exception as failure:
-            self._failure = failure
-        self._done.set()
-
-    async def wait(self) -> None:
-        """Until it has ended.
-
-        Raises:
-            Exception: the spool could not be read.
-        """
-        if not self._done.is_set():
-            await self._done.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def close(self) -> None:
-        """Let the document go, also when it has not come yet."""
-        self._is_closed = True
-        source, self.source = self.source, None
-        if source is not None:
-            source.close()
-
-
 class Attempt:
     """One attempt at `choice`. The dispatcher calls `run` once, and `stop` at any time.
 
     `before` is what has to be committed no later than the mark: the end of the attempt before, on
-    the same device, so that a stream of jobs costs one wait each. `on_change` hears when bytes may
-    leave, and when the device stalls or goes on.
+    the same device, so that a stream of jobs costs one wait each. `make_driver` says, too, whether
+    the driver can go on with the attempt after a restart. `on_change` hears when bytes may leave,
+    and when the device stalls or goes on.
     """
 
     def __init__(
@@ -180,7 +98,7 @@ class Attempt:
         printer: Printer,
         device: Device,
         in_doubt: WhenInDoubt,
-        make_driver: Callable[[], Driver],
+        make_driver: Callable[[], tuple[Driver, bool]],
         loading: Loading,
         journal: Journal,
         wall_clock: Callable[[], int],
@@ -328,8 +246,7 @@ class Attempt:
         job, source = self.loading.job, self.loading.source
         if job is None or source is None:
             await trio.sleep_forever()  # likewise
-        driver = self._make_driver()
-        self._can_resume = isinstance(driver, Resuming)
+        driver, self._can_resume = self._make_driver()
         delivery = Delivery(job, source, self._device, may_send, report, note)
         self._delivery = delivery
         return await self._ask(driver, delivery)
@@ -345,7 +262,7 @@ class Attempt:
         change = NoteAttempt(
             self.choice.job_id, self.number, dict(delivery.notes), self._wall_clock()
         )
-        note_refusals((change,), await commit_shielded(self._journal, (change,)))
+        note_refusals((change,), await self._journal.hand_over((change,)).wait())
         crash_point("attempt-after-note")
 
     def _crashed(self, error: Exception) -> Outcome:
@@ -507,17 +424,6 @@ def of_document(job: Job, message: str) -> str:
     if not message or job.documents == 1:
         return message
     return f"Document {job.document_number} of {job.documents}: {message}"
-
-
-async def commit_shielded(journal: Journal, changes: Sequence[Change]) -> list[Any]:
-    """Commit, also when cancelled: not to know whether it was would leave a job in doubt.
-
-    Raises:
-        StoreFailed: the journal failed.
-    """
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S):
-        return await journal.commit_all(changes)
-    raise trio.TooSlowError("the journal neither committed nor failed")
 
 
 def note_refusals(changes: Sequence[Change], answers: Sequence[Any]) -> None:

@@ -9,42 +9,32 @@ deadline. Idle printers cost a few entries in tables, no task.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 import trio
 
-from spoold.dispatch.attempt import (
-    Attempt,
-    Documents,
-    Ended,
-    Fresh,
-    JobReader,
-    Journal,
-    Loading,
-    Settings,
-    Stop,
-    commit_shielded,
-    note_refusals,
-)
+from spoold.dispatch.attempt import Attempt, Ended, Journal, Settings, Stop, note_refusals
+from spoold.dispatch.devices import SAID_S, Devices
+from spoold.dispatch.judge import Judge
+from spoold.dispatch.loading import Documents, Fresh, JobReader, Loading
+from spoold.dispatch.queues import Choice
 from spoold.dispatch.recovery import ACTIVE, OpenAttempts, Resumption, settle_open_attempts
-from spoold.dispatch.schedule import Backoff, Choice, Schedule
+from spoold.dispatch.refresh import Refresh
+from spoold.dispatch.schedule import Backoff, Schedule
+from spoold.dispatch.status import PrinterStatus, Statuses
 from spoold.dispatch.verdict import settle
 from spoold.driver import link
-from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason, JobState
-from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Refused
+from spoold.model.outcome import Blame, Deferred, Delivered
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
 from spoold.spool import store
 from spoold.spool.store import Change, ChangeJob, JobMoved, JobPlaced, PrinterChanged
 
 log = structlog.get_logger("spoold.dispatch")
-
-SAID_S = 300.0  # how long what a device said of itself is shown
 
 
 class ListenedJournal(Journal, Protocol):
@@ -59,34 +49,6 @@ class Reader(OpenAttempts, JobReader, Protocol):
     async def devices(self) -> list[Device]: ...
     async def waiting(self) -> list[JobMoved]: ...
     async def following(self) -> list[tuple[int, int, JobState]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PrinterStatus:
-    """How a printer is doing now. `reasons` are printer-state-reasons (RFC 8011 5.4.12).
-
-    `retry_at_us` is when its device is tried again after `failures` in a row, or None. `changed_us`
-    is since when it is in this state (printer-state-change-time). `supplies` are as the device
-    said lately, see `link.DeviceStatus`.
-    """
-
-    state: str = "idle"  # idle, processing, stopped
-    reasons: tuple[str, ...] = ()
-    message: str = ""
-    retry_at_us: int | None = None
-    failures: int = 0
-    active_job_id: int | None = None
-    bytes_sent: int = 0
-    changed_us: int = 0
-    supplies: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    """Why a device is not tried now."""
-
-    reason: str
-    detail: str
 
 
 class Dispatcher:
@@ -105,11 +67,8 @@ class Dispatcher:
         self._journal = journal
         self._reader = reader
         self._documents = documents
-        self._network = network
         self._wall_clock = wall_clock
         self._settings = settings = settings or Settings()
-        self._driver_for = driver_for
-        self._converting = converting
         self._schedule = Schedule(
             Backoff(
                 settings.backoff_first_s,
@@ -120,19 +79,20 @@ class Dispatcher:
             random,
         )
         self._printers: dict[int, Printer] = {}
-        self._devices: dict[int, Device] = {}
-        self._drivers: dict[int, link.Driver] = {}
-        self._troubles: dict[int, _Trouble] = {}
+        self._devices = Devices(
+            network, driver_for, converting, max(SAID_S, 1.25 * settings.refresh_s)
+        )
         self._active: dict[int, Attempt] = {}  # device -> attempt
         self._attempts: dict[int, Attempt] = {}  # job -> attempt
-        # Since when devices do what they do, and printers are paused or not: UTC in µs.
-        self._started_us = wall_clock()
-        self._moved_us: dict[int, int] = {}
-        self._paused_us: dict[int, int] = {}
+        self._statuses = Statuses(
+            self._printers, self._devices, self._active, self._schedule, wall_clock
+        )
+        self._judge = Judge(self._printers, self._devices, self._schedule, self._statuses)
         self._ready: dict[int, None] = {}  # devices that wait for one of `deliveries_max`
         self._early: list[store.Event] | None = []  # events that came while the spool was read
         self._is_draining = False
         self._changed = trio.Event()
+        self._turned = trio.Event()
         self._idle = trio.Event()
 
     # -- life ------------------------------------------------------------------------------
@@ -152,12 +112,27 @@ class Dispatcher:
                     nursery.start_soon(self._serve, attempt)
                 while not self._is_draining:
                     self._start(nursery)
+                    self._turned.set()
+                    self._turned = trio.Event()
                     wake_s = self._schedule.wake_s()
                     with trio.CancelScope(deadline=float("inf") if wake_s is None else wake_s):
                         await self._changed.wait()
                     self._changed = trio.Event()
         finally:
             self._journal.unlisten(self._hear)
+
+    async def beat(self) -> None:
+        """Return when the loop has gone round once more: it makes progress."""
+        if not self._is_draining:
+            self._changed.set()
+            await self._turned.wait()
+
+    async def refresh(self) -> None:
+        """Ask idle devices now and then how they are, until cancelled."""
+        if self._settings.refresh_s:
+            await Refresh(
+                self._devices, self._printers, self._active, self._settings.refresh_s
+            ).run()
 
     async def drain(self, deadline_s: float) -> None:
         """Start nothing more; return when all attempts have ended, and `run` is about to.
@@ -167,6 +142,7 @@ class Dispatcher:
         """
         self._is_draining = True
         self._changed.set()
+        self._turned.set()
         for attempt in self._active.values():
             if attempt.can_be_left:
                 attempt.stop(Stop.NODE)
@@ -185,17 +161,12 @@ class Dispatcher:
     async def _load(self) -> list[Attempt]:
         """Read the spool; the attempts that go on are returned."""
         for device in await self._reader.devices():
-            self._devices[device.id] = device
+            self._devices.put(device)
         for printer in await self._reader.printers():
             self._printers[printer.id] = printer
             self._schedule.set_printer(printer)
         cut_off = await settle_open_attempts(
-            self._reader,
-            self._journal,
-            self._printers,
-            self._devices,
-            self._wall_clock,
-            self._can_resume,
+            self._reader, self._journal, self._printers, self._devices, self._wall_clock
         )
         resumed = [self._resume(found, job) for found, job in cut_off]
         waiting = await self._reader.waiting()
@@ -257,7 +228,7 @@ class Dispatcher:
                 log.debug(
                     "job_completed",
                     job_uuid=moved.uuid,
-                    printer=self._name(moved.printer_id),
+                    printer=self._judge.name(moved.printer_id),
                     position=moved.position,
                 )
 
@@ -284,12 +255,9 @@ class Dispatcher:
         before = self._printers.get(printer.id)
         self._printers[printer.id] = printer
         if before is not None and before.paused is not printer.paused:
-            self._paused_us[printer.id] = self._wall_clock()
+            self._statuses.printer_paused(printer.id)
         is_resumed = before is not None and before.paused and not printer.paused
-        is_new = device is not None and self._devices.get(device.id) != device
-        if device is not None and is_new:
-            self._devices[device.id] = device
-            self._drivers.pop(device.id, None)
+        is_new = device is not None and self._devices.put(device)
         self._schedule.set_printer(printer)
         if is_new or is_resumed:
             # At its new address it may well answer; and an operator who resumes it has seen to it.
@@ -310,99 +278,18 @@ class Dispatcher:
 
     def status(self, printer_id: int) -> PrinterStatus:
         """How the printer is doing; never waits."""
-        printer = self._printers.get(printer_id)
-        if printer is None:
-            return PrinterStatus()
-        if not printer.is_pool:
-            status = self._status_of(printer, printer.id)
-        else:
-            status = self._status_of_pool(printer)
-        devices = (self._printers[id_].device_id for id_ in self._schedule.members(printer_id))
-        moved_us = [self._moved_us[id_] for id_ in devices if id_ in self._moved_us]
-        paused_us = self._paused_us.get(printer_id, 0)
-        return replace(status, changed_us=max(self._started_us, paused_us, *moved_us))
+        return self._statuses.of(printer_id)
 
     def trying(self, printer_id: int) -> int | None:
         """The job that the printer, or a member of the pool, is tried with: no byte has left."""
-        for attempt in self._active.values():
-            if _is_for(attempt, printer_id) and attempt.number is None and not attempt.is_ended:
-                return attempt.choice.job_id
-        return None
-
-    def _status_of_pool(self, printer: Printer) -> PrinterStatus:
-        printer_id = printer.id
-        found = [
-            self._status_of(self._printers[id_], printer.id)
-            for id_ in self._schedule.members(printer_id)
-        ]
-        for status in found:
-            if status.active_job_id is not None:
-                return status
-        if printer.paused:
-            return PrinterStatus("stopped", ("paused",), printer.pause_reason)
-        if found and all(status.state == "stopped" for status in found):
-            return min(found, key=lambda status: status.retry_at_us or float("inf"))
-        return PrinterStatus()
-
-    def _status_of(self, printer: Printer, queue_id: int) -> PrinterStatus:
-        """How a printer does, as far as jobs of `queue_id` (itself, or its pool) go."""
-        device_id = printer.device_id
-        assert device_id is not None
-        failures = self._schedule.failures(device_id)
-        reasons: tuple[str, ...] = ()
-        message = ""
-        trouble = self._troubles.get(device_id)
-        if failures and trouble is not None:
-            reasons, message = (trouble.reason,), trouble.detail
-        retry_at_us = self._retry_at_us(device_id)
-        said = self._last_said(device_id)
-        attempt = self._active.get(device_id)
-        if attempt is not None and attempt.is_sending and _is_for(attempt, queue_id):
-            progress = attempt.progress
-            moving = ("moving-to-paused",) if printer.paused else ()
-            return PrinterStatus(
-                "processing",
-                (*progress.reasons, *moving),
-                progress.detail,
-                None,
-                failures,
-                attempt.choice.job_id,
-                progress.bytes_sent,
-                supplies=said.supplies if said is not None else (),
-            )
-        if printer.paused:
-            reasons, message = ("paused", *reasons), printer.pause_reason or message
-        state = "stopped" if printer.paused or failures else "idle"
-        if said is not None:
-            reasons = tuple(dict.fromkeys((*reasons, *said.reasons)))
-            message = message or said.detail
-        supplies = said.supplies if said is not None else ()
-        return PrinterStatus(state, reasons, message, retry_at_us, failures, supplies=supplies)
-
-    def _last_said(self, device_id: int) -> link.DeviceStatus | None:
-        driver = self._drivers.get(device_id)
-        return driver.last_said(SAID_S) if isinstance(driver, link.Telling) else None
+        return self._statuses.trying(printer_id)
 
     async def ask(self, device_id: int) -> link.DeviceStatus | None:
         """How the device is, asked now; None for one that cannot be asked at any time.
 
         What it says is in the `status` of its printers for a while.
         """
-        device = self._devices.get(device_id)
-        if device is None:
-            return None
-        try:
-            driver = self._driver(device)
-        except (OperationError, ImportError, AttributeError):
-            return None
-        return await driver.probe() if isinstance(driver, link.Telling) else None
-
-    def _retry_at_us(self, device_id: int) -> int | None:
-        now_s = trio.current_time()
-        until_s = self._schedule.retry_at_s(device_id, now_s)
-        if until_s is None:
-            return None
-        return self._wall_clock() + round((until_s - now_s) * 1_000_000)
+        return await self._devices.ask(device_id)
 
     # -- devices ---------------------------------------------------------------------------
 
@@ -418,13 +305,12 @@ class Dispatcher:
                     return
                 device_id = next(iter(self._ready))
                 del self._ready[device_id]
-                choice = None
-                if device_id not in self._active:
-                    choice = self._schedule.take(device_id, now_s)
+                if device_id in self._active:
+                    continue
+                choice = self._schedule.take(device_id, now_s)
                 if choice is not None:
                     loading = self._begin_loading(choice.job_id)
-                    attempt = self._make_attempt(choice, loading, ())
-                    nursery.start_soon(self._serve, attempt)
+                    nursery.start_soon(self._serve, self._make_attempt(choice, loading, ()))
 
     def _has_room(self) -> bool:
         room = self._settings.deliveries_max - len(self._active)
@@ -435,7 +321,7 @@ class Dispatcher:
 
     async def _serve(self, attempt: Attempt) -> None:
         """Attempt jobs on one device, one after the other, until it has none to take."""
-        self._moved_us[attempt.choice.device_id] = self._wall_clock()
+        self._statuses.device_moved(attempt.choice.device_id)
         try:
             async with trio.open_nursery() as nursery:
                 following: Attempt | None = attempt
@@ -452,7 +338,7 @@ class Dispatcher:
                             ahead.close()
         finally:
             self._forget(attempt)
-            self._moved_us[attempt.choice.device_id] = self._wall_clock()
+            self._statuses.device_moved(attempt.choice.device_id)
             self._schedule.finish(attempt.choice.device_id)
             self._changed.set()
             if not self._active:
@@ -478,7 +364,7 @@ class Dispatcher:
             await self._return(attempt, ended)
         # Only now, with the job back in its place: another member of its pool takes it, not one
         # that came later.
-        self._judge(attempt, ended)
+        self._judge.hear(attempt, ended)
         device_id, now_s = attempt.choice.device_id, trio.current_time()
         if attempt.is_back:
             self._forget(attempt)
@@ -507,24 +393,10 @@ class Dispatcher:
         owner, priority = job.owner.name, job.priority
         choice = Choice(job.id, found.device_id, found.printer_id, job.printer_id, owner, priority)
         self._schedule.occupy(choice)
-        log.info("attempt_resumed", job_uuid=str(job.uuid), printer=self._name(choice.printer_id))
+        printer = self._judge.name(choice.printer_id)
+        log.info("attempt_resumed", job_uuid=str(job.uuid), printer=printer)
         make = partial(Resumption, found, job)
         return self._make_attempt(choice, self._begin_loading(job.id), (), make)
-
-    def _can_resume(self, device: Device) -> bool:
-        try:
-            return isinstance(self._driver(device), link.Resuming)
-        except (OperationError, ImportError, AttributeError):
-            return False
-
-    def _driver(self, device: Device) -> link.Driver:
-        driver = self._drivers.get(device.id)
-        if driver is None:
-            driver = self._drivers[device.id] = self._driver_for(device, self._network)
-        return driver
-
-    def _driver_of(self, printer: Printer, device: Device) -> link.Driver:
-        return self._converting(printer, self._driver(device))
 
     def _make_attempt(
         self,
@@ -539,7 +411,7 @@ class Dispatcher:
             printer,
             device,
             self._in_doubt(choice.queue_id),
-            partial(self._driver_of, printer, device),
+            partial(self._devices.driver_of, printer, device),
             loading,
             self._journal,
             self._wall_clock,
@@ -573,36 +445,6 @@ class Dispatcher:
 
     # -- outcomes --------------------------------------------------------------------------
 
-    def _judge(self, attempt: Attempt, ended: Ended) -> None:
-        """What an outcome says of the device: it works, or is to be left alone for a time."""
-        match ended.outcome:
-            case Delivered():
-                if self._schedule.succeed(attempt.choice.device_id):
-                    self._troubles.pop(attempt.choice.device_id, None)
-                    log.info("device_reachable", **self._names(attempt))
-            case Deferred(reason, detail, blame, asked_s):
-                if blame is Blame.PRINTER:
-                    self._fail(attempt, reason, detail, asked_s)
-                self._note("attempt_deferred", attempt, reason, detail)
-            case InDoubt(reason, detail):
-                if ended.stop is None:
-                    self._fail(attempt, reason, detail, None)
-                self._note("attempt_in_doubt", attempt, reason, detail)
-            case Refused(reason, detail) if not ended.is_misfit:
-                self._note("attempt_refused", attempt, reason, detail)
-
-    def _note(self, event: str, attempt: Attempt, reason: str, detail: str) -> None:
-        printer = self._name(attempt.choice.printer_id)
-        log.info(event, job_uuid=attempt.uuid, printer=printer, reason=reason, detail=detail)
-
-    def _fail(self, attempt: Attempt, reason: str, detail: str, asked_s: float | None) -> None:
-        device_id = attempt.choice.device_id
-        if not self._schedule.failures(device_id):
-            log.warning("device_unreachable", reason=reason, detail=detail, **self._names(attempt))
-        self._troubles[device_id] = _Trouble(reason, detail)
-        self._moved_us[device_id] = self._wall_clock()
-        self._schedule.fail(device_id, trio.current_time(), asked_s)
-
     async def _return(self, attempt: Attempt, ended: Ended) -> None:
         """The job goes back to where it waited; one that fits no printer is held."""
         choice = attempt.choice
@@ -625,7 +467,7 @@ class Dispatcher:
     async def _commit(self, attempt: Attempt, changes: tuple[Change, ...]) -> None:
         if not changes:
             return
-        answers = await commit_shielded(self._journal, changes)
+        answers = await self._journal.hand_over(changes).wait()
         note_refusals(changes, answers)
         if answers[-1] is JobState.PENDING and attempt.stopped is Stop.CANCELED:
             # The cancel came when the attempt had just ended without paper.
@@ -643,15 +485,3 @@ class Dispatcher:
     def _in_doubt(self, printer_id: int) -> WhenInDoubt:
         printer = self._printers.get(printer_id)
         return printer.in_doubt if printer is not None else WhenInDoubt.HOLD
-
-    def _name(self, printer_id: int) -> str:
-        printer = self._printers.get(printer_id)
-        return printer.name if printer is not None else f"printer {printer_id}"
-
-    def _names(self, attempt: Attempt) -> dict[str, str]:
-        device = self._devices[attempt.choice.device_id]
-        return {"printer": self._name(attempt.choice.printer_id), "device": device.uri}
-
-
-def _is_for(attempt: Attempt, queue_id: int) -> bool:
-    return queue_id in (attempt.choice.queue_id, attempt.choice.printer_id)

@@ -1,13 +1,15 @@
 """Attempts that a crash cut off, at the next start, before anything is printed.
 
-Where the device can be asked what became of the job, its driver goes on with the attempt. Else
-nobody knows how much of such a job had left: it gets an end, and its printer's policy says what
-becomes of it, but for a device on which a second attempt replaces what a first one left.
+Where the device can be asked what became of the job, its driver goes on with the attempt. Else, or
+when the device has been given another address meanwhile, nobody knows how much of such a job had
+left: it gets an end, and its printer's policy says what becomes of it, but for a device on which a
+second attempt replaces what a first one left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -15,7 +17,8 @@ import trio
 
 from spoold.dispatch import attempt as attempts
 from spoold.dispatch.attempt import Journal, Stop, note_refusals
-from spoold.dispatch.schedule import Choice
+from spoold.dispatch.devices import Devices
+from spoold.dispatch.queues import Choice
 from spoold.dispatch.verdict import canceled, canceled_reasons, interrupted, settle
 from spoold.driver.link import Delivery, Driver, Progress, Resuming
 from spoold.model.job import Job, JobReason, JobState
@@ -40,9 +43,8 @@ async def settle_open_attempts(
     reader: OpenAttempts,
     journal: Journal,
     printers: Mapping[int, Printer],
-    devices: Mapping[int, Device],
+    devices: Devices,
     wall_clock: Callable[[], int],
-    can_resume: Callable[[Device], bool],
 ) -> list[tuple[Attempt, Job]]:
     """Every attempt without an end has one, and its job goes on as that says; but for those that
     are returned: their devices, one each, can be asked about them.
@@ -57,12 +59,16 @@ async def settle_open_attempts(
         if job is None or job.state not in ACTIVE:
             continue
         device = devices.get(attempt.device_id)
+        is_there = device is not None and attempt.device_uri in ("", device.uri)
+        if device is not None and not is_there:
+            device = replace(device, uri=attempt.device_uri)  # where it was then
         if (
             device is not None
+            and is_there
             and device.id not in resumed
             and attempt.printer_id in printers
             and attempt.number == job.attempts
-            and can_resume(device)
+            and devices.can_resume(device)
         ):
             resumed[device.id] = attempt, job
             continue

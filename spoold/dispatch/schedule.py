@@ -10,22 +10,20 @@ printers of a device or members of a pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
 from sys import intern
-from typing import NamedTuple
 
 from spoold.dispatch.following import Following
 from spoold.dispatch.order import Entry, Lines
+from spoold.dispatch.queues import NEVER, Choice, Device, Queue, Queues, place
 from spoold.model.job import PRIORITY_MAX
 from spoold.model.printer import Order, Printer
 
 # How long a job of a pool steps aside when the only members that could print it are down: others
 # behind it may fit the members that are up.
 SET_ASIDE_S = 5.0
-_NEVER = float("-inf")
 _DEVICE, _JOB = 0, 1
 
 
@@ -51,58 +49,6 @@ class Backoff:
         return delay if asked_s is None else max(delay, min(asked_s, self.asked_max_s))
 
 
-class Choice(NamedTuple):
-    """A job to attempt: `printer_id` prints it, `queue_id` (its pool, or the same) holds it."""
-
-    job_id: int
-    device_id: int
-    printer_id: int
-    queue_id: int
-    owner: str
-    priority: int
-
-
-class _Queue:
-    """What waits on one printer or pool. `printer` is None until it is known.
-
-    `starting` is the job of a fifo pool that was chosen and may yet come back: until that is
-    decided no other member takes the next one.
-    """
-
-    __slots__ = ("count", "id", "lines", "members", "pools", "printer", "served", "starting")
-
-    def __init__(self, id_: int, lines: Lines) -> None:
-        self.id = id_
-        self.printer: Printer | None = None
-        self.lines = lines
-        self.count = 0
-        self.served = 0
-        self.starting: int | None = None
-        self.members: tuple[_Queue, ...] = ()  # of a pool; the standby ones come last
-        self.pools: tuple[_Queue, ...] = ()
-
-    @property
-    def is_open(self) -> bool:
-        return self.printer is not None and not self.printer.paused
-
-    def is_standby(self, member: _Queue) -> bool:
-        assert self.printer is not None
-        return member.printer is not None and member.printer.name in self.printer.standby
-
-
-class _Device:
-    """A window of one job, and the throttle."""
-
-    __slots__ = ("active", "failures", "id", "queues", "until_s")
-
-    def __init__(self, id_: int) -> None:
-        self.id = id_
-        self.active: Choice | None = None
-        self.failures = 0
-        self.until_s = _NEVER
-        self.queues: dict[int, _Queue] = {}
-
-
 class _Wait:
     """A job that was deferred for its own sake."""
 
@@ -110,7 +56,7 @@ class _Wait:
 
     def __init__(self) -> None:
         self.deferrals = 0
-        self.until_s = _NEVER
+        self.until_s = NEVER
 
 
 class Schedule:
@@ -120,8 +66,9 @@ class Schedule:
         self._backoff = backoff
         self._random = random
         self._entries: dict[int, Entry] = {}
-        self._queues: dict[int, _Queue] = {}
-        self._devices: dict[int, _Device] = {}
+        self._links = Queues(self._entries)
+        self._queues = self._links.by_id
+        self._devices = self._links.devices
         self._waits: dict[int, _Wait] = {}
         self._misfits: dict[int, set[int]] = {}  # job -> members of its pool that cannot print it
         self._following = Following()
@@ -129,7 +76,6 @@ class Schedule:
         self._stirred: dict[int, None] = {}  # queues in which something changed
         self._kicked: dict[int, None] = {}  # devices that may have found work
         self._served = 0
-        self._is_linked = True
 
     def __len__(self) -> int:
         """How many jobs wait."""
@@ -142,17 +88,9 @@ class Schedule:
 
     def set_printer(self, printer: Printer) -> None:
         """Add a printer or pool, or change it; its waiting jobs keep their places."""
-        queue = self._queue(printer.id)
-        before = queue.printer
-        if before is not None:
-            if before.device_id is not None:
-                self._devices[before.device_id].queues.pop(printer.id, None)
-            for misfits in self._misfits.values():
-                misfits.discard(printer.id)
-        queue.printer = printer
-        if printer.device_id is not None:
-            self._device(printer.device_id).queues[printer.id] = queue
-        self._is_linked = False
+        for misfits in self._misfits.values():
+            misfits.discard(printer.id)
+        queue = self._links.set_printer(printer)
         is_fifo = printer.order is Order.FIFO
         if queue.lines.is_fifo is not is_fifo:
             self._reorder(queue, is_fifo)
@@ -160,15 +98,7 @@ class Schedule:
 
     def remove_printer(self, printer_id: int) -> None:
         """Forget a printer. Jobs that still wait on it are taken by nobody."""
-        queue = self._queues.get(printer_id)
-        if queue is None or queue.printer is None:
-            return
-        if queue.printer.device_id is not None:
-            self._devices[queue.printer.device_id].queues.pop(printer_id, None)
-        queue.printer = None
-        self._is_linked = False
-        if not queue.count:
-            del self._queues[printer_id]
+        self._links.remove_printer(printer_id)
 
     def waiting(self, printer_id: int) -> int:
         """How many jobs wait on a printer or pool."""
@@ -177,11 +107,7 @@ class Schedule:
 
     def members(self, printer_id: int) -> list[int]:
         """The printers that print for this one: itself, or a pool's members, standby last."""
-        self._link()
-        queue = self._queues.get(printer_id)
-        if queue is None or queue.printer is None:
-            return []
-        return [each.id for each in queue.members] if queue.printer.is_pool else [printer_id]
+        return [queue.id for queue in self._links.members(printer_id)]
 
     # -- jobs ------------------------------------------------------------------------------
 
@@ -195,7 +121,7 @@ class Schedule:
                 self._following.drop(job_id)
                 self._free(job_id, is_next=False)
             self._take_out(job_id, entry)
-        queue = self._queue(printer_id)
+        queue = self._links.queue(printer_id)
         entry = self._entries[job_id] = Entry(intern(owner), priority, printer_id)
         queue.count += 1
         self._line_up(job_id, entry, queue)
@@ -278,7 +204,7 @@ class Schedule:
         Taking one may make another startable: call until the answer is empty.
         """
         self._advance(now_s)
-        self._link()
+        self._links.link()
         for queue_id in self._stirred:
             queue = self._queues.get(queue_id)
             if queue is not None:
@@ -324,7 +250,7 @@ class Schedule:
 
     def occupy(self, choice: Choice) -> None:
         """The device is busy with this job, which waited before there was this schedule."""
-        self._device(choice.device_id).active = choice
+        self._links.device(choice.device_id).active = choice
 
     def take_next(self, device_id: int, now_s: float) -> Choice | None:
         """The job for a device whose attempt has ended. Without one, the device stays busy.
@@ -343,7 +269,7 @@ class Schedule:
             device.active = active
         return choice
 
-    def _take(self, device: _Device, now_s: float) -> Choice | None:
+    def _take(self, device: Device, now_s: float) -> Choice | None:
         choice = self._pick(device, now_s)
         if choice is None:
             return None
@@ -393,7 +319,7 @@ class Schedule:
         device = self._devices[device_id]
         had_failed = device.failures > 0
         device.failures = 0
-        device.until_s = _NEVER
+        device.until_s = NEVER
         return had_failed
 
     def fail(self, device_id: int, now_s: float, asked_s: float | None = None) -> float:
@@ -407,11 +333,10 @@ class Schedule:
 
     def wake(self, printer_id: int) -> None:
         """An operator wants the printer's device, or those of a pool, tried now."""
-        for id_ in self.members(printer_id):
-            device = self._device_of(self._queues[id_])
-            if device is not None:
-                device.until_s = _NEVER
-                self._kicked[device.id] = None
+        for queue in self._links.members(printer_id):
+            if queue.device is not None:
+                queue.device.until_s = NEVER
+                self._kicked[queue.device.id] = None
 
     def failures(self, device_id: int) -> int:
         """How often the device has failed in a row."""
@@ -425,11 +350,11 @@ class Schedule:
 
     # -- choosing --------------------------------------------------------------------------
 
-    def _pick(self, device: _Device, now_s: float) -> Choice | None:
+    def _pick(self, device: Device, now_s: float) -> Choice | None:
         """What the device should take: of the queues that it serves, the one served longest ago."""
         if device.active is not None or device.until_s > now_s:
             return None
-        self._link()
+        self._links.link()
         best: Choice | None = None
         served = 0
         for printer in device.queues.values():
@@ -444,15 +369,15 @@ class Schedule:
                         best, served = found, queue.served
         return best
 
-    def _pick_from(self, queue: _Queue, device: _Device, now_s: float) -> Choice | None:
+    def _pick_from(self, queue: Queue, device: Device, now_s: float) -> Choice | None:
         """The next job of a printer or pool, when it is this device that should take it."""
         while (job_id := self._head(queue, now_s)) is not None:
             entry = self._entries[job_id]
             if not queue.members:
                 return Choice(job_id, device.id, queue.id, queue.id, entry.owner, entry.priority)
-            member, may_come = self._place(queue, job_id, now_s)
+            member, may_come = place(queue, self._misfits.get(job_id, ()), now_s)
             if member is not None:
-                chosen = self._device_of(member)
+                chosen = member.device
                 assert chosen is not None
                 if chosen is device:
                     return Choice(
@@ -469,44 +394,7 @@ class Schedule:
             heappush(self._timers, (until_s, _JOB, job_id))
         return None
 
-    def _place(self, pool: _Queue, job_id: int, now_s: float) -> tuple[_Queue | None, bool]:
-        """The member that should take the job now; if none, whether waiting in place is right.
-
-        Healthy members come before those that failed last, then the least loaded, then the order
-        of the pool. A standby is used only when no other member can take the job, busy or not.
-        """
-        misfits = self._misfits.get(job_id, ())
-        is_unfit = False
-        for is_standby in (False, True):
-            best: tuple[tuple[bool, int], _Queue] | None = None
-            is_busy = False
-            for member in pool.members:
-                device = self._device_of(member)
-                if (
-                    pool.is_standby(member) is not is_standby
-                    or device is None
-                    or not member.is_open
-                    or device.until_s > now_s
-                ):
-                    continue
-                if member.id in misfits:
-                    is_unfit = True
-                elif device.active is not None:
-                    # One that failed last and is being tried may fail again: do not count on it.
-                    is_busy = is_busy or device.failures == 0
-                else:
-                    load = sum(queue.count for queue in device.queues.values())
-                    rank = (device.failures > 0, load)
-                    if best is None or rank < best[0]:
-                        best = rank, member
-            if best is not None:
-                return best[1], True
-            if is_busy:
-                return None, True
-        # When no member is up at all, nobody behind this job could pass it either.
-        return None, not is_unfit
-
-    def _head(self, queue: _Queue, now_s: float) -> int | None:
+    def _head(self, queue: Queue, now_s: float) -> int | None:
         if queue.starting is not None:
             return None
         head = queue.lines.head()
@@ -516,7 +404,7 @@ class Schedule:
 
     # -- the order of a queue --------------------------------------------------------------
 
-    def _line_up(self, job_id: int, entry: Entry, queue: _Queue) -> None:
+    def _line_up(self, job_id: int, entry: Entry, queue: Queue) -> None:
         """Put the job in line, or set it aside when it has to wait and others may pass."""
         self._stirred[queue.id] = None
         if self._following and job_id in self._following:
@@ -537,7 +425,7 @@ class Schedule:
         if not queue.count and queue.printer is None:
             del self._queues[queue.id]
 
-    def _reorder(self, queue: _Queue, is_fifo: bool) -> None:
+    def _reorder(self, queue: Queue, is_fifo: bool) -> None:
         """Line up again all jobs of a queue whose order was changed. The one O(n) operation."""
         queue.lines = Lines(self._entries, is_fifo)
         if queue.count:
@@ -566,57 +454,13 @@ class Schedule:
                 if entry.line is None and id_ not in self._following:
                     self._queues[entry.queue_id].lines.join(id_, entry)
 
-    def _kick(self, *printers: _Queue) -> None:
+    def _kick(self, *printers: Queue) -> None:
         for printer in printers:
-            device = self._device_of(printer)
+            device = printer.device
             if device is not None and device.active is None:
                 self._kicked[device.id] = None
 
-    def _stir_pools(self, device: _Device) -> None:
-        self._link()
+    def _stir_pools(self, device: Device) -> None:
+        self._links.link()
         for queue in device.queues.values():
             self._stirred |= {pool.id: None for pool in queue.pools if pool.count}
-
-    def _link(self) -> None:
-        """Find the members of the pools again after a printer came, went or was renamed."""
-        if self._is_linked:
-            return
-        self._is_linked = True
-        by_name: dict[str, _Queue] = {}
-        for queue in self._queues.values():
-            queue.members = queue.pools = ()
-            if queue.printer is not None and not queue.printer.is_pool:
-                by_name[queue.printer.name] = queue
-        for pool in self._queues.values():
-            if pool.printer is not None and pool.printer.is_pool:
-                pool.members = tuple(_found(_names(pool.printer), by_name))
-                for member in pool.members:
-                    member.pools = (*member.pools, pool)
-
-    def _queue(self, printer_id: int) -> _Queue:
-        queue = self._queues.get(printer_id)
-        if queue is None:
-            lines = Lines(self._entries, is_fifo=False)
-            queue = self._queues[printer_id] = _Queue(printer_id, lines)
-        return queue
-
-    def _device(self, device_id: int) -> _Device:
-        device = self._devices.get(device_id)
-        if device is None:
-            device = self._devices[device_id] = _Device(device_id)
-        return device
-
-    def _device_of(self, queue: _Queue) -> _Device | None:
-        if queue.printer is None or queue.printer.device_id is None:
-            return None
-        return self._devices[queue.printer.device_id]
-
-
-def _names(pool: Printer) -> Iterable[str]:
-    """A member that is named as both is a standby."""
-    regular = [name for name in pool.members if name not in pool.standby]
-    return dict.fromkeys((*regular, *pool.standby))
-
-
-def _found(names: Iterable[str], by_name: dict[str, _Queue]) -> Iterator[_Queue]:
-    return (by_name[name] for name in names if name in by_name)

@@ -90,7 +90,7 @@ class IppDriver:
         except (IppRefused, Broken, HttpRefused) as error:
             found = refusal(error)
             is_there = isinstance(error, IppRefused)
-            return DeviceStatus(is_there, (found.reason,), found.detail)
+            return self._keep(DeviceStatus(is_there, (found.reason,), found.detail))
         finally:
             await self._part_from(peer)
         status = self._hear(offer)
@@ -104,15 +104,20 @@ class IppDriver:
 
     def last_said(self, age_max_s: float) -> DeviceStatus | None:
         """How the printer was when it was last asked, for a job or by somebody."""
-        if self._said is None or trio.current_time() - self._said_s > age_max_s:
+        age_s = trio.current_time() - self._said_s
+        if self._said is None or age_s > age_max_s:
             return None
-        return self._said
+        return replace(self._said, age_s=age_s)
 
     def _hear(self, offer: Offer) -> DeviceStatus:
         counters = dict(offer.counters)
-        self._said = DeviceStatus(True, offer.reasons, offer.message, counters, offer.supplies)
-        self._said_s = trio.current_time()
-        return self._said
+        return self._keep(
+            DeviceStatus(True, offer.reasons, offer.message, counters, offer.supplies)
+        )
+
+    def _keep(self, status: DeviceStatus) -> DeviceStatus:
+        self._said, self._said_s = status, trio.current_time()
+        return status
 
     async def learn(self) -> Learned:
         """What the printer can do, for a `Printer` that offers it.

@@ -97,7 +97,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """What a device says of itself when asked; empty where it cannot say.
+    """What a device says of itself when asked, `age_s` ago; empty where it cannot say.
 
     A supply has a `name`, and `type`, `color` and `level` (per cent) where they are known.
     """
@@ -107,6 +107,7 @@ class DeviceStatus:
     detail: str = ""
     counters: dict[str, Any] = field(default_factory=dict)
     supplies: tuple[dict[str, Any], ...] = ()
+    age_s: float = 0.0
 
 
 class Driver(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from spoold.codec.frame import OFFSET_MAX
-from spoold.intake.acceptance import Submission
+from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.person import Known, Owner, decode_text, normalise_name
 from spoold.model.principal import Port, Principal, Role

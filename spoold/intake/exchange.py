@@ -14,8 +14,8 @@ from typing import Protocol
 import trio
 
 from spoold.codec import http as codec
-from spoold.intake.acceptance import Upload
 from spoold.intake.deadlines import Pace, Watch
+from spoold.intake.upload import Upload
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.principal import Principal
 from spoold.net.stream import Stream

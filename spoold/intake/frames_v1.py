@@ -16,10 +16,12 @@ import trio
 from spoold.codec import frame, raw
 from spoold.codec.frame import Chunk, Event, Item, Request
 from spoold.intake import arguments
-from spoold.intake.acceptance import Acceptance, Submission, Upload
+from spoold.intake.acceptance import Acceptance
 from spoold.intake.frames_calls import Calls
 from spoold.intake.frames_link import Link, refusal
 from spoold.intake.router import Router
+from spoold.intake.submission import Submission
+from spoold.intake.upload import Upload
 from spoold.model.errors import (
     OperationError,
     RemoteProtocolError,

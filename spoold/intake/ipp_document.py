@@ -14,8 +14,8 @@ import trio
 
 from spoold.codec import ipp, raw
 from spoold.codec.ipp_names import Status
-from spoold.intake.acceptance import Upload
 from spoold.intake.ipp_request import Ask, Refusal
+from spoold.intake.upload import Upload
 
 NO_COMPRESSION: Final = "none"
 COMPRESSIONS: Final = (NO_COMPRESSION, "deflate", "gzip")

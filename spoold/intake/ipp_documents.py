@@ -1,13 +1,18 @@
 """The Document object by IPP (PWG 5100.5): the documents of a job, numbered from 1.
 
-In: a request that names a job, and the document by its number. Out: its attributes, or what became
-of it. Canceling the only document of a job cancels the job; one of several is not canceled alone.
+In: a request that names a job, and the document by its number. Out: its attributes, its bytes, or
+what became of it. Canceling the only document of a job cancels the job; one of several is not
+canceled alone. Bytes are for the job's owner and for operators, who are known by a login or a
+certificate, and each time is on record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
+
+import trio
 
 from spoold.codec import ipp
 from spoold.codec.ipp_model import selected
@@ -15,13 +20,17 @@ from spoold.codec.ipp_names import JobState as Number
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_values import Attribute, DateTime, Tag, WithLanguage
 from spoold.intake.ipp_jobs import call
-from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
+from spoold.intake.ipp_request import HEADERS, Ask, Refusal, Reply, bad
 from spoold.intake.ipp_server import Server
+from spoold.model.errors import OperationError
 from spoold.model.job import Document, Job, JobState
+from spoold.model.record import Kind
+from spoold.spool.store import AddRecord
 
 Handler = Callable[[Server, Ask], Awaitable[Reply | None]]
 
 SECOND_US: Final = 1_000_000
+PIECE_BYTES: Final = 256 * 1024
 SETTABLE: Final = ("document-name",)
 # document-state has no held state: such a document is pending (PWG 5100.5 table 10).
 _STATES: Final = {
@@ -80,7 +89,7 @@ def _attributes(
         ipp.integer("document-number", number),
         ipp.integer("document-job-id", job.id),
         ipp.uri("document-job-uri", f"{place.jobs_uri}{job.id}"),
-        ipp.name_("document-name", _name(job, number)),
+        ipp.name_("document-name", _name(job, number, document)),
         ipp.mime("document-format", document.format),
         ipp.enum_("document-state", state),
         ipp.keyword("document-state-reasons", *reasons),
@@ -104,9 +113,9 @@ def _attributes(
     return {one.name: one for one in found}
 
 
-def _name(job: Job, number: int) -> str:
+def _name(job: Job, number: int, document: Document) -> str:
     named: Any = job.attributes.get("document-name") if number == 1 else None
-    return str(named or job.title)
+    return str(named or document.name or job.title)
 
 
 def _group(
@@ -192,7 +201,7 @@ async def set_document_attributes(server: Server, ask: Ask) -> Reply:
         raise Refusal(status, "some of this cannot be set.", fixed)
     if number > 1:
         raise Refusal(
-            Status.CLIENT_ERROR_NOT_POSSIBLE, "only the first document has a name that can be set."
+            Status.CLIENT_ERROR_NOT_POSSIBLE, "only the first document can be given another name."
         )
     attribute = group.attributes["document-name"]
     name: Any = attribute.first
@@ -203,9 +212,49 @@ async def set_document_attributes(server: Server, ask: Ask) -> Reply:
     return Reply()
 
 
+async def get_document(server: Server, ask: Ask) -> None:
+    """CUPS-Get-Document: the bytes of a document behind the answer, as they came."""
+    job, number = await _job(server, ask)
+    if not server.node.may_read(ask.principal, job):
+        raise OperationError(
+            "forbidden", "a document is only for the job's owner.", "Log in as the owner."
+        )
+    found = await server.reader.document(job.id, number)
+    if found is None or found[0].stored in ("gone", "none"):
+        message = f"document {number} of job {job.id} is not kept any more."
+        raise Refusal(Status.CLIENT_ERROR_GONE, message)
+    document, body, file = found
+    source = server.documents.open_found(replace(job, document=document), body, file)
+    try:
+        await server.journal.commit(
+            AddRecord(
+                Kind.DOCUMENT_FETCHED,
+                {"job": job.id, "uuid": job.uuid.bytes, "number": number},
+                server.node.wall_clock(),
+                ask.principal.identity,
+            )
+        )
+        said = [
+            ipp.mime("document-format", document.format),
+            ipp.integer("document-number", number),
+            ipp.name_("document-name", _name(job, number, document)),
+        ]
+        exchange = ask.exchange
+        await exchange.begin(200, HEADERS)
+        head = ask.head(Status.SUCCESSFUL_OK) + ipp.encode_group(Tag.JOB, said) + ipp.END
+        await exchange.send(head)
+        for offset in range(0, source.size, PIECE_BYTES):
+            piece = await trio.to_thread.run_sync(source.read_at, offset, PIECE_BYTES)
+            await exchange.send(piece)
+        await exchange.end()
+    finally:
+        source.close()
+
+
 OPERATIONS: Final[dict[Operation, Handler]] = {
     Operation.GET_DOCUMENT_ATTRIBUTES: get_document_attributes,
     Operation.GET_DOCUMENTS: get_documents,
     Operation.CANCEL_DOCUMENT: cancel_document,
     Operation.SET_DOCUMENT_ATTRIBUTES: set_document_attributes,
+    Operation.CUPS_GET_DOCUMENT: get_document,
 }

@@ -74,7 +74,8 @@ class Events:
         self._journal = journal
         self._wall_clock = wall_clock
         self._by_id: dict[int, Subscription] = {}
-        self._last_id = 0
+        # A number of before a restart is nobody else's now.
+        self._last_id = wall_clock() // SECOND_US & 0x3FFFFFFF
 
     def subscribe(
         self,

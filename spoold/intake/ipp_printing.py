@@ -3,7 +3,8 @@
 In: the attributes of a request, and behind them a document. Out: a job through the one door,
 answered after its commit. Attributes that the printer does not know or cannot do are left out and
 named in the answer, or, if the client insists on them, the job is refused (RFC 8011 4.1.7, 5.2).
-An attribute of ours, `spoold-job-uuid`, makes a request that is sent again the same job.
+An attribute of ours, `spoold-job-uuid`, makes a request that is sent again the same job. A document
+with a password is refused, whatever the client insists on.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_plain import TEMPLATE, NotPlain, to_plain
 from spoold.codec.ipp_values import Attribute, Group, Tag
 from spoold.intake import arguments, ipp_document
-from spoold.intake.acceptance import Submission, Upload
 from spoold.intake.ipp_jobs import HOLDING, holding
 from spoold.intake.ipp_request import Ask, Refusal, Reply, bad
 from spoold.intake.ipp_server import Server
+from spoold.intake.submission import Submission
+from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason
 from spoold.model.person import decode_text
@@ -65,6 +67,7 @@ def wish_of(server: Server, ask: Ask, printer: Printer) -> Wish:
         Refusal: it cannot be made as it is asked for.
         OperationError: the requester may not make it.
     """
+    _refuse_password(ask)
     sheet = server.printers.sheet(printer)
     principal = ask.principal
     submission = Submission(
@@ -78,19 +81,31 @@ def wish_of(server: Server, ask: Ask, printer: Printer) -> Wish:
         format=document_format(ask, sheet),
     )
     unsupported = _read_template(ask, sheet, submission, server.node.wall_clock())
-    if "document-password" in ask.operation.attributes:
-        unsupported.append(ipp.unsupported("document-password"))
     if unsupported and ask.boolean("ipp-attribute-fidelity"):
         raise _not_supported(unsupported)
     _check_mandatory(ask, unsupported)
-    if document_name := ask.text("document-name"):
-        submission.attributes["document-name"] = decode_text(document_name.encode())
+    if document_name := _document_name(ask):
+        submission.attributes["document-name"] = document_name
     return Wish(
         submission,
         ipp_document.compression(ask),
         tuple(unsupported),
         ask.group(Tag.SUBSCRIPTION) is not None,
     )
+
+
+def _refuse_password(ask: Ask) -> None:
+    """Without its password the document cannot be printed, and nothing here keeps passwords.
+
+    Raises:
+        Refusal: the document has one (document-password, PWG 5100.13).
+    """
+    if "document-password" in ask.operation.attributes:
+        raise Refusal(
+            Status.CLIENT_ERROR_ATTRIBUTES_OR_VALUES_NOT_SUPPORTED,
+            "a document that asks for a password is not printed here: save it without one.",
+            [ipp.unsupported("document-password")],
+        )
 
 
 def _not_supported(unsupported: list[Attribute]) -> Refusal:
@@ -114,6 +129,10 @@ def _uuid(ask: Ask) -> UUID | None:
 def _title(ask: Ask) -> str:
     title = ask.text("job-name") or ask.text("document-name") or ""
     return title if title.isascii() and title.isprintable() else decode_text(title.encode())
+
+
+def _document_name(ask: Ask) -> str:
+    return decode_text((ask.text("document-name") or "").encode())
 
 
 def document_format(ask: Ask, sheet: PrinterSheet) -> str:
@@ -273,6 +292,7 @@ async def send_document(server: Server, ask: Ask) -> Reply:
     job_id = ask.job_id()
     is_last = ask.required_boolean("last-document")
     how = ipp_document.compression(ask)
+    _refuse_password(ask)
     size = announced_size(ask)
     if size == 0:
         return await _send_nothing(server, ask, job_id, is_last)
@@ -284,6 +304,7 @@ async def send_document(server: Server, ask: Ask) -> Reply:
             ask.principal.identity,
             size=size if how == ipp_document.NO_COMPRESSION else None,
             format=format_,
+            name=_document_name(ask),
         )
     except OperationError as error:
         if error.code == "too-large" and not await ask.has_document():

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from spoold.codec.ipp_model_job import Place
@@ -31,6 +31,7 @@ from spoold.intake.router import Router
 from spoold.model.job import Job
 from spoold.model.principal import Principal
 from spoold.model.printer import Printer
+from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Event, JobMoved, PrinterChanged
@@ -47,7 +48,7 @@ _AUTHORITY = re.compile(
 class PrinterState(Protocol):
     """How a printer does now: a keyword of RFC 8011 5.4.11, its reasons, and a text.
 
-    `changed_us` is since when.
+    `changed_us` is since when; `supplies` are as `ipp_model_printer.Live` has them.
     """
 
     @property
@@ -58,6 +59,8 @@ class PrinterState(Protocol):
     def message(self) -> str: ...
     @property
     def changed_us(self) -> int: ...
+    @property
+    def supplies(self) -> tuple[dict[str, Any], ...]: ...
 
 
 class Node(Protocol):
@@ -66,6 +69,10 @@ class Node(Protocol):
     def state(self, printer_id: int) -> PrinterState: ...
     def sight(self, principal: Principal) -> Callable[[Job], bool]:
         """Which jobs are shown whole to somebody."""
+        ...
+
+    def may_read(self, principal: Principal, job: Job) -> bool:
+        """Whether the job's documents are handed to somebody: its owner, and operators."""
         ...
 
     def is_staff(self, principal: Principal) -> bool:
@@ -183,6 +190,7 @@ class Printers:
             self._node.wall_clock(),
             status.changed_us or self._started_us,
             self._node.service_name(printer),
+            status.supplies,
         )
 
 
@@ -216,6 +224,7 @@ class Server:
     router: Router
     journal: Journal
     reader: SqliteReader
+    documents: Documents
     printers: Printers
     events: Events
     node: Node

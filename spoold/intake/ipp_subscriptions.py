@@ -2,7 +2,8 @@
 
 In: what a requester wants to hear of. Out: subscriptions with leases, and the notices that came
 since. A notice says what became of a job by its number; it names nobody. Only who made a
-subscription, and staff, may use or end it.
+subscription, and staff, may use or end it. Subscriptions live in memory: after a restart their
+numbers are not found, and who pulls events subscribes again, as after the end of a lease.
 """
 
 from __future__ import annotations

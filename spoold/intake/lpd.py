@@ -18,8 +18,10 @@ import trio
 
 from spoold.codec import lpd as codec
 from spoold.codec import raw
-from spoold.intake.acceptance import Acceptance, Submission, Upload
+from spoold.intake.acceptance import Acceptance
 from spoold.intake.deadlines import Pace
+from spoold.intake.submission import Submission
+from spoold.intake.upload import Upload
 from spoold.model.errors import (
     OperationError,
     RemoteProtocolError,

@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import structlog
 
-from spoold.intake.acceptance import Acceptance, Submission, Upload, too_large
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.submission import Submission
+from spoold.intake.upload import Upload, too_large
 from spoold.model import policy
 from spoold.model.errors import OperationError
 from spoold.model.job import DOCUMENTS_MAX, Job, JobReason, JobState
@@ -104,6 +106,7 @@ class OpenJobs:
         size: int | None = None,
         format: str = "application/octet-stream",
         digest_algorithm: str = "blake3",
+        name: str = "",
     ) -> DocumentUpload:
         """Admit the next document of an open job; `size` in bytes, if announced.
 
@@ -123,6 +126,7 @@ class OpenJobs:
         limit = self._acceptance.limits.document_bytes_max
         if size is not None and size > limit:
             raise too_large(limit)
+        self.check_sum(job, size or 0)
         self._acceptance.check_room(size or 0)
         submission = Submission(
             printer.name,
@@ -136,12 +140,26 @@ class OpenJobs:
             size=size,
             digest_algorithm=digest_algorithm,
         )
-        upload = DocumentUpload(self, self._acceptance, submission, printer, job)
+        upload = DocumentUpload(self, self._acceptance, submission, printer, job, name)
         earlier = self._uploads.get(job_id)
         self._uploads[job_id] = upload
         if earlier is not None:
             earlier.give_way()
         return upload
+
+    def check_sum(self, job: Job, size: int) -> None:
+        """The documents of a job that has some may grow by `size` bytes.
+
+        Raises:
+            OperationError: `too-large`: they may not.
+        """
+        limit = self._acceptance.limits.job_bytes_max
+        if job.documents_here and job.bytes_total + size > limit:
+            raise OperationError(
+                "too-large",
+                f"the documents of job {job.id} are together larger than {limit} bytes.",
+                "Make another job, or raise limits.job_bytes_max.",
+            )
 
     async def close(self, job_id: int, submitter: str) -> Accepted:
         """No more documents come: an empty job is aborted, another one goes on as it may.
@@ -226,7 +244,7 @@ class DocumentUpload(Upload):
     What broke off is abandoned: the job stays open, and its sender may send it again.
     """
 
-    __slots__ = ("_job", "_jobs", "last")
+    __slots__ = ("_job", "_jobs", "_name_given", "last")
 
     def __init__(
         self,
@@ -235,15 +253,21 @@ class DocumentUpload(Upload):
         submission: Submission,
         printer: Printer,
         job: Job,
+        name: str,
     ) -> None:
         super().__init__(acceptance, submission, printer, "")
         self._jobs = jobs
         self._job = job
+        self._name_given = name
         self.last = True
 
     def give_way(self) -> None:
         """Another connection brings the document: this one ends at its next step."""
         self._taken_over = True
+
+    def _check(self, more: int) -> None:
+        super()._check(more)
+        self._jobs.check_sum(self._job, self.offset + more)
 
     def _hold_reasons(self) -> tuple[str, ...]:
         return self._jobs.held_on_create(self._printer)  # for how long it is held, the spool knows
@@ -255,6 +279,7 @@ class DocumentUpload(Upload):
     async def _keep(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
         one = self.submission
         document = await self._document.keep(one.format)
+        document.name = self._name_given
         now_us = self._acceptance.wall_clock()
         return await self._acceptance.commit(
             AttachDocument(

@@ -14,8 +14,10 @@ import structlog
 import trio
 
 from spoold.codec import raw as codec
-from spoold.intake.acceptance import Acceptance, Submission, Upload
+from spoold.intake.acceptance import Acceptance
 from spoold.intake.deadlines import Pace, Watch
+from spoold.intake.submission import Submission
+from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.person import NOBODY, Known, Owner, normalise_name
 from spoold.model.principal import Principal

@@ -64,7 +64,7 @@ class Document:
 
     `format` is the document-format (a MIME media type, RFC 8011 5.1.10). `stored` says where the
     bytes are: `inline` (in the row), `file`, `gone` (retention removed them), or `none` (they are
-    still to come: the job is open).
+    still to come: the job is open). `name` is the document-name that came with it.
     """
 
     size: int
@@ -91,6 +91,7 @@ class Job:
     Of a job's `documents` (PWG 5100.5) the one with the number `document_number`, from 1, is
     `document`: it is printed next, is being printed, or was the last to be. `size` is that of all
     in bytes, None while there is but one; `copies` are those of `document`.
+    name: str = ""
     """
 
     id: int

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     PRINTER_REMOVED = "printer-removed"
     JOB_ACCEPTED = "job-accepted"
     DOCUMENT_ADDED = "document-added"
+    DOCUMENT_FETCHED = "document-fetched"
     JOB_CHANGED = "job-changed"
     JOB_ATTRIBUTES_SET = "job-attributes-set"
     JOB_REMOVED = "job-removed"

@@ -13,13 +13,13 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from spoold.codec import frame
 from spoold.codec.frame import Answer, Event, FrameReader, Item, Refusal, Request
 from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.net.unix import connect_unix
+from spoold.provider.closing import Closing
 from spoold.provider.receipt import Receipt, SubmitError, Unreachable
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ RECEIVE_BYTES = 64 * 1024
 SILENCE_S = 60.0  # three pings of the daemon, and some
 
 
-class BlockingProvider:
+class BlockingProvider(Closing):
     """`options` are those of `client.Provider`. Not for two threads at once.
 
-    After a fail-over the server that answered is asked first for `probe_interval_s`.
+    After a fail-over the server that answered is asked first for `probe_interval_s`; nothing else
+    is kept between two calls.
     """
 
     def __init__(self, endpoints: Iterable[str], **options: Any) -> None:
@@ -40,17 +41,6 @@ class BlockingProvider:
         self._options = options
         self._current = ""
         self._current_until = 0.0
-
-    def __enter__(self) -> BlockingProvider:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Nothing is kept between two calls but which server was well."""
 
     def submit(self, source: Source, **job: Any) -> Receipt:
         """See `client.Provider.submit`, also for what is raised. It loads no Trio."""
@@ -106,7 +96,7 @@ class BlockingProvider:
         return self._preferred
 
 
-class ControlClient:
+class ControlClient(Closing):
     """One connection to the control socket at `path`; one request at a time.
 
     `welcome` is what the daemon says of itself.
@@ -149,17 +139,6 @@ class ControlClient:
             cause, advice = "it does not answer", "Look into its log: `journalctl -u spoold`."
         message = f"the daemon at {self._path} cannot be reached: {cause}."
         return Unreachable(message, advice, None, {self._path: cause})
-
-    def __enter__(self) -> ControlClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._socket.close()

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from uuid import UUID, uuid4
 
 from spoold.model.errors import ConfigError, OperationError
 from spoold.net.blocking import CHECK_S, Check, connect, connect_local
 from spoold.net.context import is_about_certificate, reason_of
+from spoold.provider.closing import Closing
 from spoold.provider.course import (
     PAUSE_FIRST_S,
     PAUSE_MAX_S,
@@ -54,7 +54,7 @@ def _nothing() -> None:
     """The check of those who are in no hurry."""
 
 
-class DirectProvider:
+class DirectProvider(Closing):
     """Use it as a `with` block. The arguments are those of `client.Provider`.
 
     `check` is called a few times a second while something is waited for; what it raises ends the
@@ -96,17 +96,6 @@ class DirectProvider:
         self._checked = check
         self._ends_at = float("inf")
         self._current = self._servers[0]
-
-    def __enter__(self) -> DirectProvider:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         for server in self._servers:

@@ -48,7 +48,7 @@ def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:
         },
     )
     writer.db.execute(
-        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, NULL, '', '', '', 0, NULL, ?)",
+        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, NULL, '', '', '', 0, NULL, ?, NULL)",
         (change.job_id, number, change.device_id, change.printer_id, change.now_us, row[10]),
     )
     after = next_state(before, JobEvent.START)

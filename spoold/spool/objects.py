@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 
 def put_device(writer: SqliteStore, change: store.PutDevice) -> Any:
+    known = writer.db.execute(
+        "SELECT id, uri FROM device WHERE guid = ?", (change.guid.bytes,)
+    ).fetchone()
+    if known is not None and known[1] != change.uri:
+        _note_old_address(writer, *known)
     fields = {"options": change.options, "serial": change.serial}
     writer.add_record(
         Kind.DEVICE_CHANGED,
@@ -47,6 +52,16 @@ def put_device(writer: SqliteStore, change: store.PutDevice) -> Any:
         printer = printer_of(*row)
         writer.events.append(store.PrinterChanged(printer.id, printer, device))
     return device
+
+
+def _note_old_address(writer: SqliteStore, device_id: int, uri: str) -> None:
+    """What is under way went to `uri`: whoever settles it must not ask elsewhere."""
+    writer.db.execute(
+        "UPDATE attempt SET device_uri = ? WHERE device_id = ? AND ended_us IS NULL "
+        "AND device_uri IS NULL AND job_id IN (SELECT id FROM job INDEXED BY job_unfinished "
+        "WHERE finished_us IS NULL AND state IN (5, 6))",
+        (uri, device_id),
+    )
 
 
 def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:

@@ -14,7 +14,7 @@ from spoold.model.job import DOCUMENTS_MAX, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import store
-from spoold.spool.bounds import bounded_text
+from spoold.spool.bounds import TEXT_CHARACTERS_MAX, bounded_text
 from spoold.spool.jobs import accept_job, job_row, move_job, note_hold
 from spoold.spool.rows import STATE, document_id
 
@@ -44,6 +44,8 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
     message = bounded_text(change.message)
     position = writer.add_record(
         Kind.DOCUMENT_ADDED,
+    name = document.name[:TEXT_CHARACTERS_MAX]
+    personal = {"message": message, "name": name}
         _actor(change.submitter),
         change.now_us,
         {
@@ -59,7 +61,7 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
             "state": after.value,
             "reasons": list(reasons),
         },
-        {"message": message} if message else None,
+        {key: text for key, text in personal.items() if text} or None,
     )
     if change.copies is not None and number == 1 and change.last:
         writer.db.execute(
@@ -98,10 +100,12 @@ def put_document(
         "copies": copies,
     }
     writer.db.execute(
+        "name": document.name[:TEXT_CHARACTERS_MAX] or None,
         "INSERT INTO document (id, size, digest, format, encoding, key_id, stored, file, body, "
-        "copies) VALUES (:id, :size, :digest, :format, '', '', :stored, :file, :body, :copies) "
-        "ON CONFLICT (id) DO UPDATE SET size = :size, digest = :digest, format = :format, "
-        "stored = :stored, file = :file, body = :body, copies = :copies",
+        "copies, name) VALUES (:id, :size, :digest, :format, '', '', :stored, :file, :body, "
+        ":copies, :name) ON CONFLICT (id) DO UPDATE SET size = :size, digest = :digest, "
+        "format = :format, stored = :stored, file = :file, body = :body, copies = :copies, "
+        "name = :name",
         values,
     )
 

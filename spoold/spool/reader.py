@@ -25,6 +25,7 @@ from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
     CHAIN_SHIFT,
+    DOCUMENTS_PER_JOB,
     JOB_SELECT,
     NUMBER,
     STATE,
@@ -161,12 +162,21 @@ class SqliteReader:
     async def documents(self, job_id: int) -> list[Document]:
         """All documents of a job, in their order; one of them of a job that was just opened."""
         rows = await self._all(
-            "SELECT size, digest, format, stored, encoding, key_id FROM document "
-            "WHERE id > ? AND id < ? ORDER BY id",
+            "SELECT size, digest, format, stored, encoding, key_id, coalesce(name, '') "
+            "FROM document WHERE id > ? AND id < ? ORDER BY id",
             document_id(job_id, 0),
             document_id(job_id + 1, 0),
         )
         return [Document(*row) for row in rows]
+
+    async def document(self, job_id: int, number: int) -> tuple[Document, bytes | None, str] | None:
+        """A document of a job with its body or its file; None when there is none."""
+        rows = await self._all(
+            "SELECT size, digest, format, stored, encoding, key_id, coalesce(name, ''), body, file "
+            "FROM document WHERE id = ?",
+            document_id(job_id, number),
+        )
+        return (Document(*rows[0][:7]), *rows[0][7:]) if rows else None
 
     async def files_of(self, job_id: int) -> list[str]:
         """The file of each document of a job; "" for one that is elsewhere or gone."""
@@ -182,10 +192,10 @@ class SqliteReader:
         rows = await self._all("SELECT copies, copies_embedded FROM job WHERE id = ?", job_id)
         return (rows[0][0], bool(rows[0][1])) if rows else (1, False)
 
-    async def document_files(self, after: str, limit: int) -> list[tuple[str, int, int]]:
-        """(file, job id, size) of documents kept in files, by name, after a name."""
+    async def document_files(self, after: str, limit: int) -> list[tuple[str, int, int, int]]:
+        """(file, job id, number of the document, size) of documents kept in files, by name."""
         return [
-            (row[0], row[1] >> 12, row[2])
+            (row[0], *divmod(row[1], DOCUMENTS_PER_JOB), row[2])
             for row in await self._all(
                 "SELECT file, id, size FROM document WHERE stored = 'file' AND file > ? "
                 "ORDER BY file LIMIT ?",

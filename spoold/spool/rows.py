@@ -127,17 +127,17 @@ def job_of(row: tuple[Any, ...]) -> Job:
 
 ATTEMPT_SELECT = (
     "SELECT job_id, number, device_id, printer_id, started_us, ended_us, outcome, reason, detail, "
-    "bytes_sent, evidence, document FROM attempt "
+    "bytes_sent, evidence, document, device_uri FROM attempt "
 )
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:
     (job_id, number, device_id, printer_id, started, ended, name, reason, detail, sent) = row[:10]
-    packed, document = row[10:]
+    packed, document, device_uri = row[10:]
     evidence = unpack(packed) if packed else {}
     return Attempt(
         job_id, number, device_id, printer_id, started, ended, name, reason, detail, sent, evidence,
-        document,
+        document, device_uri or "",
     )  # fmt: skip
 
 

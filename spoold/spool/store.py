@@ -104,7 +104,8 @@ Change = (
 class Attempt:
     """One attempt as it is kept. `outcome` is "" while nobody knows how it ended.
 
-    `document` is the number of the document that it was to deliver.
+    `document` is the number of the document that it was to deliver. `device_uri` is where its
+    device was then, if it was given another address before the attempt ended; else "".
     """
 
     job_id: int
@@ -126,6 +127,7 @@ class Provider:
     guid: UUID
     name: str
     serials: tuple[str, ...]
+    device_uri: str = ""
     may_assert: tuple[str, ...]
     revoked: bool
     not_after_us: int

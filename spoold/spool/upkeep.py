@@ -112,11 +112,11 @@ class Upkeep:
         after = ""
         while True:
             rows = await self._reader.document_files(after, 1000)
-            for file, job_id, size in rows:
+            for file, job_id, number, size in rows:
                 known.add(file)
                 problem = await trio.to_thread.run_sync(self._missing, file, size)
                 if problem:
-                    await self._damaged(job_id, file, problem)
+                    await self._damaged(job_id, number, file, problem)
             if len(rows) < 1000:
                 break
             after = rows[-1][0]
@@ -148,8 +148,12 @@ class Upkeep:
             return "the document is missing"
         return "" if found == size else f"the document has {found} bytes instead of {size}"
 
-    async def _damaged(self, job_id: int, file: str, problem: str) -> None:
-        log.error("document_damaged", job_id=job_id, file=file, detail=problem)
+    async def _damaged(self, job_id: int, number: int, file: str, problem: str) -> None:
+        """Nothing is printed of a job that lacks a document which is still to be printed."""
+        log.error("document_damaged", job_id=job_id, document=number, file=file, detail=problem)
+        job = await self._reader.job(job_id)
+        if job is None or number < job.document_number:
+            return
         try:
             await self._journal.commit(
                 ChangeJob(

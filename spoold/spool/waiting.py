@@ -138,8 +138,8 @@ def copy_job(writer: SqliteStore, change: store.CopyJob) -> store.Accepted:
     """The copy is a job like any other; its uuid is new, and so is its place."""
     writer.flush()
     rows = writer.db.execute(
-        "SELECT size, digest, format, stored, body, copies FROM document WHERE id > ? AND id < ? "
-        "ORDER BY id",
+        "SELECT size, digest, format, stored, body, copies, coalesce(name, '') FROM document "
+        "WHERE id > ? AND id < ? ORDER BY id",
         (document_id(change.from_id, 0), document_id(change.from_id + 1, 0)),
     ).fetchall()
     files = (change.document.file, *change.more_files)
@@ -149,8 +149,8 @@ def copy_job(writer: SqliteStore, change: store.CopyJob) -> store.Accepted:
             "not-possible", "its document is not kept any more.", "Submit the job again."
         )
     documents = [
-        store.NewDocument(size, digest, format_, body, file)
-        for (size, digest, format_, _, body, _), file in zip(rows, files, strict=True)
+        store.NewDocument(size, digest, format_, body, file, name)
+        for (size, digest, format_, _, body, _, name), file in zip(rows, files, strict=True)
     ]
     change.document = documents[0]
     accepted = accept_job(writer, change)
@@ -183,7 +183,8 @@ def _copy_more(
                 "state": accepted.state.value,
                 "reasons": list(change.reasons),
             }
-            writer.add_record(Kind.DOCUMENT_ADDED, "node", change.now_us, payload)
+            personal = {"name": document.name} if document.name else None
+            writer.add_record(Kind.DOCUMENT_ADDED, "node", change.now_us, payload, personal)
     add_to_job(writer, accepted.job_id, len(documents), sum(one.size for one in documents))
 
 

@@ -17,8 +17,10 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Delivered
 from spoold.model.principal import Port
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import EndAttempt, StartAttempt
+from spoold.spool.store import ChangeJob, EndAttempt, RemoveJobs, StartAttempt
 from support.ipp_node import (
+    ANN,
+    HERE,
     OPERATOR,
     PDF,
     THERE,
@@ -444,6 +446,100 @@ async def test_the_document_of_a_job_is_an_object(node):
     second = ipp.integer("document-number", 2)
     answer = await node.ask(Operation.GET_DOCUMENT_ATTRIBUTES, about, second)
     assert answer.code == Status.CLIENT_ERROR_NOT_FOUND
+
+
+async def test_each_document_keeps_its_name(node, spool):
+    """Of a job that is made in steps, too; one without a name has the job's."""
+    made = await node.ask(Operation.CREATE_JOB, ipp.name_("job-name", "Report"))
+    about = ipp.integer("job-id", made.group(Tag.JOB).first("job-id"))
+    for name in ("cover.pdf", "", "größe.pdf"):
+        named = [ipp.name_("document-name", name)] if name else []
+        last = ipp.boolean("last-document", name == "größe.pdf")
+        await node.ask(Operation.SEND_DOCUMENT, about, last, *named, document=PDF)
+    asked = ipp.keyword("requested-attributes", "document-name")
+    answer = await node.ask(Operation.GET_DOCUMENTS, about, asked)
+    names = [group.first("document-name") for group in answer.groups_of(Tag.DOCUMENT)]
+    assert names == ["cover.pdf", "Report", "größe.pdf"]
+    added = [one for one in await spool.reader.records(1, 100) if one.kind == "document-added"]
+    assert [(one.personal or {}).get("name") for one in added] == ["cover.pdf", None, "größe.pdf"]
+
+
+@pytest.mark.parametrize("body", [PDF, PDF * 50_000], ids=["row", "file"])
+async def test_a_document_is_handed_to_its_owner_and_to_operators(node, spool, body):
+    """Byte for byte, behind the answer; others are refused, and each time is on record."""
+    await node.ask(
+        Operation.PRINT_JOB, ipp.name_("document-name", "a.pdf"), user="ann", document=body
+    )
+    about = (ipp.integer("job-id", 1), ipp.integer("document-number", 1))
+    for who in (HERE, THERE, replace(ANN, name="bob")):
+        refused = await node.ask(Operation.CUPS_GET_DOCUMENT, *about, principal=who)
+        assert refused.code == Status.CLIENT_ERROR_FORBIDDEN
+    for who in (ANN, OPERATOR):
+        answer, document = await node.fetch(Operation.CUPS_GET_DOCUMENT, *about, principal=who)
+        assert answer.code == Status.SUCCESSFUL_OK
+        group = answer.group(Tag.JOB)
+        assert group.first("document-format") == "application/pdf"
+        assert (group.first("document-number"), group.first("document-name")) == (1, "a.pdf")
+        assert document == body
+    fetched = [one for one in await spool.reader.records(1, 100) if one.kind == "document-fetched"]
+    assert [one.actor for one in fetched] == [ANN.identity, OPERATOR.identity]
+    second = ipp.integer("document-number", 2)
+    answer = await node.ask(Operation.CUPS_GET_DOCUMENT, about[0], second, principal=OPERATOR)
+    assert answer.code == Status.CLIENT_ERROR_NOT_FOUND
+
+
+async def test_a_document_that_is_not_kept_any_more_is_gone(node, spool):
+    """Retention has removed it, or it has never come."""
+    await node.ask(Operation.PRINT_JOB, document=PDF)
+    await spool.journal.commit(ChangeJob(1, JobEvent.CANCEL, 1))
+    await spool.journal.commit(RemoveJobs((1,), 1, documents_only=True))
+    about = (ipp.integer("job-id", 1), ipp.integer("document-number", 1))
+    answer = await node.ask(Operation.CUPS_GET_DOCUMENT, *about, principal=OPERATOR)
+    assert answer.code == Status.CLIENT_ERROR_GONE
+
+
+async def test_a_document_with_a_password_is_refused(node):
+    """Whatever the client insists on, in one step and in two; the password is kept nowhere."""
+    secret = ipp.octets("document-password", b"open sesame")
+    for operation in (Operation.PRINT_JOB, Operation.VALIDATE_JOB, Operation.CREATE_JOB):
+        document = PDF if operation is Operation.PRINT_JOB else b""
+        answer = await node.ask(operation, secret, document=document)
+        assert answer.code == Status.CLIENT_ERROR_ATTRIBUTES_OR_VALUES_NOT_SUPPORTED
+        assert answer.group(Tag.UNSUPPORTED).get("document-password").tag == Tag.UNSUPPORTED_VALUE
+    assert (await node.jobs())["jobs"] == []
+    made = await node.ask(Operation.CREATE_JOB)
+    about = ipp.integer("job-id", made.group(Tag.JOB).first("job-id"))
+    last = ipp.boolean("last-document", True)
+    answer = await node.ask(Operation.SEND_DOCUMENT, about, last, secret, document=PDF)
+    assert answer.code == Status.CLIENT_ERROR_ATTRIBUTES_OR_VALUES_NOT_SUPPORTED
+    answer = await node.ask(Operation.SEND_DOCUMENT, about, last, document=PDF)
+    assert answer.code == Status.SUCCESSFUL_OK
+
+
+async def test_supplies_are_the_devices(node, desk, monkeypatch):
+    """In the packed form of PWG 5100.13, one for each; unknown ones are said to be unknown."""
+    names = ipp.keyword("requested-attributes", "printer-supply", "printer-supply-description")
+
+    async def supplies():
+        group = (await node.ask(Operation.GET_PRINTER_ATTRIBUTES, names)).group(Tag.PRINTER)
+        return group.get("printer-supply").all, group.get("printer-supply-description").all
+
+    unknown = b"index=1;class=other;type=other;unit=other;maxcapacity=-2;level=-2;"
+    assert await supplies() == ([unknown], ["unknown"])
+    said = (
+        {"name": "Black", "type": "toner", "color": "black", "level": 70, "is_low": False},
+        {"name": "Waste; box=1", "type": "waste-toner", "color": "#000;level=9"},
+    )
+    status = replace(desk.services.dispatcher.status(1), supplies=said)
+    monkeypatch.setattr(desk.services.dispatcher, "status", lambda _: status)
+    packed, described = await supplies()
+    assert described == ["Black", "Waste; box=1"]
+    assert packed == [
+        b"index=1;class=supplyThatIsConsumed;type=toner;unit=percent;maxcapacity=100;level=70;"
+        b"colorantname=black;",
+        b"index=2;class=receptacleThatIsFilled;type=wasteToner;unit=percent;maxcapacity=100;"
+        b"level=-2;",
+    ]
 
 
 async def test_a_full_spool_is_a_reason_of_the_printers(node, desk):

@@ -12,7 +12,7 @@ from spoold.daemon.config import Config, Listen
 from spoold.daemon.operations.settings import read_uri
 from spoold.daemon.operations.showing import midnight_us, printer_map
 from spoold.daemon.operations.watch import Known
-from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.dispatch.status import PrinterStatus
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.outcome import InDoubt

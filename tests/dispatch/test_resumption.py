@@ -17,7 +17,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome
 from spoold.model.printer import WhenInDoubt
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import ChangeJob, NoteAttempt, StartAttempt
+from spoold.spool.store import ChangeJob, NoteAttempt, PutDevice, StartAttempt
 
 QUICK = Settings(
     backoff_first_s=0.02, backoff_max_s=0.08, backoff_jitter=0.0, stall_change_interval_s=0.01
@@ -227,6 +227,31 @@ async def test_policy_decides_only_when_the_device_cannot_say(
     first = (await spool.reader.attempts(job_id))[0]
     assert (first.outcome, first.evidence) == ("in-doubt", {"printer-job-id": 7})
     assert device.delivered == ([job_id] if in_doubt is WhenInDoubt.REPRINT else [])
+
+
+@pytest.mark.parametrize("has_notes", [True, False])
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_a_device_that_was_given_another_address_is_not_asked(
+    spool, device, dispatching, wait_state, cut_off, has_notes, is_back
+):
+    """Nobody there knows of the job: it is in doubt, unless the address is the old one again."""
+    printer, job_id = await cut_off()
+    guid = (await spool.reader.devices())[0].guid
+    await spool.journal.commit(PutDevice(guid, "test://elsewhere", 1))
+    if has_notes:  # of a driver that still goes on at the old address
+        await spool.journal.commit(NoteAttempt(job_id, 1, {"printer-job-id": 7}, 1))
+    await spool.journal.commit(PutDevice(guid, URI if is_back else "test://third", 1))
+    async with dispatching():
+        job = await wait_state(job_id, JobState.COMPLETED if is_back else JobState.PENDING_HELD)
+    assert len(device.resumed) == is_back
+    assert device.delivered == []
+    (attempt,) = await spool.reader.attempts(job_id)
+    assert (attempt.outcome, attempt.device_uri) == ("delivered" if is_back else "in-doubt", URI)
+    assert ("job-in-doubt" in job.reasons) is not is_back
+    later = (await spool.add_job(printer)).job_id
+    async with dispatching():
+        await wait_state(later, JobState.COMPLETED)
+    assert (await spool.reader.attempts(later))[0].device_uri == ""
 
 
 async def test_a_device_that_never_got_it_gets_it_again(

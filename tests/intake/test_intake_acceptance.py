@@ -12,7 +12,8 @@ import trio
 import trio.testing
 from blake3 import blake3
 
-from spoold.intake.acceptance import Acceptance, Submission
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobState
 from spoold.model.person import NOBODY, Known, Owner
@@ -28,6 +29,7 @@ PIECE = 300_000
 @dataclass(frozen=True)
 class Limits:
     document_bytes_max: int = 64 * GIB
+    job_bytes_max: int = 64 * GIB
     spool_share: float = 1.0
     reserve_bytes: int = 0
 

@@ -36,6 +36,7 @@ LARGE = bytes(range(256)) * 2048  # 512 KiB: goes into a file
 @dataclass(frozen=True)
 class Limits:
     document_bytes_max: int = 8 * 1024 * 1024
+    job_bytes_max: int = 8 * 1024 * 1024
     spool_share: float = 1.0
     reserve_bytes: int = 0
 

@@ -40,6 +40,7 @@ class Limits:
     minimum_rate_bytes_s: int = 0
     minimum_rate_grace_s: float = 30.0
     document_bytes_max: int = 8 * 1024 * 1024
+    job_bytes_max: int = 8 * 1024 * 1024
     spool_share: float = 1.0
     reserve_bytes: int = 0
 

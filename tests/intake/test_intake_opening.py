@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 import trio
 
-from spoold.intake.acceptance import Acceptance, Submission
+from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
+from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import DOCUMENTS_MAX, JobReason, JobState
 from spoold.model.outcome import Delivered
@@ -26,6 +27,7 @@ ADA = Owner("ada")
 @dataclass(frozen=True)
 class Limits:
     document_bytes_max: int = 10_000_000
+    job_bytes_max: int = 10_000_000
     spool_share: float = 1.0
     reserve_bytes: int = 0
 
@@ -107,6 +109,25 @@ async def test_refusals_come_before_the_body(spool, door, opening):
     with pytest.raises(SpoolFull):
         await opening.open(submission())
     assert not opening.is_receiving(accepted.job_id)
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+async def test_the_documents_of_a_job_are_together_no_larger_than_the_limit(
+    spool, door, opening, is_announced
+):
+    """One that would be too much is refused; the job keeps what it has, and goes on."""
+    door.limits = Limits(job_bytes_max=1000)
+    accepted = await opening.open(submission())
+    upload = await opening.begin_document(accepted.job_id, SENDER)
+    upload.last = False
+    await upload.write(b"x" * 1001)  # a single one has a limit of its own
+    await upload.commit()
+    with pytest.raises(OperationError, match="together larger than 1000 bytes") as refusal:
+        await send(opening, accepted.job_id, b"y", size=1 if is_announced else None)
+    assert refusal.value.code == "too-large"
+    door.limits = Limits()
+    assert (await send(opening, accepted.job_id, b"y")).state is JobState.PENDING
+    assert (await spool.reader.job(accepted.job_id)).bytes_total == 1002
 
 
 async def test_a_printer_that_takes_no_jobs_takes_the_documents_of_those_it_has(spool, opening):

@@ -26,6 +26,7 @@ SENDER = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 @dataclass(frozen=True)
 class Limits:
     document_bytes_max: int = 8 * 1024 * 1024
+    job_bytes_max: int = 8 * 1024 * 1024
     spool_share: float = 1.0
     reserve_bytes: int = 0
     idle_deadline_s: float = 0.15

@@ -43,6 +43,7 @@ LARGE = bytes(range(256)) * 8192  # 2 MiB
 @dataclass(frozen=True)
 class Limits:
     document_bytes_max: int = 64 * 1024 * 1024
+    job_bytes_max: int = 64 * 1024 * 1024
     spool_share: float = 1.0
     reserve_bytes: int = 0
 

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from spoold.intake import acceptance as acceptance_module
-from spoold.intake.acceptance import Acceptance, Submission
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.job import JobState
 from spoold.model.outcome import Delivered, InDoubt

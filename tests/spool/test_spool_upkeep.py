@@ -8,8 +8,17 @@ from dataclasses import dataclass
 import pytest
 
 from spoold.model.job import JobState
+from spoold.model.outcome import Delivered
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import AttachDocument, ChangeJob, JobFilter, NewDocument, PutCursor
+from spoold.spool.store import (
+    AttachDocument,
+    ChangeJob,
+    EndAttempt,
+    JobFilter,
+    NewDocument,
+    PutCursor,
+    StartAttempt,
+)
 from spoold.spool.upkeep import Upkeep
 
 DAY_US = 86_400 * 1_000_000
@@ -205,6 +214,20 @@ async def job_of_files(spool, printer, names):
             AttachDocument(job_id, "address:127.0.0.1", document, 1, last=last)
         )
     return job_id
+
+
+async def test_a_document_that_is_printed_already_is_not_missed(spool, upkeep):
+    """The job goes on with the next one: what is gone is not needed any more."""
+    printer = await spool.add_printer()
+    job_id = await job_of_files(spool, printer, ["ac01", "ac02"])
+    await spool.journal.commit(StartAttempt(job_id, printer.device_id, printer.id, 1))
+    await spool.journal.commit(EndAttempt(job_id, 1, Delivered({}), JobEvent.DELIVER, (), 1))
+    spool.documents.path("ac01").unlink()
+    await upkeep.recover(spool.wall_clock() + DAY_US)
+    assert (await spool.reader.job(job_id)).state is JobState.PENDING
+    spool.documents.path("ac02").unlink()
+    await upkeep.recover(spool.wall_clock() + DAY_US)
+    assert (await spool.reader.job(job_id)).state is JobState.ABORTED
 
 
 async def test_every_document_of_a_job_is_looked_after(spool, upkeep):

@@ -20,6 +20,7 @@ from spoold.net.tcp import SocketStream
 HERE = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 THERE = Principal("address:192.0.2.8", Port.CLEAR, address="192.0.2.8")
 OPERATOR = Principal("user:1", Port.TLS, frozenset({Role.OPERATOR, Role.USER}), "op")
+ANN = Principal("user:2", Port.TLS, frozenset({Role.USER}), "ann")
 PDF = b"%PDF-1.7\n1 0 obj\nendobj\n%%EOF\n"
 PRINTER = "ipp://localhost/printers/default"
 
@@ -64,12 +65,23 @@ class IppNode:
 
     async def ask(self, operation, *attributes, groups=(), document=b"", principal=HERE, **more):
         """The answer to one request on a connection of its own."""
+        answer, rest = await self.fetch(
+            operation, *attributes, groups=groups, document=document, principal=principal, **more
+        )
+        assert not rest
+        return answer
+
+    async def fetch(self, operation, *attributes, groups=(), document=b"", principal=HERE, **more):
+        """The same, and what came behind the answer."""
         body = request(operation, *attributes, groups=groups, **more) + document
         async with self.connection(principal) as client:
             await client.send_all(post(body))
             status, _, answer = await answer_of(client)
         assert status == 200
-        return decoded(answer)
+        decoder = ipp.Decoder(ipp.ANSWER_LIMITS)
+        message = decoder.feed(answer)
+        assert message is not None
+        return message, decoder.rest
 
     async def jobs(self):
         return await self.desk.ask("job.list")

@@ -19,7 +19,7 @@ from spoold.daemon.operations.settings import read_uri
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting, plain_value, uuid_of
 from spoold.daemon.operations.watch import Known
-from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.dispatch.status import PrinterStatus
 from spoold.driver.link import DeviceStatus
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
@@ -91,6 +91,7 @@ def printer_map(
 def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list[str]:
     """What an operator can do about the printer as it is."""
     name = printer.name
+        "said_us": status.said_us,
     told = []
     if printer.paused:
         told.append(f"It is paused: `spoold printer resume {name}`.")
@@ -215,6 +216,7 @@ async def show_device(call: Call) -> dict[str, Any]:
 async def _ask(call: Call, device: Device | None) -> DeviceStatus | None:
     """How the device says that it is; None for one that cannot be asked, or does not answer."""
     with trio.move_on_after(ASK_S):
+        "said_us": status.said_us,
         return None if device is None else await call.services.dispatcher.ask(device.id)
     return None
 

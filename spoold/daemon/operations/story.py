@@ -12,7 +12,7 @@ from spoold.daemon.operations.plans import ACTIVE, is_in_doubt
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.views import PAGE_BYTES_MAX, job_map, packed_size, plain_value
 from spoold.daemon.operations.watch import Known
-from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.dispatch.status import PrinterStatus
 from spoold.model.job import Document, Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Order, Printer

@@ -15,7 +15,7 @@ from spoold.model.transitions import JobEvent
 @dataclass(slots=True)
 class NewDocument:
     """The bytes of a job: `body` inline, or `file` (a name under `documents/`), synced; or neither:
-    they are still to come.
+    they are still to come. `name` is kept of a document that is attached.
     """
 
     size: int
@@ -23,6 +23,7 @@ class NewDocument:
     format: str = "application/octet-stream"
     body: bytes | None = None
     file: str = ""
+    name: str = ""
 
     @property
     def stored(self) -> str:
