@@ -19,7 +19,7 @@ from spoold.daemon.operations.settings import (
 )
 from spoold.daemon.operations.showing import printer_map
 from spoold.daemon.operations.watch import Known
-from spoold.dispatch.dispatcher import PrinterStatus
+from spoold.dispatch.status import PrinterStatus
 from spoold.driver.link import driver_for
 from spoold.model.errors import OperationError
 from spoold.model.objects import Action, Object, Step
