@@ -298,6 +298,7 @@ def _print(printer: dict[str, Any]) -> None:
                 f"{jobs['pending']} waiting, {jobs['held']} held, {jobs['processing']} printing",
             ),
             ("supplies", [supply_text(one) for one in printer.get("supplies") or ()] or None),
+            ("device asked", told and f"{render.age(told)} ago"),
             ("failures", printer.get("failures") or None),
             ("next try", _in(printer.get("retry_at_us"))),
             ("interrupted today", printer.get("interrupted_today") or None),
@@ -358,4 +359,3 @@ def redirect(args: Namespace) -> int:
         if not results:
             print(plain(f"No jobs wait on {args.source}."))
     return DONE if all(one["ok"] for one in results) else REFUSED
-            ("device asked", told and f"{render.age(told)} ago"),

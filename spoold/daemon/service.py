@@ -325,6 +325,7 @@ class Daemon:
                 backoff_max_s=config.dispatch.backoff_max_s,
                 stalled_after_s=config.dispatch.stalled_after_s,
                 deliveries_max=config.dispatch.deliveries_max,
+                refresh_s=config.dispatch.refresh_s,
             ),
             converting=partial(converting, converter),
         )
@@ -332,7 +333,6 @@ class Daemon:
         authentication = await self._authentication(journal, reader, passwords)
         mfds = Mfds(journal, reader)
         await mfds.start()
-                refresh_s=config.dispatch.refresh_s,
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
         await sessions.start()
         news = News(journal, sessions)
@@ -392,6 +392,7 @@ class Daemon:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(sessions.run)
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
+                serving.start_soon(dispatcher.refresh)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
                     log.info("listening", port=one.label, address=one.where)
@@ -407,7 +408,6 @@ class Daemon:
                 await self._stop.wait()
                 if len(news):
                     news.set_mode(Mode.STOPPING)
-                serving.start_soon(dispatcher.refresh)
                     await trio.sleep(FAREWELL_S)
                 announcer.stop_nowait()
                 listener.stop_nowait()

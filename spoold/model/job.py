@@ -73,6 +73,7 @@ class Document:
     stored: str = "inline"
     encoding: str = ""
     key_id: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,6 @@ class Job:
     Of a job's `documents` (PWG 5100.5) the one with the number `document_number`, from 1, is
     `document`: it is printed next, is being printed, or was the last to be. `size` is that of all
     in bytes, None while there is but one; `copies` are those of `document`.
-    name: str = ""
     """
 
     id: int

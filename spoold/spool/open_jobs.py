@@ -42,10 +42,10 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
         own_copies = change.copies  # those of other documents are another matter
     event, after, reasons = _end_of(row, change.reasons) if change.last else _still_open(row)
     message = bounded_text(change.message)
-    position = writer.add_record(
-        Kind.DOCUMENT_ADDED,
     name = document.name[:TEXT_CHARACTERS_MAX]
     personal = {"message": message, "name": name}
+    position = writer.add_record(
+        Kind.DOCUMENT_ADDED,
         _actor(change.submitter),
         change.now_us,
         {
@@ -98,9 +98,9 @@ def put_document(
         "file": document.file,
         "body": document.body,
         "copies": copies,
+        "name": document.name[:TEXT_CHARACTERS_MAX] or None,
     }
     writer.db.execute(
-        "name": document.name[:TEXT_CHARACTERS_MAX] or None,
         "INSERT INTO document (id, size, digest, format, encoding, key_id, stored, file, body, "
         "copies, name) VALUES (:id, :size, :digest, :format, '', '', :stored, :file, :body, "
         ":copies, :name) ON CONFLICT (id) DO UPDATE SET size = :size, digest = :digest, "

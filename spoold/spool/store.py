@@ -120,6 +120,7 @@ class Attempt:
     bytes_sent: int
     evidence: dict[str, Any]
     document: int = 1
+    device_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,6 @@ class Provider:
     guid: UUID
     name: str
     serials: tuple[str, ...]
-    device_uri: str = ""
     may_assert: tuple[str, ...]
     revoked: bool
     not_after_us: int

@@ -84,6 +84,7 @@ def printer_map(
         "retry_at_us": status.retry_at_us,
         "failures": status.failures,
         "supplies": plain_value(status.supplies),
+        "said_us": status.said_us,
         "advice": advice_on(printer, status, interrupted),
     }
 
@@ -91,7 +92,6 @@ def printer_map(
 def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list[str]:
     """What an operator can do about the printer as it is."""
     name = printer.name
-        "said_us": status.said_us,
     told = []
     if printer.paused:
         told.append(f"It is paused: `spoold printer resume {name}`.")
@@ -209,6 +209,7 @@ async def show_device(call: Call) -> dict[str, Any]:
         "retry_at_us": status.retry_at_us,
         "failures": status.failures,
         "supplies": plain_value(status.supplies),
+        "said_us": status.said_us,
         "says": None if said is None else said_map(said),
     }
 
@@ -216,7 +217,6 @@ async def show_device(call: Call) -> dict[str, Any]:
 async def _ask(call: Call, device: Device | None) -> DeviceStatus | None:
     """How the device says that it is; None for one that cannot be asked, or does not answer."""
     with trio.move_on_after(ASK_S):
-        "said_us": status.said_us,
         return None if device is None else await call.services.dispatcher.ask(device.id)
     return None
 
