@@ -113,15 +113,17 @@ class Doors:
         """
         bound: list[Bound] = []
         try:
-            for label, address, rules in self._wanted():
+            for label, address, rules in wanted:
                 rules.proxy_from = self._config().listen.proxy_from
+        wanted = self._wanted()
+        _refuse_unused(handed, {address.socket_name for _, address, _ in wanted} | {"control"})
                 for sock in _sockets(address, handed):
                     name = sock.getsockname()
                     where = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
                     bound.append(Bound(label, where, sock, rules, (name[0], name[1])))
                     if rules.only is None:
                         self._ports.setdefault(rules.port, name[1])
-            sock = _control_socket(handed, self.control, self._group)
+            sock, self.control = _control_socket(handed, self.control, self._group)
             rules = Rules(Port.CONTROL, self._principals.local, only=Protocol.FRAMES)
             bound.append(Bound("control", str(self.control), sock, rules, None))
         except BaseException:
@@ -363,14 +365,26 @@ def _sockets(address: Address, handed: dict[str, list[socket.socket]]) -> list[s
 
 def _control_socket(
     handed: dict[str, list[socket.socket]], path: Path, group_id: int | None
-) -> socket.socket:
+) -> tuple[socket.socket, Path]:
+    """The socket of local commands, and where it lies."""
     for sock in handed.get("control", []):
+def _refuse_unused(handed: dict[str, list[socket.socket]], used: set[str]) -> None:
+    """Whoever connected to a socket that nobody listens on would wait for ever."""
+    for name in handed.keys() - used:
+        raise ConfigError(
+            "listen on",
+            f"systemd:{name}",
+            "[listen] has no use for the socket that systemd hands over",
+            f'Disable that .socket unit, or name it: clear = ["systemd:{name}"].',
+        )
+
+
         listen.prepare(sock)
-        return sock
+        return sock, Path(sock.getsockname())
     can_give = group_id is not None and (
         os.geteuid() == 0 or group_id in {os.getegid(), *os.getgroups()}
     )
-    return listen.bind_unix(path, group_id=group_id if can_give else None)
+    return listen.bind_unix(path, group_id=group_id if can_give else None), path
 
 
 def _tell_reload(error: object) -> None:

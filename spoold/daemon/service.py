@@ -74,6 +74,7 @@ EX_TEMPFAIL = 75
 EX_CONFIG = 78
 FAREWELL_S = 0.05  # in which followers are told that the node stops
 LAST_S = 30.0  # what is left to do after the disk failed is done by then, or not at all
+STOP_S = 20.0  # what a stop may take beyond drain.deadline_s
 
 
 def wall_clock() -> int:
@@ -186,7 +187,8 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
 async def _keep_watchdog(interval_s: float, beats: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Tell systemd that we live while these make progress: a loop that only turns is no use."""
     while True:
-        await journal.beat()
+        for beat in beats:
+            await beat()
         systemd.notify(os.environ, systemd.WATCHDOG)
         await trio.sleep(interval_s)
 
@@ -215,6 +217,7 @@ class Daemon:
         self._environ = environ
         self._stop = trio.Event()
         self._listener: Listener | None = None
+        self._surroundings = dict(environ)  # with what systemd says of the sockets, once
         self._acceptance: Acceptance | None = None
         self._announcer: Announcer | None = None
 
@@ -333,6 +336,12 @@ class Daemon:
         authentication = await self._authentication(journal, reader, passwords)
         mfds = Mfds(journal, reader)
         await mfds.start()
+        drained = trio.Event()
+
+        async def drain(deadline_s: float) -> None:
+            await dispatcher.drain(deadline_s)
+            drained.set()
+
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
         await sessions.start()
         news = News(journal, sessions)
@@ -415,10 +424,11 @@ class Daemon:
                 serving.cancel_scope.deadline = trio.current_time() + deadline_s
                 await listener.ended.wait()
                 serving.cancel_scope.cancel()
-            await dispatcher.drain(self.config.drain.deadline_s)
+            await drained.wait()
             dispatching.cancel_scope.cancel()
         converter.close()
         log.info("stopped", reason="asked to")
+                dispatching.start_soon(drain, deadline_s)
 
     async def _authentication(
         self, journal: Journal, reader: SqliteReader, passwords: Passwords
@@ -433,12 +443,19 @@ class Daemon:
         return found
 
     def reload(self) -> list[str]:
-        """Read the configuration again; what can change at once does. A line for each change."""
+        """Read the configuration again; what can change at once does. A line for each change.
+
+        Raises:
+            ConfigError: nothing changed.
+        """
+        systemd.notify(self._environ, systemd.reloading())
         try:
-            new = configuration.load(self._file, self._environ)
+            new = configuration.load(self._file, self._surroundings)
         except ConfigError as error:
             log.error("reload_failed", reason=str(error))
-            return [f"nothing changed: {error}"]
+            raise
+        finally:
+            systemd.notify(self._environ, systemd.READY)
         lines = configuration.difference(self.config, new)
         kept = replace(new, **{key: getattr(self.config, key) for key in NEEDS_RESTART})
         self.config = kept
