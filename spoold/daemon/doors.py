@@ -112,11 +112,11 @@ class Doors:
             ConfigError: one cannot be bound; those before it are closed again.
         """
         bound: list[Bound] = []
+        wanted = self._wanted()
+        _refuse_unused(handed, {address.socket_name for _, address, _ in wanted} | {"control"})
         try:
             for label, address, rules in wanted:
                 rules.proxy_from = self._config().listen.proxy_from
-        wanted = self._wanted()
-        _refuse_unused(handed, {address.socket_name for _, address, _ in wanted} | {"control"})
                 for sock in _sockets(address, handed):
                     name = sock.getsockname()
                     where = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
@@ -363,11 +363,6 @@ def _sockets(address: Address, handed: dict[str, list[socket.socket]]) -> list[s
     return found
 
 
-def _control_socket(
-    handed: dict[str, list[socket.socket]], path: Path, group_id: int | None
-) -> tuple[socket.socket, Path]:
-    """The socket of local commands, and where it lies."""
-    for sock in handed.get("control", []):
 def _refuse_unused(handed: dict[str, list[socket.socket]], used: set[str]) -> None:
     """Whoever connected to a socket that nobody listens on would wait for ever."""
     for name in handed.keys() - used:
@@ -379,6 +374,11 @@ def _refuse_unused(handed: dict[str, list[socket.socket]], used: set[str]) -> No
         )
 
 
+def _control_socket(
+    handed: dict[str, list[socket.socket]], path: Path, group_id: int | None
+) -> tuple[socket.socket, Path]:
+    """The socket of local commands, and where it lies."""
+    for sock in handed.get("control", []):
         listen.prepare(sock)
         return sock, Path(sock.getsockname())
     can_give = group_id is not None and (

@@ -72,9 +72,9 @@ EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
+STOP_S = 20.0  # what a stop may take beyond drain.deadline_s
 FAREWELL_S = 0.05  # in which followers are told that the node stops
 LAST_S = 30.0  # what is left to do after the disk failed is done by then, or not at all
-STOP_S = 20.0  # what a stop may take beyond drain.deadline_s
 
 
 def wall_clock() -> int:
@@ -215,9 +215,9 @@ class Daemon:
         self.on_store_failed: Callable[[], None] = lambda: None
         self._file = config_file
         self._environ = environ
+        self._surroundings = dict(environ)  # with what systemd says of the sockets, once
         self._stop = trio.Event()
         self._listener: Listener | None = None
-        self._surroundings = dict(environ)  # with what systemd says of the sockets, once
         self._acceptance: Acceptance | None = None
         self._announcer: Announcer | None = None
 
@@ -332,16 +332,16 @@ class Daemon:
             ),
             converting=partial(converting, converter),
         )
-        passwords = Passwords()
-        authentication = await self._authentication(journal, reader, passwords)
-        mfds = Mfds(journal, reader)
-        await mfds.start()
         drained = trio.Event()
 
         async def drain(deadline_s: float) -> None:
             await dispatcher.drain(deadline_s)
             drained.set()
 
+        passwords = Passwords()
+        authentication = await self._authentication(journal, reader, passwords)
+        mfds = Mfds(journal, reader)
+        await mfds.start()
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
         await sessions.start()
         news = News(journal, sessions)
@@ -422,13 +422,13 @@ class Daemon:
                 listener.stop_nowait()
                 deadline_s = self.config.drain.deadline_s
                 serving.cancel_scope.deadline = trio.current_time() + deadline_s
+                dispatching.start_soon(drain, deadline_s)
                 await listener.ended.wait()
                 serving.cancel_scope.cancel()
             await drained.wait()
             dispatching.cancel_scope.cancel()
         converter.close()
         log.info("stopped", reason="asked to")
-                dispatching.start_soon(drain, deadline_s)
 
     async def _authentication(
         self, journal: Journal, reader: SqliteReader, passwords: Passwords
