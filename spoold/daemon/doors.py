@@ -38,6 +38,7 @@ from spoold.net import listen
 from spoold.net.address import Address
 from spoold.net.tls import LiveContext, server_context
 from spoold.spool.store import AddRecord
+from spoold.web.mfd_api import MfdApi
 
 log = structlog.get_logger("spoold.daemon")
 
@@ -74,6 +75,8 @@ class Doors:
         self._identity = identity
         self._acceptance = acceptance
         self._table = table
+        for_mfds = [one for name, one in table.operations.items() if name.startswith("mfd.")]
+        self._mfd_api = MfdApi(table, for_mfds, __version__)
         self._config = config
         self._nursery = nursery
         self._tls: LiveContext | None = None
@@ -294,6 +297,7 @@ class Doors:
             None if tls is None else lambda: tls.current,
             ipp_icon.FILES,
             self._principals.by_token,
+            (self._mfd_api,),
         )
         await http.serve_http(
             opening.stream, opening.head, opening.principal, site, config.limits, opening.watch

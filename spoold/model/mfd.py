@@ -33,15 +33,6 @@ class SessionEnd(StrEnum):
     TOO_OLD = "too-old"  # a session is never longer than a day's work
 
 
-class Method(StrEnum):
-    """How a person can log in at an MFD."""
-
-    CARD = "card"
-    PIN = "pin"
-    CARD_AND_PIN = "card+pin"
-    PASSWORD = "password"
-
-
 @dataclass(frozen=True, slots=True)
 class MfdSettings:
     """`printers` are the GUIDs of those that it may release on, the one it stands for first.
@@ -52,7 +43,7 @@ class MfdSettings:
 
     printers: tuple[UUID, ...] = ()
     converter: str = ""
-    methods: tuple[Method, ...] = ()
+    methods: tuple[str, ...] = ()
     idle_s: int = IDLE_S
 
 

@@ -100,7 +100,7 @@ class Sessions:
             user = await self._reader.user_by_guid(session.person)
             unused_s = max(0.0, (now_us - session.used_us) / 1e6)
             self._put(session, trio.current_time() - unused_s)
-            if user is None or user.changed_us > session.started_us:
+            if user is None or user.disabled or user.changed_us > session.started_us:
                 self._over(session.key, SessionEnd.USER_CHANGED)
 
     def close(self) -> None:
@@ -154,11 +154,17 @@ class Sessions:
         """A new session at `mfd`, and its id; the one before, if any, is over.
 
         Raises:
-            OperationError: the MFD was revoked, or the person removed, meanwhile.
+            OperationError: the MFD was revoked, or the person changed or removed, meanwhile.
         """
         id_ = urlsafe_b64encode(self._random_bytes(SESSION_BYTES)).decode()
         change = StartSession(
-            secret_key(id_), mfd.guid, person.guid, method, self._wall_clock(), mfd.identity
+            secret_key(id_),
+            mfd.guid,
+            person.guid,
+            method,
+            person.changed_us,
+            self._wall_clock(),
+            mfd.identity,
         )
         session: Session = await self._journal.commit(change)
         log.info("session_started", device=mfd.name, method=method)
@@ -177,7 +183,7 @@ class Sessions:
         found.used_at = trio.current_time()
         found.is_touched = True
         user = await self._reader.user_by_guid(session.person)
-        if user is None:
+        if user is None or user.disabled:
             self._over(session.key, SessionEnd.USER_CHANGED)
         if user is None or session.key not in self._open:
             raise await self._ended(mfd, id_)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.mfd import Method, Mfd, MfdSettings, SessionEnd
+from spoold.model.mfd import Mfd, MfdSettings, SessionEnd
 from spoold.model.record import Kind
 from spoold.model.text import plain
 from spoold.spool import sessions, store
@@ -47,7 +47,7 @@ def _settings_of(fields: dict[str, Any]) -> MfdSettings:
     return MfdSettings(
         tuple(UUID(bytes=one) for one in fields["printers"]),
         fields["converter"],
-        tuple(Method(one) for one in fields["methods"]),
+        tuple(fields["methods"]),
         fields["idle_s"],
     )
 
@@ -56,7 +56,7 @@ def _fields(settings: MfdSettings) -> dict[str, Any]:
     return {
         "printers": [one.bytes for one in settings.printers],
         "converter": settings.converter,
-        "methods": [one.value for one in settings.methods],
+        "methods": list(settings.methods),
         "idle_s": settings.idle_s,
     }
 

@@ -47,8 +47,12 @@ def start_session(writer: SqliteStore, change: store.StartSession) -> Session:
     if row is None or row[0]:
         raise OperationError("forbidden", "this MFD was revoked.", "Enrol it by another name.")
     user = users.find_by_guid(db, change.person)
-    if user is None:
-        raise OperationError("unauthorized", "this user was removed.", "Ask an administrator.")
+    if user is None or user.disabled:
+        raise OperationError(
+            "unauthorized", "this user may not log in any more.", "Ask an administrator."
+        )
+    if user.changed_us != change.changed_us:
+        raise OperationError("busy", "this user is being changed.", "Try again in a moment.")
     end_at(writer, change.mfd.bytes, SessionEnd.ANOTHER_LOGIN, change.now_us, change.actor)
     writer.add_record(
         Kind.SESSION_STARTED,

@@ -26,6 +26,8 @@ CLIENTS = USERS | {
     (Role.ANYBODY, Port.CLEAR),
     (Role.ANYBODY, Port.TLS),
 }
+# An MFD shows a token or a certificate; nobody else stands for the people at it.
+DEVICES = {(Role.DEVICE, Port.TLS), (Role.DEVICE, Port.MUTUAL)}
 EXPECTED = {
     "backup.make": ADMINS,
     "daemon.reload": ADMINS,
@@ -54,6 +56,11 @@ EXPECTED = {
     "journal.cursors": STAFF,
     "journal.follow": OPERATORS,
     "journal.read": OPERATORS,
+    "mfd.associate": DEVICES,
+    "mfd.follow": DEVICES,
+    "mfd.login": DEVICES,
+    "mfd.logout": DEVICES,
+    "mfd.resume": DEVICES,
     "node.ca": STAFF,
     "node.show": STAFF,
     "printer.accept": OPERATORS,

@@ -15,6 +15,7 @@ from spoold.daemon.operations import (
     devices,
     jobs,
     journal,
+    mfd,
     nodes,
     printers,
     queueing,
@@ -41,7 +42,8 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         nodes,
         devices,
         users,
-        journal,
+        mfd,
+            journal,
         backups,
     )
     return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)

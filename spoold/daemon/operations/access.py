@@ -10,6 +10,7 @@ from spoold.model.job import Job
 from spoold.model.principal import Port, Principal, Role
 
 ADMINS = frozenset({Role.ADMIN})
+DEVICES = frozenset({Role.DEVICE})
 OPERATORS = ADMINS | {Role.OPERATOR}
 STAFF = OPERATORS | {Role.HELP_DESK}
 EVERYBODY = STAFF | {Role.PROVIDER, Role.USER, Role.ANYBODY}

@@ -13,19 +13,20 @@ from uuid import UUID, uuid4
 
 from cryptography import x509
 
+from spoold.accounts.authentication import Method
 from spoold.daemon.authority import microseconds
 from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, STAFF
 from spoold.daemon.operations.jobs import find_printer
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.daemon.operations.watch import Known
+from spoold.model import card as cards
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.mfd import (
     IDLE_S_MAX,
     PRINTERS_MAX,
     TOKEN_BYTES,
     TOKEN_PREFIX,
-    Method,
     Mfd,
     MfdSettings,
     secret_key,
@@ -44,7 +45,7 @@ def mfd_map(mfd: Mfd, known: Known) -> dict[str, Any]:
         "guid": str(mfd.guid),
         "printers": printer_names(known, mfd.printers),
         "converter": mfd.settings.converter,
-        "methods": [one.value for one in mfd.settings.methods],
+        "methods": list(mfd.settings.methods),
         "idle_s": mfd.settings.idle_s,
         "has_token": mfd.has_token,
         "revoked": mfd.revoked,
@@ -67,8 +68,10 @@ def _settings(args: dict[str, Any], known: Known, before: MfdSettings) -> MfdSet
         printers = tuple(dict.fromkeys(found))
     methods = before.methods
     if args["methods"] is not None:
-        methods = tuple(dict.fromkeys(Method(one) for one in args["methods"]))
-    converter = before.converter if args["converter"] is None else args["converter"]
+        methods = tuple(dict.fromkeys(args["methods"]))
+    converter = before.converter
+    if args["converter"] is not None:
+        converter = cards.find_converter(args["converter"]) if args["converter"] else ""
     idle_s = before.idle_s if args["idle_s"] is None else args["idle_s"]
     return MfdSettings(printers, converter, methods, idle_s)
 
@@ -178,7 +181,7 @@ _SETTINGS = (
         each=Argument("", most=127),
         summary="The printers that it may release on, the one it stands for first.",
     ),
-    Argument("converter", most=63, summary="What the card numbers of its reader pass first."),
+    Argument("converter", most=cards.RAW_CHARACTERS_MAX, summary="What the card numbers of its reader pass first."),
     Argument(
         "methods",
         (list,),

@@ -43,6 +43,8 @@ _TYPES = {
     type(None): "nil",
 }
 WHOLE_MAX = 2**53 - 1  # what JSON carries exactly
+# The most of a number, of characters, elements and entries, where an argument does not say.
+MOST: dict[type, int] = {int: WHOLE_MAX, str: 1024, list: 1000, dict: 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +76,32 @@ class Argument:
             wanted = " or ".join(_TYPES[one] for one in self.types)
             raise _bad(f"{path} is {_TYPES.get(type(value), 'something else')}.", f"Give {wanted}.")
         if type(value) is int:
-            self._measure(value, path, WHOLE_MAX, "")
+            self._measure(int, value, path, "")
         elif type(value) is str:
-            self._measure(len(value), path, 1024, " characters long")
+            self._measure(str, len(value), path, " characters long")
             if self.choices and value not in self.choices:
                 raise _bad(
                     f"{path} is {plain(value[:40])!r}.",
                     f"Use {_or(self.choices)}. {near(value, self.choices)}".strip(),
                 )
         elif type(value) is list:
-            self._measure(len(value), path, 1000, " elements long")
+            self._measure(list, len(value), path, " elements long")
             if self.each is not None:
                 return [self.each.read(one, f"{path}[{n}]") for n, one in enumerate(value)]
         elif type(value) is dict:
-            self._measure(len(value), path, 64, " entries long")
+            self._measure(dict, len(value), path, " entries long")
             if self.keys:
                 return read_arguments(self.keys, value, f"{path}.")
             if self.each is not None:
                 return {key: self.each.read(one, f"{path}.{key}") for key, one in value.items()}
         return value
 
-    def _measure(self, size: int, path: str, most: int, unit: str) -> None:
-        most = most if self.most is None else self.most
+    def most_of(self, kind: type) -> int:
+        """The most of a number, of a text's characters, of elements or entries."""
+        return MOST.get(kind, 0) if self.most is None else self.most
+
+    def _measure(self, kind: type, size: int, path: str, unit: str) -> None:
+        most = self.most_of(kind)
         if not self.least <= size <= most:
             raise _bad(f"{path} is {size}{unit}.", f"It can be {self.least} to {most}{unit}.")
 
@@ -155,7 +161,10 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What may be asked: by each of `roles`, at those of `ports` that are a door of that role."""
+    """What may be asked: by each of `roles`, at those of `ports` that are a door of that role.
+
+    `answers` describes the entries of the result, where programs of others are told of it.
+    """
 
     name: str
     arguments: tuple[Argument, ...]
@@ -163,6 +172,7 @@ class Operation:
     ports: frozenset[Port]
     handler: Handler
     summary: str = ""
+    answers: tuple[Argument, ...] = ()
     pairs: frozenset[tuple[Role, Port]] = field(init=False)
 
     def __post_init__(self) -> None:

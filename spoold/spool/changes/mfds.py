@@ -39,13 +39,15 @@ class RevokeMfd:
 class StartSession:
     """Somebody logged in at an MFD; the session before, if any, ends. Answer: the `Session`.
 
-    `key` is the hash of its id.
+    `key` is the hash of its id. `changed_us` is when the person was changed last, as the login
+    found it: what it proved may be revoked since, and then it is refused (`busy`).
     """
 
     key: bytes = field(repr=False)
     mfd: UUID
     person: UUID
     method: str
+    changed_us: int
     now_us: int
     actor: str = "node"
 
