@@ -107,6 +107,16 @@ def moment_us(text: str) -> int:
         ) from None
 
 
+def duration(text: str) -> int:
+    """Whole seconds from `90min`, `12h`, `3d`, or a number of them."""
+    from spoold.daemon.schema import duration_s
+
+    try:
+        return int(text) if text.isascii() and text.isdecimal() else int(duration_s(text))
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no time; write 90min, 12h or 3d") from None
+
+
 def hold_until(text: str) -> dict[str, Any]:
     """Until when a job is held, as the arguments of an operation: a word, or a time to come."""
     if text in HOLD_KEYWORDS:

@@ -29,7 +29,8 @@ ACTIONS = {
 EXAMPLES = {
     "hold": "spoold job hold 17 --hold-until 18:30\n"
     "spoold job hold --printer frontdesk --owner reception",
-    "release": "spoold job release 17 18\nspoold job release --owner desk --since 2h --dry-run",
+    "release": "spoold job release 17 18\nspoold job release 17 --to frontdesk\n"
+    "spoold job release --owner desk --since 2h --dry-run",
     "cancel": "spoold job cancel 17\nspoold job cancel --printer labels --until 3d --dry-run",
     "retry": "spoold job retry 17\nspoold job retry --printer labels --since 1h",
     "move": "spoold job move 17 --to annex\nspoold job move --printer frontdesk --to annex",
@@ -67,6 +68,10 @@ def add(nouns: Nouns[Parser]) -> None:
         grammar.add_filters(parser, default_states)
         if verb == "move":
             parser.add_argument("--to", required=True, metavar="PRINTER")
+        if verb == "release":
+            parser.add_argument(
+                "--to", metavar="PRINTER", help="where a job comes out that waits for its owner"
+            )
         if verb == "hold":
             grammar.add_hold_until(parser)
         parser.add_argument("--all", action="store_true", help="every job that it can be done to")
@@ -271,7 +276,7 @@ def act(args: Namespace) -> int:
     if not args.jobs and not which and not args.all:
         return _misused(args, "name the jobs, give filters, or say --all")
     more = {"dry_run": args.dry_run, **getattr(args, "hold_until", {})}
-    if args.verb == "move":
+    if getattr(args, "to", None) is not None:
         more["to"] = args.to
     op = f"job.{args.verb}"
     results: list[dict[str, Any]] = []

@@ -26,7 +26,8 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer add annex lpd://192.0.2.8/raw --option connect_timeout_s=5
         spoold printer add archive file:///var/spool/archive --order fifo
         spoold printer add color ipps://192.0.2.9/ipp/print --option tls=pin --learn
-        spoold printer add floor2 --member frontdesk --member annex --standby archive""",
+        spoold printer add floor2 --member frontdesk --member annex --standby archive
+        spoold printer add roam --release find-me --releases-at frontdesk,annex""",
     )
     adding.add_argument("name", metavar="NAME")
     adding.add_argument("uri", nargs="?", metavar="DEVICE-URI", help="where its bytes go")
@@ -41,6 +42,8 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer set frontdesk --option pjl=
         spoold printer set frontdesk --offer sides-supported=one-sided,two-sided-long-edge
         spoold printer set frontdesk --accepting off
+        spoold printer set frontdesk --release hold --keep-held 12h --policy '@guests: no-color'
+        spoold printer set frontdesk --sender '10.1.0.0/16 sap* -> erp charge works/stores'
         spoold printer set frontdesk --convert 'application/pdf -> image/pwg-raster: gs ...'""",
     )
     setting.add_argument("name", metavar="NAME")
@@ -150,6 +153,49 @@ def _add_settings(parser: Parser) -> None:
     parser.add_argument(
         "--shared", type=grammar.switch, metavar="on|off", help="announced to the network"
     )
+    _add_release(parser)
+
+
+def _add_release(parser: Parser) -> None:
+    group = parser.add_argument_group("release and charging")
+    group.add_argument(
+        "--release",
+        choices=("immediate", "hold", "find-me"),
+        help="print at once, when the owner is there, or wherever the owner is",
+    )
+    group.add_argument(
+        "--releases-at",
+        type=_names,
+        metavar="PRINTER,…",
+        help="where jobs of a find-me printer come out; '' is wherever they fit",
+    )
+    group.add_argument(
+        "--keep-held",
+        type=grammar.duration,
+        metavar="TIME",
+        help="after which a job that nobody fetched is deleted: 12h, 3d; 0 is never",
+    )
+    group.add_argument("--charging", choices=("off", "shadow", "on"), help="what jobs cost counts")
+    group.add_argument(
+        "--default-account", metavar="ACCOUNT", help="pays for jobs; '?' has one chosen; '' is none"
+    )
+    group.add_argument(
+        "--policy",
+        action="append",
+        metavar="'WHO [DAYS] [TIMES]: EFFECT'",
+        help="deny, no-color, monochrome, duplex, or pages N, for names, @groups, or *; "
+        "! before one leaves it out; '' takes all away",
+    )
+    group.add_argument(
+        "--sender",
+        action="append",
+        metavar="'ADDRESS [USER] -> OWNER [charge ACCOUNT]'",
+        help="whose the jobs of a sender are that proves nothing; '' takes all away",
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def conversion(text: str) -> dict[str, Any]:
@@ -196,8 +242,19 @@ def _settings(args: Namespace) -> dict[str, Any]:
         "organizational_unit": args.organizational_unit,
         "more_info": args.more_info,
         "shared": args.shared,
+        "release": args.release,
+        "releases_at": args.releases_at,
+        "keep_held_s": args.keep_held,
+        "charging": args.charging,
+        "default_account": args.default_account,
+        "policies": _rules(args.policy),
+        "senders": _rules(args.sender),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _rules(given: list[str] | None) -> list[str] | None:
+    return None if given is None else [one for one in given if one.strip()]
 
 
 def add_printer(args: Namespace) -> int:
@@ -246,9 +303,15 @@ def _row(printer: dict[str, Any]) -> list[str]:
         str(printer["jobs"]["pending"]),
         str(printer["jobs"]["held"]),
         str(printer["jobs"]["processing"]),
-        printer["uri"] or f"pool of {', '.join(printer['members'])}",
+        _target(printer),
         _why(printer),
     ]
+
+
+def _target(printer: dict[str, Any]) -> str:
+    if printer.get("release") == "find-me":
+        return f"find-me, at {', '.join(printer['releases_at']) or 'any that fits'}"
+    return printer["uri"] or f"pool of {', '.join(printer['members'])}"
 
 
 def _state(printer: dict[str, Any]) -> str:
@@ -293,6 +356,7 @@ def _print(printer: dict[str, Any]) -> None:
             ("offers", printer.get("offer")),
             ("least owner", printer.get("least_owner")),
             ("holds new jobs", printer.get("hold_new_jobs") or None),
+            *_release_fields(printer),
             (
                 "jobs",
                 f"{jobs['pending']} waiting, {jobs['held']} held, {jobs['processing']} printing",
@@ -306,6 +370,25 @@ def _print(printer: dict[str, Any]) -> None:
     )
     for advice in printer.get("advice") or ():
         print(plain(f"  {advice}"))
+
+
+def _release_fields(printer: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What there is to say of release and charging, where it is not as usual."""
+    mode, charging = printer.get("release", "immediate"), printer.get("charging", "off")
+    kept = printer.get("keep_held_s")
+    return [
+        ("release", mode if mode != "immediate" else None),
+        ("releases at", printer.get("releases_at")),
+        ("keeps held jobs", None if mode == "immediate" else _kept(kept)),
+        ("charging", charging if charging != "off" else None),
+        ("default account", printer.get("default_account")),
+        *(("policy", one) for one in printer.get("policies", ())),
+        *(("sender", one) for one in printer.get("senders", ())),
+    ]
+
+
+def _kept(seconds: int | None) -> str:
+    return render.duration(seconds) if seconds else "for ever"
 
 
 def supply_text(supply: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ from spoold.daemon.config import NEEDS_RESTART, Config
 from spoold.daemon.identity import node_guid, open_digests, open_identity
 from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
+from spoold.daemon.monitor import Monitor
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Catalogue, Watch
@@ -53,8 +54,10 @@ from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.net import credentials
 from spoold.net.connect import TcpNetwork
+from spoold.release.desk import Desk
 from spoold.release.mfds import Mfds
 from spoold.release.news import Mode, News
+from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.spool import people
 from spoold.spool.directories import make_directory
@@ -220,6 +223,7 @@ class Daemon:
         self._listener: Listener | None = None
         self._acceptance: Acceptance | None = None
         self._announcer: Announcer | None = None
+        self._doubts_clock: Callable[[], bool] = bool
 
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
         """Start, serve until `Running.stop`, drain, and close.
@@ -268,6 +272,7 @@ class Daemon:
                 upkeep = Upkeep(
                     journal, reader, documents, store, wall_clock, lambda: self.config.retention
                 )
+                self._doubts_clock = lambda: upkeep.is_clock_doubtful
                 upkeep_scope = trio.CancelScope()
 
                 async def keep_up() -> None:
@@ -313,6 +318,8 @@ class Daemon:
             reader,
             lambda: self.config.limits.multiple_operation_time_out_s,
         )
+        catalogue = Catalogue(journal, reader)
+        releases = Releases(journal, reader, catalogue, wall_clock)
         network = TcpNetwork()
         converter = Converter(config.node.data_dir / "converting", lambda: self.config.conversion)
         converter.sweep()
@@ -359,20 +366,24 @@ class Daemon:
             started_us=started_us,
             connections=lambda: {port.value: n for port, n in listener.by_port.items()},
             watch=Watch(journal),
-            catalogue=Catalogue(journal, reader),
+            catalogue=catalogue,
             reload=self.reload,
             passwords=passwords,
             digests=self.digests,
             authentication=authentication,
             logins=Logins(authentication, journal),
             open_jobs=open_jobs,
+            releases=releases,
+            desk=Desk(journal, reader, catalogue, releases, wall_clock),
             mfds=mfds,
             sessions=sessions,
             news=news,
             random_bytes=os.urandom,
             announced=lambda printer_id: announcer.told(printer_id),
             config_file=Path(self._file) if self._file is not None else None,
+            checks=lambda: monitor.checks,
         )
+        monitor = Monitor(services, lambda: self.config, self.identity, self._doubts_clock)
         async with trio.open_nursery() as dispatching:
             entrance = doors.Doors(
                 services,
@@ -382,6 +393,7 @@ class Daemon:
                 lambda: self.config,
                 dispatching,
             )
+            entrance.apis += (monitor.pages(),)
             await entrance.start()
             listener = Listener(entrance.handlers(), config.limits, entrance.note_refused)
             entrance.listener = listener
@@ -397,6 +409,7 @@ class Daemon:
             )
             self._announcer = announcer
             await dispatching.start(dispatcher.run)
+            await dispatching.start(monitor.run)
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(sessions.run)

@@ -56,6 +56,24 @@ class JobReason(StrEnum):
     JOB_ASSUMED_PRINTED = "job-assumed-printed"  # ours: settled by policy or by an operator
     DOCUMENT_DAMAGED = "document-damaged"  # ours: the stored bytes are missing or changed
     OWNER_NOT_KNOWN_WELL_ENOUGH = "owner-not-known-well-enough"  # ours: DECISIONS of the printer
+    JOB_RELEASE_WAIT = "job-release-wait"  # PWG 5100.11: until its owner stands at the machine
+    JOB_BEING_COUNTED = "job-being-counted"  # ours: what it holds, and who pays, is being found
+    ACCOUNT_INFO_NEEDED = "account-info-needed"  # PWG 5100.3: nobody knows who pays
+    ACCOUNT_LIMIT_REACHED = "account-limit-reached"  # PWG 5100.3
+    JOB_NOT_ALLOWED = "job-not-allowed"  # ours: a rule of the printer says no
+    JOB_CANCELED_AFTER_TIMEOUT = "job-canceled-after-timeout"  # PWG 5100.7: nobody fetched it
+
+
+# What a job waits for that no plain release ends: it is released at a machine, or cleared.
+AWAITS_RELEASE = frozenset(
+    {
+        JobReason.JOB_RELEASE_WAIT.value,
+        JobReason.JOB_BEING_COUNTED.value,
+        JobReason.ACCOUNT_INFO_NEEDED.value,
+        JobReason.ACCOUNT_LIMIT_REACHED.value,
+        JobReason.JOB_NOT_ALLOWED.value,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,10 @@ class Job:
     Of a job's `documents` (PWG 5100.5) the one with the number `document_number`, from 1, is
     `document`: it is printed next, is being printed, or was the last to be. `size` is that of all
     in bytes, None while there is but one; `copies` are those of `document`.
+
+    `impressions` of one copy, and `media_sheets` of all, are what its documents were counted to
+    make (RFC 8011 5.3.17.2 and 3), None when nobody knows. `held_us` is since when the job waits to
+    be released by its owner, or cleared; None when it does not.
     """
 
     id: int
@@ -121,6 +143,14 @@ class Job:
     documents: int = 1
     document_number: int = 1
     size: int | None = None
+    impressions: int | None = None
+    media_sheets: int | None = None
+    held_us: int | None = None
+
+    @property
+    def awaits_release(self) -> bool:
+        """Whether it waits for its owner at a machine."""
+        return JobReason.JOB_RELEASE_WAIT in self.reasons
 
     @property
     def job_priority(self) -> int:

@@ -14,6 +14,15 @@ from uuid import UUID
 from spoold.model.conversion import Conversion
 from spoold.model.errors import OperationError
 from spoold.model.person import Known
+from spoold.model.release import (
+    KEEP_HELD_S,
+    Charging,
+    ReleaseMode,
+    ReleaseRule,
+    SenderRule,
+)
+
+ANY_FORMAT = "application/octet-stream"  # the sender left it to the printer (RFC 8011 5.1.10)
 
 
 class Order(StrEnum):
@@ -77,6 +86,12 @@ class Printer:
     it offers its clients, in IPP's words and as plain values (`sides-supported`, `media-default`);
     those of the device's driver are the device's. `shared` printers are announced to the network.
     `changed_us` is when any of this was last changed, 0 when nobody has noted it.
+
+    `release` says whether jobs wait for their owners, `keep_held_s` for how long (0: for ever). A
+    find-me printer has neither device nor members: its jobs come out at the printers `releases_at`,
+    or, without any, at each one with a device that takes their formats. `policies` say who may
+    print what there, and `senders` whose the jobs of those are who prove nothing. Where `charging`
+    is on, jobs are paid for, by `default_account` unless the job or its owner says otherwise.
     """
 
     id: int
@@ -103,10 +118,28 @@ class Printer:
     more_info: str = ""  # a URI
     changed_us: int = 0
     conversions: tuple[Conversion, ...] = ()
+    release: ReleaseMode = ReleaseMode.IMMEDIATE
+    charging: Charging = Charging.OFF
+    releases_at: tuple[str, ...] = ()
+    keep_held_s: int = KEEP_HELD_S
+    default_account: str = ""
+    policies: tuple[ReleaseRule, ...] = ()
+    senders: tuple[SenderRule, ...] = ()
 
     @property
     def is_pool(self) -> bool:
         return self.device_id is None
+
+    @property
+    def is_find_me(self) -> bool:
+        return self.release is ReleaseMode.FIND_ME
+
+    @property
+    def clears_jobs(self) -> bool:
+        """Whether jobs are counted and cleared before they print, as nobody stands there."""
+        return not self.release.is_secure and (
+            self.charging is not Charging.OFF or bool(self.policies)
+        )
 
     @property
     def accepted_formats(self) -> tuple[str, ...]:
@@ -116,6 +149,12 @@ class Printer:
     def takes(self, format_: str) -> bool:
         """Whether the printer takes documents of this format as they are."""
         return not self.formats or _is_among(format_, self.formats)
+
+    def can_print(self, format_: str) -> bool:
+        """Whether it prints documents of this format, as they are or converted."""
+        if format_ == ANY_FORMAT or self.takes(format_):
+            return True
+        return self.conversion_for(format_) is not None
 
     def conversion_for(self, format_: str) -> Conversion | None:
         """How a document of a format that the printer does not take is made one that it takes."""

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     JOB_CHANGED = "job-changed"
     JOB_ATTRIBUTES_SET = "job-attributes-set"
     JOB_REMOVED = "job-removed"
+    JOB_COUNTED = "job-counted"
+    JOB_RELEASED = "job-released"
     ATTEMPT_STARTED = "attempt-started"
     ATTEMPT_NOTED = "attempt-noted"
     ATTEMPT_ENDED = "attempt-ended"

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from spoold.model.errors import OperationError
 from spoold.spool import (
     attempts,
+    gate,
     jobs,
     mfds,
     objects,
     open_jobs,
     people,
+    release,
     sessions,
     store,
     users,
@@ -34,6 +36,7 @@ def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     """Read what the writer keeps in memory."""
     writer.active.clear()
     writer.printers = dict(db.execute("SELECT id, guid FROM printer WHERE name IS NOT NULL"))
+    gate.load(writer, db)
 
 
 def add_record(writer: SqliteStore, change: store.AddRecord) -> int:
@@ -86,6 +89,8 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.SetJob: waiting.set_job,
     store.PlaceJob: waiting.place_job,
     store.ChangeJob: jobs.change_job,
+    store.CountJob: release.count_job,
+    store.ReleaseJob: release.release_job,
     store.StartAttempt: attempts.start_attempt,
     store.NoteAttempt: attempts.note_attempt,
     store.EndAttempt: attempts.end_attempt,

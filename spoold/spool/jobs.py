@@ -7,15 +7,16 @@ raised before anything is written. Then it appends its record and writes what fo
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import AWAITS_RELEASE, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state, onward, reasons_while_incoming
-from spoold.spool import store
+from spoold.spool import gate, store
 from spoold.spool.bounds import (
     REASONS_MAX,
     TEXT_CHARACTERS_MAX,
@@ -70,6 +71,9 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     else:
         uuid = uuid7(writer, change.now_us)
     attributes = packed_attributes(change.attributes) if change.attributes else None
+    if writer.gates and type(change) is not store.OpenJob:
+        change.reasons = gate.on_arrival(writer, change.printer_id, change.reasons)
+        change.state = JobState.PENDING_HELD if change.reasons else change.state
     owner_id, owner_key = person(writer, change.owner.name, change.now_us)
     title = change.title[:TEXT_CHARACTERS_MAX]
     host = change.client_host[:TEXT_CHARACTERS_MAX]
@@ -125,6 +129,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             None,
             JobReason.SUBMISSION_INTERRUPTED in change.reasons,
             position,
+            now if change.reasons and awaits_release(change.reasons) else None,
         )
     )
     writer.documents.append(
@@ -143,7 +148,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     if change.hold_until:
         writer.flush()
         note_hold(writer, job_id, change.hold_until, change.release_us)
-    accepted = store.Accepted(job_id, uuid, position, change.state)
+    accepted = store.Accepted(job_id, uuid, position, change.state, reasons=change.reasons)
     if change.uuid is not None:
         writer.named[uuid] = (change, accepted)
     writer.events.append(
@@ -161,6 +166,11 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
         )
     )
     return accepted
+
+
+def awaits_release(reasons: Iterable[str]) -> bool:
+    """Whether a job with these reasons waits for its owner, or to be cleared."""
+    return not AWAITS_RELEASE.isdisjoint(reasons)
 
 
 def note_hold(
@@ -311,6 +321,10 @@ def move_job(
             job_id,
         ),
     )
+    if (is_awaiting := awaits_release(reasons)) is not awaits_release(row[3].split()):
+        writer.db.execute(
+            "UPDATE job SET held_us = ? WHERE id = ?", (now_us if is_awaiting else None, job_id)
+        )
     if after.is_final:
         writer.active.pop(job_id, None)
     else:
@@ -351,6 +365,17 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     message = bounded_text(change.message)
     reasons = tuple(map(bounded_word, words[:REASONS_MAX]))
     is_incoming = JobReason.JOB_INCOMING in row[3]
+    if writer.gates and not is_incoming:
+        after, reasons = gate.after_change(
+            writer,
+            change.job_id,
+            row[1] if change.printer_id is None else change.printer_id,
+            event,
+            tuple(row[3].split()),
+            after,
+            reasons,
+            has_begun=row[10] > 1,
+        )
     if is_incoming or change.event is JobEvent.SUBMIT:
         reasons = reasons_while_incoming(change.event, after, reasons)
     payload = {
@@ -366,14 +391,7 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         if guid is None:
             raise OperationError("not-found", "the other printer was removed.")
         payload["printer"] = guid
-        # The printer that it was submitted to stays known, for the answer to a repeated uuid.
-        writer.db.execute(
-            "INSERT OR IGNORE INTO tombstone SELECT job.uuid, job.id, printer.guid, "
-            "job.submitter, document.digest, job.state, job.position FROM job "
-            "JOIN printer ON printer.id = job.printer_id "
-            f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?",
-            (change.job_id,),
-        )
+        note_origin(writer, change.job_id)
     if change.hold_until:
         payload |= {"hold_until": change.hold_until, "release_us": change.release_us}
     personal = {"message": message} if message else None
@@ -399,6 +417,17 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     elif event is JobEvent.RETRY and row[10] > 1:
         turn_to_document(writer, change.job_id, 1)
     return after
+
+
+def note_origin(writer: SqliteStore, job_id: int) -> None:
+    """The printer that a job was submitted to stays known, for the answer to a repeated uuid."""
+    writer.db.execute(
+        "INSERT OR IGNORE INTO tombstone SELECT job.uuid, job.id, printer.guid, "
+        "job.submitter, document.digest, job.state, job.position FROM job "
+        "JOIN printer ON printer.id = job.printer_id "
+        f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?",
+        (job_id,),
+    )
 
 
 def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
@@ -433,6 +462,8 @@ def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
         else:
             db.execute("DELETE FROM document WHERE id > ? AND id < ?", documents)
             db.execute("DELETE FROM attempt WHERE job_id = ?", (job_id,))
+            db.execute("DELETE FROM counted WHERE job_id = ?", (job_id,))
+            db.execute("DELETE FROM release WHERE job_id = ?", (job_id,))
             db.execute("DELETE FROM job WHERE id = ?", (job_id,))
             # The printer that a moved job was submitted to stands there already.
             db.execute(

@@ -27,6 +27,7 @@ from spoold.spool.store import (
     Event,
     NoteAttempt,
     PlaceJob,
+    ReleaseJob,
     SetJob,
     StartAttempt,
 )
@@ -40,7 +41,7 @@ WAITING_CHANGES_MAX = 4096
 COMMIT_DEADLINE_S = 60.0
 ROOM_INTERVAL_S = 0.5  # how often is looked whether a full disk has room again
 # Changes after which a job is not what was accepted.
-MAKES_STALE = (StartAttempt, EndAttempt, ChangeJob, SetJob, PlaceJob)
+MAKES_STALE = (StartAttempt, EndAttempt, ChangeJob, SetJob, PlaceJob, ReleaseJob)
 
 
 class Handed:

@@ -9,7 +9,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.person import normalise_name
 from spoold.model.record import Kind
-from spoold.spool import store
+from spoold.spool import gate, store
 from spoold.spool.rows import (
     device_of,
     pack,
@@ -110,6 +110,7 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
         assert id_ is not None
         printer = replace(printer, id=id_)
     writer.printers[printer.id] = printer.guid.bytes
+    gate.learn(writer, printer)
     writer.events.append(store.PrinterChanged(printer.id, printer, device))
     return printer
 
@@ -132,6 +133,7 @@ def remove_printer(writer: SqliteStore, change: store.RemovePrinter) -> None:
     writer.add_record(Kind.PRINTER_REMOVED, change.actor, change.now_us, {"printer": guid})
     writer.db.execute("UPDATE printer SET name = NULL WHERE id = ?", (change.printer_id,))
     del writer.printers[change.printer_id]
+    writer.gates.pop(change.printer_id, None)
     writer.events.append(store.PrinterChanged(change.printer_id, None, None))
 
 

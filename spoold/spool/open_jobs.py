@@ -13,7 +13,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import DOCUMENTS_MAX, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
-from spoold.spool import store
+from spoold.spool import gate, store
 from spoold.spool.bounds import TEXT_CHARACTERS_MAX, bounded_text
 from spoold.spool.jobs import accept_job, job_row, move_job, note_hold
 from spoold.spool.rows import STATE, document_id
@@ -40,7 +40,9 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
     own_copies = None
     if change.copies_embedded and (number > 1 or not change.last):
         own_copies = change.copies  # those of other documents are another matter
-    event, after, reasons = _end_of(row, change.reasons) if change.last else _still_open(row)
+    event, after, reasons = _still_open(row)
+    if change.last:
+        event, after, reasons = _end_of(writer, row, change.reasons)
     message = bounded_text(change.message)
     name = document.name[:TEXT_CHARACTERS_MAX]
     personal = {"message": message, "name": name}
@@ -82,7 +84,7 @@ def attach_document(writer: SqliteStore, change: store.AttachDocument) -> store.
     stored = document.stored if number == 1 else row[8]
     row = (*row[:6], size, row[7], stored, number, row[10])
     move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
-    return store.Accepted(change.job_id, UUID(bytes=row[0]), position, after)
+    return store.Accepted(change.job_id, UUID(bytes=row[0]), position, after, reasons=reasons)
 
 
 def put_document(
@@ -152,7 +154,7 @@ def close_job(writer: SqliteStore, change: store.CloseJob) -> store.Accepted:
         reasons: tuple[str, ...] = (JobReason.ABORTED_BY_SYSTEM.value,)
         message = bounded_text(change.message)
     else:
-        event, after, reasons = _end_of(row, change.reasons)
+        event, after, reasons = _end_of(writer, row, change.reasons)
         message = ""
     position = writer.add_record(
         Kind.JOB_CHANGED,
@@ -201,11 +203,13 @@ def _still_open(row: Row) -> tuple[str, JobState, tuple[str, ...]]:
     return "", STATE[row[2]], tuple(row[3].split())
 
 
-def _end_of(row: Row, more: tuple[str, ...]) -> tuple[str, JobState, tuple[str, ...]]:
+def _end_of(
+    writer: SqliteStore, row: Row, more: tuple[str, ...]
+) -> tuple[str, JobState, tuple[str, ...]]:
     """What becomes of an open job that has its document: it waits, unless something holds it."""
     hold = JobReason.JOB_HOLD_UNTIL_SPECIFIED.value
     own = (hold,) if hold in row[3].split() else ()
-    reasons = tuple(dict.fromkeys((*own, *more)))
+    reasons = gate.on_arrival(writer, row[1], tuple(dict.fromkeys((*own, *more))))
     event = JobEvent.HOLD if reasons else JobEvent.SUBMIT
     return event, next_state(STATE[row[2]], event), reasons
 

@@ -13,6 +13,7 @@ from spoold.model.conversion import Conversion
 from spoold.model.job import Document, Job, JobState
 from spoold.model.person import Known, Owner
 from spoold.model.printer import Device, Order, Printer, WhenInDoubt
+from spoold.model.release import Charging, ReleaseMode, read_rule, read_sender
 from spoold.spool.store import Attempt
 
 pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -57,6 +58,7 @@ JOB_COLUMNS = [
     "finished_us",
     "interrupted",
     "position",
+    "held_us",
 ]
 DOCUMENT_COLUMNS = [
     "id",
@@ -78,7 +80,8 @@ JOB_SELECT = (
     "job.created_us, job.changed_us, job.finished_us, job.position, document.size, "
     "document.digest, document.format, document.encoding, document.key_id, document.stored, "
     "job.hold_until, job.release_us, job.uncounted, job.documents, job.next_document, job.size, "
-    "document.copies FROM job JOIN person ON person.id = job.owner_id "
+    "document.copies, job.impressions, job.media_sheets, job.held_us FROM job "
+    "JOIN person ON person.id = job.owner_id "
     f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + job.next_document "
 )
 
@@ -93,7 +96,7 @@ def job_of(row: tuple[Any, ...]) -> Job:
     (host, intake, priority, copies, embedded, attributes, attempts) = row[11:18]
     (created, changed, finished, position, size, digest, format_) = row[18:25]
     (encoding, key_id, stored, hold_until, release_us, uncounted) = row[25:31]
-    (documents, number, total, own_copies) = row[31:]
+    (documents, number, total, own_copies, impressions, sheets, held_us) = row[31:]
     return Job(
         id=id_,
         uuid=UUID(bytes=uuid),
@@ -122,6 +125,9 @@ def job_of(row: tuple[Any, ...]) -> Job:
         documents=documents,
         document_number=number,
         size=total,
+        impressions=impressions,
+        media_sheets=sheets,
+        held_us=held_us,
     )
 
 
@@ -146,23 +152,32 @@ _PRINTER_FIELDS = [
 ]
 
 
+_RULES = {"policies": read_rule, "senders": read_sender}  # kept as their texts
+
+
 def printer_fields(printer: Printer) -> dict[str, Any]:
     """The fields of a printer that lie packed in its row, and in its records."""
     found: dict[str, Any] = {}
     for name in _PRINTER_FIELDS:
         value = getattr(printer, name)
+        if name in _RULES:
+            value = [str(one) for one in value]
         found[name] = value.value if isinstance(value, Enum) else value
     return found
 
 
 def printer_of(id_: int, guid: bytes, name: str, device_id: int | None, packed: bytes) -> Printer:
     found = {key: value for key, value in unpack(packed).items() if key in _PRINTER_FIELDS}
-    for key in ("members", "standby", "formats"):
+    for key in ("members", "standby", "formats", "releases_at"):
         found[key] = tuple(found.get(key, ()))
     found["conversions"] = tuple(
         Conversion(source, target, tuple(command))
         for source, target, command in found.get("conversions", ())
     )
+    for key, read in _RULES.items():
+        found[key] = tuple(read(text) for text in found.get(key, ()))
+    found["release"] = ReleaseMode(found.get("release", ReleaseMode.IMMEDIATE))
+    found["charging"] = Charging(found.get("charging", Charging.OFF))
     found["order"] = Order(found.get("order", Order.FAIR))
     found["in_doubt"] = WhenInDoubt(found.get("in_doubt", WhenInDoubt.HOLD))
     found["least_owner"] = Known(found.get("least_owner", Known.CLAIMED))

@@ -90,6 +90,8 @@ class SqliteStore:
         self.last_job_id: int = row[5]
         self.people: dict[str, tuple[int, bytes]] = {}
         self.printers: dict[int, bytes] = {}  # id -> guid
+        self.gates: dict[int, str] = {}  # printer -> the reason for which it keeps jobs; see gate
+        self.reserved: dict[int, bytes] = {}  # job -> key of its open reservation; see ledger
         self.active: dict[int, tuple[Any, ...]] = {}  # jobs changed lately; see jobs.job_row
         # What this transaction has gathered and not written yet.
         self._records: list[Any] = []

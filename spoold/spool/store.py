@@ -50,6 +50,11 @@ from spoold.spool.changes.records import AddRecord as AddRecord
 from spoold.spool.changes.records import PruneRecords as PruneRecords
 from spoold.spool.changes.records import PutCursor as PutCursor
 from spoold.spool.changes.records import RemoveCursor as RemoveCursor
+from spoold.spool.changes.release import Cost as Cost
+from spoold.spool.changes.release import CountJob as CountJob
+from spoold.spool.changes.release import Released as Released
+from spoold.spool.changes.release import ReleaseEntry as ReleaseEntry
+from spoold.spool.changes.release import ReleaseJob as ReleaseJob
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
@@ -73,6 +78,8 @@ Change = (
     | NoteAttempt
     | EndAttempt
     | ChangeJob
+    | CountJob
+    | ReleaseJob
     | PutDevice
     | PutPrinter
     | RemovePrinter

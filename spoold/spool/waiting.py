@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.model.job import PRIORITY_MAX, JobReason, JobState
+from spoold.model.job import AWAITS_RELEASE, PRIORITY_MAX, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
-from spoold.spool import store
+from spoold.spool import gate, store
 from spoold.spool.bounds import TEXT_CHARACTERS_MAX, bounded_text, packed_attributes
 from spoold.spool.jobs import accept_job, job_row, move_job, note_hold
 from spoold.spool.open_jobs import add_to_job, put_document
@@ -26,7 +26,8 @@ def end_hold(writer: SqliteStore, change: store.EndHold) -> JobState:
     row = job_row(writer, change.job_id)
     before, reasons = STATE[row[2]], tuple(row[3].split())
     is_timed = change.reason == JobReason.JOB_HOLD_UNTIL_SPECIFIED
-    if before is not JobState.PENDING_HELD or change.reason not in reasons:
+    is_held = before is JobState.PENDING_HELD and change.reason in reasons
+    if not is_held or change.reason in AWAITS_RELEASE:
         raise OperationError("not-possible", f"the job is not held for {change.reason} any more.")
     (message, release_us) = writer.db.execute(
         "SELECT message, release_us FROM job WHERE id = ?", (change.job_id,)
@@ -34,6 +35,7 @@ def end_hold(writer: SqliteStore, change: store.EndHold) -> JobState:
     if change.is_due and (release_us is None or release_us > change.now_us):
         raise OperationError("not-possible", "the job has been held for longer.")
     left = tuple(one for one in reasons if one != change.reason)
+    left = gate.after_hold(writer, change.job_id, row[1], left)
     event = JobEvent.HOLD if left else JobEvent.RELEASE
     after = next_state(before, event)
     position = writer.add_record(

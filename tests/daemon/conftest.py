@@ -25,8 +25,10 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.connect import TcpNetwork
+from spoold.release.desk import Desk as Desk_
 from spoold.release.mfds import Mfds
 from spoold.release.news import News
+from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from support.directory import DIGESTS, authentication_of
 from support.ipp_node import IppNode
@@ -75,6 +77,8 @@ async def desk(spool):
     await mfds.start()
     sessions = Sessions(spool.journal, spool.reader, mfds, spool.wall_clock, os.urandom)
     await sessions.start()
+    catalogue = Catalogue(spool.journal, spool.reader)
+    releases = Releases(spool.journal, spool.reader, catalogue, spool.wall_clock)
     services = Services(
         journal=spool.journal,
         reader=spool.reader,
@@ -91,12 +95,14 @@ async def desk(spool):
         started_us=spool.wall_clock(),
         connections=lambda: {"clear": 3},
         watch=Watch(spool.journal),
-        catalogue=Catalogue(spool.journal, spool.reader),
+        catalogue=catalogue,
         passwords=passwords,
         digests=DIGESTS,
         authentication=authentication,
         logins=Logins(authentication, spool.journal),
         open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
+        releases=releases,
+        desk=Desk_(spool.journal, spool.reader, catalogue, releases, spool.wall_clock),
         mfds=mfds,
         sessions=sessions,
         news=News(spool.journal, sessions),

@@ -75,8 +75,8 @@ async def test_add_answers_the_printer_as_it_is(desk):
     [
         ({"name": "a/b", "uri": URI}, "bad-request", "letters"),
         ({"name": "", "uri": URI}, "bad-request", ""),
-        ({"name": "a"}, "bad-request", "one of the two"),
-        ({"name": "a", "uri": URI, "members": ["b"]}, "bad-request", "one of the two"),
+        ({"name": "a"}, "bad-request", "one of the three"),
+        ({"name": "a", "uri": URI, "members": ["b"]}, "bad-request", "one of the three"),
         ({"name": "a", "uri": URI, "standby": ["b"]}, "bad-request", "members"),
         ({"name": "a", "uri": "192.0.2.9:9100"}, "bad-request", "socket://"),
         ({"name": "a", "uri": "socket://"}, "bad-request", "socket://"),

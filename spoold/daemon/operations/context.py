@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -23,9 +23,12 @@ from spoold.model.card import Digests
 from spoold.release.mfds import Mfds
 from spoold.release.news import News
 from spoold.release.sessions import Sessions
+from spoold.release.desk import Desk
+from spoold.release.releasing import Releases
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
+from spoold.web.health import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Services:
     """`connections` counts the open connections by port; `reload` reads the configuration again
     and answers a line for each change.
 
-    `announced` says how a shared printer is told to the network.
+    `checks` is how the node was when it last looked at itself. `announced` says how a shared printer is told to the network.
 
     `changing` is held while printers and devices are looked at and changed, so that two operators
     never build on the same old state.
@@ -59,10 +62,13 @@ class Services:
     authentication: Authentication
     logins: Logins
     open_jobs: OpenJobs
+    releases: Releases
+    desk: Desk
     mfds: Mfds
     sessions: Sessions
     news: News
     random_bytes: Callable[[int], bytes]
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None
+    checks: Callable[[], Sequence[Check]] = tuple
     changing: trio.Lock = field(default_factory=trio.Lock)

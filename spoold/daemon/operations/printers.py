@@ -20,6 +20,7 @@ from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.learning import LEARN, Acquaintance, get_to_know
 from spoold.daemon.operations.offer import merged_offer
 from spoold.daemon.operations.plans import ACTIVE, WAITING, plan_move
+from spoold.daemon.operations.releasing import check_release, renamed_in, those_naming
 from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
 from spoold.daemon.operations.showing import maps_of
 from spoold.daemon.operations.steering import DRY_RUN, accepting_printer, change_many
@@ -28,6 +29,7 @@ from spoold.daemon.operations.watch import Known
 from spoold.driver.link import Local, driver_for
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device, Printer, check_printer_name
+from spoold.model.release import ReleaseMode
 from spoold.spool.store import Change, JobFilter, PutDevice, PutPrinter, RemovePrinter
 
 PROBE_S = 2.0  # in which a device of this machine says how it is, when somebody adds it
@@ -97,11 +99,6 @@ def check_pool(known: Known, name: str, members: list[str], standby: list[str]) 
             raise _bad(f"{member} is a pool itself.", "Name its members instead.")
 
 
-def pools_of(known: Known, name: str) -> list[Printer]:
-    """The pools that name this printer as a member."""
-    return [one for one in known.printers.values() if name in (*one.members, *one.standby)]
-
-
 def _same_device(known: Known, uri: str) -> Device | None:
     return next((one for one in known.devices.values() if one.uri == uri), None)
 
@@ -144,8 +141,12 @@ async def add(call: Call) -> dict[str, Any]:
     name = check_printer_name(args["name"])
     fields, options, advice = read_settings(args)
     members, standby = args["members"] or [], args["standby"] or []
-    if (args["uri"] is None) == (not members):
-        raise _bad("a printer has a device URI, or members.", "Give one of the two.")
+    is_find_me = fields.get("release") is ReleaseMode.FIND_ME
+    if (args["uri"] is not None) + bool(members) + is_find_me != 1:
+        raise _bad(
+            "a printer has a device URI, or members, or is a find-me printer.",
+            "Give one of the three.",
+        )
     wish = wish_of(args["uri"], options)
     met = Acquaintance()
     if wish.uri is not None:
@@ -169,8 +170,9 @@ async def add(call: Call) -> dict[str, Any]:
             )
         if args["uri"] is None:
             if options:
-                raise _bad("a pool has no driver.", f"Leave out {', '.join(options)}.")
-            check_pool(known, name, members, standby)
+                raise _bad("it has no driver.", f"Leave out {', '.join(options)}.")
+            if not is_find_me:
+                check_pool(known, name, members, standby)
             printer = replace(printer, members=tuple(members), standby=tuple(standby))
         else:
             if standby:
@@ -178,6 +180,7 @@ async def add(call: Call) -> dict[str, Any]:
             device, told = await _device_for_new(call, known, wish, name)
             advice += told
             printer = replace(printer, device_id=device.id)
+        check_release(known, printer, None if args["uri"] is None else device)
         put = PutPrinter(printer, services.wall_clock(), call.actor)
         (added,) = await _commit(services, [put])
         return await _answer(call, added, advice)
@@ -220,7 +223,7 @@ async def change(call: Call) -> dict[str, Any]:
         changes: list[Change] = []
         if args["rename"] not in (None, old.name):
             printer = replace(printer, name=_free_name(known, args["rename"]))
-            changes += _renamed_in_pools(call, known, old.name, printer.name)
+            changes += _renamed_elsewhere(call, known, old.name, printer.name)
             advice += _named_in_config(services, old.name)
         if args["members"] is not None or args["standby"] is not None:
             printer = _as_pool(known, old, printer, args, options)
@@ -228,6 +231,7 @@ async def change(call: Call) -> dict[str, Any]:
             printer, put, told = await _with_device(call, known, printer, wish)
             changes += put
             advice += told
+        check_release(known, printer, _device_after(known, printer, changes), old)
         if printer != old:
             changes.append(PutPrinter(printer, services.wall_clock(), call.actor))
         if changes:
@@ -264,21 +268,21 @@ def _free_name(known: Known, name: str) -> str:
     return check_printer_name(name)
 
 
-def _renamed_in_pools(call: Call, known: Known, old: str, new: str) -> list[Change]:
-    """The pools that have the printer as a member go on to have it."""
-
-    def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(new if one == old else one for one in names)
-
+def _renamed_elsewhere(call: Call, known: Known, old: str, new: str) -> list[Change]:
+    """The pools that have the printer as a member, and find-me printers, go on to have it."""
     now_us = call.services.wall_clock()
     return [
-        PutPrinter(
-            replace(pool, members=renamed(pool.members), standby=renamed(pool.standby)),
-            now_us,
-            call.actor,
-        )
-        for pool in pools_of(known, old)
+        PutPrinter(renamed_in(one, old, new), now_us, call.actor)
+        for one in those_naming(known, old)
     ]
+
+
+def _device_after(known: Known, printer: Printer, changes: list[Change]) -> Device | None:
+    """The device that the printer has when the changes are made."""
+    put = [one for one in changes if isinstance(one, PutDevice)]
+    if put:
+        return Device(0, put[-1].guid, put[-1].uri, put[-1].options)
+    return known.device_of(printer)
 
 
 def _named_in_config(services: Services, name: str) -> list[str]:
@@ -294,7 +298,7 @@ def _as_pool(
     """The printer with these members; it has no device of its own any more."""
     if args["uri"] is not None or options:
         raise _bad("a pool has no device of its own.", "Give members, or a URI and its options.")
-    above = pools_of(known, old.name)
+    above = [one for one in those_naming(known, old.name) if not one.is_find_me]
     if above:
         raise _bad(
             f"{old.name} is a member of {above[0].name}.", "A pool cannot have a pool as a member."
@@ -347,12 +351,12 @@ async def remove(call: Call) -> dict[str, Any]:
     async with services.changing:
         known = await services.catalogue.look()
         printer = find_printer(known, call.args["name"])
-        pools = pools_of(known, printer.name)
-        if pools:
+        others = those_naming(known, printer.name)
+        if others:
             raise OperationError(
                 "not-possible",
-                f"{printer.name} is a member of {pools[0].name}.",
-                f"Take it out first: `spoold printer set {pools[0].name}`.",
+                f"{printer.name} is named by {others[0].name}.",
+                f"Take it out first: `spoold printer set {others[0].name}`.",
             )
         gone = RemovePrinter(printer.id, services.wall_clock(), call.actor)
         await _commit(services, [gone])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,9 +19,18 @@ from spoold.daemon.operations.table import Argument, near
 from spoold.model.errors import OperationError
 from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Order, Printer, WhenInDoubt
+from spoold.model.release import (
+    RULE_CHARACTERS_MAX,
+    RULES_MAX,
+    Charging,
+    ReleaseMode,
+    read_rule,
+    read_sender,
+)
 from spoold.model.text import plain
 
 OPTIONS_MAX = 32
+KEEP_HELD_S_MAX = 366 * 86_400
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\w.+-]*/[A-Za-z0-9][\w.+-]*", re.ASCII)
 _SWITCH = {"on": True, "yes": True, "true": True, "1": True} | {
     "off": False, "no": False, "false": False, "0": False
@@ -28,6 +38,7 @@ _SWITCH = {"on": True, "yes": True, "true": True, "1": True} | {
 _PORTS = {"socket": 9100, "lpd": 515, "ipp": 631, "ipps": 631, "spoold": 9195}
 
 _NAMES = Argument("", least=1, most=127)
+_RULE = Argument("", least=1, most=RULE_CHARACTERS_MAX)
 ARGUMENTS = (
     Argument("uri", most=1024, summary="A device URI, as socket://192.0.2.7:9100."),
     Argument("members", (list,), most=64, each=_NAMES, summary="Printers: makes it a pool."),
@@ -52,6 +63,18 @@ ARGUMENTS = (
     Argument("organizational_unit", most=127),
     Argument("more_info", most=1023, summary="The URI of a page about the printer."),
     Argument("shared", (bool,), summary="Announce it to the network (DNS-SD)."),
+    Argument("release", choices=("", *ReleaseMode), summary="Whether jobs wait for their owners."),
+    Argument("releases_at", (list,), most=64, each=_NAMES, summary="Where find-me jobs come out."),
+    Argument(
+        "keep_held_s",
+        (int,),
+        most=KEEP_HELD_S_MAX,
+        summary="For how long a job waits for its owner; 0 is for ever.",
+    ),
+    Argument("charging", choices=("", *Charging), summary="Whether jobs are paid for."),
+    Argument("default_account", most=255, summary="Who pays for jobs; ? lets somebody choose."),
+    Argument("policies", (list,), most=RULES_MAX, each=_RULE, summary="Who may print what, when."),
+    Argument("senders", (list,), most=RULES_MAX, each=_RULE, summary="Whose jobs of senders are."),
     CONVERSIONS,
     OFFER,
 )
@@ -73,7 +96,7 @@ def switch(name: str, value: Any) -> bool:
     return found
 
 
-def _keyword(of: type[Order] | type[WhenInDoubt] | type[HowKnown]) -> Callable[[str, Any], Any]:
+def _keyword(of: type[StrEnum]) -> Callable[[str, Any], Any]:
     def read(name: str, value: Any) -> Any:
         try:
             return of(str(value).lower())
@@ -110,6 +133,26 @@ def _uri(*schemes: str) -> Callable[[str, Any], str]:
     return read
 
 
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    words = value if isinstance(value, list) else str(value).split(",")
+    return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+
+
+def _seconds(name: str, value: Any) -> int:
+    text = str(value)
+    if not text.isascii() or not text.isdecimal() or int(text) > KEEP_HELD_S_MAX:
+        raise _bad(name, value, f"Use seconds, at most {KEEP_HELD_S_MAX}; 0 is for ever.")
+    return int(text)
+
+
+def _rules(read: Callable[[str], Any]) -> Callable[[str, Any], tuple[Any, ...]]:
+    def read_all(name: str, value: Any) -> tuple[Any, ...]:
+        texts = value if isinstance(value, list) else [value]
+        return tuple(read(str(text)) for text in texts if str(text).strip())
+
+    return read_all
+
+
 _READ: dict[str, Callable[[str, Any], Any]] = {
     "order": _keyword(Order),
     "in_doubt": _keyword(WhenInDoubt),
@@ -125,6 +168,13 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "more_info": _uri("http", "https"),
     "shared": switch,
     "conversions": read_conversions,
+    "release": _keyword(ReleaseMode),
+    "releases_at": _names,
+    "keep_held_s": _seconds,
+    "charging": _keyword(Charging),
+    "default_account": _text,
+    "policies": _rules(read_rule),
+    "senders": _rules(read_sender),
 }
 _ALSO = {"hold": "hold_new_jobs"}
 _DEFAULTS = {one.name: one.default for one in fields(Printer) if one.default is not MISSING}

@@ -71,6 +71,13 @@ def printer_map(
         "organizational_unit": printer.organizational_unit,
         "more_info": printer.more_info,
         "shared": printer.shared,
+        "release": printer.release.value,
+        "releases_at": list(printer.releases_at),
+        "keep_held_s": printer.keep_held_s,
+        "charging": printer.charging.value,
+        "default_account": printer.default_account,
+        "policies": [str(one) for one in printer.policies],
+        "senders": [str(one) for one in printer.senders],
         "changed_us": printer.changed_us,
         "jobs": {
             "pending": counts.get(JobState.PENDING, 0),

@@ -1,4 +1,4 @@
-"""Changing jobs: hold, release, cancel, retry, move, settle; one, or all that a filter chooses.
+"""Changing jobs: hold, cancel, retry, move, settle; one, or all that a filter chooses.
 
 Users change their own jobs, operators any. Each change is planned against the job as it is read and
 committed only from the states it was planned for; when the job has moved on meanwhile it is planned
@@ -38,9 +38,6 @@ from spoold.daemon.operations.plans import (
     plan_cancel,
     plan_hold,
     plan_move,
-    plan_release,
-    plan_release_by_owner,
-    plan_release_of_many,
     plan_retry,
     plan_settle,
 )
@@ -211,18 +208,6 @@ async def hold(call: Call) -> dict[str, Any]:
     return await change(call, (JobState.PENDING,), plan_hold(hold_asked(call, FOREVER)))
 
 
-async def release(call: Call) -> dict[str, Any]:
-    held = (JobState.PENDING_HELD,)
-    if call.is_staff:
-        return await change(call, held, plan_release, plan_release_of_many)
-    return await change(
-        call,
-        held,
-        plan_release_by_owner(plan_release),
-        lambda which: plan_release_by_owner(plan_release_of_many(which)),
-    )
-
-
 async def retry(call: Call) -> dict[str, Any]:
     # Without a word on states only what failed: printing finished jobs again is said in full.
     known = await call.services.catalogue.look()
@@ -342,9 +327,6 @@ OPERATIONS = (
         KNOWN,
         hold,
         "Hold waiting jobs.",
-    ),
-    Operation(
-        "job.release", ONE_OR_MANY, USERS_AND_OPERATORS, KNOWN, release, "Let held jobs print."
     ),
     Operation("job.cancel", ONE_OR_MANY, CLIENTS_AND_OPERATORS, EVERYWHERE, cancel, "Cancel jobs."),
     Operation(

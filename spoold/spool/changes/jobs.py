@@ -172,13 +172,16 @@ class PlaceJob:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The answer to a submission. `state` is the job's at the time of this answer."""
+    """The answer to a submission. `state` is the job's at the time of this answer, and `reasons`
+    those for which it is held, where the job is new.
+    """
 
     job_id: int
     uuid: UUID
     position: int
     state: JobState
     is_duplicate: bool = False
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -25,3 +25,26 @@ CREATE TABLE session (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX session_open ON session (mfd) WHERE ended_us IS NULL;
 CREATE INDEX session_ended ON session (ended_us) WHERE ended_us IS NOT NULL;
+-- held_us: since when a job waits to be released by its owner, or cleared; impressions (of one copy)
+-- and media_sheets (of all): what its documents were counted to make.
+ALTER TABLE job ADD COLUMN held_us INTEGER;
+ALTER TABLE job ADD COLUMN impressions INTEGER;
+ALTER TABLE job ADD COLUMN media_sheets INTEGER;
+CREATE INDEX job_held ON job (owner_id, id) WHERE held_us IS NOT NULL;
+CREATE INDEX job_held_since ON job (printer_id, held_us) WHERE held_us IS NOT NULL;
+-- What is in the documents of a job, packed.
+CREATE TABLE counted (
+  job_id INTEGER NOT NULL,
+  document INTEGER NOT NULL,
+  contents BLOB NOT NULL,
+  PRIMARY KEY (job_id, document)
+) WITHOUT ROWID;
+-- Each release of a job: who, where, on what terms, at whose cost. `fields` is packed.
+CREATE TABLE release (
+  job_id INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  released_us INTEGER NOT NULL,
+  printer_id INTEGER NOT NULL,
+  fields BLOB NOT NULL,
+  PRIMARY KEY (job_id, number)
+) WITHOUT ROWID;

@@ -1,0 +1,242 @@
+"""How jobs are counted and released: decided, recorded and folded, and how held ones are found.
+
+As in `jobs`, whatever decides runs inside the writer's transaction: of two people at two machines
+who release the same job, the second finds it released. The look-ups run on any connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.job import AWAITS_RELEASE, Job, JobReason, JobState
+from spoold.model.record import Kind
+from spoold.model.transitions import JobEvent, next_state
+from spoold.spool import store, users
+from spoold.spool.bounds import packed_attributes
+from spoold.spool.jobs import job_row, move_job, note_hold, note_origin
+from spoold.spool.rows import JOB_SELECT, STATE, job_of, pack, unpack
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+Row = tuple[Any, ...]
+# Somebody else's word is waited for: nobody but an operator releases these.
+_FOR_OTHERS = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH, JobReason.JOB_HELD_ON_CREATE)
+
+
+def count_job(writer: SqliteStore, change: store.CountJob) -> None:
+    row = job_row(writer, change.job_id)
+    contents = pack(change.contents)
+    known = {"impressions": change.impressions, "media_sheets": change.media_sheets}
+    told = ("format", "pages", "reason", "is_exact", "colour_pages", "copies", "sides")
+    writer.add_record(
+        Kind.JOB_COUNTED,
+        "node",
+        change.now_us,
+        {
+            "job": change.job_id,
+            "uuid": row[0],
+            "document": change.document,
+            **{name: change.contents.get(name) for name in told},
+            **known,
+        },
+    )
+    writer.db.execute(
+        "INSERT INTO counted VALUES (?, ?, ?) ON CONFLICT (job_id, document) DO UPDATE SET "
+        "contents = excluded.contents",
+        (change.job_id, change.document, contents),
+    )
+    writer.db.execute(
+        "UPDATE job SET impressions = ?, media_sheets = ? WHERE id = ?",
+        (change.impressions, change.media_sheets, change.job_id),
+    )
+
+
+def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released:
+    row = job_row(writer, change.job_id)
+    before, reasons = STATE[row[2]], tuple(row[3].split())
+    left = _left(change, before, reasons)
+    owner_id, changed_us, copies, embedded, packed, sheets = writer.db.execute(
+        "SELECT owner_id, changed_us, copies, copies_embedded, attributes, media_sheets FROM job "
+        "WHERE id = ?",
+        (change.job_id,),
+    ).fetchone()
+    if changed_us != change.seen_us:
+        raise OperationError("conflict", "the job was changed in this moment.", "Look again.")
+    if change.releaser is not None:
+        _check_releaser(writer, owner_id, change.releaser)
+    guid = writer.printers.get(change.printer_id)
+    if guid is None:
+        raise OperationError("not-found", "the printer was removed.")
+    if change.copies is not None:
+        if embedded and change.copies != copies:
+            raise OperationError(
+                "not-possible", "the document itself says how many copies it makes."
+            )
+        copies = change.copies
+    if change.attributes is not None:
+        packed = packed_attributes(change.attributes) if change.attributes else None
+    event = JobEvent.HOLD if left else JobEvent.RELEASE
+    after = next_state(before, event)
+    number = last_number(writer.db, change.job_id) + 1
+    fields = _fields(change)
+    position = writer.add_record(
+        Kind.JOB_RELEASED,
+        change.actor,
+        change.now_us,
+        {
+            "job": change.job_id,
+            "uuid": row[0],
+            "event": event.value,
+            "state": after.value,
+            "reasons": list(left),
+            "printer": guid,
+            "number": number,
+            **fields,
+            **({"attributes": packed} if change.attributes is not None else {}),
+        },
+    )
+    if change.printer_id != row[1]:
+        note_origin(writer, change.job_id)
+    writer.db.execute(
+        "UPDATE job SET copies = ?, attributes = ?, media_sheets = ? WHERE id = ?",
+        (copies, packed, change.media_sheets or sheets, change.job_id),
+    )
+    writer.db.execute(
+        "INSERT INTO release VALUES (?, ?, ?, ?, ?)",
+        (change.job_id, number, change.now_us, change.printer_id, pack(fields)),
+    )
+    if JobReason.JOB_HOLD_UNTIL_SPECIFIED not in left:
+        note_hold(writer, change.job_id)
+    move_job(
+        writer,
+        change.job_id,
+        row,
+        after,
+        left,
+        "",
+        change.now_us,
+        position,
+        change.printer_id,
+    )
+    return store.Released(change.job_id, after, number, position)
+
+
+def _left(change: store.ReleaseJob, before: JobState, reasons: tuple[str, ...]) -> tuple[str, ...]:
+    """The reasons for which the job stays held.
+
+    Raises:
+        OperationError: `not-possible`: it waits for no release.
+    """
+    if before is not JobState.PENDING_HELD or AWAITS_RELEASE.isdisjoint(reasons):
+        raise OperationError(
+            "not-possible", f"the job is {before} by now, and waits for no release.", ""
+        )
+    if JobReason.JOB_INCOMING in reasons:
+        raise OperationError("not-possible", "its document is still to come.", "Wait for it.")
+    if change.releaser is None and not change.is_staff:
+        return tuple(one for one in reasons if one not in AWAITS_RELEASE)
+    if change.releaser is not None and not change.is_staff:
+        for one in _FOR_OTHERS:
+            if one in reasons:
+                raise OperationError(
+                    "not-possible", f"the job is held for {one}.", "Ask an operator to release it."
+                )
+    return ()
+
+
+def _check_releaser(writer: SqliteStore, owner_id: int, releaser: UUID) -> None:
+    """Let the owner release, and those whom the owner has named.
+
+    Raises:
+        OperationError: `forbidden`.
+    """
+    somebody = users.find_by_guid(writer.db, releaser)
+    if somebody is None or somebody.disabled:
+        raise OperationError("forbidden", "you may not release jobs any more.")
+    (key,) = writer.db.execute("SELECT key FROM person WHERE id = ?", (owner_id,)).fetchone()
+    if key == releaser.bytes:
+        return
+    owner = users.find_by_guid(writer.db, UUID(bytes=key))
+    if owner is None or releaser not in owner.delegates:
+        raise OperationError("forbidden", "this job is somebody else's.", "Release your own.")
+
+
+def _fields(change: store.ReleaseJob) -> dict[str, Any]:
+    """What is kept of a release beside its number, its time and its printer."""
+    known = {
+        "person": None if change.releaser is None else change.releaser.bytes,
+        "by": change.actor,
+        "where": change.where,
+        "copies": change.copies,
+        "terms": list(change.terms),
+    }
+    return {name: value for name, value in known.items() if value not in (None, "", [])}
+
+
+# -- look-ups ----------------------------------------------------------------------------------
+
+
+def last_number(db: sqlite3.Connection, job_id: int) -> int:
+    """How many times a job was released."""
+    (found,) = db.execute("SELECT max(number) FROM release WHERE job_id = ?", (job_id,)).fetchone()
+    return found or 0
+
+
+def releases(db: sqlite3.Connection, job_id: int) -> list[store.ReleaseEntry]:
+    """Every release of a job, in order."""
+    rows = db.execute(
+        "SELECT number, released_us, printer_id, fields FROM release WHERE job_id = ? "
+        "ORDER BY number",
+        (job_id,),
+    )
+    return [
+        store.ReleaseEntry(number, at_us, printer_id, unpack(fields))
+        for number, at_us, printer_id, fields in rows
+    ]
+
+
+def held(db: sqlite3.Connection, owners: list[UUID], after_id: int, limit: int) -> list[Job]:
+    """Jobs of these people that wait for a release, or to be cleared, by their ids."""
+    found: list[Job] = []
+    sql = JOB_SELECT.replace(" FROM job ", " FROM job INDEXED BY job_held ") + (
+        "WHERE job.owner_id = (SELECT id FROM person WHERE key = ?) AND job.held_us IS NOT NULL "
+        "AND job.id > ? ORDER BY job.id LIMIT ?"
+    )
+    for owner in owners:
+        found += [job_of(row) for row in db.execute(sql, (owner.bytes, after_id, limit))]
+    return sorted(found, key=lambda job: job.id)[:limit]
+
+
+def unfetched(db: sqlite3.Connection, printer_id: int, before_us: int, limit: int) -> list[int]:
+    """Ids of jobs that nobody has fetched since before a time, the oldest first."""
+    rows = db.execute(
+        "SELECT id FROM job INDEXED BY job_held_since WHERE printer_id = ? AND held_us < ? "
+        "ORDER BY held_us LIMIT ?",
+        (printer_id, before_us, limit),
+    )
+    return [row[0] for row in rows]
+
+
+def contents(db: sqlite3.Connection, job_id: int) -> dict[int, dict[str, Any]]:
+    """What is in the documents of a job that were counted, by their numbers."""
+    rows = db.execute(
+        "SELECT document, contents FROM counted WHERE job_id = ? ORDER BY document", (job_id,)
+    )
+    return {number: unpack(packed) for number, packed in rows}
+
+
+def contents_of_many(
+    db: sqlite3.Connection, job_ids: list[int]
+) -> dict[int, dict[int, dict[str, Any]]]:
+    """The same of several jobs; those of which nothing was counted are left out."""
+    marks = ",".join("?" * len(job_ids))
+    found: dict[int, dict[int, dict[str, Any]]] = {}
+    for job_id, number, packed in db.execute(
+        f"SELECT job_id, document, contents FROM counted WHERE job_id IN ({marks})", job_ids
+    ):
+        found.setdefault(job_id, {})[number] = unpack(packed)
+    return found
