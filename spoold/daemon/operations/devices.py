@@ -181,7 +181,11 @@ _SETTINGS = (
         each=Argument("", most=127),
         summary="The printers that it may release on, the one it stands for first.",
     ),
-    Argument("converter", most=cards.RAW_CHARACTERS_MAX, summary="What the card numbers of its reader pass first."),
+    Argument(
+        "converter",
+        most=cards.RAW_CHARACTERS_MAX,
+        summary="What the card numbers of its reader pass first.",
+    ),
     Argument(
         "methods",
         (list,),
