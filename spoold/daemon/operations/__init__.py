@@ -16,6 +16,7 @@ from spoold.daemon.operations import (
     jobs,
     journal,
     mfd,
+    mfd_jobs,
     nodes,
     printers,
     queueing,
@@ -45,6 +46,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         devices,
         users,
         mfd,
+        mfd_jobs,
             journal,
         backups,
     )
