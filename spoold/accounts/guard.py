@@ -69,7 +69,6 @@ class Key(NamedTuple):
 
 
 def _throttles() -> dict[Kind, Throttle]:
-    node = {"longest_s": NODE_LONGEST_S, "forget_s": NODE_FORGETS_S}
     return {
         Kind.ACCOUNT: Throttle(FREE_OF_ACCOUNT),
         Kind.HOME: Throttle(FREE_AT_HOME),
@@ -77,9 +76,13 @@ def _throttles() -> dict[Kind, Throttle]:
         Kind.MACHINE: Throttle(
             FREE_OF_MACHINE, longest_s=MACHINE_LONGEST_S, forget_s=MACHINE_FORGETS_S
         ),
-        Kind.CARDS: Throttle(FREE_OF_NODE, **node),
-        Kind.PINS: Throttle(FREE_OF_NODE, **node),
+        Kind.CARDS: _of_node(),
+        Kind.PINS: _of_node(),
     }
+
+
+def _of_node() -> Throttle:
+    return Throttle(FREE_OF_NODE, longest_s=NODE_LONGEST_S, forget_s=NODE_FORGETS_S)
 
 
 class Guard:

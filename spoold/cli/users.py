@@ -1,4 +1,4 @@
-"""`spoold user …`: people who may log in, and what they may do.
+"""`spoold user …`: people who may log in, and what they may do. Cards, PINs and more: `people`.
 
 A password is asked for on the terminal, or read from a file; never from the command line, where
 every process of the machine could read it.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
-from spoold.cli import enrolment, grammar, render
+from spoold.cli import enrolment, grammar, people, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
 from spoold.cli.render import Column
@@ -20,7 +20,8 @@ from spoold.cli.showing import show_each, show_list
 from spoold.model.text import plain
 
 ROLES = ("operator", "admin", "help-desk", "user")
-PASSWORD_FILE_BYTES_MAX = 4096
+SECRET_FILE_BYTES_MAX = 4096
+USUAL = "default"
 
 
 def add(nouns: Nouns[Parser]) -> None:
@@ -31,6 +32,7 @@ def add(nouns: Nouns[Parser]) -> None:
         add_user,
         "add a user, and ask for the password",
         """spoold user add ada
+        spoold user add ada --full-name "Ada Lovelace" --email ada@example.org --group staff
         spoold user add ada --role operator --password-file ada.txt
         generate-password | spoold user add robot --role help-desk --password-file -""",
     )
@@ -39,11 +41,12 @@ def add(nouns: Nouns[Parser]) -> None:
         verbs,
         "set",
         set_user,
-        "change a user's roles or password; without an option, ask for a new password",
+        "change what is known of a user; without an option, ask for a new password",
         """spoold user set ada
+        spoold user set ada --group staff --group chess --overdraft 5.00
         spoold user set ada --role operator --role help-desk
         spoold user set ada --role user                  # takes the other roles away
-        spoold user set ada --no-password                # certificates alone""",
+        spoold user set ada --no-password                # certificates, cards and PIN alone""",
     )
     _add_settings(setting)
     grammar.add_json(
@@ -79,6 +82,7 @@ def add(nouns: Nouns[Parser]) -> None:
         "spoold user revoke ada",
     )
     revoking.add_argument("name", metavar="NAME")
+    people.add(verbs)
 
 
 def _add_settings(parser: Parser) -> None:
@@ -98,10 +102,61 @@ def _add_settings(parser: Parser) -> None:
     password.add_argument(
         "--no-password", action="store_true", help="the user comes in by certificate alone"
     )
+    _add_details(parser)
     grammar.add_json(parser)
 
 
-class _NoPassword(Exception):
+def _add_details(parser: Parser) -> None:
+    group = parser.add_argument_group("what is known of the user")
+    group.add_argument("--full-name", metavar="TEXT")
+    group.add_argument("--email", metavar="ADDRESS")
+    groups = group.add_mutually_exclusive_group()
+    groups.add_argument("--group", action="append", metavar="NAME", help="several may be given")
+    groups.add_argument("--no-groups", action="store_true")
+    may = group.add_mutually_exclusive_group()
+    may.add_argument(
+        "--restricted",
+        action="store_const",
+        const=True,
+        help="may not spend more than there is, and the overdraft; so is everybody at first",
+    )
+    may.add_argument(
+        "--unrestricted", dest="restricted", action="store_const", const=False, help="may"
+    )
+    group.add_argument(
+        "--overdraft", type=_overdraft, metavar=f"AMOUNT|{USUAL}", help="how far below zero"
+    )
+    group.add_argument("--default-account", metavar="NAME", help="pays when nothing else is said")
+
+
+def _overdraft(text: str) -> int | str:
+    from spoold.model.errors import OperationError
+    from spoold.model.money import parse_amount
+
+    if text == USUAL:
+        return text
+    try:
+        amount = parse_amount(text)
+    except OperationError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if amount < 0:
+        raise ArgumentTypeError(f"{text!r} is below zero; write 5.00 for five below zero")
+    return amount
+
+
+def _details(args: Namespace) -> dict[str, Any]:
+    found = {
+        "full_name": args.full_name,
+        "email": args.email,
+        "groups": [] if args.no_groups else args.group,
+        "restricted": args.restricted,
+        "overdraft": args.overdraft,
+        "default_account": args.default_account,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class NoSecret(Exception):
     """There is none; the message says why, and what to do."""
 
 
@@ -110,11 +165,11 @@ def add_user(args: Namespace) -> int:
 
 
 def set_user(args: Namespace) -> int:
-    return _put(args, "user.set", "is changed", asks=not args.role)
+    return _put(args, "user.set", "is changed", asks=not (args.role or _details(args)))
 
 
 def _put(args: Namespace, op: str, what: str, *, asks: bool) -> int:
-    asked: dict[str, Any] = {"name": args.name}
+    asked: dict[str, Any] = {"name": args.name, **_details(args)}
     if args.role:
         asked["roles"] = list(dict.fromkeys(args.role))
     with connect(args):
@@ -123,10 +178,15 @@ def _put(args: Namespace, op: str, what: str, *, asks: bool) -> int:
         if args.no_password:
             asked["password"] = ""
         elif args.password_file is not None:
-            asked["password"] = _read(args.password_file)
+            asked["password"] = read_secret(args.password_file, "password")
+            if not asked["password"]:
+                raise NoSecret(
+                    f"{args.password_file} is empty. Use --no-password for a user without one."
+                )
         elif asks:
-            asked["password"] = _ask(args.name)
-    except _NoPassword as error:
+            prompt = f"Password of {args.name}: "
+            asked["password"] = ask_twice(prompt, "--password-file", "--no-password")
+    except NoSecret as error:
         print(plain(f"spoold: {error}"), file=sys.stderr)
         return USAGE
     with connect(args) as client:
@@ -140,49 +200,55 @@ def _put(args: Namespace, op: str, what: str, *, asks: bool) -> int:
     return DONE
 
 
-def _read(file: str) -> str:
-    """The password in a file: all of it, but for the end of its line."""
+def read_secret(file: str, what: str) -> str:
+    """The secret in a file (- is the standard input): all of it, but for the end of its line.
+
+    Raises:
+        NoSecret: it cannot be read.
+    """
     try:
         if file == "-":
-            raw = sys.stdin.buffer.read(PASSWORD_FILE_BYTES_MAX + 1)
+            raw = sys.stdin.buffer.read(SECRET_FILE_BYTES_MAX + 1)
         else:
             with Path(file).open("rb") as opened:
-                raw = opened.read(PASSWORD_FILE_BYTES_MAX + 1)
-        if len(raw) > PASSWORD_FILE_BYTES_MAX:
-            raise _NoPassword(f"{file} is larger than {PASSWORD_FILE_BYTES_MAX} bytes.")
-        password = raw.decode("utf-8")
+                raw = opened.read(SECRET_FILE_BYTES_MAX + 1)
+        if len(raw) > SECRET_FILE_BYTES_MAX:
+            raise NoSecret(f"{file} is larger than {SECRET_FILE_BYTES_MAX} bytes.")
+        secret = raw.decode("utf-8")
     except OSError as error:
-        raise _NoPassword(f"{file}: {error.strerror}. Name a file that you can read.") from None
+        raise NoSecret(f"{file}: {error.strerror}. Name a file that you can read.") from None
     except UnicodeDecodeError:
-        raise _NoPassword(f"{file} is not UTF-8. Write the password as UTF-8 text.") from None
-    password = password.removesuffix("\n").removesuffix("\r")
-    if not password:
-        raise _NoPassword(f"{file} is empty. Use --no-password for a user without a password.")
-    return password
+        raise NoSecret(f"{file} is not UTF-8. Write the {what} as UTF-8 text.") from None
+    return secret.removesuffix("\n").removesuffix("\r")
 
 
-def _ask(name: str) -> str:
-    """The password, typed twice."""
+def ask_twice(prompt: str, instead: str, without: str) -> str:
+    """A secret, typed twice. `instead` reads it from a file; `without` needs none.
+
+    Raises:
+        NoSecret: there is no terminal, or nothing was typed.
+    """
     if not sys.stdin.isatty():
-        raise _NoPassword(
-            "there is no terminal to ask for a password. Use --password-file FILE, or "
-            "--password-file - for the standard input."
+        what = prompt.partition(" ")[0].lower().replace("pin", "PIN")
+        raise NoSecret(
+            f"there is no terminal to ask for a {what}. Use {instead} FILE, or "
+            f"{instead} - for the standard input."
         )
     import getpass
 
-    password = getpass.getpass(plain(f"Password of {name}: "))
-    if getpass.getpass("Once more: ") != password:
-        raise _NoPassword("the two are not the same. Try again.")
-    if not password:
-        raise _NoPassword("no password was typed. Use --no-password for a user without one.")
-    return password
+    secret = getpass.getpass(plain(prompt))
+    if getpass.getpass("Once more: ") != secret:
+        raise NoSecret("the two are not the same. Try again.")
+    if not secret:
+        raise NoSecret(f"nothing was typed. Use {without} instead.")
+    return secret
 
 
 def list_users(args: Namespace) -> int:
     columns = (
         Column("NAME", gives_way=True),
         Column("ROLES"),
-        Column("PASSWORD"),
+        Column("LOGIN"),
         Column("CHANGED"),
         Column("GUID"),
     )
@@ -191,10 +257,13 @@ def list_users(args: Namespace) -> int:
 
 
 def _row(user: dict[str, Any]) -> list[str]:
+    has = ("password" * user["has_password"], "PIN" * user["has_pin"])
+    cards = len(user["cards"])
+    ways = [*filter(None, has), *([f"{cards}-cards" if cards > 1 else "card"] if cards else [])]
     return [
         user["name"],
         ", ".join(user["roles"]),
-        "yes" if user["has_password"] else "no",
+        "disabled" if user["disabled"] else "+".join(ways) or "none",
         render.local_time(user["changed_us"])[:19],
         user["guid"],
     ]
@@ -205,8 +274,16 @@ def show_user(args: Namespace) -> int:
 
 
 def _tell(user: dict[str, Any]) -> None:
-    certificates = user.pop("certificates")
+    from spoold.model.money import format_amount
+
+    certificates, cards = user.pop("certificates"), user.pop("cards")
+    if isinstance(user["overdraft"], int):
+        user["overdraft"] = format_amount(user["overdraft"])
     shown = [render.readable(key, value) for key, value in user.items()]
+    for one in cards:
+        label = f" {one['label']}" if one["label"] else ""
+        since = render.local_time(one["added_us"])[:10]
+        shown.append(("card", f"{one['number']}:{label} …{one['ending']} (since {since})"))
     for one in certificates:
         is_old = one["not_after_us"] < time.time() * 1e6
         state = "revoked" if one["revoked"] else "expired" if is_old else "valid"

@@ -26,7 +26,7 @@ class Throttled(NamedTuple):
 
     kind: str
     key: bytes
-    count: int
+    failures: int
     last_us: int
 
 
@@ -153,9 +153,9 @@ def _add_card(writer: SqliteStore, person_id: int, change: store.PutCard) -> int
 
 def remove_card(writer: SqliteStore, change: store.RemoveCard) -> User:
     row = row_of(writer, change.name)
-    if change.number is not None:
-        which, values = "number = ?", (change.number,)
-    else:
+    which = "number = ?"
+    values: tuple[Any, ...] = (change.number,)
+    if change.number is None:
         which, values = f"digest IN ({_marks(change.digests)})", change.digests
     found = writer.db.execute(
         f"SELECT number, label, ending FROM card WHERE person_id = ? AND {which}",

@@ -44,8 +44,8 @@ def test_users_are_added_listed_shown_changed_and_removed(run: Run, add: Add) ->
     said = add("ADA", "--role", "operator")
     assert said.out == "User ada is added (operator, user).\n"
     head, row = run("user list").out.splitlines()
-    assert head.split() == ["NAME", "ROLES", "PASSWORD", "CHANGED", "GUID"]
-    assert row.split()[:4] == ["ada", "operator,", "user", "yes"]
+    assert head.split() == ["NAME", "ROLES", "LOGIN", "CHANGED", "GUID"]
+    assert row.split()[:4] == ["ada", "operator,", "user", "password"]
     (user,) = run("user list --json").json
     assert (user["name"], user["roles"], user["has_password"]) == (
         "ada",
@@ -152,6 +152,66 @@ def test_a_user_with_a_certificate_submits_as_nobody_else(
     assert "(revoked, until " in run("user show dora").out
     assert run(there, str(letter)).code != 0
     assert run("user remove dora").code == 0
+
+
+def test_what_people_show_at_machines(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards and PINs are given and taken; neither number nor PIN is told again."""
+    for name in ("gil", "hal"):
+        assert run(f"user add {name} --no-password").code == 0
+    said = run("user card add gil 04A1B2C3 --converter hex-reversed --label 'blue badge'")
+    assert said.out == "Cards of gil: 1: blue badge …A104.\n"
+    typed(monkeypatch, b"99887766\n")
+    assert run("user card add gil -").out.endswith("; 2: …7766.\n")
+    assert "gil's" in run("user card add hal 99887766").err
+    made = run("user pin gil --generate")
+    assert made.out.strip().isdecimal()
+    assert "nobody tells it again" in made.err
+    typed(monkeypatch, made.out.encode())
+    assert run("user pin gil --pin-file -").out == "User gil has a PIN.\n"
+    shown = run("user show gil").out
+    assert "card:" in shown
+    assert made.out.strip() not in shown + run("user show gil --json").out
+    assert run("user list").out.splitlines()[1].split()[2] == "PIN+2-cards"
+    assert run("user card remove gil --number 2").out == "Cards of gil: 1: blue badge …A104.\n"
+    assert run("user card remove gil C3B2A104").out == "Cards of gil: none.\n"
+    assert run("user pin gil --remove").out == "User gil has no PIN.\n"
+    assert run("user pin gil").code == grammar.USAGE
+    for name in ("gil", "hal"):
+        assert run(f"user remove {name}").code == 0
+
+
+def test_what_is_known_of_a_user_is_told(run: Run) -> None:
+    """Amounts as money; who is disabled, and who may release for whom."""
+    assert run("user add ida --no-password --full-name 'Ida Rhodes' --group Staff").code == 0
+    assert run("user add joe --no-password").code == 0
+    assert run("user set ida --overdraft 12.50 --unrestricted --email ida@example.org").code == 0
+    said = run("user delegate ida joe")
+    assert said.out == "Beside ida, joe may release the jobs of ida.\n"
+    assert run("user disable ida joe").out == "User ida is disabled.\nUser joe is disabled.\n"
+    shown = run("user show ida").out
+    for told in ("Ida Rhodes", "staff", "12.50", "ida@example.org", "joe"):
+        assert told in shown
+    (user,) = run("user show ida --json").json
+    assert (user["overdraft"], user["disabled"], user["restricted"]) == (125_000, True, False)
+    assert run("user enable ida").out == "User ida is enabled.\n"
+    assert "nobody may release" in run("user delegate ida joe --remove").out
+    for wrong in ("--overdraft much", "--overdraft=-1"):
+        assert run(f"user set ida {wrong}").code == grammar.USAGE
+    for name in ("ida", "joe"):
+        assert run(f"user remove {name}").code == 0
+
+
+def test_converters_of_cards_are_tried_without_a_daemon(run: Run) -> None:
+    """Under their names, or by steps that are written out."""
+    assert run("card test wiegand-26 13E0D4B 13e0d4b").out == "159:1701\n159:1701\n"
+    assert run("card test 'hex reverse-bytes decimal' 04A1B2C3").out == "3283263748\n"
+    (one,) = run("card test decimal 0012 --json").json
+    assert one == {"converter": "decimal/1", "read": "0012", "number": "12"}
+    assert "wiegand-26/1" in run("card converters").out
+    assert len(run("card converters --json").json) > 10
+    refused = run("card test wiegand-26 13E0D4A")
+    assert (refused.code, "parity" in refused.err) == (grammar.REFUSED, True)
+    assert "Did you mean wiegand-26/1?" in run("card test wiegnd-26 1").err
 
 
 @pytest.mark.slow

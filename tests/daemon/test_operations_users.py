@@ -172,6 +172,170 @@ async def test_the_journal_tells_who_changed_whom_and_no_secret(desk):
         assert secret not in str(records)
 
 
+async def test_what_is_known_of_a_user_is_set_and_kept(desk):
+    """What is not named stays; texts and groups have one form."""
+    for name in ("bob", "carl"):
+        await desk.ask("user.add", name=name)
+    added = await desk.ask(
+        "user.add",
+        name="ada",
+        full_name="  Ada Lovelace ",
+        email="ada@example.org",
+        groups=["Staff", "chess", "STAFF"],
+        overdraft=50_000,
+        delegates=["carl", "EXAMPLE\\Bob"],
+        default_account="faculty/physics",
+    )
+    assert added["groups"] == ["chess", "staff"]
+    assert (added["full_name"], added["email"]) == ("Ada Lovelace", "ada@example.org")
+    assert (added["delegates"], added["restricted"], added["overdraft"]) == (
+        ["bob", "carl"],
+        True,
+        50_000,
+    )
+    changed = await desk.ask("user.set", name="ada", restricted=False, overdraft="default")
+    assert changed == {
+        **added,
+        "restricted": False,
+        "overdraft": "default",
+        "changed_us": changed["changed_us"],
+    }
+    (bob,) = [one for one in await desk.services.reader.users("", 9) if one.name == "bob"]
+    found = await desk.services.reader.delegators(bob.guid)
+    assert [one.name for one in found] == ["ada"]
+    assert (await desk.ask("user.set", name="ada", delegates=[]))["delegates"] == []
+    assert await desk.services.reader.delegators(bob.guid) == []
+    assert (await desk.ask("user.show", name="ada"))["groups"] == ["chess", "staff"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        ({"full_name": "Ada\u202eevil"}, "bad-request"),
+        ({"full_name": "two\nlines"}, "bad-request"),
+        ({"full_name": "\ud800"}, "bad-request"),
+        ({"full_name": "x" * 65536}, "bad-request"),
+        ({"email": "nobody"}, "bad-request"),
+        ({"email": "a@b, c@d"}, "bad-request"),
+        ({"groups": [""]}, "bad-request"),
+        ({"groups": ["x\0y"]}, "bad-request"),
+        ({"groups": [f"{n:0255}" for n in range(400)]}, "bad-request"),
+        ({"groups": ["g"] * 1000}, "bad-request"),
+        ({"overdraft": -1}, "bad-request"),
+        ({"overdraft": "much"}, "bad-request"),
+        ({"delegates": ["eve"]}, "not-found"),
+        ({"delegates": ["ada"]}, "bad-request"),
+        ({"default_account": "a\u2028b"}, "bad-request"),
+    ],
+)
+async def test_what_cannot_be_known_of_a_user_is_refused(desk, args, code):
+    """With advice, and nothing is kept of it."""
+    before = await desk.ask("user.add", name="ada")
+    error = await refused(desk, "user.set", name="ada", **args)
+    assert (error.code, bool(error.advice)) == (code, True)
+    (kept,) = (await desk.ask("user.list"))["users"]
+    assert kept == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Zoë 'O\"Hara'; DROP TABLE", "../../etc/passwd", "<b>&amp;</b>", "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627", "日本"],
+)
+async def test_odd_names_are_names(desk, name):
+    """Of people, groups and labels of cards: kept as they read."""
+    added = await desk.ask("user.add", name="ada", full_name=name, groups=[name])
+    added = await desk.ask("user.add-card", name="ada", card="1234", label=name[:40])
+    assert (added["full_name"], added["groups"], added["cards"][0]["label"]) == (
+        name,
+        [name.casefold()],
+        name[:40],
+    )
+
+
+async def test_cards_are_given_and_taken_away(desk):
+    """By their number of the user's, or by what a reader says of them, whatever reads them."""
+    await desk.ask("user.add", name="ada")
+    await desk.ask("user.add", name="bob")
+    given = await desk.ask(
+        "user.add-card", name="ada", card="04:a1:b2:c3", converter="hex-reversed-to-decimal"
+    )
+    assert [(one["number"], one["ending"]) for one in given["cards"]] == [(1, "3748")]
+    error = await refused(
+        desk, "user.add-card", name="bob", card="03283263748", converter="decimal"
+    )
+    assert error.code == "conflict"
+    again = await desk.ask("user.add-card", name="ada", card="55667788", label="blue")
+    assert [one["label"] for one in again["cards"]] == ["", "blue"]
+    renamed = await desk.ask("user.add-card", name="ada", card="5566-7788", label="red")
+    assert [one["label"] for one in renamed["cards"]] == ["", "red"]
+    error = await refused(desk, "user.add-card", name="bob", card="55667788")
+    assert (error.code, "ada" in str(error)) == ("conflict", True)
+    assert (
+        await refused(desk, "user.remove-card", name="bob", card="55667788")
+    ).code == "not-found"
+    left = await desk.ask("user.remove-card", name="ada", card="55667788")
+    assert [one["number"] for one in left["cards"]] == [1]
+    assert (await desk.ask("user.remove-card", name="ada", number=1))["cards"] == []
+    assert (await refused(desk, "user.remove-card", name="ada", number=1)).code == "not-found"
+    assert (await refused(desk, "user.remove-card", name="ada")).code == "bad-request"
+
+
+async def test_nobody_has_cards_without_end(desk):
+    """A user has sixteen at most."""
+    await desk.ask("user.add", name="ada")
+    for number in range(16):
+        await desk.ask("user.add-card", name="ada", card=f"card{number}")
+    assert (
+        await refused(desk, "user.add-card", name="ada", card="one more")
+    ).code == "not-possible"
+
+
+async def test_a_pin_is_made_told_once_and_taken_away(desk):
+    """It is long enough that nobody guesses one, and different from all others."""
+    pins = set()
+    for number in range(12):
+        await desk.ask("user.add", name=f"user{number}")
+        answer = await desk.ask("user.pin", name=f"user{number}", generate=True)
+        assert answer["has_pin"]
+        pins.add(answer["pin"])
+    assert len(pins) == 12
+    assert {len(pin) for pin in pins} == {6, 7}
+    told = f"{await desk.ask('journal.read', limit=500)}{await desk.ask('user.list')}"
+    assert not any(pin in told for pin in pins)
+    assert not (await desk.ask("user.pin", name="user1", pin=""))["has_pin"]
+
+
+@pytest.mark.parametrize("pin", ["123", "12345", "7" * 8, "9876", "x234", "1" * 17, "12 34"])
+async def test_what_everybody_tries_first_is_no_pin(desk, pin):
+    """Nor what is too short; it is not said back."""
+    await desk.ask("user.add", name="ada")
+    error = await refused(desk, "user.pin", name="ada", pin=pin)
+    assert error.code == "bad-request"
+    assert pin not in str(error)
+
+
+async def test_a_pin_of_somebody_else_is_not_given_twice(desk):
+    """And whose it is, is not told."""
+    await desk.ask("user.add", name="ada")
+    await desk.ask("user.add", name="bob")
+    await desk.ask("user.pin", name="ada", pin="730194")
+    error = await refused(desk, "user.pin", name="bob", pin="730194")
+    assert (error.code, "ada" in str(error)) == ("conflict", False)
+    assert (await desk.ask("user.pin", name="ada", pin="730194"))["has_pin"]
+
+
+async def test_a_disabled_user_is_refused_at_the_door(desk):
+    """By password at once; enabled, the user is as before."""
+    await desk.ask("user.add", name="ada", password=RIGHT)
+    login = desk.services.logins.login
+    assert (await login("ada", RIGHT, "192.0.2.7")).name == "ada"
+    assert (await desk.ask("user.set", name="ada", disabled=True))["disabled"]
+    with pytest.raises(OperationError, match="disabled"):
+        await login("ada", RIGHT, "192.0.2.7")
+    assert not (await desk.ask("user.set", name="ada", disabled=False))["disabled"]
+    assert (await login("ada", RIGHT, "192.0.2.7")).name == "ada"
+
+
 def test_names_and_passwords_have_one_form():
     """Of a user as of a job's owner; a password as its characters are seen."""
     assert check_user_name(" Zoë@EXAMPLE.ORG ") == "zoë"

@@ -1,43 +1,108 @@
 """People who may come in: `user.add`, `.set`, `.remove`, `.enrol`, `.revoke`, `.list`, `.show`.
 
-Passwords come in and never leave; keys of certificates leave once and are not kept.
+Passwords come in and never leave; keys of certificates leave once and are not kept. Cards and PINs
+are given by the operations of `people`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 from cryptography import x509
 
 from spoold.daemon.authority import microseconds
 from spoold.daemon.operations.access import ADMINS, LOCAL, STAFF
+from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.person import normalise_name
 from spoold.model.principal import Role
-from spoold.model.user import GRANTABLE, User, check_password, check_user_name
+from spoold.model.user import (
+    DELEGATES_MAX,
+    EMAIL_CHARACTERS_MAX,
+    FIELDS,
+    GRANTABLE,
+    GROUPS_MAX,
+    OVERDRAFT_MAX,
+    TEXT_CHARACTERS_MAX,
+    User,
+    check_fields,
+    check_password,
+    check_user_name,
+)
 from spoold.spool.store import EnrolUser, PutUser, RemoveUser, RevokeUser
 from spoold.spool.users import CERTIFICATES_MAX, unknown
 
 DAYS_MAX = 3650
+USUAL = "default"  # an overdraft that is what is usual here
 
 
-def user_map(user: User) -> dict[str, Any]:
+async def user_maps(services: Services, users: Sequence[User]) -> list[dict[str, Any]]:
+    """Users as they are shown: delegates by name, and no secret."""
+    guids = {guid for user in users for guid in user.delegates}
+    names = await services.reader.names(sorted(guids)) if guids else {}
+    return [_user_map(user, names) for user in users]
+
+
+def _user_map(user: User, names: dict[UUID, str]) -> dict[str, Any]:
     return {
         "name": user.name,
         "guid": str(user.guid),
+        "full_name": user.full_name,
+        "email": user.email,
         "roles": sorted(role.value for role in user.roles),
+        "groups": list(user.groups),
+        "disabled": user.disabled,
         "has_password": user.has_password,
+        "has_pin": user.has_pin,
+        "cards": [
+            {
+                "number": card.number,
+                "label": card.label,
+                "ending": card.ending,
+                "added_us": card.added_us,
+            }
+            for card in user.cards
+        ],
+        "delegates": sorted(names[guid] for guid in user.delegates if guid in names),
+        "restricted": user.restricted,
+        "overdraft": USUAL if user.overdraft is None else user.overdraft,
+        "default_account": user.default_account,
         "created_us": user.created_us,
         "changed_us": user.changed_us,
     }
 
 
-def _roles(given: Iterable[str] | None) -> frozenset[Role] | None:
+async def user_map(services: Services, user: User) -> dict[str, Any]:
+    return (await user_maps(services, [user]))[0]
+
+
+def roles_of(given: Iterable[str] | None) -> frozenset[Role] | None:
     """Everybody who is known is a user at least."""
     return None if given is None else frozenset({Role.USER, *map(Role, given)})
+
+
+async def fields_of(services: Services, args: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a user that were given, checked.
+
+    Raises:
+        OperationError: `bad-request`; `not-found`: a delegate is no user.
+    """
+    given = {name: args[name] for name in FIELDS if args[name] is not None}
+    if given.get("overdraft") == USUAL:
+        given["overdraft"] = None
+    elif isinstance(given.get("overdraft"), str):
+        raise OperationError(
+            "bad-request", "the overdraft is a text.", f"Give 1/10,000, or {USUAL!r}."
+        )
+    if "delegates" in given:
+        given["delegates"] = [
+            (await find_user(services, name)).guid for name in dict.fromkeys(given["delegates"])
+        ]
+    return check_fields(given)
 
 
 async def _hash(call: Call) -> str | None:
@@ -48,31 +113,44 @@ async def _hash(call: Call) -> str | None:
     return await call.services.passwords.hash(check_password(password))
 
 
-async def _find(call: Call) -> User:
-    name = normalise_name(call.args["name"])
-    user = await call.services.reader.user(name)
+async def find_user(services: Services, text: str) -> User:
+    """Raises:
+    OperationError: `not-found`.
+    """
+    name = normalise_name(text)
+    user = await services.reader.user(name)
     if user is None:
         raise unknown(name)
     return user
 
 
+async def _find(call: Call) -> User:
+    return await find_user(call.services, call.args["name"])
+
+
 async def add(call: Call) -> dict[str, Any]:
     services = call.services
     name = check_user_name(call.args["name"])
-    roles, password = _roles(call.args["roles"] or ()), await _hash(call)
-    change = PutUser(name, services.wall_clock(), roles, password, True, call.actor)
-    return user_map(await services.journal.commit(change))
+    fields = await fields_of(services, call.args)
+    roles, password = roles_of(call.args["roles"] or ()), await _hash(call)
+    change = PutUser(name, services.wall_clock(), roles, password, True, call.actor, fields=fields)
+    return await user_map(services, await services.journal.commit(change))
 
 
 async def change(call: Call) -> dict[str, Any]:
-    """What is not named stays; new roles stand in for the old ones."""
+    """What is not named stays; new roles, groups and delegates stand in for the old ones."""
     services = call.services
     user = await _find(call)
-    roles, password = _roles(call.args["roles"]), await _hash(call)
-    if roles is None and password is None:
-        raise OperationError("bad-request", "nothing is to be changed.", "Name roles or password.")
-    change = PutUser(user.name, services.wall_clock(), roles, password, False, call.actor)
-    return user_map(await services.journal.commit(change))
+    fields = await fields_of(services, call.args)
+    roles, password = roles_of(call.args["roles"]), await _hash(call)
+    if roles is None and password is None and not fields:
+        raise OperationError("bad-request", "nothing is to be changed.", "Name what is to change.")
+    if user.guid in fields.get("delegates", ()):
+        raise OperationError("bad-request", "nobody is their own delegate.", "Name others.")
+    change = PutUser(
+        user.name, services.wall_clock(), roles, password, False, call.actor, fields=fields
+    )
+    return await user_map(services, await services.journal.commit(change))
 
 
 async def remove(call: Call) -> dict[str, Any]:
@@ -99,7 +177,7 @@ async def enrol(call: Call) -> dict[str, Any]:
         EnrolUser(user.guid, user.name, serial, until_us, now_us, call.actor)
     )
     return {
-        **user_map(user),
+        **await user_map(services, user),
         "serial": serial,
         "not_after_us": until_us,
         "key_pem": key.decode(),
@@ -119,7 +197,7 @@ async def revoke(call: Call) -> dict[str, Any]:
 async def list_users(call: Call) -> dict[str, Any]:
     after, limit = call.args["after_id"], call.args["limit"]
     found = await call.services.reader.users(after, limit + 1)
-    page, more = fitting(map(user_map, found), limit)
+    page, more = fitting(await user_maps(call.services, found), limit)
     return {"users": page, "next_after_id": page[-1]["name"] if more else None}
 
 
@@ -130,11 +208,11 @@ async def show_user(call: Call) -> dict[str, Any]:
         {"serial": one.serial, "not_after_us": one.not_after_us, "revoked": one.revoked}
         for one in certificates[:CERTIFICATES_MAX]
     ]
-    return {**user_map(user), "certificates": shown}
+    return {**await user_map(call.services, user), "certificates": shown}
 
 
-_NAME = Argument("name", required=True, least=1, summary="Name a user.")
-_ROLES = Argument(
+NAME = Argument("name", required=True, least=1, summary="Name a user.")
+ROLES = Argument(
     "roles",
     (list,),
     most=len(GRANTABLE),
@@ -142,27 +220,51 @@ _ROLES = Argument(
     summary="What the user may do beside what every user may.",
 )
 _PASSWORD = Argument("password", summary="An empty one takes it away.")
+DETAILS = (
+    Argument("full_name", most=TEXT_CHARACTERS_MAX),
+    Argument("email", most=EMAIL_CHARACTERS_MAX),
+    Argument("groups", (list,), most=GROUPS_MAX, each=Argument("", most=TEXT_CHARACTERS_MAX)),
+    Argument("disabled", (bool,), summary="Refused, however well proven."),
+    Argument(
+        "delegates",
+        (list,),
+        most=DELEGATES_MAX,
+        each=Argument("", least=1),
+        summary="Users who may release this one's jobs.",
+    ),
+    Argument("restricted", (bool,), summary="May not spend more than the overdraft allows."),
+    Argument(
+        "overdraft",
+        (int, str),
+        least=0,
+        most=OVERDRAFT_MAX,
+        summary=f"In 1/10,000, or {USUAL!r}: what is usual here.",
+    ),
+    Argument(
+        "default_account", most=TEXT_CHARACTERS_MAX, summary="Pays when nothing else is said."
+    ),
+)
 
 OPERATIONS = (
-    Operation("user.add", (_NAME, _ROLES, _PASSWORD), ADMINS, LOCAL, add, "Add a user."),
+    Operation("user.add", (NAME, ROLES, _PASSWORD, *DETAILS), ADMINS, LOCAL, add, "Add a user."),
     Operation(
         "user.set",
-        (_NAME, _ROLES, _PASSWORD),
+        (NAME, ROLES, _PASSWORD, *DETAILS),
         ADMINS,
         LOCAL,
         change,
-        "Change a user's roles or password.",
+        "Change what is known of a user.",
     ),
-    Operation("user.remove", (_NAME,), ADMINS, LOCAL, remove, "Refuse a user from now on."),
+    Operation("user.remove", (NAME,), ADMINS, LOCAL, remove, "Refuse a user from now on."),
     Operation(
         "user.enrol",
-        (_NAME, Argument("days", (int,), default=365, least=1, most=DAYS_MAX)),
+        (NAME, Argument("days", (int,), default=365, least=1, most=DAYS_MAX)),
         ADMINS,
         LOCAL,
         enrol,
         "Key and certificate for a user.",
     ),
-    Operation("user.revoke", (_NAME,), ADMINS, LOCAL, revoke, "Refuse a user's certificates."),
+    Operation("user.revoke", (NAME,), ADMINS, LOCAL, revoke, "Refuse a user's certificates."),
     Operation(
         "user.list",
         (
@@ -174,5 +276,5 @@ OPERATIONS = (
         list_users,
         "Who may come in.",
     ),
-    Operation("user.show", (_NAME,), STAFF, LOCAL, show_user, "What is known of a user."),
+    Operation("user.show", (NAME,), STAFF, LOCAL, show_user, "What is known of a user."),
 )

@@ -1,0 +1,148 @@
+"""What people show at machines: `user.add-card`, `.remove-card`, `.pin`.
+
+Numbers of cards and PINs come in, become keyed hashes, and never leave; a PIN that was made here
+leaves once. `convert` is the same for whoever gives a card and for the reader that reads it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from spoold.daemon.operations.access import ADMINS, LOCAL
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.users import NAME, find_user, user_map
+from spoold.model import card as cards
+from spoold.model.errors import OperationError
+from spoold.model.user import (
+    LABEL_CHARACTERS_MAX,
+    PIN_ALONE_DIGITS_MIN,
+    PIN_DIGITS_MAX,
+    check_pin,
+    check_text,
+)
+from spoold.spool import people
+from spoold.spool.store import PutCard, PutPin, RemoveCard
+
+# Of so many guesses one finds somebody's PIN, however many users there are.
+PIN_GUESSES = 100_000
+TRIES = 20
+
+
+def converted(call: Call) -> str:
+    return cards.convert(call.args["converter"], call.args["card"])
+
+
+async def add_card(call: Call) -> dict[str, Any]:
+    """A card that the user has gets the new label."""
+    services, args = call.services, call.args
+    user = await find_user(services, args["name"])
+    number = converted(call)
+    change = PutCard(
+        user.name,
+        tuple(services.digests.cards(number)),
+        check_text(args["label"], "label", LABEL_CHARACTERS_MAX),
+        cards.ending(number),
+        services.wall_clock(),
+        call.actor,
+    )
+    return await user_map(services, await services.journal.commit(change))
+
+
+async def remove_card(call: Call) -> dict[str, Any]:
+    """Refuse a card from now on, and end what its user has open at machines."""
+    services, args = call.services, call.args
+    user = await find_user(services, args["name"])
+    if (args["number"] is None) == (args["card"] is None):
+        raise OperationError(
+            "bad-request", "which card is not said.", "Name its number, or read it."
+        )
+    digests = () if args["card"] is None else tuple(services.digests.cards(converted(call)))
+    change = RemoveCard(user.name, args["number"], services.wall_clock(), digests, call.actor)
+    return await user_map(services, await services.journal.commit(change))
+
+
+async def set_pin(call: Call) -> dict[str, Any]:
+    """The PIN is answered when it was made here, and then only."""
+    services, args = call.services, call.args
+    user = await find_user(services, args["name"])
+    if args["generate"] == (args["pin"] is not None):
+        raise OperationError("bad-request", "there is no PIN.", "Give one, or have one made.")
+    for _ in range(TRIES):
+        pin = await _made(call) if args["generate"] else args["pin"]
+        if pin and not args["generate"]:
+            check_pin(pin)
+        digests = tuple(services.digests.pins(pin, user.guid)) if pin else ()
+        try:
+            changed = await services.journal.commit(
+                PutPin(user.name, digests, services.wall_clock(), call.actor)
+            )
+        except OperationError as error:
+            if error.code == "conflict" and args["generate"]:
+                continue
+            raise
+        shown = {"pin": pin} if args["generate"] else {}
+        return {**await user_map(services, changed), **shown}
+    raise OperationError("busy", "no PIN was found that nobody has.", "Try again.")
+
+
+async def _made(call: Call) -> str:
+    """A PIN so long that guessing finds none, whatever the number of users."""
+    users = await call.services.reader.look(people.count_users)
+    digits = max(PIN_ALONE_DIGITS_MIN, len(str(max(users, 1) * PIN_GUESSES - 1)))
+    while True:
+        pin = "".join(secrets.choice("0123456789") for _ in range(min(digits, PIN_DIGITS_MAX)))
+        try:
+            return check_pin(pin)
+        except OperationError:
+            pass  # 000000 and the like
+
+
+_CARD = Argument("card", least=1, most=cards.RAW_CHARACTERS_MAX, summary="As a reader tells it.")
+_CONVERTER = Argument(
+    "converter",
+    default=cards.PLAIN,
+    most=cards.RAW_CHARACTERS_MAX,
+    summary="How its number is read; see `spoold card converters`.",
+)
+
+OPERATIONS = (
+    Operation(
+        "user.add-card",
+        (
+            NAME,
+            Argument("card", least=1, most=cards.RAW_CHARACTERS_MAX, required=True),
+            _CONVERTER,
+            Argument("label", default="", most=LABEL_CHARACTERS_MAX),
+        ),
+        ADMINS,
+        LOCAL,
+        add_card,
+        "Give a user a card.",
+    ),
+    Operation(
+        "user.remove-card",
+        (
+            NAME,
+            Argument("number", (int,), least=1, summary="Which of the user's cards."),
+            _CARD,
+            _CONVERTER,
+        ),
+        ADMINS,
+        LOCAL,
+        remove_card,
+        "Refuse a card from now on.",
+    ),
+    Operation(
+        "user.pin",
+        (
+            NAME,
+            Argument("pin", summary="An empty one takes it away."),
+            Argument("generate", (bool,), default=False, summary="Make one, and answer it."),
+        ),
+        ADMINS,
+        LOCAL,
+        set_pin,
+        "Set a user's PIN.",
+    ),
+)
