@@ -303,6 +303,30 @@ class Documents:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """From which on `/healthz` and `spoold status` warn. A backup is missed only if `backup_age_s`
+    is not 0. A store that needs `commit_failed_s` for a commit makes them answer 503.
+    """
+
+    commit_s: Seconds = 1.0
+    commit_failed_s: Seconds = 20.0
+    loop_lag_s: Seconds = 0.5
+    disk_share: Annotated[float, number(0.01, 1, {}, "0.85")] = 0.85
+    printer_stopped_s: SecondsOrZero = 900.0
+    job_waiting_s: Seconds = 3600.0
+    certificate_days: Annotated[float, number(0, 365, {}, "14")] = 14.0
+    backup_age_s: SecondsOrZero = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Who may read `/metrics` without a login of staff, and how many printers have their own."""
+
+    allow: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    printers_max: Annotated[int, whole(0, 100_000)] = 500
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     node: Annotated[Node, table(Node)] = field(default_factory=Node)
     listen: Annotated[Listen, table(Listen)] = field(default_factory=Listen)
@@ -315,6 +339,8 @@ class Config:
     conversion: Annotated[Conversion, table(Conversion)] = field(default_factory=Conversion)
     drain: Annotated[Drain, table(Drain)] = field(default_factory=Drain)
     documents: Annotated[Documents, table(Documents)] = field(default_factory=Documents)
+    health: Annotated[Health, table(Health)] = field(default_factory=Health)
+    metrics: Annotated[Metrics, table(Metrics)] = field(default_factory=Metrics)
 
 
 # The sections that a running daemon cannot take over; the others change on SIGHUP.

@@ -76,7 +76,7 @@ class Doors:
         self._acceptance = acceptance
         self._table = table
         for_mfds = [one for name, one in table.operations.items() if name.startswith("mfd.")]
-        self._mfd_api = MfdApi(table, for_mfds, __version__)
+        self.apis: tuple[http.Api, ...] = (MfdApi(table, for_mfds, __version__),)
         self._config = config
         self._nursery = nursery
         self._tls: LiveContext | None = None
@@ -297,15 +297,13 @@ class Doors:
             None if tls is None else lambda: tls.current,
             ipp_icon.FILES,
             self._principals.by_token,
-            (self._mfd_api,),
+            self.apis,
         )
         await http.serve_http(
             opening.stream, opening.head, opening.principal, site, config.limits, opening.watch
         )
 
     def _answer(self, path: str) -> tuple[int, dict[str, Any]]:
-        if path == "/healthz":
-            return 200, {"status": "ok", "version": __version__}
         printer = None if self.ipp is None else self.ipp.about(path)
         if printer is not None:
             return 200, printer

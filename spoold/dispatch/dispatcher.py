@@ -280,6 +280,11 @@ class Dispatcher:
         """How the printer is doing; never waits."""
         return self._statuses.of(printer_id)
 
+    @property
+    def deferrals(self) -> Mapping[int, int]:
+        """How many attempts of each printer left nothing on paper, since the start."""
+        return self._judge.deferrals
+
     def trying(self, printer_id: int) -> int | None:
         """The job that the printer, or a member of the pool, is tried with: no byte has left."""
         return self._statuses.trying(printer_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import structlog
@@ -18,6 +19,8 @@ log = structlog.get_logger("spoold.dispatch")
 
 
 class Judge:
+    """`deferrals` counts the attempts that left nothing on paper, by printer."""
+
     def __init__(
         self,
         printers: Mapping[int, Printer],
@@ -29,6 +32,7 @@ class Judge:
         self._devices = devices
         self._schedule = schedule
         self._statuses = statuses
+        self.deferrals: Counter[int] = Counter()
 
     def hear(self, attempt: Attempt, ended: Ended) -> None:
         """An attempt has ended."""
@@ -40,6 +44,7 @@ class Judge:
             case Deferred(reason, detail, blame, asked_s):
                 if blame is Blame.PRINTER:
                     self._fail(attempt, reason, detail, asked_s)
+                self.deferrals[attempt.choice.printer_id] += 1
                 self._note("attempt_deferred", attempt, reason, detail)
             case InDoubt(reason, detail):
                 if ended.stop is None:

@@ -58,7 +58,9 @@ class Api(Protocol):
     """Whatever answers below some paths, in all methods."""
 
     def speaks(self, path: str) -> bool: ...
-    async def serve(self, exchange: Exchange) -> None: ...
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer; raises NeedsLogin for what is granted after one."""
+        ...
 
 
 class PostHandler(Protocol):
@@ -261,7 +263,10 @@ class _Connection:
         path = request.path
         api = next((one for one in site.apis if one.speaks(path)), None)
         if api is not None:
-            await api.serve(exchange)
+            try:
+                await api.serve(exchange)
+            except NeedsLogin:
+                await self._challenge(exchange)
         elif request.method == "POST" and site.ipp is not None and site.ipp.speaks(path):
             await self._post(exchange, site.ipp)
         elif request.method == "OPTIONS":

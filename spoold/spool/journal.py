@@ -17,6 +17,7 @@ import trio
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.spool.connection import TrioConnection
 from spoold.spool.fresh import FreshJobs
+from spoold.spool.histogram import Histogram
 from spoold.spool.sqlite import SqliteStore
 from spoold.spool.store import (
     Accepted,
@@ -40,6 +41,8 @@ WAITING_CHANGES_MAX = 4096
 # What a disk that does not answer may take: one commit is one sync.
 COMMIT_DEADLINE_S = 60.0
 ROOM_INTERVAL_S = 0.5  # how often is looked whether a full disk has room again
+COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
+COMMIT_BOUNDS_CHANGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 # Changes after which a job is not what was accepted.
 MAKES_STALE = (StartAttempt, EndAttempt, ChangeJob, SetJob, PlaceJob, ReleaseJob)
 
@@ -83,7 +86,10 @@ class Handed:
 
 
 class Journal:
-    """Commits changes. `head` is the last committed position."""
+    """Commits changes. `head` is the last committed position.
+
+    `commit_s` and `commit_changes` tell how long commits took, and how large they were.
+    """
 
     def __init__(
         self,
@@ -103,6 +109,8 @@ class Journal:
         self._closing = False
         self.head = store.position
         self.commits = 0
+        self.commit_s = Histogram(COMMIT_BOUNDS_S)
+        self.commit_changes = Histogram(COMMIT_BOUNDS_CHANGES)
         self._fresh = FreshJobs()
 
     @property
@@ -188,6 +196,7 @@ class Journal:
 
     async def _commit(self, group: list[Handed]) -> None:
         changes = [change for waiting in group for change in waiting.changes]
+        begun_s = trio.current_time()
         try:
             answers, events = await self._writer.run_within(
                 self._commit_deadline_s, self._store.apply, changes
@@ -198,6 +207,8 @@ class Journal:
             silence = TimeoutError(f"the disk has not answered for {self._commit_deadline_s:g} s")
             raise self._store.fail(silence) from None
         else:
+            self.commit_s.observe(trio.current_time() - begun_s)
+            self.commit_changes.observe(len(changes))
             self._announce(group, answers, events)
 
     async def _refuse(self, group: list[Handed], full: SpoolFull) -> None:
@@ -258,6 +269,11 @@ class Journal:
         self._queue.clear()
         self._queued = 0
         self._room.set()
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether nothing can be committed any more."""
+        return self._failure is not None
 
     def close_nowait(self) -> None:
         """Let `run` return once everything handed over is committed."""

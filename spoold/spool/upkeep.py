@@ -76,6 +76,11 @@ class Upkeep:
         self._clock_file = documents.dir.parent / "clock"
         self._expiry = policy.ExpiryClock(_read_clock(self._clock_file))
 
+    @property
+    def is_clock_doubtful(self) -> bool:
+        """Whether the clock has jumped ahead, and nothing expires by it for now."""
+        return self._expiry.is_doubtful
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Recover what a crash left, then sweep at every interval."""
         started_us = self._clock()

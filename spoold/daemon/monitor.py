@@ -1,0 +1,262 @@
+"""The node looks at itself, every few seconds: what health, metrics and the status tell.
+
+One task looks, one asks the journal's writer whether it still answers, and one notes how late the
+event loop is. Whoever asks how the node is gets what was seen last, and costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import structlog
+import trio
+from cryptography import x509
+
+from spoold.daemon import backup
+from spoold.daemon.authority import microseconds
+from spoold.daemon.config import Config
+from spoold.daemon.identity import NodeIdentity
+from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.watch import Known
+from spoold.model.job import JobState
+from spoold.spool import depth
+from spoold.spool.depth import Depth
+from spoold.spool.histogram import Histogram
+from spoold.web import health
+from spoold.web.health import Check, Facts, Part, Stopped, Verdict
+from spoold.web.metrics import Counts, Metrics, Sight
+from spoold.web.pages import Pages
+
+log = structlog.get_logger("spoold.daemon")
+
+LOOK_S = 5.0
+# Counting very long queues takes its time on the one connection that reads: never more than this
+# part of it.
+SHARE_OF_READER = 0.01
+BEAT_S = 1.0
+TURN_S = 0.25
+LAG_KEPT_S = 60.0
+LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+CERTIFICATES_S = 600.0  # how often files of certificates are looked at
+
+
+class Monitor:
+    """`checks` is how the node was when it last looked, `age_s` ago.
+
+    `is_clock_doubtful` asks whether upkeep believes the clock.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        config: Callable[[], Config],
+        identity: NodeIdentity,
+        is_clock_doubtful: Callable[[], bool],
+    ) -> None:
+        self._services = services
+        self._config = config
+        ca = identity.authority.trusted[0]
+        self._own_certificates = (
+            ("node", identity.not_after_us),
+            ("authority", microseconds(ca.not_valid_after_utc)),
+        )
+        self._is_clock_doubtful = is_clock_doubtful
+        self._counts = Counts()
+        self._lag_s = Histogram(LAG_BOUNDS_S)
+        self._lags: list[tuple[float, float]] = []  # (when, how late) of the last while
+        self._beat_begun_s: float | None = None
+        self._beat_took_s = 0.0
+        self._looked_s = float("-inf")
+        self._depths: list[Depth] = []
+        self._in_doubt = 0
+        self._counted_until_s = float("-inf")
+        self._certificates: tuple[tuple[str, int], ...] = ()
+        self._certificates_until_s = float("-inf")
+        self._known = Known({}, {}, {})
+        self._facts = Facts(0)
+        self._told: dict[Part, Verdict] = {}
+        self.checks: Sequence[Check] = ()
+
+    @property
+    def age_s(self) -> float:
+        return trio.current_time() - self._looked_s
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look until cancelled; started once there is something to tell."""
+        self._services.journal.listen(self._counts.hear)
+        try:
+            await self.look()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat)
+                nursery.start_soon(self._turn)
+                task_status.started()
+                while True:
+                    await trio.sleep(LOOK_S)
+                    await self.look()
+        finally:
+            self._services.journal.unlisten(self._counts.hear)
+
+    async def _beat(self) -> None:
+        """Ask the writer again and again whether it still gets to what it is given."""
+        while True:
+            self._beat_begun_s = trio.current_time()
+            await self._services.journal.beat()
+            self._beat_took_s = trio.current_time() - self._beat_begun_s
+            self._beat_begun_s = None
+            await trio.sleep(BEAT_S)
+
+    async def _turn(self) -> None:
+        while True:
+            expected_s = trio.current_time() + TURN_S
+            await trio.sleep(TURN_S)
+            now_s = trio.current_time()
+            late_s = max(0.0, now_s - expected_s)
+            self._lag_s.observe(late_s)
+            self._lags = [one for one in self._lags if now_s - one[0] < LAG_KEPT_S]
+            self._lags.append((now_s, late_s))
+
+    def pages(self) -> Pages:
+        """What is shown of it over HTTP."""
+        metrics = Metrics(self.sight, lambda: self._config().metrics.printers_max)
+        return Pages(self, metrics, lambda: self._config().metrics.allow)
+
+    # -- looking -----------------------------------------------------------------------------
+
+    async def look(self) -> Sequence[Check]:
+        """Look now; what is found is what is told from now on."""
+        services = self._services
+        self._known = await services.catalogue.look()
+        await self._count()
+        await self._read_certificates()
+        config = self._config()
+        space = await trio.to_thread.run_sync(services.documents.space)
+        last = await trio.to_thread.run_sync(backup.last, config.node.data_dir)
+        stopped, paused = self._printers()
+        oldest = self._oldest()
+        made_us = (last or {}).get("made_us")
+        self._facts = Facts(
+            now_us=services.wall_clock(),
+            is_store_failed=services.journal.is_failed,
+            commit_s=self._commit_s(),
+            loop_lag_s=max((late_s for _, late_s in self._lags), default=0.0),
+            free_bytes=space.free_bytes,
+            total_bytes=space.total_bytes,
+            printers=len(self._known.printers),
+            paused=paused,
+            stopped=stopped,
+            waiting=sum(one.jobs for one in self._depths if one.state is JobState.PENDING),
+            in_doubt=self._in_doubt,
+            oldest_us=oldest.oldest_us if oldest is not None else None,
+            oldest_printer=self._known.name_of(oldest.printer_id) if oldest is not None else "",
+            certificates=self._certificates,
+            is_clock_doubtful=self._is_clock_doubtful(),
+            backup_us=made_us if isinstance(made_us, int) else None,
+        )
+        self.checks = health.judge(self._facts, config.health, config.limits)
+        self._looked_s = trio.current_time()
+        self._tell()
+        return self.checks
+
+    async def _count(self) -> None:
+        """The lengths of the queues, less often the longer they are."""
+        begun_s = trio.current_time()
+        if begun_s < self._counted_until_s:
+            return
+        reader = self._services.reader
+        self._depths = await reader.look(depth.depths)
+        self._in_doubt = await reader.look(depth.in_doubt)
+        took_s = trio.current_time() - begun_s
+        self._counted_until_s = begun_s + took_s / SHARE_OF_READER - LOOK_S / 2
+
+    async def _read_certificates(self) -> None:
+        now_s = trio.current_time()
+        if now_s < self._certificates_until_s:
+            return
+        self._certificates_until_s = now_s + CERTIFICATES_S
+        file = self._config().tls.certificate
+        found = () if file is None else await trio.to_thread.run_sync(_ends_of, file)
+        self._certificates = (*self._own_certificates, *found)
+
+    def _commit_s(self) -> float:
+        if self._beat_begun_s is None:
+            return self._beat_took_s
+        return max(self._beat_took_s, trio.current_time() - self._beat_begun_s)
+
+    def _printers(self) -> tuple[tuple[Stopped, ...], int]:
+        """The printers that do not print, the longest so first; and how many are paused."""
+        waiting = {
+            one.printer_id: one.jobs for one in self._depths if one.state is JobState.PENDING
+        }
+        stopped, paused = [], 0
+        for printer in self._known.printers.values():
+            if printer.paused:
+                paused += 1
+            elif not printer.is_pool:
+                status = self._services.dispatcher.status(printer.id)
+                if status.state == "stopped":
+                    reason = status.reasons[0] if status.reasons else "stopped"
+                    count = waiting.get(printer.id, 0)
+                    stopped.append(Stopped(printer.name, status.changed_us, reason, count))
+        return tuple(sorted(stopped, key=lambda one: one.since_us)), paused
+
+    def _oldest(self) -> Depth | None:
+        """Where the job waits that has waited longest for a printer which is not paused."""
+        printers = self._known.printers
+        waits = (
+            one
+            for one in self._depths
+            if one.state is JobState.PENDING
+            and one.printer_id in printers
+            and not printers[one.printer_id].paused
+        )
+        return min(waits, key=lambda one: one.oldest_us, default=None)
+
+    def _tell(self) -> None:
+        """A line in the log when a verdict changes."""
+        for check in self.checks:
+            before = self._told.get(check.part, Verdict.OK)
+            self._told[check.part] = check.verdict
+            if check.verdict is before:
+                continue
+            if check.verdict is Verdict.OK:
+                log.info("health_restored", part=check.part)
+            elif check.verdict is Verdict.WARNING:
+                log.warning("health_warning", part=check.part, detail=check.text)
+            else:
+                log.error("health_failed", part=check.part, detail=check.text)
+
+    # -- metrics -----------------------------------------------------------------------------
+
+    def sight(self) -> Sight:
+        """What there is to scrape now."""
+        services, known = self._services, self._known
+        states: dict[str, int] = {}
+        for printer_id in known.printers:
+            state = services.dispatcher.status(printer_id).state
+            states[state] = states.get(state, 0) + 1
+        return Sight(
+            facts=self._facts,
+            checks=self.checks,
+            depths=tuple(self._depths),
+            names={id_: printer.name for id_, printer in known.printers.items()},
+            counts=self._counts.copy(),
+            deferrals=dict(services.dispatcher.deferrals),
+            printers=states,
+            connections=services.connections(),
+            position=services.journal.head,
+            commit_s=services.journal.commit_s,
+            commit_changes=services.journal.commit_changes,
+            lag_s=self._lag_s,
+        )
+
+
+def _ends_of(file: Path) -> Iterable[tuple[str, int]]:
+    """The first certificate of a file with its end; none when it cannot be read, which is told
+    where it is used.
+    """
+    try:
+        first = x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError):
+        return ()
+    return ((file.name, microseconds(first.not_valid_after_utc)),)

@@ -1,0 +1,40 @@
+"""How long the queues are: one look at the unfinished jobs, over an index alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from spoold.model.job import JobState
+from spoold.spool.rows import STATE
+
+
+class Depth(NamedTuple):
+    """The unfinished jobs of a printer in one state. `oldest_us`: when the first was submitted."""
+
+    printer_id: int
+    state: JobState
+    jobs: int
+    oldest_us: int
+
+
+def depths(db: sqlite3.Connection) -> list[Depth]:
+    rows = db.execute(
+        "SELECT queue.printer_id, queue.state, queue.count, job.created_us FROM ("
+        "SELECT printer_id, state, count(*) AS count, min(id) AS first FROM job "
+        "INDEXED BY job_unfinished WHERE finished_us IS NULL GROUP BY printer_id, state"
+        ") AS queue JOIN job ON job.id = queue.first"
+    )
+    return [
+        Depth(printer_id, STATE[state], count, oldest_us)
+        for printer_id, state, count, oldest_us in rows
+    ]
+
+
+def in_doubt(db: sqlite3.Connection) -> int:
+    """How many jobs are held because nobody knows whether they printed."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM job INDEXED BY job_in_doubt WHERE state = 4 "
+        "AND finished_us IS NULL AND instr(reasons, 'job-in-doubt') > 0"
+    ).fetchone()
+    return int(count)

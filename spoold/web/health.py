@@ -1,0 +1,266 @@
+"""How a node is, judged: facts and thresholds in, a verdict for each part and advice out. Pure.
+
+`ok` is well, `warning` wants somebody to look, `failed` means that what the part is for does not
+work now. A printer that is stopped is never a failure of the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
+NAMED_MAX = 10  # printers named in one sentence
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class Part(StrEnum):
+    STORE = "store"
+    DISK = "disk"
+    LOOP = "loop"
+    PRINTERS = "printers"
+    JOBS = "jobs"
+    CERTIFICATES = "certificates"
+    CLOCK = "clock"
+    BACKUP = "backup"
+
+
+# What a node that takes jobs needs, and what it needs to be alive at all.
+READY = frozenset({Part.STORE, Part.DISK})
+LIVE = frozenset({Part.STORE})
+
+
+class Thresholds(Protocol):
+    """From which on something is told; see the configuration."""
+
+    @property
+    def commit_s(self) -> float: ...
+    @property
+    def commit_failed_s(self) -> float: ...
+    @property
+    def loop_lag_s(self) -> float: ...
+    @property
+    def disk_share(self) -> float: ...
+    @property
+    def printer_stopped_s(self) -> float: ...
+    @property
+    def job_waiting_s(self) -> float: ...
+    @property
+    def certificate_days(self) -> float: ...
+    @property
+    def backup_age_s(self) -> float: ...
+
+
+class Room(Protocol):
+    """From which on new jobs are refused; see the configuration."""
+
+    @property
+    def spool_share(self) -> float: ...
+    @property
+    def reserve_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A printer that does not print, for a reason that is not an operator's."""
+
+    name: str
+    since_us: int
+    reason: str
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was seen at `now_us`. `commit_s` is how long the writer has needed, or needs by now.
+
+    `oldest_us` is when the oldest job was submitted that waits for a printer which is not paused.
+    `certificates` are each with the end of its life. `backup_us` is None when there was none.
+    """
+
+    now_us: int
+    is_store_failed: bool = False
+    commit_s: float = 0.0
+    loop_lag_s: float = 0.0
+    free_bytes: int = 0
+    total_bytes: int = 0
+    printers: int = 0
+    paused: int = 0
+    stopped: tuple[Stopped, ...] = ()
+    waiting: int = 0
+    in_doubt: int = 0
+    oldest_us: int | None = None
+    oldest_printer: str = ""
+    certificates: tuple[tuple[str, int], ...] = ()
+    is_clock_doubtful: bool = False
+    backup_us: int | None = None
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part. `text` names no person, no document and no secret; `advice` is for an operator."""
+
+    part: Part
+    verdict: Verdict = Verdict.OK
+    text: str = ""
+    advice: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def judge(facts: Facts, wanted: Thresholds, room: Room) -> list[Check]:
+    """A check for each part, in the order of `Part`."""
+    return [
+        _store(facts, wanted),
+        _disk(facts, wanted, room),
+        _loop(facts, wanted),
+        _printers(facts, wanted),
+        _jobs(facts, wanted),
+        _certificates(facts, wanted),
+        _clock(facts),
+        _backup(facts, wanted),
+    ]
+
+
+def worst(checks: Iterable[Check], parts: Iterable[Part] | None = None) -> Verdict:
+    """The worst verdict of these parts, or of all."""
+    wanted = frozenset(Part if parts is None else parts)
+    found = {check.verdict for check in checks if check.part in wanted}
+    if Verdict.FAILED in found:
+        return Verdict.FAILED
+    return Verdict.WARNING if Verdict.WARNING in found else Verdict.OK
+
+
+def _store(facts: Facts, wanted: Thresholds) -> Check:
+    values = {"commit_s": round(facts.commit_s, 6)}
+    if facts.is_store_failed:
+        advice = "See the log; check the disk. spoold stops and recovers at its next start."
+        return Check(Part.STORE, Verdict.FAILED, "the store has failed", advice, values)
+    text = f"a commit takes {facts.commit_s:.1f} s"
+    advice = "Look what else keeps the disk busy, and whether it reports errors (dmesg)."
+    if facts.commit_s >= wanted.commit_failed_s:
+        return Check(Part.STORE, Verdict.FAILED, text, advice, values)
+    if facts.commit_s >= wanted.commit_s:
+        return Check(Part.STORE, Verdict.WARNING, text, advice, values)
+    return Check(Part.STORE, values=values)
+
+
+def _disk(facts: Facts, wanted: Thresholds, room: Room) -> Check:
+    values = {"free_bytes": facts.free_bytes, "total_bytes": facts.total_bytes}
+    used = 1.0 - facts.free_bytes / facts.total_bytes if facts.total_bytes else 0.0
+    text = f"the data directory's disk is {100 * used:.0f} % full"
+    advice = "Free space there: let [retention] keep less, or remove old backups and quarantine/."
+    if facts.total_bytes and (used >= room.spool_share or facts.free_bytes < room.reserve_bytes):
+        text += "; new jobs are refused"
+        return Check(Part.DISK, Verdict.FAILED, text, advice, values)
+    if used >= wanted.disk_share:
+        return Check(Part.DISK, Verdict.WARNING, text, advice, values)
+    return Check(Part.DISK, values=values)
+
+
+def _loop(facts: Facts, wanted: Thresholds) -> Check:
+    values = {"lag_s": round(facts.loop_lag_s, 6)}
+    if facts.loop_lag_s < wanted.loop_lag_s:
+        return Check(Part.LOOP, values=values)
+    text = f"the event loop was held up for {facts.loop_lag_s:.2f} s"
+    advice = "The machine has too little processor time for this load."
+    return Check(Part.LOOP, Verdict.WARNING, text, advice, values)
+
+
+def _printers(facts: Facts, wanted: Thresholds) -> Check:
+    values: dict[str, Any] = {
+        "printers": facts.printers,
+        "paused": facts.paused,
+        "stopped": len(facts.stopped),
+    }
+    limit_us = wanted.printer_stopped_s * SECOND_US
+    long = [one for one in facts.stopped if facts.now_us - one.since_us >= limit_us]
+    if not long:
+        return Check(Part.PRINTERS, values=values)
+    named = ", ".join(f"{one.name} ({one.reason})" for one in long[:NAMED_MAX])
+    more = f" and {len(long) - NAMED_MAX} more" if len(long) > NAMED_MAX else ""
+    advice = f"`spoold printer show {long[0].name}` says what it waits for."
+    text = f"{len(long)} of {facts.printers} printers do not print: {named}{more}"
+    return Check(Part.PRINTERS, Verdict.WARNING, text, advice, values)
+
+
+def _jobs(facts: Facts, wanted: Thresholds) -> Check:
+    age_s = 0 if facts.oldest_us is None else max(0, facts.now_us - facts.oldest_us) / SECOND_US
+    values = {"waiting": facts.waiting, "in_doubt": facts.in_doubt, "oldest_s": round(age_s)}
+    if facts.in_doubt:
+        text = f"{facts.in_doubt} jobs are in doubt: nobody knows whether they printed"
+        advice = "`spoold job list --reason job-in-doubt`, look, then `spoold job settle ID`."
+        return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
+    if age_s >= wanted.job_waiting_s:
+        text = f"a job for {facts.oldest_printer} has waited for {_hours(age_s)}"
+        advice = f"`spoold job list --printer {facts.oldest_printer}`, then `spoold job explain`."
+        return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
+    return Check(Part.JOBS, values=values)
+
+
+def _certificates(facts: Facts, wanted: Thresholds) -> Check:
+    left = {name: (end - facts.now_us) / DAY_US for name, end in facts.certificates}
+    values = {"days_left": {name: int(days // 1) for name, days in left.items()}}
+    if not left:
+        return Check(Part.CERTIFICATES, values=values)
+    name, days = min(left.items(), key=lambda one: one[1])
+    advice = "spoold renews its own when it starts; a corporate one is read again when replaced."
+    if days <= 0:
+        text = f"the certificate {name} has expired"
+        return Check(Part.CERTIFICATES, Verdict.FAILED, text, advice, values)
+    if days < wanted.certificate_days:
+        text = f"the certificate {name} has {days:.0f} days left"
+        return Check(Part.CERTIFICATES, Verdict.WARNING, text, advice, values)
+    return Check(Part.CERTIFICATES, values=values)
+
+
+def _clock(facts: Facts) -> Check:
+    if not facts.is_clock_doubtful:
+        return Check(Part.CLOCK)
+    text = "the clock has jumped ahead; nothing expires until it is believed"
+    return Check(Part.CLOCK, Verdict.WARNING, text, "Set the clock right: see `timedatectl`.")
+
+
+def _backup(facts: Facts, wanted: Thresholds) -> Check:
+    if facts.backup_us is None:
+        values: dict[str, Any] = {"age_s": None}
+        text = "no backup was ever made"
+        is_late = wanted.backup_age_s > 0
+    else:
+        age_s = max(0, facts.now_us - facts.backup_us) / SECOND_US
+        values = {"age_s": round(age_s)}
+        text = f"the last backup is {_hours(age_s)} old"
+        is_late = 0 < wanted.backup_age_s <= age_s
+    if not is_late:
+        return Check(Part.BACKUP, values=values)
+    advice = "`spoold backup DIR`; see the log for backup_failed."
+    return Check(Part.BACKUP, Verdict.WARNING, text, advice, values)
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def as_maps(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """For an operation's answer: what is not well comes first."""
+    order = (Verdict.FAILED, Verdict.WARNING, Verdict.OK)
+    return [
+        {
+            "part": check.part.value,
+            "verdict": check.verdict.value,
+            "text": check.text,
+            "advice": check.advice,
+            **check.values,
+        }
+        for check in sorted(checks, key=lambda check: order.index(check.verdict))
+    ]

@@ -1,0 +1,172 @@
+"""What is judged to be well, and what is told to whom."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from spoold.daemon.config import Config
+from spoold.model.principal import Port, Principal, Role
+from spoold.web import health
+from spoold.web.health import Facts, Part, Stopped, Verdict
+from spoold.web.pages import Pages, is_staff
+
+NOW_US = 1_700_000_000_000_000
+HOUR_US = 3600 * 1_000_000
+DAY_US = 24 * HOUR_US
+GIB = 1024**3
+CONFIG = Config()
+WELL = Facts(
+    NOW_US,
+    commit_s=0.001,
+    free_bytes=50 * GIB,
+    total_bytes=100 * GIB,
+    printers=3,
+    certificates=(("node", NOW_US + 300 * DAY_US),),
+    backup_us=NOW_US - DAY_US,
+)
+OPERATOR = Principal("user:7", Port.TLS, frozenset({Role.OPERATOR, Role.USER}), "olga")
+
+
+def judged(**changes):
+    return health.judge(replace(WELL, **changes), CONFIG.health, CONFIG.limits)
+
+
+def stopped(count, hours=1.0):
+    return tuple(
+        Stopped(f"p{number}", int(NOW_US - hours * HOUR_US), "media-empty")
+        for number in range(count)
+    )
+
+
+def test_a_node_that_is_well_has_nothing_to_say():
+    """Every part is looked at, none has advice."""
+    checks = judged()
+    assert [check.part for check in checks] == list(Part)
+    assert health.worst(checks) is Verdict.OK
+    assert {check.text for check in checks} <= {"", "the last backup is 24 h old"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "part", "verdict", "words"),
+    [
+        ({"is_store_failed": True}, Part.STORE, Verdict.FAILED, "has failed"),
+        ({"commit_s": 2.0}, Part.STORE, Verdict.WARNING, "2.0 s"),
+        ({"commit_s": 30.0}, Part.STORE, Verdict.FAILED, "30.0 s"),
+        ({"free_bytes": 10 * GIB}, Part.DISK, Verdict.WARNING, "90 % full"),
+        ({"free_bytes": 4 * GIB}, Part.DISK, Verdict.FAILED, "new jobs are refused"),
+        ({"loop_lag_s": 0.9}, Part.LOOP, Verdict.WARNING, "0.90 s"),
+        ({"stopped": stopped(2)}, Part.PRINTERS, Verdict.WARNING, "p0 (media-empty), p1"),
+        ({"stopped": stopped(2, 0.1)}, Part.PRINTERS, Verdict.OK, ""),
+        ({"stopped": stopped(12)}, Part.PRINTERS, Verdict.WARNING, "and 2 more"),
+        ({"in_doubt": 2}, Part.JOBS, Verdict.WARNING, "2 jobs are in doubt"),
+        ({"oldest_us": NOW_US - 3 * HOUR_US}, Part.JOBS, Verdict.WARNING, "waited for 3 h"),
+        (
+            {"certificates": (("web", NOW_US + 5 * DAY_US), ("node", NOW_US + 90 * DAY_US))},
+            Part.CERTIFICATES,
+            Verdict.WARNING,
+            "web has 5 days left",
+        ),
+        ({"certificates": (("node", NOW_US),)}, Part.CERTIFICATES, Verdict.FAILED, "expired"),
+        ({"is_clock_doubtful": True}, Part.CLOCK, Verdict.WARNING, "jumped"),
+    ],
+)
+def test_what_is_not_well_is_told_with_advice(changes, part, verdict, words):
+    """The part, how bad it is, what was seen, and what to do; nothing else is touched by it."""
+    checks = judged(**changes)
+    found = {check.part: check for check in checks}[part]
+    assert found.verdict is verdict
+    assert words in found.text
+    assert bool(found.advice) is (verdict is not Verdict.OK)
+    assert health.worst(checks) is verdict
+
+
+def test_a_backup_is_missed_only_where_one_is_wanted():
+    """Without backup_age_s nobody is bothered; with it an old one, or none, is told."""
+    wanted = replace(CONFIG.health, backup_age_s=3600.0)
+    for backup_us in (None, NOW_US - 2 * DAY_US):
+        facts = replace(WELL, backup_us=backup_us)
+        (check,) = [
+            one for one in health.judge(facts, wanted, CONFIG.limits) if one.part is Part.BACKUP
+        ]
+        assert check.verdict is Verdict.WARNING
+        assert health.worst(health.judge(facts, CONFIG.health, CONFIG.limits)) is Verdict.OK
+
+
+class Asked:
+    """An exchange with one answer."""
+
+    def __init__(self, path, principal, method="GET"):
+        self.request = SimpleNamespace(path=path, method=method, header=lambda _: None)
+        self.principal = principal
+
+    async def respond(self, status, headers, body=b""):
+        self.status, self.body = status, body
+        self.value = json.loads(body)
+
+
+def pages(checks, age_s=0.0):
+    watched = SimpleNamespace(checks=checks, age_s=age_s)
+    return Pages(watched, SimpleNamespace(), tuple)
+
+
+async def ask(found, path, principal, method="GET"):
+    asked = Asked(path, principal, method)
+    await found.serve(asked)
+    return asked
+
+
+CLEAR = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
+
+
+async def test_load_balancers_hear_yes_or_no():
+    """A printer that is stopped takes no node out of service; a full disk takes it out of
+    /readyz, and a store that failed out of all.
+    """
+    for changes, statuses in (
+        ({}, (200, 200, 200)),
+        ({"stopped": stopped(3), "in_doubt": 1}, (200, 200, 200)),
+        ({"free_bytes": 0}, (200, 503, 503)),
+        ({"is_store_failed": True}, (503, 503, 503)),
+        ({"certificates": (("node", NOW_US),)}, (200, 200, 503)),
+    ):
+        found = pages(judged(**changes))
+        paths = ("/livez", "/readyz", "/healthz")
+        assert tuple([(await ask(found, path, CLEAR)).status for path in paths]) == statuses
+
+
+async def test_a_node_that_does_not_look_at_itself_is_not_well():
+    """What was seen a minute ago says nothing about now."""
+    answer = await ask(pages(judged(), age_s=61.0), "/livez", CLEAR)
+    assert answer.status == 503
+    assert answer.value["status"] == "failed"
+
+
+async def test_who_is_not_known_hears_words_and_no_names():
+    """Staff sees numbers, printers and advice; a user, or staff's roles in the clear, do not."""
+    found = pages(judged(stopped=stopped(1)))
+    for principal in (
+        CLEAR,
+        replace(OPERATOR, port=Port.CLEAR),
+        replace(OPERATOR, roles=frozenset({Role.USER})),
+        Principal("provider:1", Port.MUTUAL, frozenset({Role.PROVIDER}), "mainframe"),
+    ):
+        assert not is_staff(principal)
+        answer = await ask(found, "/healthz", principal)
+        assert answer.value["checks"]["printers"] == "warning"
+        assert set(answer.value["checks"].values()) <= {"ok", "warning", "failed"}
+        assert b"p0" not in answer.body
+        assert b"bytes" not in answer.body
+    answer = await ask(found, "/healthz", OPERATOR)
+    first = answer.value["checks"][0]
+    assert (first["part"], first["verdict"]) == ("printers", "warning")
+    assert "p0 (media-empty)" in first["text"]
+    assert "spoold printer show p0" in first["advice"]
+
+
+async def test_health_is_only_read():
+    """Another method is refused with what is allowed."""
+    assert (await ask(pages(judged()), "/healthz", CLEAR, "POST")).status == 405
