@@ -1,4 +1,4 @@
-"""`spoold serve`, `demo` and `simulate printer`: what runs until it is stopped."""
+"""`spoold serve`, `demo` and `simulate`: what runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add(nouns: Nouns[Parser]) -> None:
         "show jobs going in and coming out, on free ports, without any printer",
         "spoold demo",
     )
-    simulated = grammar.noun(nouns, "simulate", "be a printer, for tests and for trying out")
+    simulated = grammar.noun(nouns, "simulate", "be a printer or an MFD, for tests and trying out")
     printing = grammar.command(
         simulated,
         "printer",
@@ -52,6 +52,30 @@ def add(nouns: Nouns[Parser]) -> None:
     printing.add_argument("--host", default="127.0.0.1", help="where to listen")
     printing.add_argument("--fault", action="append", default=[], metavar="KIND[=N]")
     printing.add_argument("--no-pjl", action="store_true", help="do not understand PJL")
+    panel = grammar.command(
+        simulated,
+        "mfd",
+        simulate_mfd,
+        "be an MFD that people log in at; type what they do, or name it",
+        """spoold simulate mfd --server HOST:9192 --ca ca.crt --token-file panel-1.token
+        spoold simulate mfd --server HOST:9195 --ca ca.crt --cert panel-1.crt --key panel-1.key
+        spoold simulate mfd --server HOST:9192 --ca ca.crt --token-file t 'card 04A1B2C3' list \
+            'release all' 'copy 3' logout           # exit code 1 when something was refused""",
+    )
+    panel.add_argument(
+        "commands", nargs="*", metavar="COMMAND", help="what to do; without any, lines are read"
+    )
+    panel.add_argument(
+        "--server",
+        action="append",
+        required=True,
+        metavar="HOST:PORT",
+        help="9192 with a token, 9195 with a certificate; several are tried in order",
+    )
+    panel.add_argument("--ca", metavar="FILE", help="trust this CA (`spoold node ca`)")
+    panel.add_argument("--token-file", metavar="FILE", help="`spoold device enrol NAME --token`")
+    panel.add_argument("--cert", metavar="FILE", help="`spoold device enrol NAME`")
+    panel.add_argument("--key", metavar="FILE", help="its key")
 
 
 def port(text: str) -> int:
@@ -82,6 +106,12 @@ def _captured(words: list[str]) -> str:
     with redirect_stdout(said), redirect_stderr(said):
         main(words)
     return said.getvalue()
+
+
+def simulate_mfd(args: Namespace) -> int:
+    from spoold.cli import panel
+
+    return panel.run(args)
 
 
 def simulate_printer(args: Namespace) -> int:

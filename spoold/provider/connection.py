@@ -112,6 +112,11 @@ class Connection:
         if not self.welcome:
             raise Lost(self._why, self._is_distrusted)
 
+    def abort(self) -> None:
+        """End the connection at once; the server sees a cut."""
+        self._stream.abort()
+        self._close("the connection was cut")
+
     # -- requests --------------------------------------------------------------------------------
 
     async def call(
