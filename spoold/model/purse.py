@@ -12,7 +12,7 @@ a charge that is booked late, and can otherwise not be spent. Amounts are in 1/1
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -92,7 +92,8 @@ def _midnight_us(day: date, zone: tzinfo) -> int:
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """So much for each period, for everybody of `to`: `everybody`, `group:NAME`, `person:GUID`,
-    `account:GUID`. Up to `carry_over` of what was left of the period before comes along.
+    `account:GUID`, from the period around `from_us` on. Up to `carry_over` of what was left of the
+    period before comes along.
     """
 
     guid: UUID
@@ -100,6 +101,7 @@ class Allowance:
     amount: int
     period: Period = Period.MONTH
     carry_over: int = 0
+    from_us: int = 0
 
     def as_map(self) -> dict[str, Any]:
         return {
@@ -108,6 +110,7 @@ class Allowance:
             "amount": self.amount,
             "period": self.period.value,
             "carry_over": self.carry_over,
+            "from_us": self.from_us,
         }
 
     @classmethod
@@ -118,6 +121,7 @@ class Allowance:
             found["amount"],
             Period(found["period"]),
             found["carry_over"],
+            found["from_us"],
         )
 
 
@@ -183,8 +187,8 @@ class Wallet:
 
     def purse(self, kind: PurseKind) -> Purse:
         """The purse of a kind that has no period; an empty one where there is none yet."""
-        of_kind = (one for one in self.purses if one.kind is kind and one.allowance is None)
-        return next(of_kind, Purse(self.holder, kind))
+        wanted = Purse(self.holder, kind)
+        return next((one for one in self.purses if one.guid == wanted.guid), wanted)
 
     def in_order(self) -> list[Purse]:
         """The purses as they are spent; the overdraft is always there, and last."""
@@ -204,6 +208,15 @@ class Wallet:
         if left:
             shares.append(Share(overdraft.guid, left))
         return shares
+
+    def after(self, shares: Iterable[Share], opened: Iterable[Purse] = ()) -> Wallet:
+        """The wallet after purses gave their shares; `opened` are new ones among them."""
+        own = (self.purse(kind) for kind in (PurseKind.CREDIT, PurseKind.OVERDRAFT))
+        purses = {one.guid: one for one in (*own, *self.purses, *opened)}
+        for purse, amount in shares:
+            if (found := purses.get(purse)) is not None:  # else its period is over
+                purses[purse] = replace(found, balance=found.balance - amount)
+        return replace(self, purses=tuple(purses.values()))
 
     def give_back(self, shares: Iterable[Share]) -> list[Share]:
         """Who gets what was taken: negative shares, of the purses that it came from."""
@@ -228,6 +241,51 @@ class Wallet:
         filled = min(max(-overdraft.balance, 0), amount)
         parts = [Share(overdraft.guid, -filled), Share(purse.guid, filled - amount)]
         return [share for share in parts if share.amount]
+
+
+class Carried(NamedTuple):
+    """What comes along into a new period: `moved` out of `purse`, and `given` for periods between
+    in which nobody asked.
+    """
+
+    purse: UUID | None = None
+    moved: int = 0
+    given: int = 0
+
+
+PERIODS_BACK_MAX = 400
+
+
+def carried(
+    allowance: Allowance,
+    span: Span,
+    holder: UUID,
+    zone: tzinfo,
+    balance_of: Callable[[UUID], int | None],
+) -> Carried:
+    """What of an allowance comes along into `span`, as if each period had been looked at in time.
+
+    `balance_of` says what is left in a purse; None: there is no such purse.
+    """
+    cap, skipped, before = allowance.carry_over, 0, span
+    while cap and allowance.amount and before.from_us > allowance.from_us:
+        if skipped * allowance.amount >= cap or skipped >= PERIODS_BACK_MAX:
+            break
+        before = span_at(allowance.period, before.from_us - SECOND_US, zone)
+        purse = grant_purse(allowance, before, holder)
+        left = balance_of(purse.guid)
+        if left is not None:
+            moved = min(max(left, 0), cap)
+            return Carried(purse.guid, moved, min(cap - moved, skipped * allowance.amount))
+        skipped += 1
+    return Carried(None, 0, min(cap, skipped * allowance.amount))
+
+
+def grant_purse(allowance: Allowance, span: Span, holder: UUID) -> Purse:
+    """The purse of one holder for one period of an allowance."""
+    return Purse(
+        holder, PurseKind.ALLOWANCE, 0, allowance.guid, span.name, span.from_us, span.until_us
+    )
 
 
 def split(shares: Iterable[Share], keep: int) -> tuple[list[Share], list[Share]]:
@@ -283,13 +341,12 @@ class Payer:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What holds for everybody: the name of the currency, the site's IANA zone, and how far people
-    may go below zero who have no limit of their own. `is_restricted` False: as far as they like.
+    may go below zero who have no limit of their own.
     """
 
     currency: str = ""
     zone: str = "UTC"
     overdraft: int = 0
-    is_restricted: bool = True
 
 
 def limit_reached(total: int, wallet: Wallet) -> OperationError:

@@ -48,16 +48,23 @@ class Kind(StrEnum):
     MFD_REVOKED = "mfd-revoked"
     SESSION_STARTED = "session-started"
     SESSION_ENDED = "session-ended"
+    PRICES_CHANGED = "prices-changed"
+    TERMS_CHANGED = "terms-changed"
+    ALLOWANCE_CHANGED = "allowance-changed"
+    ALLOWANCE_REMOVED = "allowance-removed"
+    ACCOUNT_CHANGED = "account-changed"
+    ACCOUNT_REMOVED = "account-removed"
+    LEDGER_POSTED = "ledger-posted"
     DOCUMENT_QUARANTINED = "document-quarantined"
     QUARANTINE_REMOVED = "quarantine-removed"
+    BACKUP_MADE = "backup-made"
+    NODE_RESTORED = "node-restored"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """`event_us` is UTC in microseconds; `clock_offset_us` the offset to upstream, if measured.
 
-    BACKUP_MADE = "backup-made"
-    NODE_RESTORED = "node-restored"
     `actor` is `node`, `client`, `uid:N`, `provider:GUID`, `device:GUID` or `user:KEY`.
     """
 

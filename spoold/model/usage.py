@@ -15,7 +15,7 @@ from typing import Any
 
 from spoold.model.errors import OperationError
 
-LINES_MAX = 32
+LINES_MAX = 16
 COUNT_MAX = 10**9
 MEDIA_CHARACTERS_MAX = 127
 UNKNOWN = "unknown"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+from spoold.model.charge import Charge
 from spoold.model.job import JobState
 from spoold.model.mfd import Mfd, Session, SessionEnd
 from spoold.model.printer import Device, Printer
@@ -99,6 +100,22 @@ class SessionEnded:
     reason: SessionEnd
 
 
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A committed step of a charge: reserved, settled, canceled or refunded. Its payer has more or
+    less by it.
+    """
+
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceChanged:
+    """A committed change of what a holder has, by hand."""
+
+    holder: UUID
+
+
 Event = (
     JobMoved
     | JobPlaced
@@ -108,4 +125,6 @@ Event = (
     | MfdChanged
     | SessionStarted
     | SessionEnded
+    | Charged
+    | BalanceChanged
 )

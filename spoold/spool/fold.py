@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
 from spoold.spool import (
+    accounts,
+    adjustments,
     attempts,
     gate,
     jobs,
+    ledger,
     mfds,
     objects,
     open_jobs,
@@ -37,6 +40,7 @@ def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     writer.active.clear()
     writer.printers = dict(db.execute("SELECT id, guid FROM printer WHERE name IS NOT NULL"))
     gate.load(writer, db)
+    ledger.load(writer, db)
 
 
 def add_record(writer: SqliteStore, change: store.AddRecord) -> int:
@@ -114,6 +118,17 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.EndSession: sessions.end_session,
     store.TouchSessions: sessions.touch_sessions,
     store.ForgetSessions: sessions.forget_sessions,
+    store.PutPrices: accounts.put_prices,
+    store.PutTerms: accounts.put_terms,
+    store.PutAllowance: accounts.put_allowance,
+    store.RemoveAllowance: accounts.remove_allowance,
+    store.PutAccount: accounts.put_account,
+    store.RemoveAccount: accounts.remove_account,
+    store.Adjust: adjustments.adjust,
+    store.Reserve: ledger.reserve_change,
+    store.Settle: ledger.settle_change,
+    store.Cancel: ledger.cancel_change,
+    store.Refund: adjustments.refund,
     store.AddRecord: add_record,
     store.PutCursor: put_cursor,
     store.RemoveCursor: remove_cursor,

@@ -16,7 +16,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state, onward, reasons_while_incoming
-from spoold.spool import gate, store
+from spoold.spool import gate, ledger, store
 from spoold.spool.bounds import (
     REASONS_MAX,
     TEXT_CHARACTERS_MAX,
@@ -327,6 +327,8 @@ def move_job(
         )
     if after.is_final:
         writer.active.pop(job_id, None)
+        if job_id in writer.reserved:
+            ledger.job_ended(writer, job_id, after, now_us)
     else:
         row = (uuid, to, NUMBER[after], words, priority, owner, size, tried, *document)
         writer.active[job_id] = row

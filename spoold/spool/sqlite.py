@@ -20,6 +20,7 @@ from uuid import UUID
 
 from spoold.codec import record as codec
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
+from spoold.model.pricing import PriceList
 from spoold.model.record import VERSION
 from spoold.spool import connection, fold, witness
 from spoold.spool.crashpoint import crash_point
@@ -91,6 +92,7 @@ class SqliteStore:
         self.people: dict[str, tuple[int, bytes]] = {}
         self.printers: dict[int, bytes] = {}  # id -> guid
         self.gates: dict[int, str] = {}  # printer -> the reason for which it keeps jobs; see gate
+        self.price_lists: dict[int, PriceList] = {}  # by version, as they were asked for
         self.reserved: dict[int, bytes] = {}  # job -> key of its open reservation; see ledger
         self.active: dict[int, tuple[Any, ...]] = {}  # jobs changed lately; see jobs.job_row
         # What this transaction has gathered and not written yet.

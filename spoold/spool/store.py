@@ -33,6 +33,17 @@ from spoold.spool.changes.mfds import PutMfd as PutMfd
 from spoold.spool.changes.mfds import RevokeMfd as RevokeMfd
 from spoold.spool.changes.mfds import StartSession as StartSession
 from spoold.spool.changes.mfds import TouchSessions as TouchSessions
+from spoold.spool.changes.money import Adjust as Adjust
+from spoold.spool.changes.money import Cancel as Cancel
+from spoold.spool.changes.money import PutAccount as PutAccount
+from spoold.spool.changes.money import PutAllowance as PutAllowance
+from spoold.spool.changes.money import PutPrices as PutPrices
+from spoold.spool.changes.money import PutTerms as PutTerms
+from spoold.spool.changes.money import Refund as Refund
+from spoold.spool.changes.money import RemoveAccount as RemoveAccount
+from spoold.spool.changes.money import RemoveAllowance as RemoveAllowance
+from spoold.spool.changes.money import Reserve as Reserve
+from spoold.spool.changes.money import Settle as Settle
 from spoold.spool.changes.objects import PutDevice as PutDevice
 from spoold.spool.changes.objects import PutPrinter as PutPrinter
 from spoold.spool.changes.objects import PutProvider as PutProvider
@@ -55,6 +66,8 @@ from spoold.spool.changes.release import CountJob as CountJob
 from spoold.spool.changes.release import Released as Released
 from spoold.spool.changes.release import ReleaseEntry as ReleaseEntry
 from spoold.spool.changes.release import ReleaseJob as ReleaseJob
+from spoold.spool.events import BalanceChanged as BalanceChanged
+from spoold.spool.events import Charged as Charged
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
@@ -100,6 +113,17 @@ Change = (
     | EndSession
     | TouchSessions
     | ForgetSessions
+    | PutPrices
+    | PutTerms
+    | PutAllowance
+    | RemoveAllowance
+    | PutAccount
+    | RemoveAccount
+    | Adjust
+    | Reserve
+    | Settle
+    | Cancel
+    | Refund
     | PutCursor
     | RemoveCursor
     | RemoveJobs

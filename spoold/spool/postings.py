@@ -1,0 +1,311 @@
+"""Double entry: every posting is a record, its amounts add up to zero, and its key posts once.
+
+The amounts of an entry move between purses of holders and those of the ledger itself: `cash` (what
+was paid in, below zero), `given` (allowances and credit), `revenue` and `reserved`. A record of an
+entry says all that another node needs to book it, the purses that it opens among them.
+
+Allowances are granted when somebody looks at a wallet to spend from it, for the period in which
+the work happened: no timer can miss one, and a late charge finds the period that it belongs to.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
+
+from spoold.model.errors import OperationError
+from spoold.model.purse import (
+    EVERYBODY,
+    Allowance,
+    Payer,
+    PayerKind,
+    Purse,
+    PurseKind,
+    Share,
+    Terms,
+    Wallet,
+    carried,
+    grant_purse,
+    span_at,
+)
+from spoold.model.record import Kind
+from spoold.spool import accounts
+from spoold.spool.rows import unpack
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+LEDGER = UUID(int=0)  # the holder of the ledger's own purses
+
+
+class Own(StrEnum):
+    """The ledger's own purses."""
+
+    CASH = "cash"
+    GIVEN = "given"
+    REVENUE = "revenue"
+    RESERVED = "reserved"
+
+    @property
+    def guid(self) -> UUID:
+        return uuid5(LEDGER, self.value)
+
+
+class Line(NamedTuple):
+    """What an entry adds to the balance of a purse."""
+
+    purse: UUID
+    amount: int
+
+
+@dataclass(slots=True)
+class Grant:
+    """An allowance of a period that is to be granted, with the entry that does it."""
+
+    allowance: Allowance
+    purse: Purse
+    lines: list[Line]
+
+
+@dataclass(slots=True)
+class Opened:
+    """A wallet as it will be when the `grants` that are due are booked."""
+
+    wallet: Wallet
+    grants: list[Grant] = field(default_factory=list)
+
+
+# -- wallets -----------------------------------------------------------------------------------
+
+
+def terms(db: sqlite3.Connection) -> Terms:
+    row = db.execute("SELECT fields FROM terms").fetchone()
+    return Terms() if row is None else Terms(**unpack(row[0]))
+
+
+def open_wallet(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: int) -> Opened:
+    """The wallet of a holder for what happens at a moment, with all allowances of that time.
+
+    Raises:
+        OperationError: `not-found`, `not-possible`: there is no such account, or it is closed.
+    """
+    house = terms(db)
+    limit, recipients = _standing(db, kind, holder, house)
+    purses = [one for one in purses_of(db, holder) if one.counts_at(at_us)]
+    opened = Opened(Wallet(holder, tuple(purses), limit))
+    known = {one.guid for one in purses}
+    for allowance in allowances(db, recipients):
+        span = span_at(allowance.period, at_us, ZoneInfo(house.zone))
+        purse = grant_purse(allowance, span, holder)
+        if purse.guid not in known and span.until_us > allowance.from_us:
+            _grant(db, opened, allowance, purse, ZoneInfo(house.zone), at_us)
+    return opened
+
+
+def _grant(
+    db: sqlite3.Connection,
+    opened: Opened,
+    allowance: Allowance,
+    purse: Purse,
+    zone: ZoneInfo,
+    at_us: int,
+) -> None:
+    """Plan the grant of an allowance, and what comes along from the period before."""
+    span = span_at(allowance.period, at_us, zone)
+    carry = carried(allowance, span, purse.holder, zone, lambda guid: _balance(db, guid))
+    shares = opened.wallet.receive(purse, allowance.amount + carry.moved + carry.given)
+    lines = [Line(one.purse, -one.amount) for one in shares]
+    if carry.purse is not None and carry.moved:
+        lines.append(Line(carry.purse, -carry.moved))
+    lines.append(Line(Own.GIVEN.guid, -allowance.amount - carry.given))
+    opened.wallet = opened.wallet.after(shares, (purse,))
+    opened.grants.append(Grant(allowance, purse, lines))
+
+
+def _standing(
+    db: sqlite3.Connection, kind: PayerKind, holder: UUID, house: Terms
+) -> tuple[int | None, list[str]]:
+    """How far a holder may go below zero (None: without end), and as what allowances name it."""
+    if kind is PayerKind.ACCOUNT:
+        account = accounts.by_guid(db, holder)
+        if account is None:
+            raise OperationError(
+                "not-found", "there is no such account any more.", "See `spoold account list`."
+            )
+        if not account.is_open:
+            raise OperationError(
+                "not-possible", f"the account {account.name} is closed.", "Choose another one."
+            )
+        return account.limit, [f"account:{holder}"]
+    recipients = [EVERYBODY, f"person:{holder}"]
+    # The fields of the directory as `users` packs them; that module stands above this one.
+    row = db.execute(
+        "SELECT directory.fields FROM directory JOIN person ON person.id = directory.person_id "
+        "WHERE person.key = ?",
+        (holder.bytes,),
+    ).fetchone()
+    found: dict[str, Any] = unpack(row[0]) if row else {}
+    recipients += [f"group:{group}" for group in found.get("groups", ())]
+    if not found.get("restricted", True):
+        return None, recipients
+    own = found.get("overdraft")
+    return (house.overdraft if own is None else own), recipients
+
+
+def purses_of(db: sqlite3.Connection, holder: UUID) -> list[Purse]:
+    """All purses of a holder, those of past periods among them."""
+    rows = db.execute(
+        "SELECT kind, balance, allowance, period, from_us, until_us FROM purse WHERE holder = ?",
+        (holder.bytes,),
+    )
+    return [
+        Purse(
+            holder,
+            PurseKind(kind),
+            balance,
+            None if allowance is None else UUID(bytes=allowance),
+            period,
+            from_us,
+            until_us,
+        )
+        for kind, balance, allowance, period, from_us, until_us in rows
+    ]
+
+
+def allowances(db: sqlite3.Connection, recipients: Sequence[str]) -> list[Allowance]:
+    marks = ",".join("?" * len(recipients))
+    rows = db.execute(
+        f"SELECT fields FROM allowance WHERE recipient IN ({marks}) ORDER BY guid", recipients
+    )
+    return [Allowance.from_map(unpack(row[0])) for row in rows]
+
+
+def _balance(db: sqlite3.Connection, purse: UUID) -> int | None:
+    row = db.execute("SELECT balance FROM purse WHERE guid = ?", (purse.bytes,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+# -- entries -----------------------------------------------------------------------------------
+
+
+def lines_of(shares: Iterable[Share]) -> list[Line]:
+    """What purses gave, as lines of an entry."""
+    return [Line(one.purse, -one.amount) for one in shares]
+
+
+def is_posted(db: sqlite3.Connection, key: bytes) -> bool:
+    return db.execute("SELECT 1 FROM entry WHERE key = ?", (key,)).fetchone() is not None
+
+
+def post_grants(writer: SqliteStore, opened: Opened, now_us: int) -> None:
+    """Book the allowances that a wallet was opened with."""
+    for grant in opened.grants:
+        post(
+            writer,
+            b"grant/" + grant.purse.guid.bytes,
+            "grant",
+            opened.wallet,
+            grant.lines,
+            now_us,
+            "node",
+            opened=(grant.purse,),
+            more={"allowance": grant.allowance.guid.bytes, "period": grant.purse.period},
+        )
+
+
+def post(
+    writer: SqliteStore,
+    key: bytes,
+    cause: str,
+    wallet: Wallet,
+    lines: Iterable[Line],
+    now_us: int,
+    actor: str,
+    *,
+    happened_us: int | None = None,
+    opened: Iterable[Purse] = (),
+    charge: bytes | None = None,
+    reason: str = "",
+    more: dict[str, Any] | None = None,
+) -> int:
+    """Book an entry of the holder of `wallet`, and record it. Returns the record's position.
+
+    The caller has seen that nothing was posted under this key.
+    """
+    booked = [line for line in lines if line.amount]
+    assert sum(line.amount for line in booked) == 0, booked
+    new = [*opened, *(wallet.purse(kind) for kind in (PurseKind.CREDIT, PurseKind.OVERDRAFT))]
+    named = {one.guid: one for one in new if any(line.purse == one.guid for line in booked)}
+    happened_us = now_us if happened_us is None else happened_us
+    position = writer.add_record(
+        Kind.LEDGER_POSTED,
+        actor,
+        now_us,
+        {
+            "entry": key,
+            "cause": cause,
+            "payer": wallet.holder.bytes,
+            "happened_us": happened_us,
+            "lines": [[line.purse.bytes, line.amount] for line in booked],
+            "purses": [one.as_map() for one in named.values()],
+            **(more or {}),
+        },
+        {"reason": reason} if reason else None,
+    )
+    entry_id = writer.db.execute(
+        "INSERT INTO entry (key, cause, holder, charge, happened_us, booked_us, actor, reason, "
+        "position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            key, cause, wallet.holder.bytes, charge, happened_us, now_us, actor, reason, position,
+        ),
+    ).lastrowid  # fmt: skip
+    for number, line in enumerate(booked):
+        _book(writer.db, entry_id, number, line, named.get(line.purse))
+    return position
+
+
+def _book(
+    db: sqlite3.Connection, entry_id: int | None, number: int, line: Line, purse: Purse | None
+) -> None:
+    """Add a line to its purse, which is made when it is new."""
+    change = (
+        "UPDATE purse SET balance = balance + ? WHERE guid = ? RETURNING id, balance",
+        (line.amount, line.purse.bytes),
+    )
+    row = db.execute(*change).fetchone()
+    if row is None:
+        _make(db, line.purse, purse)
+        row = db.execute(*change).fetchone()
+    db.execute(
+        "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
+        (entry_id, number, row[0], line.amount, row[1]),
+    )
+
+
+def _make(db: sqlite3.Connection, guid: UUID, purse: Purse | None) -> None:
+    if purse is None:
+        own = next(one for one in Own if one.guid == guid)
+        fields: tuple[Any, ...] = (LEDGER.bytes, own.value, None, "", 0, None)
+    else:
+        allowance = None if purse.allowance is None else purse.allowance.bytes
+        fields = (
+            purse.holder.bytes, purse.kind.value, allowance, purse.period, purse.from_us,
+            purse.until_us,
+        )  # fmt: skip
+    db.execute(
+        "INSERT INTO purse (guid, holder, kind, allowance, period, from_us, until_us, balance) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+        (guid.bytes, *fields),
+    )
+
+
+def is_known(db: sqlite3.Connection, payer: Payer) -> bool:
+    """Whether a payer is somebody or something that the spool has heard of."""
+    table = "account WHERE guid" if payer.kind is PayerKind.ACCOUNT else "person WHERE key"
+    found = db.execute(f"SELECT 1 FROM {table} = ?", (payer.guid.bytes,)).fetchone()
+    return found is not None

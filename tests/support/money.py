@@ -1,0 +1,92 @@
+"""Money in a spool, for tests: holders, prices, and the one sum that never changes."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from spoold.model.pricing import PriceList, Quote, Rate, quote
+from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, PurseKind
+from spoold.model.usage import Line, Usage, Work
+from spoold.spool.store import Adjust, PutAllowance, PutPrices, PutUser, Reserve
+
+PAGE = 500  # 0.05 an impression
+PRICES = PriceList(0, 0, (Rate(PAGE),))
+
+
+def pages(count: int, work: Work = Work.PRINT) -> Usage:
+    return Usage(work, (Line(count, count, "monochrome", "one-sided", "iso_a4_210x297mm"),))
+
+
+class Purses:
+    """Short ways to the ledger of an open spool."""
+
+    def __init__(self, spool):
+        self.spool = spool
+        self.journal = spool.journal
+        self.prices = PRICES
+
+    async def start(self) -> Purses:
+        self.prices = await self.journal.commit(PutPrices(PRICES, 1))
+        return self
+
+    async def person(self, name="ada", **fields) -> UUID:
+        user = await self.journal.commit(PutUser(name, 1, is_new=True, fields=fields))
+        return user.guid
+
+    async def allow(self, amount: int, to=EVERYBODY, **fields) -> Allowance:
+        allowance = Allowance(uuid4(), to, amount, **fields)
+        await self.journal.commit(PutAllowance(allowance, 1))
+        return allowance
+
+    async def pay_in(self, person: UUID, amount: int, purse=PurseKind.PAID_IN, now_us=1, **fields):
+        change = Adjust(
+            uuid4().bytes, PayerKind.PERSON, person, amount, "cash desk", now_us, "uid:0", purse,
+            **fields,
+        )  # fmt: skip
+        return await self.journal.commit(change)
+
+    def quote(self, usage: Usage) -> Quote:
+        return quote(self.prices, usage, None)
+
+    async def reserve(self, key: bytes, person: UUID, count: int, now_us=1, **fields):
+        usage = pages(count)
+        payer = fields.pop("payer", Payer(PayerKind.PERSON, person))
+        change = Reserve(key, payer, self.quote(usage), usage, None, now_us, **fields)
+        return await self.journal.commit(change)
+
+    async def purses(self, holder: UUID) -> dict[str, int]:
+        """The balances of a holder by kind, those that are 0 left out."""
+        rows = await self.spool.reader._all(
+            "SELECT kind, sum(balance) FROM purse WHERE holder = ? GROUP BY kind", holder.bytes
+        )
+        return {kind: balance for kind, balance in rows if balance}
+
+    async def own(self, kind: str) -> int:
+        rows = await self.spool.reader._all(
+            "SELECT coalesce(sum(balance), 0) FROM purse WHERE holder = zeroblob(16) AND kind = ?",
+            kind,
+        )
+        return rows[0][0]
+
+    async def check(self) -> None:
+        """All balances add up to zero, as every entry does; purses are what was posted to them."""
+        look = self.spool.reader._all
+        assert await look("SELECT coalesce(sum(balance), 0) FROM purse") == [(0,)]
+        assert not await look(
+            "SELECT entry_id FROM posting GROUP BY entry_id HAVING sum(amount) != 0"
+        )
+        assert not await look(
+            "SELECT guid FROM purse WHERE balance != coalesce((SELECT sum(amount) FROM posting "
+            "WHERE purse_id = purse.id), 0)"
+        )
+        assert not await look("SELECT guid FROM purse WHERE kind NOT IN ('overdraft', 'cash', "
+                              "'given') AND balance < 0")  # fmt: skip
+        held = await look(
+            "SELECT coalesce(sum(amount), 0) FROM charge WHERE state = 'reserved' AND NOT is_shadow"
+        )
+        assert held == [(await self.own("reserved"),)]
+        paid = await look(
+            "SELECT coalesce(sum(amount - refunded), 0) FROM charge WHERE state = 'settled' "
+            "AND NOT is_shadow"
+        )
+        assert paid == [(await self.own("revenue"),)]
