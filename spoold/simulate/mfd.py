@@ -200,6 +200,8 @@ class Mfd:
         allowed = await self.authorize(work, key, pages=pages, **more)
         if not allowed["pages"]:
             raise OperationError("account-limit-reached", allowed["why"])
-        kinds = {name: more[name] for name in ("color", "sides", "media") if name in more}
+        kinds: dict[str, Any] = {
+            name: more[name] for name in ("color", "sides", "media") if name in more
+        }
         line = {"impressions": allowed["pages"], **kinds}
         return await self.report(work, key, [line])

@@ -30,14 +30,17 @@ GRANTED = (Role.ADMIN, Role.OPERATOR, Role.HELP_DESK, Role.USER)
 class Connection:
     """Frames over any socket: asks, and says with which code it was answered."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, **hello) -> None:
         sock.settimeout(10)
         self.sock = sock
         self._reader = FrameReader()
         self._items: list = []
         self._id = 1
-        sock.sendall(frame.MAGIC + frame.request(1, "hello", {"versions": [1], "kind": "cli"}))
-        assert isinstance(self._receive(), Answer)
+        said = {"versions": [1], "kind": "cli", **hello}
+        sock.sendall(frame.MAGIC + frame.request(1, "hello", said))
+        welcome = self._receive()
+        if isinstance(welcome, Refusal):
+            raise PermissionError(welcome.code)
 
     def _receive(self):
         """The next answer, or refusal."""
@@ -93,7 +96,12 @@ class House:
         key.write_text(answer["key_pem"])
         return certificate, key
 
-    def connect(self, label: str, files: tuple[Path, Path] | None = None) -> Connection:
+    def connect(
+        self, label: str, files: tuple[Path, Path] | None = None, **hello
+    ) -> Connection:
+        return Connection(self.socket(label, files), **hello)
+
+    def socket(self, label: str, files: tuple[Path, Path] | None = None) -> socket.socket:
         host, port = self.server.running.ports[label]
         sock = socket.create_connection((host, port), 10)
         self._open.append(sock)
@@ -103,7 +111,29 @@ class House:
                 context.load_cert_chain(*files)
             sock = context.wrap_socket(sock, server_hostname="localhost")
             self._open.append(sock)
-        return Connection(sock)
+        return sock
+
+    def token(self, name: str) -> str:
+        """A new token of the MFD `name`."""
+        answer = self.admin("device.enrol", name=name, printers=["default"], credential="token")
+        return answer["token"]
+
+    def post(
+        self,
+        label: str,
+        path: str,
+        body: bytes = b"{}",
+        files: tuple[Path, Path] | None = None,
+        **headers: str,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the answer to a POST of JSON."""
+        connection = http.client.HTTPConnection("localhost", timeout=20)
+        connection.sock = self.socket(label, files)
+        headers = {key.replace("_", "-"): value for key, value in headers.items()}
+        connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
+        answer = connection.getresponse()
+        told = {key.lower(): value for key, value in answer.getheaders()}
+        return answer.status, told, answer.read()
 
     def refuses(self, files: tuple[Path, Path]) -> bool:
         """Whether nobody comes in on 9195 with this certificate."""
@@ -173,6 +203,12 @@ def test_each_credential_opens_what_the_table_says(house, user):
     assert passed(house, house.control()) == expected(house, Port.CONTROL, Role.ADMIN)
     provider = house.connect("mutual", house.given("provider", "till", may_assert=["*"]))
     assert passed(house, provider) == expected(house, Port.MUTUAL, Role.PROVIDER)
+    device = house.given("device", "panel-1", printers=["default"])
+    assert passed(house, house.connect("mutual", device)) == expected(
+        house, Port.MUTUAL, Role.DEVICE
+    )
+    token = house.connect("tls", token=house.token("panel-1"))
+    assert passed(house, token) == expected(house, Port.TLS, Role.DEVICE, Role.ANYBODY)
     for role in GRANTED:
         connection = house.connect("mutual", house.given("user", user(role)))
         opened = passed(house, connection)
