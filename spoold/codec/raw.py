@@ -131,6 +131,11 @@ class Pjl:
     options: dict[str, str] = field(default_factory=dict)  # SET variables, at most 64
     body_offset: int | None = None
 
+    @property
+    def account(self) -> str:
+        """Who is to pay, by the variable SPOOLD-ACCOUNT; "" when it does not say."""
+        return self.options.get("SPOOLD-ACCOUNT", "")
+
 
 _UEL_OPENINGS = (UEL, b"\x1bE" + UEL)  # some drivers reset the printer before they open PJL
 _OPENINGS = (*_UEL_OPENINGS, b"@PJL")

@@ -30,6 +30,7 @@ from spoold.accounts.authentication import Authentication
 from spoold.accounts.guard import Guard
 from spoold.accounts.passwords import Passwords
 from spoold.codec.dnssd import host_name
+from spoold.counting.counter import Counter
 from spoold.daemon import config as configuration
 from spoold.daemon import doors, systemd
 from spoold.daemon.announce import Announcer, Ports
@@ -54,6 +55,7 @@ from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.net import credentials
 from spoold.net.connect import TcpNetwork
+from spoold.release.counts import Counts
 from spoold.release.desk import Desk
 from spoold.release.mfds import Mfds
 from spoold.release.news import Mode, News
@@ -77,6 +79,7 @@ EX_TEMPFAIL = 75
 EX_CONFIG = 78
 STOP_S = 20.0  # what a stop may take beyond drain.deadline_s
 FAREWELL_S = 0.05  # in which followers are told that the node stops
+COUNTING_WORKERS = 2  # so that a document that takes its time is in nobody's way
 LAST_S = 30.0  # what is left to do after the disk failed is done by then, or not at all
 
 
@@ -319,7 +322,9 @@ class Daemon:
             lambda: self.config.limits.multiple_operation_time_out_s,
         )
         catalogue = Catalogue(journal, reader)
-        releases = Releases(journal, reader, catalogue, wall_clock)
+        counter = Counter(workers=COUNTING_WORKERS)
+        counts = Counts(journal, reader, documents, counter, catalogue, wall_clock)
+        releases = Releases(journal, reader, catalogue, counts, wall_clock)
         network = TcpNetwork()
         converter = Converter(config.node.data_dir / "converting", lambda: self.config.conversion)
         converter.sweep()
@@ -414,6 +419,7 @@ class Daemon:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(sessions.run)
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
+                serving.start_soon(counts.run, releases)
                 serving.start_soon(dispatcher.refresh)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
@@ -440,6 +446,7 @@ class Daemon:
                 serving.cancel_scope.cancel()
             await drained.wait()
             dispatching.cancel_scope.cancel()
+        await counter.aclose()
         converter.close()
         log.info("stopped", reason="asked to")
 

@@ -31,6 +31,7 @@ from spoold.model.errors import (
 )
 from spoold.model.person import NOBODY, Known, Owner, normalise_name
 from spoold.model.principal import Principal
+from spoold.model.release import PJL_ACCOUNT
 from spoold.net.stream import Stream
 
 log = structlog.get_logger("spoold.intake")
@@ -338,6 +339,8 @@ def _describe(upload: Upload, control: codec.ControlFile, file: codec.PrintFile 
             user, by = pjl.user_name, "pjl"
         if submission.copies == 1 and pjl.copies_embedded:
             submission.copies, submission.copies_embedded = pjl.copies, True
+        if pjl.account:
+            submission.attributes[PJL_ACCOUNT] = pjl.account
         if pjl.is_duplex is not None:
             submission.attributes["sides"] = "two-sided-long-edge" if pjl.is_duplex else "one-sided"
     submission.title = title

@@ -17,6 +17,7 @@ from spoold.model import policy
 from spoold.model.errors import OperationError
 from spoold.model.job import DOCUMENTS_MAX, Job, JobReason, JobState
 from spoold.model.printer import Printer
+from spoold.model.release import owner_by_rule
 from spoold.spool.journal import Journal
 from spoold.spool.open_jobs import too_many_documents
 from spoold.spool.reader import SqliteReader
@@ -69,7 +70,7 @@ class OpenJobs:
         accepted: Accepted = await self._journal.commit(
             OpenJob(
                 printer.id,
-                one.owner,
+                owner_by_rule(printer.senders, one.owner, one.client_host),
                 one.submitter,
                 NO_DOCUMENT,
                 now_us,

@@ -21,6 +21,7 @@ from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.person import NOBODY, Known, Owner, normalise_name
 from spoold.model.principal import Principal
+from spoold.model.release import PJL_ACCOUNT
 from spoold.net.stream import Stream
 
 log = structlog.get_logger("spoold.intake")
@@ -192,6 +193,8 @@ def _describe(upload: Upload) -> None:
     submission.copies_embedded = pjl.copies_embedded
     if pjl.is_duplex is not None:
         submission.attributes["sides"] = "two-sided-long-edge" if pjl.is_duplex else "one-sided"
+    if pjl.account:
+        submission.attributes[PJL_ACCOUNT] = pjl.account
     user = normalise_name(pjl.user_name)
     if user:
         submission.owner = Owner(user, Known.CLAIMED, "pjl")

@@ -18,6 +18,7 @@ from spoold.model import policy
 from spoold.model.errors import OperationError, SpoolError
 from spoold.model.job import JobReason, JobState
 from spoold.model.printer import Printer
+from spoold.model.release import owner_by_rule
 from spoold.net.stream import Stream
 from spoold.spool.documents import Incoming
 from spoold.spool.store import Accepted, AcceptJob, AttachDocument
@@ -303,6 +304,8 @@ class Upload:
 
     async def _accept(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
         one = self.submission
+        if self._printer.senders:
+            one.owner = owner_by_rule(self._printer.senders, one.owner, one.client_host)
         least = self._printer.least_owner
         # Also of a job that is held for a time: that hold may end by itself.
         if not message and not one.owner.known.is_at_least(least):
@@ -320,6 +323,8 @@ class Upload:
             raise
         finally:
             self._end()
+        if not accepted.is_duplicate:
+            self.reasons = accepted.reasons  # its printer may keep it
         log.debug(
             "job_accepted",
             job_id=accepted.job_id,

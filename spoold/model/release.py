@@ -23,6 +23,7 @@ KEEP_HELD_S = 86_400  # for how long a job waits to be fetched, unless a printer
 RULES_MAX = 32  # of one printer
 RULE_CHARACTERS_MAX = 500
 PAGES_MAX = 10_000_000
+PJL_ACCOUNT = "spoold-pjl-account"  # an attribute of a job whose PJL says who pays
 SOMEBODY_CHOOSES = "?"  # as a printer's default account: nobody pays until an account is chosen
 
 

@@ -8,16 +8,33 @@ the printer's default, the owner's default. Without any the owner pays. A printe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
+from spoold.model.pricing import Quote
 from spoold.model.printer import Printer
-from spoold.model.release import SOMEBODY_CHOOSES, Charging, account_by_rule
+from spoold.model.purse import Payer
+from spoold.model.release import PJL_ACCOUNT, SOMEBODY_CHOOSES, Charging, account_by_rule
+from spoold.model.usage import Usage
 from spoold.model.user import User
+from spoold.release.counting import Count
+from spoold.spool.store import Cost
 
-PJL_ACCOUNT = "spoold-pjl-account"  # the attribute of a job whose PJL names an account
 _ATTRIBUTES = ("job-account-id", "job-accounting-user-id")
+
+
+class Money(Protocol):
+    """What a clearing needs of the accounts."""
+
+    async def quote(self, usage: Usage, printer_guid: UUID | None) -> Quote:
+        """Raises OperationError when such a job is not printed."""
+        ...
+
+    async def payer(self, account: str, user: User | None, by: str) -> Payer:
+        """Raises OperationError: there is no such account, or it is not for this user."""
+        ...
 
 
 class Named(NamedTuple):
@@ -74,3 +91,32 @@ def _nobody(why: str) -> OperationError:
 def charging_of(home: Printer, printer: Printer) -> Charging:
     """Whether a job that waits on `home` and comes out at `printer` is paid for: the stricter."""
     return max(home.charging, printer.charging, key=lambda one: one.rank)
+
+
+async def cost_of(
+    money: Money | None,
+    job: Job,
+    home: Printer,
+    printer: Printer,
+    owner: User | None,
+    count: Count,
+    choice: str | None,
+) -> Cost | None:
+    """What the job costs at `printer`, and whom; None where nothing is charged.
+
+    Raises:
+        OperationError: nobody pays, or it is not printed without a price. In shadow mode nothing is
+            raised: such a job prints without a charge.
+    """
+    charging = charging_of(home, printer)
+    if charging is Charging.OFF or money is None:
+        return None
+    try:
+        named = account_named(job, home, printer, owner, choice)
+        payer = await money.payer(named.account, owner, named.by)
+        quote = await money.quote(count.usage, printer.guid)
+    except OperationError:
+        if charging is Charging.ON:
+            raise
+        return None
+    return Cost(payer, quote, count.usage, charging is Charging.ON)

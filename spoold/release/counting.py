@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from spoold.codec.pages.charged import Charged, charged
-from spoold.codec.pages.contents import Contents, MediaSize, Sides
+from spoold.codec.pages.contents import Contents, MediaSize, Sides, contents_from_map
 from spoold.model.job import Job
 from spoold.model.release import NO_CHANGES, Changes
 from spoold.model.usage import UNKNOWN, Line, Usage, Work
@@ -58,6 +58,17 @@ class Count(NamedTuple):
 
 
 NOT_COUNTED = Count(Usage(Work.PRINT, (), is_known=False), None, None)
+
+
+def read_contents(found: Mapping[int, dict[str, Any]]) -> dict[int, Contents]:
+    """Contents as they are kept; what another version has kept otherwise is not known."""
+    read = {}
+    for number, values in found.items():
+        try:
+            read[number] = contents_from_map(values)
+        except ValueError:
+            continue
+    return read
 
 
 def count_of(job: Job, found: Mapping[int, Contents], changes: Changes = NO_CHANGES) -> Count:

@@ -18,7 +18,7 @@ from spoold.model.printer import Printer
 from spoold.model.release import NO_CHANGES, Changes
 from spoold.model.transitions import JobEvent
 from spoold.model.user import User
-from spoold.release.counting import Count, count_of
+from spoold.release.counting import Count, count_of, read_contents
 from spoold.release.places import (
     check_changes,
     check_place,
@@ -33,7 +33,6 @@ from spoold.release.releasing import (
     Releaser,
     Releases,
     person_of,
-    read_contents,
     site_time,
 )
 from spoold.spool import release as held
@@ -206,7 +205,8 @@ class Desk:
             except OperationError as error:
                 results.append(Result(job.id, job.title, None, error))
             else:
-                results.append(Result(job.id, job.title, done.released.state, None, done.price))
+                released = done.released
+                results.append(Result(job.id, job.title, released.state, None, released.price))
         return results
 
     async def _chosen(

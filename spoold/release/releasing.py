@@ -8,25 +8,34 @@ names the operator.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from spoold.codec.pages.contents import Contents, contents_from_map
+import structlog
+import trio
+
+from spoold.codec.pages.contents import Contents
 from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.printer import Device, Printer
-from spoold.model.release import NO_CHANGES, Changes, Terms
+from spoold.model.release import NO_CHANGES, Changes, Charging, Terms
 from spoold.model.transitions import JobEvent
 from spoold.model.user import User
-from spoold.release.counting import Count, count_of
+from spoold.release.clearing import Money, charging_of, cost_of
+from spoold.release.counting import count_of, read_contents
 from spoold.release.places import Person, check_changes, check_place, check_waiting, terms_for
 from spoold.spool import release as held
+from spoold.spool.crashpoint import crash_point
 from spoold.spool.store import Change, ChangeJob, Released, ReleaseJob
+
+log = structlog.get_logger("spoold.release")
 
 T = TypeVar("T")
 TRIES = 3
+COUNT_S = 20.0  # for which somebody at a machine waits until a job is counted
 _MONEY = frozenset({JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value})
 
 
@@ -51,30 +60,38 @@ class Known(Protocol):
     def device_of(self, printer: Printer) -> Device | None: ...
 
 
+class CountsJobs(Protocol):
+    async def count(self, job: Job) -> dict[int, Contents]:
+        """What is in each document of a job."""
+        ...
+
+
 class Catalogue(Protocol):
     async def look(self) -> Known: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Releaser:
-    """Who wants a job: `user` at the machine `where`; or somebody of the staff, by `actor`."""
+    """Who wants a job: `user` at the machine `where`; the node, that clears it; or else somebody of
+    the staff, by `actor`.
+    """
 
     actor: str
     user: User | None = None
     where: str = ""
+    is_node: bool = False
 
     @property
     def is_staff(self) -> bool:
-        return self.user is None
+        return self.user is None and not self.is_node
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A job that was released: what it became, and what that costs in 1/10,000, if anything."""
+    """A job that was released, and as what it was read before."""
 
     released: Released
     job: Job
-    price: int | None = None
 
 
 def person_of(job: Job, owner: User | None) -> Person:
@@ -94,11 +111,15 @@ class Releases:
         journal: Journal,
         reader: Reader,
         printers: Catalogue,
+        counts: CountsJobs,
         wall_clock: Callable[[], int],
+        money: Money | None = None,
     ) -> None:
         self._journal = journal
         self._reader = reader
         self._printers = printers
+        self._counts = counts
+        self._money = money
         self._wall_clock = wall_clock
 
     async def release(
@@ -116,12 +137,12 @@ class Releases:
                 `account-limit-reached`, `account-info-needed`, ...
         """
         for _ in range(TRIES):
-            change = await self._plan(job, printer, by, changes)
             try:
+                change = await self._plan(job, printer, by, changes, account)
                 released: Released = await self._journal.commit(change)
             except OperationError as error:
-                if error.code in _MONEY:
-                    await self._note(job, error, by)
+                if error.code in _MONEY and error.code not in job.reasons:
+                    await self._hold(job, (*job.reasons, error.code), error.message, by.actor)
                 if error.code != "conflict":
                     raise
                 found = await self._reader.job(job.id)
@@ -129,46 +150,60 @@ class Releases:
                     raise
                 job = found
             else:
+                crash_point("job-released")
                 return Done(released, job)
         raise OperationError("busy", "the job changes all the time.", "Try again.")
 
-    async def _plan(self, job: Job, printer: Printer, by: Releaser, changes: Changes) -> ReleaseJob:
+    async def clear(self, job: Job) -> None:
+        """Let a job that was counted print where it is, or say on it why it does not."""
+        known = await self._printers.look()
+        printer = known.printers.get(job.printer_id)
+        if printer is None:
+            return
+        by = Releaser("node", is_node=True)
+        try:
+            done = await self.release(job, printer, by)
+        except OperationError as error:
+            reason = error.code if error.code in _MONEY else JobReason.JOB_NOT_ALLOWED.value
+            if error.code in ("busy", "not-possible") and await self._has_moved_on(job):
+                return
+            await self._hold(job, (reason,), error.message, "node")
+            log.info("job_not_cleared", job_uuid=str(job.uuid), reason=error.code)
+        else:
+            price = done.released.price
+            log.debug("job_cleared", job_uuid=str(job.uuid), price=price)
+
+    async def _has_moved_on(self, job: Job) -> bool:
+        found = await self._reader.job(job.id)
+        return found is None or found.reasons != job.reasons
+
+    async def _plan(
+        self, job: Job, printer: Printer, by: Releaser, changes: Changes, account: str | None
+    ) -> ReleaseJob:
         known = await self._printers.look()
         home = known.printers.get(job.printer_id, printer)
         if by.is_staff:
             _check_for_staff(job, printer)
-        else:
+        elif not by.is_node:
             check_waiting(job)
             check_place(job, home, printer)
         device = known.device_of(printer)
         changes = check_changes(job, printer, device, changes)
-        found = await self.contents(job)
-        terms = Terms()
         now_us = self._wall_clock()
+        owner = await self._reader.user(job.owner.name) if job.owner.name else None
+        found = await self._contents(job, home, printer)
+        terms = Terms()
         if not by.is_staff:
-            owner = await self._reader.user(job.owner.name)
-            places = (printer,) if home.id == printer.id else (home, printer)
             changes, terms = terms_for(
                 job,
                 person_of(job, owner),
-                places,
+                (printer,) if home.id == printer.id else (home, printer),
                 device,
                 site_time(now_us),
                 count_of(job, found, changes),
                 changes,
             )
-        return self._change(job, printer, by, changes, terms, count_of(job, found, changes), now_us)
-
-    def _change(
-        self,
-        job: Job,
-        printer: Printer,
-        by: Releaser,
-        changes: Changes,
-        terms: Terms,
-        count: Count,
-        now_us: int,
-    ) -> ReleaseJob:
+        count = count_of(job, found, changes)
         return ReleaseJob(
             job.id,
             printer.id,
@@ -182,42 +217,37 @@ class Releases:
             {**job.attributes, **changes.attributes} if changes.attributes else None,
             terms.by,
             count.media_sheets,
+            await cost_of(self._money, job, home, printer, owner, count, account),
         )
 
-    async def contents(self, job: Job) -> dict[int, Contents]:
-        """What is in the documents of a job, as far as they were counted."""
-        found = await self._reader.look(held.contents, job.id)
-        return read_contents(found)
+    async def _contents(self, job: Job, home: Printer, printer: Printer) -> dict[int, Contents]:
+        """What is in the job's documents: counted by now, where something depends on it.
 
-    async def _note(self, job: Job, why: OperationError, by: Releaser) -> None:
+        Raises:
+            OperationError: `busy`: it takes too long to wait for.
+        """
+        matters = charging_of(home, printer) is not Charging.OFF
+        if not (matters or home.policies or printer.policies):
+            return read_contents(await self._reader.look(held.contents, job.id))
+        with trio.move_on_after(COUNT_S):
+            return await self._counts.count(job)
+        raise OperationError("busy", "the job is still being counted.", "Try again in a moment.")
+
+    async def _hold(self, job: Job, reasons: tuple[str, ...], message: str, actor: str) -> None:
         """The job says why it was not released; it waits as before."""
-        reasons = tuple(dict.fromkeys((*job.reasons, why.code)))
         change = ChangeJob(
             job.id,
             JobEvent.HOLD,
             self._wall_clock(),
-            by.actor,
-            reasons,
-            why.message,
+            actor,
+            tuple(dict.fromkeys(reasons)),
+            message,
             only_from=(JobState.PENDING_HELD,),
             hold_until=job.hold_until,
             release_us=job.release_us,
         )
-        try:
+        with suppress(OperationError):  # somebody else has it by now
             await self._journal.commit(change)
-        except OperationError:
-            pass  # somebody else has it by now
-
-
-def read_contents(found: Mapping[int, dict[str, Any]]) -> dict[int, Contents]:
-    """Contents as they are kept; what another version has kept otherwise is not known."""
-    read = {}
-    for number, values in found.items():
-        try:
-            read[number] = contents_from_map(values)
-        except ValueError:
-            continue
-    return read
 
 
 def _check_for_staff(job: Job, printer: Printer) -> None:
@@ -234,12 +264,3 @@ def _check_for_staff(job: Job, printer: Printer) -> None:
         )
     if not printer.can_print(job.document.format):
         raise OperationError("not-possible", f"{printer.name} does not take {job.document.format}.")
-
-
-def as_changed(job: Job, changes: Changes) -> Job:
-    """The job as it is with the changes."""
-    return replace(
-        job,
-        copies=job.copies if changes.copies is None else changes.copies,
-        attributes={**job.attributes, **changes.attributes},
-    )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
 JOBS_REMEMBERED_MAX = 4096
+RELEASE_WAIT = JobReason.JOB_RELEASE_WAIT.value
 
 
 def uuid7(writer: SqliteStore, now_us: int) -> UUID:
@@ -96,12 +97,12 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             "priority": change.priority,
             "copies": change.copies,
             "embedded": change.copies_embedded,
-            "attributes": attributes,
             "size": document.size,
             "digest": document.digest,
             "format": document.format,
         },
-        {"title": title, "host": host},
+        # What a sender says of a job may name people, too: its document, an account.
+        {"title": title, "host": host, **({"attributes": attributes} if attributes else {})},
     )
     now = change.now_us
     writer.jobs.append(
@@ -398,6 +399,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         payload |= {"hold_until": change.hold_until, "release_us": change.release_us}
     personal = {"message": message} if message else None
     position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload, personal)
+    if RELEASE_WAIT in reasons and change.job_id in writer.reserved:
+        ledger.cancel(writer, writer.reserved[change.job_id], change.now_us, change.actor)
     if is_incoming and after.is_final:
         writer.db.execute("DELETE FROM incoming WHERE job_id = ?", (change.job_id,))
     was_timed = JobReason.JOB_HOLD_UNTIL_SPECIFIED in row[3]

@@ -7,14 +7,15 @@ who release the same job, the second finds it released. The look-ups run on any 
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from spoold.model.charge import Charge
 from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, Job, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
-from spoold.spool import store, users
+from spoold.spool import ledger, store, users
 from spoold.spool.bounds import packed_attributes
 from spoold.spool.jobs import job_row, move_job, note_hold, note_origin
 from spoold.spool.rows import JOB_SELECT, STATE, job_of, pack, unpack
@@ -83,6 +84,11 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
     after = next_state(before, event)
     number = last_number(writer.db, change.job_id) + 1
     fields = _fields(change)
+    price = None
+    if change.cost is not None:  # the last that may refuse
+        fields["charge"] = charge_key(row[0], number, writer.journal)
+        charge = _reserve(writer, change, change.cost, fields["charge"])
+        price = charge.reserved
     position = writer.add_record(
         Kind.JOB_RELEASED,
         change.actor,
@@ -122,7 +128,27 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
         position,
         change.printer_id,
     )
-    return store.Released(change.job_id, after, number, position)
+    return store.Released(change.job_id, after, number, position, price)
+
+
+def charge_key(uuid: bytes, number: int, journal: UUID) -> bytes:
+    """A charge is made once for (job-uuid, release number, node)."""
+    return uuid + number.to_bytes(4, "big") + journal.bytes
+
+
+def _reserve(writer: SqliteStore, change: store.ReleaseJob, cost: store.Cost, key: bytes) -> Charge:
+    return ledger.reserve(
+        writer,
+        key,
+        cost.payer,
+        cost.quote,
+        cost.usage,
+        change.printer_id,
+        change.now_us,
+        change.actor,
+        cost.enforce,
+        change.job_id,
+    )
 
 
 def _left(change: store.ReleaseJob, before: JobState, reasons: tuple[str, ...]) -> tuple[str, ...]:
@@ -219,6 +245,34 @@ def unfetched(db: sqlite3.Connection, printer_id: int, before_us: int, limit: in
         (printer_id, before_us, limit),
     )
     return [row[0] for row in rows]
+
+
+class Waiting(NamedTuple):
+    """A job at a gate. `is_due`: it is to be counted, or cleared."""
+
+    printer_id: int
+    held_us: int
+    job_id: int
+    is_due: bool
+
+
+def waiting(db: sqlite3.Connection, after: tuple[int, int, int], limit: int) -> list[Waiting]:
+    """Jobs that wait at a gate, behind a printer, a time and an id."""
+    rows = db.execute(
+        "SELECT printer_id, held_us, id, reasons, documents, (SELECT count(*) FROM counted "
+        "WHERE job_id = job.id) FROM job INDEXED BY job_held_since WHERE held_us IS NOT NULL "
+        "AND (printer_id, held_us, id) > (?, ?, ?) ORDER BY printer_id, held_us, id LIMIT ?",
+        (*after, limit),
+    )
+    return [
+        Waiting(
+            printer_id,
+            held_us,
+            job_id,
+            counted < documents or reasons == JobReason.JOB_BEING_COUNTED.value,
+        )
+        for printer_id, held_us, job_id, reasons, documents, counted in rows
+    ]
 
 
 def contents(db: sqlite3.Connection, job_id: int) -> dict[int, dict[str, Any]]:

@@ -13,6 +13,7 @@ import trio
 
 from spoold.accounts.passwords import Passwords
 from spoold.codec import frame
+from spoold.counting.counter import Counter
 from spoold.daemon import authority
 from spoold.daemon.config import Config, Node
 from spoold.daemon.ipp_node import open_ipp
@@ -25,6 +26,7 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.connect import TcpNetwork
+from spoold.release.counts import Counts
 from spoold.release.desk import Desk as Desk_
 from spoold.release.mfds import Mfds
 from spoold.release.news import News
@@ -78,7 +80,11 @@ async def desk(spool):
     sessions = Sessions(spool.journal, spool.reader, mfds, spool.wall_clock, os.urandom)
     await sessions.start()
     catalogue = Catalogue(spool.journal, spool.reader)
-    releases = Releases(spool.journal, spool.reader, catalogue, spool.wall_clock)
+    counter = Counter()
+    counts = Counts(
+        spool.journal, spool.reader, spool.documents, counter, catalogue, spool.wall_clock
+    )
+    releases = Releases(spool.journal, spool.reader, catalogue, counts, spool.wall_clock)
     services = Services(
         journal=spool.journal,
         reader=spool.reader,
@@ -109,13 +115,15 @@ async def desk(spool):
         random_bytes=os.urandom,
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
-    return Desk(
+    yield Desk(
         services=services,
+        counts=counts,
         spool=spool,
         acceptance=acceptance,
         table=build_table(services),
         events=[],
     )
+    await counter.aclose()
 
 
 @pytest.fixture

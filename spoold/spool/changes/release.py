@@ -7,6 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from spoold.model.job import JobState
+from spoold.model.pricing import Quote
+from spoold.model.purse import Payer
+from spoold.model.usage import Usage
 
 
 @dataclass(slots=True)
@@ -22,6 +25,16 @@ class CountJob:
     now_us: int
     impressions: int | None = None
     media_sheets: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a release costs, and whom. `enforce`: not without the money."""
+
+    payer: Payer
+    quote: Quote
+    usage: Usage
+    enforce: bool = True
 
 
 @dataclass(slots=True)
@@ -52,22 +65,16 @@ class ReleaseJob:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The state that a job has by its release, the number of the release, and its charge."""
+    """The state that a job has by its release, and what it may cost in 1/10,000, if anything.
+
+    `number` counts the releases of the job.
+    """
 
     job_id: int
     state: JobState
     number: int
     position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a release costs, and whom. `enforce`: not without the money."""
-
-    payer: Any
-    quote: Any
-    usage: Any
-    enforce: bool = True
+    price: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,248 @@
+"""Counts what is in held jobs, beside the loop, and has those cleared that print at once.
+
+In: what the journal tells of jobs that wait for a release, or to be counted; at the start those
+that are found uncounted in the spool. Out: `CountJob` for each document, and then, for a job that
+waits for nothing else, its clearing. Only jobs of printers that hold or charge are looked at. What
+waits is bounded: beyond that the spool itself is the list, and is looked through again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+import trio
+
+from spoold.codec.pages.contents import Contents, Reason, unknown
+from spoold.counting.counter import CountsPages
+from spoold.model.errors import OperationError, SpoolFull
+from spoold.model.job import AWAITS_RELEASE, Document, Job, JobReason, JobState
+from spoold.model.printer import ANY_FORMAT, Printer
+from spoold.model.release import Charging
+from spoold.release.counting import count_of, read_contents
+from spoold.spool import release as held
+from spoold.spool.crashpoint import crash_point
+from spoold.spool.store import Change, CountJob, Event, JobMoved
+
+log = structlog.get_logger("spoold.release")
+
+T = TypeVar("T")
+DUE_MAX = 10_000
+AT_ONCE = 4  # jobs that are counted or cleared at once; the counter has workers of its own
+SCAN_JOBS = 500
+FULL_S = 5.0  # after a full disk
+_COUNTED = JobReason.JOB_BEING_COUNTED.value
+
+
+class Journal(Protocol):
+    async def commit(self, change: Change) -> Any: ...
+    def listen(self, callback: Callable[[list[Event]], None]) -> None: ...
+    def unlisten(self, callback: Callable[[list[Event]], None]) -> None: ...
+
+
+class Reader(Protocol):
+    async def job(self, job_id: int) -> Job | None: ...
+    async def documents(self, job_id: int) -> list[Document]: ...
+    async def document_body(self, job_id: int, number: int = 1) -> bytes | None: ...
+    async def files_of(self, job_id: int) -> list[str]: ...
+    async def look(self, look_up: Callable[..., T], *values: Any) -> T: ...
+
+
+class Files(Protocol):
+    def path(self, file: str) -> Path: ...
+
+
+class Known(Protocol):
+    @property
+    def printers(self) -> Mapping[int, Printer]: ...
+
+
+class Catalogue(Protocol):
+    async def look(self) -> Known: ...
+
+
+class Clears(Protocol):
+    async def clear(self, job: Job) -> None:
+        """Let a job that was counted print, or say on it why not."""
+        ...
+
+
+class Counts:
+    """One for a node. `run` is its life; `count` counts one job at once for who waits for it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        reader: Reader,
+        files: Files,
+        counter: CountsPages,
+        printers: Catalogue,
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._files = files
+        self._counter = counter
+        self._printers = printers
+        self._wall_clock = wall_clock
+        self._due: dict[int, None] = {}
+        self._busy: dict[int, trio.Event] = {}
+        self._is_behind = True  # jobs in the spool may wait that are not in `_due`
+        self._bell = trio.Event()
+
+    # -- what waits ------------------------------------------------------------------------------
+
+    async def run(
+        self, clears: Clears, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Count and have cleared until cancelled.
+
+        Raises:
+            StoreFailed: the journal failed; the daemon must stop.
+        """
+        self._journal.listen(self._hear)
+        try:
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                for _ in range(AT_ONCE):
+                    nursery.start_soon(self._work, clears)
+                nursery.start_soon(self._scan)
+        finally:
+            self._journal.unlisten(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if (
+                type(event) is JobMoved
+                and event.new is JobState.PENDING_HELD
+                and event.reasons
+                and not AWAITS_RELEASE.isdisjoint(event.reasons)
+                and JobReason.JOB_INCOMING not in event.reasons
+            ):
+                self._add(event.job_id)
+
+    def _add(self, job_id: int) -> None:
+        if len(self._due) >= DUE_MAX:
+            self._is_behind = True
+            return
+        self._due[job_id] = None
+        self._ring()
+
+    def _ring(self) -> None:
+        self._bell.set()
+        self._bell = trio.Event()
+
+    async def _scan(self) -> None:
+        """Find what waits in the spool: at the start, and when more came than was remembered."""
+        while True:
+            while not self._is_behind:
+                await self._bell.wait()
+            self._is_behind = False
+            after = (0, 0, 0)
+            while True:
+                found: Sequence[held.Waiting] = await self._reader.look(
+                    held.waiting, after, SCAN_JOBS
+                )
+                for one in found:
+                    if one.is_due:
+                        while len(self._due) >= DUE_MAX // 2:
+                            await self._bell.wait()
+                        self._add(one.job_id)
+                if len(found) < SCAN_JOBS:
+                    break
+                last = found[-1]
+                after = (last.printer_id, last.held_us, last.job_id)
+
+    async def _work(self, clears: Clears) -> None:
+        while True:
+            while not self._due:
+                await self._bell.wait()
+            job_id = next(iter(self._due))
+            del self._due[job_id]
+            try:
+                await self._do(job_id, clears)
+            except OperationError as error:
+                log.warning("job_not_counted", job_id=job_id, reason=str(error))
+            except SpoolFull:
+                await trio.sleep(FULL_S)
+                self._add(job_id)
+            if len(self._due) < DUE_MAX // 2:
+                self._ring()
+
+    async def _do(self, job_id: int, clears: Clears) -> None:
+        job = await self._reader.job(job_id)
+        if job is None or job.is_incoming or AWAITS_RELEASE.isdisjoint(job.reasons):
+            return
+        await self.count(job)
+        crash_point("job-counted")
+        if job.reasons == (_COUNTED,):
+            found = await self._reader.job(job_id)
+            if found is not None and found.reasons == (_COUNTED,):
+                await clears.clear(found)
+
+    # -- one job ---------------------------------------------------------------------------------
+
+    async def count(self, job: Job) -> dict[int, Contents]:
+        """What is in each document of a job that has come whole; kept when this returns."""
+        while (busy := self._busy.get(job.id)) is not None:
+            await busy.wait()
+        done = self._busy[job.id] = trio.Event()
+        try:
+            found = read_contents(await self._reader.look(held.contents, job.id))
+            missing = [number for number in range(1, job.documents + 1) if number not in found]
+            return await self._count(job, found, missing) if missing else found
+        finally:
+            del self._busy[job.id]
+            done.set()
+
+    async def _count(
+        self, job: Job, found: dict[int, Contents], missing: list[int]
+    ) -> dict[int, Contents]:
+        known = await self._printers.look()
+        home = known.printers.get(job.printer_id)
+        colour = home is not None and _needs_colour(home, known)
+        documents = await self._reader.documents(job.id)
+        files = await self._reader.files_of(job.id)
+        for number in missing:
+            document = documents[number - 1]
+            found[number] = await self._contents(
+                job.id, number, document, files[number - 1], colour
+            )
+            total = count_of(job, found)
+            change = CountJob(
+                job.id,
+                number,
+                found[number].as_map(),
+                self._wall_clock(),
+                total.impressions,
+                total.media_sheets,
+            )
+            await self._journal.commit(change)
+        return found
+
+    async def _contents(
+        self, job_id: int, number: int, document: Document, file: str, colour: bool
+    ) -> Contents:
+        media_type = "" if document.format == ANY_FORMAT else document.format
+        source: bytes | Path | None = None
+        if document.stored == "inline":
+            source = await self._reader.document_body(job_id, number)
+        elif document.stored == "file":
+            source = self._files.path(file)
+        if source is None:
+            return unknown(media_type, Reason.DAMAGED, "the document is not kept any more")
+        try:
+            return await self._counter.count(source, media_type=media_type, colour=colour)
+        except OSError as error:
+            return unknown(media_type, Reason.DAMAGED, f"it cannot be read: {error.strerror}")
+
+
+def _needs_colour(home: Printer, known: Known) -> bool:
+    """Whether it matters which pages have color: it takes a second look at the document."""
+    if home.charging is not Charging.OFF or home.policies:
+        return True
+    if not home.is_find_me:
+        return False
+    return any(one.charging is not Charging.OFF or one.policies for one in known.printers.values())
