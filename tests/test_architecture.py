@@ -106,8 +106,8 @@ def test_every_crash_point_is_visited_by_the_campaign():
 
 
 # Converters are programs that the administrator names, as a list of words; see its docstring.
-# The counter starts its worker, with fixed words: this interpreter and a module of ours.
-MAY_START_PROGRAMS = {"dispatch/convert.py", "counting/counter.py"}
+# The counter and LDAP start their workers, with fixed words: this interpreter and a module of ours.
+MAY_START_PROGRAMS = {"dispatch/convert.py", "counting/counter.py", "accounts/ldap.py"}
 STARTS_PROGRAMS = ("subprocess", "open_process", "run_process", "posix_spawn", "os.fork(")
 
 

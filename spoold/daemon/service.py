@@ -29,6 +29,7 @@ from spoold import __version__
 from spoold.accounts.authentication import Authentication
 from spoold.accounts.guard import Guard
 from spoold.accounts.passwords import Passwords
+from spoold.accounts.rounds import Rounds
 from spoold.codec.dnssd import host_name
 from spoold.counting.counter import Counter
 from spoold.daemon import config as configuration
@@ -352,6 +353,7 @@ class Daemon:
 
         passwords = Passwords()
         authentication = await self._authentication(journal, reader, passwords)
+        rounds = Rounds(journal, reader, self.digests, wall_clock)
         mfds = Mfds(journal, reader)
         await mfds.start()
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
@@ -376,6 +378,7 @@ class Daemon:
             passwords=passwords,
             digests=self.digests,
             authentication=authentication,
+            rounds=rounds,
             logins=Logins(authentication, journal),
             open_jobs=open_jobs,
             releases=releases,
@@ -418,6 +421,7 @@ class Daemon:
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(sessions.run)
+                serving.start_soon(rounds.run)
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 serving.start_soon(counts.run, releases)
                 serving.start_soon(dispatcher.refresh)

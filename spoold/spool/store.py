@@ -68,6 +68,12 @@ from spoold.spool.changes.release import ReleaseEntry as ReleaseEntry
 from spoold.spool.changes.release import ReleaseJob as ReleaseJob
 from spoold.spool.events import BalanceChanged as BalanceChanged
 from spoold.spool.events import Charged as Charged
+from spoold.spool.changes.sources import CardOfSource as CardOfSource
+from spoold.spool.changes.sources import EndRound as EndRound
+from spoold.spool.changes.sources import PutSource as PutSource
+from spoold.spool.changes.sources import RemoveSource as RemoveSource
+from spoold.spool.changes.sources import SyncUser as SyncUser
+from spoold.spool.changes.sources import VanishUser as VanishUser
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
@@ -106,6 +112,11 @@ Change = (
     | PutCard
     | RemoveCard
     | PutPin
+    | PutSource
+    | RemoveSource
+    | SyncUser
+    | VanishUser
+    | EndRound
     | KeepThrottles
     | PutMfd
     | RevokeMfd

@@ -251,7 +251,7 @@ def remove_user(writer: SqliteStore, change: store.RemoveUser) -> list[str]:
     """Take away what the user came in with; the user's jobs stay."""
     row = row_of(writer, change.name)
     serials = _revoke(writer, change, Kind.USER_REMOVED, row[0])
-    for table in ("directory", "card", "delegate"):
+    for table in ("directory", "card", "delegate", "sourced"):
         writer.db.execute(f"DELETE FROM {table} WHERE person_id = ?", (row[6],))
     return serials
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from spoold.accounts.passwords import Passwords
+from spoold.accounts.rounds import Rounds
 from spoold.codec import frame
 from spoold.counting.counter import Counter
 from spoold.daemon import authority
@@ -105,6 +106,7 @@ async def desk(spool):
         passwords=passwords,
         digests=DIGESTS,
         authentication=authentication,
+        rounds=Rounds(spool.journal, spool.reader, DIGESTS, spool.wall_clock),
         logins=Logins(authentication, spool.journal),
         open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
         releases=releases,

@@ -11,6 +11,7 @@ import trio
 
 from spoold.accounts.authentication import Authentication
 from spoold.accounts.passwords import Passwords
+from spoold.accounts.rounds import Rounds
 from spoold.daemon.announce import Told
 from spoold.daemon.authority import Authority
 from spoold.daemon.config import Config
@@ -60,6 +61,7 @@ class Services:
     passwords: Passwords
     digests: Digests
     authentication: Authentication
+    rounds: Rounds
     logins: Logins
     open_jobs: OpenJobs
     releases: Releases

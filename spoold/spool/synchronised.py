@@ -1,0 +1,365 @@
+"""How sources and the people who come from them are changed, recorded and folded; see `users`.
+
+Who came from a source is remembered beside the user, by the source's own id for them. Whoever was
+made by hand has no such row, and no round of synchronisation can reach them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.purse import PurseKind
+from spoold.model.record import Kind
+from spoold.model.source import Source, settings_map, source_of
+from spoold.model.text import plain
+from spoold.model.user import CARDS_MAX, User
+from spoold.spool import people, store, users
+from spoold.spool.jobs import person
+from spoold.spool.rows import pack, unpack
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+SOURCES_MAX = 32
+ROUND_NEWS = ("outcome", "message")
+ROUND_COUNTS = ("added", "changed", "disabled", "removed", "refused")
+_SOURCES = "SELECT guid, name, fields, round FROM source "
+
+
+class KeptSource(NamedTuple):
+    """A source, and how its last round went (empty before the first)."""
+
+    source: Source
+    round: dict[str, Any]
+
+
+class Sourced(NamedTuple):
+    """A user who came from a source; `card` is the hash of the card that came along."""
+
+    user: User
+    id: str
+    is_off: bool
+    is_gone: bool
+    card: bytes
+
+
+# -- look-ups ----------------------------------------------------------------------------------
+
+
+def _source_of(row: tuple[Any, ...]) -> KeptSource:
+    guid, name, packed, round_ = row
+    source = source_of(UUID(bytes=guid), name, unpack(packed))
+    return KeptSource(source, unpack(round_) if round_ else {})
+
+
+def sources(db: sqlite3.Connection) -> list[KeptSource]:
+    """All sources, by name."""
+    return [_source_of(row) for row in db.execute(_SOURCES + "ORDER BY name").fetchall()]
+
+
+def find_source(db: sqlite3.Connection, name: str) -> KeptSource | None:
+    row = db.execute(_SOURCES + "WHERE name = ?", (name,)).fetchone()
+    return None if row is None else _source_of(row)
+
+
+def people_of(db: sqlite3.Connection, source: UUID) -> tuple[list[Sourced], set[str]]:
+    """The users who came from a source, and the names of all others."""
+    rows = db.execute(
+        "SELECT person_id, id, is_off, is_gone, card FROM sourced WHERE source = ?",
+        (source.bytes,),
+    ).fetchall()
+    of = {person_id: rest for person_id, *rest in rows}
+    found = db.execute(
+        users.SELECT_USER
+        + "JOIN sourced ON sourced.person_id = directory.person_id WHERE sourced.source = ?",
+        (source.bytes,),
+    ).fetchall()
+    made = []
+    for user, row in zip(users.users_of(db, found), found, strict=True):
+        id_, is_off, is_gone, card = of[row[6]]
+        made.append(Sourced(user, id_, bool(is_off), bool(is_gone), card or b""))
+    names = db.execute(
+        "SELECT person.name FROM directory JOIN person ON person.id = directory.person_id "
+        "LEFT JOIN sourced ON sourced.person_id = directory.person_id "
+        "WHERE sourced.source IS NULL OR sourced.source != ?",
+        (source.bytes,),
+    )
+    return made, {name for (name,) in names if name}
+
+
+def sources_of(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
+    """The names of the sources that users came from; who was made by hand is not in it."""
+    found = {}
+    for guid in guids:
+        row = db.execute(
+            "SELECT source.name FROM person JOIN sourced ON person_id = person.id "
+            "JOIN source ON source.guid = sourced.source WHERE person.key = ?",
+            (guid.bytes,),
+        ).fetchone()
+        if row is not None:
+            found[guid] = row[0]
+    return found
+
+
+# -- sources -----------------------------------------------------------------------------------
+
+
+def unknown(name: str) -> OperationError:
+    return OperationError(
+        "not-found", f"there is no source {plain(name[:60])}.", "See `spoold source list`."
+    )
+
+
+def put_source(writer: SqliteStore, change: store.PutSource) -> Source:
+    source = change.source
+    known = writer.db.execute(
+        "SELECT guid FROM source WHERE guid = ? OR name = ?", (source.guid.bytes, source.name)
+    ).fetchall()
+    if change.is_new and known:
+        raise OperationError(
+            "conflict",
+            f"there is a source {source.name} already.",
+            f"Change it: `spoold source set {source.name}`.",
+        )
+    if not change.is_new and known != [(source.guid.bytes,)]:
+        raise unknown(source.name)
+    (count,) = writer.db.execute("SELECT count(*) FROM source").fetchone()
+    if change.is_new and count >= SOURCES_MAX:
+        raise OperationError("not-possible", f"there are {count} sources.", "Remove one first.")
+    fields = settings_map(source)
+    writer.add_record(
+        Kind.SOURCE_CHANGED,
+        change.actor,
+        change.now_us,
+        {"source": source.guid.bytes, "name": source.name, **fields},
+    )
+    writer.db.execute(
+        "INSERT INTO source (guid, name, fields, created_us, changed_us) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (guid) DO UPDATE SET fields = excluded.fields, "
+        "changed_us = excluded.changed_us",
+        (source.guid.bytes, source.name, pack(fields), change.now_us, change.now_us),
+    )
+    return source
+
+
+def remove_source(writer: SqliteStore, change: store.RemoveSource) -> int:
+    kept = find_source(writer.db, change.name)
+    if kept is None:
+        raise unknown(change.name)
+    guid = kept.source.guid.bytes
+    writer.add_record(
+        Kind.SOURCE_REMOVED,
+        change.actor,
+        change.now_us,
+        {"source": guid, "name": change.name},
+    )
+    writer.db.execute("DELETE FROM source WHERE guid = ?", (guid,))
+    return writer.db.execute("DELETE FROM sourced WHERE source = ?", (guid,)).rowcount
+
+
+def end_round(writer: SqliteStore, change: store.EndRound) -> None:
+    """Note how it went; a round that changed nothing and went as the last one is no news."""
+    kept = find_source(writer.db, change.source.name)
+    if kept is None:
+        raise unknown(change.source.name)
+    news = {key: change.told.get(key) for key in ROUND_NEWS}
+    if any(change.told.get(key) for key in ROUND_COUNTS) or news != {
+        key: kept.round.get(key) for key in ROUND_NEWS
+    }:
+        counts = {key: change.told.get(key, 0) for key in ROUND_COUNTS}
+        writer.add_record(
+            Kind.PEOPLE_SYNCHRONISED,
+            change.actor,
+            change.now_us,
+            {"source": kept.source.guid.bytes, **news, **counts},
+        )
+    writer.db.execute(
+        "UPDATE source SET round = ? WHERE guid = ?", (pack(change.told), kept.source.guid.bytes)
+    )
+
+
+# -- people ------------------------------------------------------------------------------------
+
+
+def sync_user(writer: SqliteStore, change: store.SyncUser) -> str:
+    """Everything that can be refused is looked at before anything is written."""
+    trouble = ""
+    card = change.card
+    if card is not None and card.digests:
+        holder = people.by_card(writer.db, card.digests)
+        if holder is not None and holder.guid != change.guid:
+            trouble = f"the card of {change.name} is {holder.name}'s here, and stays so."
+            card = None
+        elif holder is None and _count_cards(writer, change.guid) >= CARDS_MAX:
+            trouble = f"{change.name} has {CARDS_MAX} cards here, and gets no more."
+            card = None
+    if change.guid is None:
+        person_id = _add(writer, change)
+    else:
+        person_id = _change(writer, change, change.guid)
+    if card is not None:
+        _put_card(writer, change, person_id, card)
+    return plain(trouble)
+
+
+def _count_cards(writer: SqliteStore, guid: UUID | None) -> int:
+    if guid is None:
+        return 0
+    (count,) = writer.db.execute(
+        "SELECT count(*) FROM card JOIN person ON person.id = person_id WHERE person.key = ?",
+        (guid.bytes,),
+    ).fetchone()
+    return int(count)
+
+
+def _add(writer: SqliteStore, change: store.SyncUser) -> int:
+    put = store.PutUser(
+        change.name, change.now_us, is_new=True, actor=change.actor, fields=change.fields
+    )
+    users.put_user(writer, put)
+    person_id, key = person(writer, change.name, change.now_us)
+    _record_origin(writer, change, key)
+    writer.db.execute(
+        "INSERT OR REPLACE INTO sourced (person_id, source, id, is_off, is_gone) "
+        "VALUES (?, ?, ?, ?, 0)",
+        (person_id, change.source.guid.bytes, change.id, change.is_off),
+    )
+    return person_id
+
+
+def _change(writer: SqliteStore, change: store.SyncUser, guid: UUID) -> int:
+    person_id, name = _own_row(writer, change.source, guid)
+    if change.was and change.name != name:
+        _rename(writer, change, person_id, guid, name)
+    else:
+        change.name = name
+    if change.fields:
+        users.put_user(
+            writer,
+            store.PutUser(change.name, change.now_us, actor=change.actor, fields=change.fields),
+        )
+    writer.db.execute(
+        "UPDATE sourced SET is_off = ?, is_gone = 0 WHERE person_id = ?",
+        (change.is_off, person_id),
+    )
+    return person_id
+
+
+def _own_row(writer: SqliteStore, source: Source, guid: UUID) -> tuple[int, str]:
+    """The row and the name of a user who came from the source.
+
+    Raises:
+        OperationError: `not-found`: it is not the source's any more.
+    """
+    row = writer.db.execute(
+        "SELECT person.id, person.name FROM person JOIN sourced ON sourced.person_id = person.id "
+        "JOIN directory ON directory.person_id = person.id "
+        "WHERE person.key = ? AND sourced.source = ?",
+        (guid.bytes, source.guid.bytes),
+    ).fetchone()
+    if row is None:
+        raise OperationError("not-found", "the user is not of this source any more.")
+    return row[0], row[1]
+
+
+def _rename(
+    writer: SqliteStore, change: store.SyncUser, person_id: int, guid: UUID, old: str
+) -> None:
+    """The same person under another name. Jobs that came under the new one are this user's.
+
+    Raises:
+        OperationError: `conflict`: that is another user's name.
+    """
+    if users.find(writer.db, change.name) is not None:
+        raise OperationError("conflict", f"{plain(change.name[:60])} is another user's name.")
+    writer.flush()
+    db = writer.db
+    claimed = db.execute("SELECT id, key FROM person WHERE name = ?", (change.name,)).fetchone()
+    if claimed is not None:
+        # Somebody has printed under the new name before it was known whose it is.
+        db.execute("UPDATE job SET owner_id = ? WHERE owner_id = ?", (person_id, claimed[0]))
+        db.execute("UPDATE person SET name = NULL WHERE id = ?", (claimed[0],))
+    writer.add_record(
+        Kind.PERSON_RENAMED,
+        change.actor,
+        change.now_us,
+        {"person": guid.bytes, "joined": claimed[1] if claimed is not None else None},
+        {"name": change.name, "was": old},
+    )
+    db.execute("UPDATE person SET name = ? WHERE id = ?", (change.name, person_id))
+    writer.people.clear()
+    writer.events.append(store.UserChanged(guid, change.name, ends_connections=True))
+
+
+def _record_origin(writer: SqliteStore, change: store.SyncUser, key: bytes) -> None:
+    """An id of a directory names somebody: it stands where it can be erased."""
+    writer.add_record(
+        Kind.PERSON_SYNCHRONISED,
+        change.actor,
+        change.now_us,
+        {"person": key, "source": change.source.guid.bytes},
+        {"name": change.name, "id": change.id},
+    )
+
+
+def _put_card(
+    writer: SqliteStore, change: store.SyncUser, person_id: int, card: store.CardOfSource
+) -> None:
+    """The card of the source in the place of the one that came from it before."""
+    db = writer.db
+    (old,) = db.execute(
+        "SELECT card_number FROM sourced WHERE person_id = ?", (person_id,)
+    ).fetchone()
+    is_there = db.execute(
+        "SELECT 1 FROM card WHERE person_id = ? AND number = ?", (person_id, old)
+    ).fetchone()
+    if is_there is not None:
+        gone = store.RemoveCard(change.name, old, change.now_us, actor=change.actor)
+        people.remove_card(writer, gone)
+    number = None
+    if card.digests:
+        put = store.PutCard(
+            change.name, card.digests, card.label, card.ending, change.now_us, change.actor
+        )
+        people.put_card(writer, put)
+        (number,) = db.execute(
+            f"SELECT number FROM card WHERE digest IN ({','.join('?' * len(card.digests))})",
+            card.digests,
+        ).fetchone()
+    db.execute(
+        "UPDATE sourced SET card = ?, card_number = ? WHERE person_id = ?",
+        (card.digests[-1] if card.digests else None, number, person_id),
+    )
+
+
+def vanish_user(writer: SqliteStore, change: store.VanishUser) -> str:
+    person_id, name = _own_row(writer, change.source, change.guid)
+    if change.removes and not _has_balance(writer, change.guid):
+        users.remove_user(writer, store.RemoveUser(name, change.now_us, change.actor))
+        writer.db.execute("DELETE FROM sourced WHERE person_id = ?", (person_id,))
+        return "remove"
+    before = users.look_again(writer, name)
+    if not before.disabled:
+        put = store.PutUser(name, change.now_us, actor=change.actor, fields={"disabled": True})
+        users.put_user(writer, put)
+    writer.db.execute(
+        "UPDATE sourced SET is_off = max(is_off, ?), is_gone = 1 WHERE person_id = ?",
+        (not before.disabled, person_id),
+    )
+    return "disable"
+
+
+def _has_balance(writer: SqliteStore, guid: UUID) -> bool:
+    """Whether money is the user's or owed by them, or work goes on that they pay.
+
+    An allowance is none: everybody may have one, and it ends by itself.
+    """
+    row = writer.db.execute(
+        "SELECT 1 FROM purse WHERE holder = ? AND kind != ? AND balance != 0 UNION ALL "
+        "SELECT 1 FROM charge WHERE holder = ? AND state = 'reserved' LIMIT 1",
+        (guid.bytes, PurseKind.ALLOWANCE.value, guid.bytes),
+    ).fetchone()
+    return row is not None
