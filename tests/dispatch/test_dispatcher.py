@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from random import Random
 from uuid import uuid4
 
 import pytest
@@ -16,13 +14,11 @@ from structlog.testing import capture_logs
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Delivery, DeviceStatus, Progress
-from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
-from spoold.model.printer import Device, Order, Printer, WhenInDoubt
+from spoold.model.printer import Order, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import (
-    ChangeJob,
     JobFilter,
     PlaceJob,
     PutDevice,
@@ -30,9 +26,10 @@ from spoold.spool.store import (
     SetJob,
     StartAttempt,
 )
+from support import dispatching
+from support.dispatching import QUICK
 
 PATIENT = Settings(backoff_first_s=60.0, backoff_max_s=60.0, backoff_jitter=0.0)
-QUICK = Settings(backoff_first_s=0.02, backoff_max_s=0.08, backoff_jitter=0.0)
 Behaviour = Callable[[Delivery], Awaitable[Outcome]]
 
 
@@ -107,53 +104,13 @@ class Machine:
         return behave
 
 
-class Floor:
-    """Machines by URI, and what has been committed."""
-
-    def __init__(self, spool) -> None:
-        self.spool = spool
-        self.machines: dict[str, Machine] = {}
-        self._news = trio.Event()
-        spool.journal.listen(self._hear)
-
-    def _hear(self, events) -> None:
-        self._news.set()
-        self._news = trio.Event()
-
-    def driver_for(self, device: Device, network) -> Machine:
-        if device.uri not in self.machines:
-            raise OperationError("bad-request", f"no driver for {device.uri}.")
-        return self.machines[device.uri]
-
-    async def add(self, name="p", **fields) -> tuple[Printer, Machine]:
-        uri = f"test://{name}"
-        machine = self.machines[uri] = Machine()
-        return await self.spool.add_printer(name, uri, **fields), machine
-
+class Floor(dispatching.Floor):
     async def add_pool(self, name, **fields) -> Printer:
         change = PutPrinter(Printer(0, uuid4(), name, None, **fields), self.spool.wall_clock())
         return await self.spool.journal.commit(change)
 
-    async def put(self, printer: Printer) -> None:
-        await self.spool.journal.commit(PutPrinter(printer, self.spool.wall_clock()))
-
     async def add_jobs(self, printer: Printer, count: int, **fields) -> list[int]:
         return [(await self.spool.add_job(printer, **fields)).job_id for _ in range(count)]
-
-    async def change(self, job_id: int, event: JobEvent, **fields) -> JobState:
-        return await self.spool.journal.commit(
-            ChangeJob(job_id, event, self.spool.wall_clock(), **fields)
-        )
-
-    async def wait_state(self, job_id: int, *states: JobState):
-        """The job, once it is in one of these states."""
-        with trio.fail_after(5):
-            while True:
-                news = self._news
-                job = await self.spool.reader.job(job_id)
-                if job.state in states:
-                    return job
-                await news.wait()
 
     async def wait_completed(self, job_ids: list[int]) -> None:
         for job_id in job_ids:
@@ -165,34 +122,10 @@ class Floor:
                 await trio.testing.wait_all_tasks_blocked(0.001)
         return dispatcher.status(printer.id)
 
-    def dispatcher(self, settings: Settings = QUICK) -> Dispatcher:
-        spool = self.spool
-        return Dispatcher(
-            spool.journal,
-            spool.reader,
-            spool.documents,
-            network=None,
-            wall_clock=spool.wall_clock,
-            random=Random(1),
-            settings=settings,
-            driver_for=self.driver_for,
-        )
-
-    @asynccontextmanager
-    async def dispatching(self, settings: Settings = QUICK, drain_s: float = 0.0):
-        dispatcher = self.dispatcher(settings)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(dispatcher.run)
-            try:
-                yield dispatcher
-            finally:
-                with trio.move_on_after(5, shield=True):
-                    await dispatcher.drain(drain_s)
-
 
 @pytest.fixture
 def floor(spool):
-    return Floor(spool)
+    return Floor(spool, Machine)
 
 
 # -- the everyday --------------------------------------------------------------------------

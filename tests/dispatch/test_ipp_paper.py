@@ -6,24 +6,18 @@ What counts is paper: how many sheets lie in the tray when the job has come to i
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import asynccontextmanager
-from random import Random
 
 import pytest
 import trio
 import trio.testing
 
-from spoold.dispatch.attempt import Settings
-from spoold.dispatch.dispatcher import Dispatcher
 from spoold.model.job import JobState
 from spoold.model.transitions import JobEvent
 from spoold.net.connect import TcpNetwork
 from spoold.simulate.ipp_printer import SimulatedIppPrinter
 from spoold.spool.store import ChangeJob, PutDevice
+from support import dispatching
 
-QUICK = Settings(
-    backoff_first_s=0.02, backoff_max_s=0.08, backoff_jitter=0.0, stall_change_interval_s=0.01
-)
 OPTIONS = {
     "poll_first_s": "0.01", "poll_max_s": "0.02", "answer_timeout_s": "5", "stall_s": "0.05",
     "incoming_s": "0.05", "counter_wait_s": "0.05", "offer_s": "0", "expect_wait_s": "0.2",
@@ -39,20 +33,14 @@ async def until(check: Callable[[], object]) -> None:
             await trio.testing.wait_all_tasks_blocked(0.001)
 
 
-class Floor:
+class Floor(dispatching.Floor):
     """One simulated printer, the printer of the spool that points to it, and jobs."""
 
     def __init__(self, spool, nursery, printer: SimulatedIppPrinter) -> None:
-        self.spool = spool
+        super().__init__(spool, network=TcpNetwork())
         self.device = printer
         self.printer = None
         self._nursery = nursery
-        self._news = trio.Event()
-        spool.journal.listen(self._hear)
-
-    def _hear(self, _events) -> None:
-        self._news.set()
-        self._news = trio.Event()
 
     async def set_up(self, **options) -> None:
         await self._nursery.start(self.device.run)
@@ -64,35 +52,6 @@ class Floor:
 
     async def submit(self, body: bytes = PAGES, **fields) -> int:
         return (await self.spool.add_job(self.printer, body, **fields)).job_id
-
-    async def wait_state(self, job_id: int, *states: JobState):
-        with trio.fail_after(10):
-            while True:
-                news = self._news
-                job = await self.spool.reader.job(job_id)
-                if job.state in states:
-                    return job
-                await news.wait()
-
-    @asynccontextmanager
-    async def dispatching(self):
-        spool = self.spool
-        dispatcher = Dispatcher(
-            spool.journal,
-            spool.reader,
-            spool.documents,
-            TcpNetwork(),
-            spool.wall_clock,
-            Random(1),
-            QUICK,
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(dispatcher.run)
-            try:
-                yield dispatcher
-            finally:
-                with trio.move_on_after(5, shield=True):
-                    await dispatcher.drain(0.0)
 
     async def print(self, *states: JobState, **fields):
         """The job when it has come to its end."""

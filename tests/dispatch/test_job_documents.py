@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from random import Random
 from uuid import uuid4
 
 import pytest
 import trio
 import trio.testing
 
-from spoold.dispatch.attempt import Settings
-from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import DeviceStatus, Progress
-from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Refused
 from spoold.model.printer import Order, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import AttachDocument, ChangeJob, NewDocument, PlaceJob, PutPrinter
+from spoold.spool.store import AttachDocument, NewDocument, PlaceJob, PutPrinter
+from support import dispatching
 
-SETTINGS = Settings(backoff_first_s=0.02, backoff_max_s=0.08, backoff_jitter=0.0)
 BODIES = (b"one", b"two", b"three")
 BUSY = Deferred("device-busy", "Not now.", Blame.JOB)
 DOUBT = InDoubt("connection-lost", "It broke.", 2)
@@ -54,24 +49,7 @@ class Machine:
         return DeviceStatus(True)
 
 
-class Floor:
-    def __init__(self, spool) -> None:
-        self.spool = spool
-        self.machines: dict[str, Machine] = {}
-        self._news = trio.Event()
-        spool.journal.listen(self._hear)
-
-    def _hear(self, events) -> None:
-        self._news.set()
-        self._news = trio.Event()
-
-    async def add(self, name="p", **fields) -> tuple[Printer, Machine]:
-        machine = self.machines[f"test://{name}"] = Machine()
-        return await self.spool.add_printer(name, f"test://{name}", **fields), machine
-
-    async def put(self, printer: Printer) -> None:
-        await self.spool.journal.commit(PutPrinter(printer, self.spool.wall_clock()))
-
+class Floor(dispatching.Floor):
     async def job(self, printer, bodies=BODIES, formats=(), **fields) -> int:
         job_id = (await self.spool.open_job(printer, **fields)).job_id
         for number, body in enumerate(bodies, 1):
@@ -83,42 +61,10 @@ class Floor:
             )
         return job_id
 
-    async def change(self, job_id, event, **fields):
-        return await self.spool.journal.commit(ChangeJob(job_id, event, 1, **fields))
-
-    async def until(self, job_id, *states):
-        with trio.fail_after(5):
-            while True:
-                news = self._news
-                job = await self.spool.reader.job(job_id)
-                if job.state in states:
-                    return job
-                await news.wait()
-
-    def _driver_for(self, device, network):
-        if device.uri not in self.machines:
-            raise OperationError("bad-request", "no such driver.")
-        return self.machines[device.uri]
-
-    @asynccontextmanager
-    async def dispatching(self):
-        spool = self.spool
-        dispatcher = Dispatcher(
-            spool.journal, spool.reader, spool.documents, None, spool.wall_clock, Random(1),
-            SETTINGS, self._driver_for,
-        )  # fmt: skip
-        async with trio.open_nursery() as nursery:
-            await nursery.start(dispatcher.run)
-            try:
-                yield dispatcher
-            finally:
-                with trio.move_on_after(5, shield=True):
-                    await dispatcher.drain(0)
-
 
 @pytest.fixture
 def floor(spool):
-    return Floor(spool)
+    return Floor(spool, Machine)
 
 
 async def documents_of(spool, job_id) -> list[tuple[int, str]]:
@@ -134,7 +80,7 @@ async def test_the_documents_of_a_job_come_out_together(floor, spool, order):
     second = await floor.job(printer, (b"4", b"5"), owner="ben")
     async with floor.dispatching():
         for job_id in (first, *others, second):
-            await floor.until(job_id, JobState.COMPLETED)
+            await floor.wait_state(job_id, JobState.COMPLETED)
     text = b" ".join(machine.printed)
     assert sorted(machine.printed) == sorted([*BODIES, *[b"other"] * 3, b"4", b"5"])
     assert b"one two three" in text
@@ -150,10 +96,10 @@ async def test_an_open_job_does_not_begin(floor, spool):
     await spool.attach(job_id, b"one", last=False)
     other = (await spool.add_job(printer, b"other")).job_id
     async with floor.dispatching():
-        await floor.until(other, JobState.COMPLETED)
+        await floor.wait_state(other, JobState.COMPLETED)
         assert machine.printed == [b"other"]
         await spool.attach(job_id, b"two")
-        await floor.until(job_id, JobState.COMPLETED)
+        await floor.wait_state(job_id, JobState.COMPLETED)
     assert machine.printed == [b"other", b"one", b"two"]
 
 
@@ -163,7 +109,7 @@ async def test_a_document_that_is_put_off_is_tried_again_alone(floor, spool):
     machine.faults = {b"two": BUSY, b"three": Deferred("connecting-to-device", "Gone.")}
     job_id = await floor.job(printer)
     async with floor.dispatching():
-        await floor.until(job_id, JobState.COMPLETED)
+        await floor.wait_state(job_id, JobState.COMPLETED)
     assert machine.printed == list(BODIES)
     assert await documents_of(spool, job_id) == [
         (1, "delivered"), (2, "deferred"), (2, "delivered"), (3, "deferred"), (3, "delivered"),
@@ -186,11 +132,11 @@ async def test_a_doubt_is_about_one_document(floor, policy, settled, printed):
     job_id = await floor.job(printer)
     async with floor.dispatching():
         if settled is not None:
-            job = await floor.until(job_id, JobState.PENDING_HELD)
+            job = await floor.wait_state(job_id, JobState.PENDING_HELD)
             assert (job.reasons, job.document_number) == ((JobReason.JOB_IN_DOUBT,), 2)
             assert job.message.startswith("Document 2 of 3: connection-lost")
             await floor.change(job_id, settled)
-        await floor.until(job_id, JobState.COMPLETED)
+        await floor.wait_state(job_id, JobState.COMPLETED)
     assert machine.printed == printed
 
 
@@ -201,12 +147,12 @@ async def test_a_later_document_may_not_fit(floor):
     formats = ("text/plain", "application/pdf", "text/plain")
     job_id = await floor.job(printer, formats=formats)
     async with floor.dispatching():
-        job = await floor.until(job_id, JobState.PENDING_HELD)
+        job = await floor.wait_state(job_id, JobState.PENDING_HELD)
         assert job.reasons == (JobReason.UNSUPPORTED_DOCUMENT_FORMAT,)
         assert job.message == "Document 2 of 3: p does not take application/pdf."
         await floor.change(job_id, JobEvent.MOVE, printer_id=other.id)
         await floor.change(job_id, JobEvent.RELEASE)
-        await floor.until(job_id, JobState.COMPLETED)
+        await floor.wait_state(job_id, JobState.COMPLETED)
     assert (machine.printed, second.printed) == ([b"one"], [b"two", b"three"])
 
 
@@ -216,7 +162,7 @@ async def test_a_refused_document_ends_the_job(floor):
     machine.faults = {b"two": Refused("no-such-queue", "Never.")}
     job_id = await floor.job(printer)
     async with floor.dispatching():
-        job = await floor.until(job_id, JobState.ABORTED)
+        job = await floor.wait_state(job_id, JobState.ABORTED)
     assert (job.message, machine.printed) == ("Document 2 of 3: no-such-queue: Never.", [b"one"])
 
 
@@ -229,10 +175,10 @@ async def test_a_cancel_in_the_middle_stops_at_once(floor, spool):
     async with floor.dispatching():
         await machine.begun.wait()
         await floor.change(job_id, JobEvent.STOP, reasons=reasons)
-        job = await floor.until(job_id, JobState.CANCELED)
+        job = await floor.wait_state(job_id, JobState.CANCELED)
         assert (job.document_number, machine.printed) == (2, [b"one"])
         await floor.change(job_id, JobEvent.RETRY)
-        await floor.until(job_id, JobState.COMPLETED)
+        await floor.wait_state(job_id, JobState.COMPLETED)
     assert machine.printed == [b"one", *BODIES]
 
 
@@ -246,13 +192,13 @@ async def test_a_pause_and_a_hold_come_between_documents(floor, spool):
 
     machine.faults = {b"one": pause}
     async with floor.dispatching():
-        job = await floor.until(job_id, JobState.PROCESSING)
-        job = await floor.until(job_id, JobState.PENDING)
+        job = await floor.wait_state(job_id, JobState.PROCESSING)
+        job = await floor.wait_state(job_id, JobState.PENDING)
         assert (job.document_number, machine.printed) == (2, [b"one"])
         await floor.change(job_id, JobEvent.HOLD, reasons=("job-hold-until-specified",))
         await floor.put(printer)
         await floor.change(job_id, JobEvent.RELEASE)
-        await floor.until(job_id, JobState.COMPLETED)
+        await floor.wait_state(job_id, JobState.COMPLETED)
     assert machine.printed == list(BODIES)
 
 
@@ -270,8 +216,8 @@ async def test_a_retry_while_another_job_prints_begins_at_the_beginning(floor, s
 
     machine.faults, go_on = {b"one": pause, b"other": wait}, trio.Event()
     async with floor.dispatching():
-        await floor.until(job_id, JobState.PROCESSING)
-        await floor.until(job_id, JobState.PENDING)
+        await floor.wait_state(job_id, JobState.PROCESSING)
+        await floor.wait_state(job_id, JobState.PENDING)
         other = (await spool.add_job(printer, b"other")).job_id
         await spool.journal.commit(PlaceJob(other, 1))
         await floor.put(printer)
@@ -280,7 +226,7 @@ async def test_a_retry_while_another_job_prints_begins_at_the_beginning(floor, s
         await floor.change(job_id, JobEvent.CANCEL)
         await floor.change(job_id, JobEvent.RETRY)
         go_on.set()
-        await floor.until(job_id, JobState.COMPLETED)
+        await floor.wait_state(job_id, JobState.COMPLETED)
     assert machine.printed == [b"one", b"other", *BODIES]
 
 
@@ -294,7 +240,7 @@ async def test_a_pool_prints_a_job_on_one_device(floor, spool):
     jobs = [await floor.job(pool) for _ in range(4)]
     async with floor.dispatching():
         for job_id in jobs:
-            await floor.until(job_id, JobState.COMPLETED)
+            await floor.wait_state(job_id, JobState.COMPLETED)
     for job_id in jobs:
         devices = {one.device_id for one in await spool.reader.attempts(job_id)}
         assert len(devices) == 1
@@ -304,17 +250,17 @@ async def test_a_pool_prints_a_job_on_one_device(floor, spool):
 async def test_a_restart_between_documents_goes_on(tmp_path, spool_at):
     """What was printed before the end of a spoold is not printed by the next one."""
     async with spool_at(tmp_path) as spool:
-        floor = Floor(spool)
+        floor = Floor(spool, Machine)
         printer, machine = await floor.add(in_doubt=WhenInDoubt.REPRINT)
         job_id = await floor.job(printer)
         machine.faults = {b"two": "hang"}
         async with floor.dispatching():
             await machine.begun.wait()
     async with spool_at(tmp_path) as spool:
-        floor, before = Floor(spool), machine.printed
+        floor, before = Floor(spool, Machine), machine.printed
         again = floor.machines["test://p"] = Machine()
         async with floor.dispatching():
-            await floor.until(job_id, JobState.COMPLETED)
+            await floor.wait_state(job_id, JobState.COMPLETED)
         assert (before, again.printed) == ([b"one"], [b"two", b"three"])
 
 
@@ -325,6 +271,6 @@ async def test_one_commit_for_each_document_more(floor, spool):
     last = await floor.job(printer)
     before = spool.journal.commits
     async with floor.dispatching():
-        await floor.until(last, JobState.COMPLETED)
+        await floor.wait_state(last, JobState.COMPLETED)
     assert spool.journal.commits - before <= 2 * 2 * len(BODIES)
     assert machine.printed == [*BODIES, *BODIES]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from random import Random
 from uuid import UUID
 
 import pytest
@@ -13,9 +12,9 @@ import trio
 from spoold.dispatch import refresh
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.devices import Devices
-from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import DeviceStatus
 from spoold.model.printer import Device, Printer
+from support import dispatching
 
 EVERY_S = 100.0
 WELL = DeviceStatus(True, ("toner-low",), "", {}, ({"name": "Black", "level": 3},))
@@ -150,18 +149,9 @@ async def test_a_printer_that_was_removed_is_asked_no_more(floor, autojump_clock
 async def test_what_an_idle_device_says_is_shown_with_its_age(spool, nursery, monkeypatch):
     """Reasons and supplies, though no job has come and nobody has asked."""
     monkeypatch.setattr(refresh, "LOOK_S", 0.01)
-    told = Told()
-    printer = await spool.add_printer("p", "told://here")
-    dispatcher = Dispatcher(
-        spool.journal,
-        spool.reader,
-        spool.documents,
-        network=None,
-        wall_clock=spool.wall_clock,
-        random=Random(1),
-        settings=Settings(refresh_s=0.02),
-        driver_for=lambda _device, _network: told,
-    )
+    floor = dispatching.Floor(spool, Told)
+    printer, told = await floor.add()
+    dispatcher = floor.dispatcher(Settings(refresh_s=0.02))
     await nursery.start(dispatcher.run)
     assert dispatcher.status(printer.id).said_us is None
     nursery.start_soon(dispatcher.refresh)

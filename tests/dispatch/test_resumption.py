@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
-from random import Random
 
 import pytest
 import trio
 import trio.testing
 
-from spoold.dispatch.attempt import Settings
-from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import DOCUMENT_SENT, Delivery, DeviceStatus, Progress
 from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome
 from spoold.model.printer import WhenInDoubt
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import ChangeJob, NoteAttempt, PutDevice, StartAttempt
+from support.dispatching import Floor
 
-QUICK = Settings(
-    backoff_first_s=0.02, backoff_max_s=0.08, backoff_jitter=0.0, stall_change_interval_s=0.01
-)
 URI = "test://asked"
 Answer = Callable[[Delivery], Awaitable[Outcome | None]]
 
@@ -74,41 +68,20 @@ def device():
 
 
 @pytest.fixture
-def dispatching(spool, device):
-    @asynccontextmanager
-    async def start(drain_s: float = 0.0):
-        dispatcher = Dispatcher(
-            spool.journal,
-            spool.reader,
-            spool.documents,
-            network=None,
-            wall_clock=spool.wall_clock,
-            random=Random(1),
-            settings=QUICK,
-            driver_for=lambda _device, _network: device,
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(dispatcher.run)
-            try:
-                yield dispatcher
-            finally:
-                with trio.move_on_after(5, shield=True):
-                    await dispatcher.drain(drain_s)
-
-    return start
+def floor(spool, device):
+    made = Floor(spool, Asked)
+    made.machines = {URI: device, **dict.fromkeys(("test://elsewhere", "test://third"), device)}
+    return made
 
 
 @pytest.fixture
-def wait_state(spool):
-    async def wait(job_id: int, state: JobState):
-        news, tell = trio.open_memory_channel(1000)
-        spool.journal.listen(news.send_nowait)
-        with trio.fail_after(5):
-            while (job := await spool.reader.job(job_id)).state is not state:
-                await tell.receive()
-        return job
+def dispatching(floor):
+    return floor.dispatching
 
-    return wait
+
+@pytest.fixture
+def wait_state(floor):
+    return floor.wait_state
 
 
 @pytest.fixture
