@@ -1,7 +1,6 @@
 """A record: one fact of a node's journal, as DECISIONS on journal and records settle it.
 
 Its address is (journal GUID, incarnation, position). What names people lies in `personal`, which
-the chain covers only through a salted digest, so that it can be erased and the chain still verify.
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ class Kind(StrEnum):
     CARD_ADDED = "card-added"
     CARD_REMOVED = "card-removed"
     PIN_CHANGED = "pin-changed"
-    PERSON_ERASED = "person-erased"
     MFD_ENROLLED = "mfd-enrolled"
     MFD_REVOKED = "mfd-revoked"
     SESSION_STARTED = "session-started"
