@@ -20,6 +20,8 @@ SECTIONS = {
     "conversion": "What one run of a converter may take.",
     "drain": "What happens at SIGTERM.",
     "documents": "How documents are stored.",
+    "health": "From which on /healthz and `spoold status` warn.",
+    "metrics": "What monitoring may read at /metrics.",
 }
 
 KEYS = {
@@ -80,6 +82,16 @@ KEYS = {
     "conversion.deadline_s": "Time in all.",
     "conversion.at_once": "How many run at once.",
     "drain.deadline_s": "How long uploads and deliveries may go on.",
+    "health.commit_s": "A commit that takes longer is slow.",
+    "health.commit_failed_s": "A commit that takes longer makes the answer 503.",
+    "health.loop_lag_s": "A node whose tasks wait longer for their turn is overloaded.",
+    "health.disk_share": "The disk is nearly full from this share on.",
+    "health.printer_stopped_s": "A printer has stood still for too long.",
+    "health.job_waiting_s": "A job has waited for too long.",
+    "health.certificate_days": "A certificate ends in fewer days.",
+    "health.backup_age_s": "The last backup is older; 0 misses none.",
+    "metrics.allow": "Who may read them without a login.",
+    "metrics.printers_max": "How many printers have figures of their own.",
     "documents.inline_bytes_max": "Documents up to this size lie in the database, larger in files.",
 }
 
