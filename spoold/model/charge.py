@@ -26,6 +26,7 @@ class Flag(StrEnum):
 
     BEYOND_RESERVATION = "beyond-reservation"  # more was made than had been promised
     BEYOND_LIMIT = "beyond-limit"  # the payer is below what is allowed
+    NOT_RESERVED = "not-reserved"  # done before anybody asked whether it can be paid
     AFTER_CANCEL = "after-cancel"  # said to be nothing at first
     MORE_PRINTED = "more-printed"  # the device counted more than was counted before
     NOT_COUNTED = "not-counted"  # it was tried to print, and nobody knows what came out

@@ -27,10 +27,10 @@ from spoold.model.pricing import NO_PRICES, PriceList, check_prices
 from spoold.model.purse import Allowance
 from spoold.model.record import Kind
 from spoold.model.text import plain
+from spoold.spool import store
 from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
-    from spoold.spool import store
     from spoold.spool.sqlite import SqliteStore
 
 ALLOWANCES_MAX = 20  # for one recipient
@@ -49,6 +49,12 @@ def prices_at(db: sqlite3.Connection, at_us: int) -> PriceList:
         (at_us,),
     ).fetchone()
     return NO_PRICES if row is None else PriceList.from_map(unpack(row[0]))
+
+
+def next_prices_us(db: sqlite3.Connection, at_us: int) -> int | None:
+    """When another version comes into force after a moment, as far as is known."""
+    row = db.execute("SELECT min(from_us) FROM price_list WHERE from_us > ?", (at_us,)).fetchone()
+    return None if row[0] is None else int(row[0])
 
 
 def prices_of_version(db: sqlite3.Connection, version: int) -> PriceList | None:
@@ -73,6 +79,7 @@ def put_prices(writer: SqliteStore, change: store.PutPrices) -> PriceList:
         "INSERT INTO price_list VALUES (?, ?, ?)",
         (prices.version, prices.from_us, pack(prices.as_map())),
     )
+    writer.events.append(store.PricesChanged(prices.version))
     return prices
 
 

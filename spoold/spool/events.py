@@ -116,6 +116,13 @@ class BalanceChanged:
     holder: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class PricesChanged:
+    """A committed new version of the price list."""
+
+    version: int
+
+
 Event = (
     JobMoved
     | JobPlaced
@@ -127,4 +134,5 @@ Event = (
     | SessionEnded
     | Charged
     | BalanceChanged
+    | PricesChanged
 )

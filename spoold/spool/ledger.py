@@ -131,7 +131,7 @@ def settle(
     was_canceled = charge.state is ChargeState.CANCELED
     if was_canceled:
         told.append(Flag.AFTER_CANCEL)
-    elif priced.total > charge.reserved:
+    elif priced.total > charge.reserved and Flag.NOT_RESERVED not in told:
         told.append(Flag.BEYOND_RESERVATION)
     at_us = now_us if happened_us is None else happened_us
     wallet, given, back = wallet_of(writer, charge, at_us, now_us), list(shares), list[Share]()
@@ -318,8 +318,37 @@ def reserve_change(writer: SqliteStore, change: store.Reserve) -> Charge:
 
 
 def settle_change(writer: SqliteStore, change: store.Settle) -> Charge:
+    if change.unreserved is not None and charges.find(writer.db, change.key) is None:
+        _open_unreserved(writer, change, change.unreserved)
     return settle(writer, change.key, change.usage, change.now_us, change.actor, change.happened_us)
 
 
 def cancel_change(writer: SqliteStore, change: store.Cancel) -> Charge:
     return cancel(writer, change.key, change.now_us, change.actor)
+
+
+def _open_unreserved(writer: SqliteStore, change: store.Settle, asked: store.Reserve) -> None:
+    """Begin the charge of work that nobody asked for before it was done: nothing is taken yet."""
+    usage = check_usage(asked.usage if change.usage is None else change.usage)
+    flags = [Flag.NOT_RESERVED.value]
+    if usage.is_known:
+        quote(_prices(writer, asked.quote), usage, _printer(writer, asked.printer_id))
+    else:
+        flags.append(Flag.NOT_COUNTED.value)
+    if not postings.is_known(writer.db, asked.payer):
+        raise OperationError("not-found", "there is nobody of this key who could pay.")
+    charge = Charge(
+        check_key(change.key),
+        ChargeState.RESERVED,
+        asked.payer,
+        Quote(asked.quote.price_version, 0) if usage.is_known else asked.quote,
+        replace(usage, lines=()),
+        0,
+        change.now_us if change.happened_us is None else change.happened_us,
+        _printer(writer, asked.printer_id),
+        is_shadow=not asked.is_enforced,
+        flags=tuple(flags),
+    )
+    wallet = Wallet(charge.payer.guid)
+    _post(writer, charge, "reserve", wallet, [], [], change.now_us, change.actor)
+    charges.keep(writer, charge, [])

@@ -78,6 +78,7 @@ from spoold.spool.events import Event as Event
 from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
 from spoold.spool.events import MfdChanged as MfdChanged
+from spoold.spool.events import PricesChanged as PricesChanged
 from spoold.spool.events import PrinterChanged as PrinterChanged
 from spoold.spool.events import ProviderRevoked as ProviderRevoked
 from spoold.spool.events import SessionEnded as SessionEnded

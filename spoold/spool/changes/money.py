@@ -123,7 +123,8 @@ class Reserve:
 class Settle:
     """The work was done: charge for `usage` (None: as reserved). Answer: the `Charge`.
 
-    What was not used goes back; what is beyond is taken, whatever is left, and flagged.
+    What was not used goes back; what is beyond is taken, whatever is left, and flagged. Where
+    nothing was reserved under this key, it is charged as `unreserved` says, if that is given.
     """
 
     key: bytes
@@ -131,6 +132,7 @@ class Settle:
     now_us: int
     actor: str = "node"
     happened_us: int | None = None
+    unreserved: Reserve | None = None
 
 
 @dataclass(slots=True)

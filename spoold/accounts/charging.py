@@ -1,0 +1,245 @@
+"""The door to prices and purses for whoever has work done: quote, how much, reserve, settle.
+
+A charge is made in three steps, each with the same key: `reserve` before the work, `settle` with
+what was made, or `cancel` when nothing was. Each may be asked again after a lost answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from spoold.model.account import Account
+from spoold.model.charge import Charge
+from spoold.model.errors import OperationError
+from spoold.model.pricing import PriceList, Quote
+from spoold.model.pricing import quote as priced
+from spoold.model.printer import Printer
+from spoold.model.purse import Payer, PayerKind, Wallet
+from spoold.model.text import plain
+from spoold.model.usage import UNKNOWN, Line, Usage, Work
+from spoold.model.user import User
+from spoold.spool import accounts, ledger_views
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import Cancel, Event, PricesChanged, Reserve, Settle
+
+IMPRESSIONS_MAX = 9999  # what a machine is told it may make at once
+FOREVER_US = 2**62
+DECIDED = ("rule", "printer-default")  # whom an administrator lets pay
+
+
+class Charging:
+    """Prices and charges work done at this node's machines."""
+
+    def __init__(
+        self, journal: Journal, reader: SqliteReader, wall_clock: Callable[[], int]
+    ) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._wall_clock = wall_clock
+        self._known: tuple[PriceList, int, int] | None = None  # and from when until when it holds
+        self._heard = 0  # how often prices were changed
+        journal.listen(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        if any(isinstance(event, PricesChanged) for event in events):
+            self._known = None
+            self._heard += 1
+
+    async def prices(self, at_us: int | None = None) -> PriceList:
+        """The price list that is in force, now or at another time."""
+        if at_us is not None:
+            return await self._reader.look(accounts.prices_at, at_us)
+        now_us = self._wall_clock()
+        if self._known is not None and self._known[1] <= now_us < self._known[2]:
+            return self._known[0]
+        heard = self._heard
+        prices = await self._reader.look(accounts.prices_at, now_us)
+        until_us = await self._reader.look(accounts.next_prices_us, now_us)
+        if heard == self._heard:
+            self._known = (prices, prices.from_us, until_us or FOREVER_US)
+        return prices
+
+    async def quote(
+        self, usage: Usage, printer_guid: UUID | None, at_us: int | None = None
+    ) -> Quote:
+        """What `usage` costs, now or at another time.
+
+        Raises:
+            OperationError: `pages-unknown`, by the price list's policy.
+        """
+        return priced(await self.prices(at_us), usage, printer_guid)
+
+    async def payer(self, account: str, user: User | None, by: str) -> Payer:
+        """Who pays: the account of this name or code, or the user alone where it is "".
+
+        An account that an administrator has named, `by` a rule or as a printer's default, takes
+        everybody; any other one those who may charge to it.
+
+        Raises:
+            OperationError: `account-info-needed`: nobody is known who would.
+        """
+        if not account:
+            if user is None:
+                raise _nobody("nobody is known who would pay.")
+            return Payer(PayerKind.PERSON, user.guid, by)
+        found = await self._reader.look(accounts.by_name, account)
+        found = found or await self._reader.look(accounts.by_code, account)
+        if found is None:
+            raise _nobody(f"there is no account {plain(account[:60])}.")
+        if by not in DECIDED and (
+            user is None
+            or not await self._reader.look(accounts.may_charge, found, user.guid, user.groups)
+        ):
+            raise _nobody(f"the account {plain(account[:60])} is not for this user.")
+        return Payer(PayerKind.ACCOUNT, found.guid, by, None if user is None else user.guid)
+
+    async def choices(self, user: User) -> list[Account]:
+        """The accounts that a user may charge to, by name."""
+        return await self._reader.look(accounts.choices, user.guid, user.groups)
+
+    async def wallet(self, payer: Payer) -> Wallet:
+        """What a payer has now, and how much of it may be spent.
+
+        Raises:
+            OperationError: `not-found`, `not-possible`: the account is gone, or closed.
+        """
+        return await self._reader.look(ledger_views.wallet_of, payer, self._wall_clock())
+
+    async def affordable(
+        self,
+        payer: Payer,
+        work: Work,
+        printer: Printer | None,
+        *,
+        color: str = UNKNOWN,
+        sides: str = "one-sided",
+        media: str = "",
+        most: int = IMPRESSIONS_MAX,
+    ) -> int:
+        """How many impressions of a kind a payer can have made now, at most `most`.
+
+        Raises:
+            OperationError: `not-found`, `not-possible`: the account is gone, or closed.
+        """
+        available = (await self.wallet(payer)).available
+        if available is None:
+            return most
+        prices = await self.prices()
+        guid = None if printer is None else printer.guid
+
+        def costs(count: int) -> int:
+            sheets = count if sides == "one-sided" else -(-count // 2)
+            usage = Usage(work, (Line(count, sheets, color, sides, media),))
+            return priced(prices, usage, guid).total
+
+        low, high = 0, most
+        while low < high:
+            middle = -(-(low + high) // 2)
+            total = costs(middle)
+            if not total or total <= available:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    async def reserve(
+        self,
+        key: bytes,
+        payer: Payer,
+        usage: Usage,
+        printer: Printer | None,
+        *,
+        actor: str = "node",
+        enforce: bool = True,
+        job_id: int | None = None,
+        happened_us: int | None = None,
+    ) -> Charge:
+        """Take what `usage` will cost; without `enforce` it is counted and priced, no more.
+
+        Raises:
+            OperationError: `account-limit-reached`, `pages-unknown`, `not-found`, `not-possible`.
+        """
+        asked = await self._asked(key, payer, usage, printer, actor, enforce, job_id, happened_us)
+        charge: Charge = await self._journal.commit(asked)
+        return charge
+
+    async def settle(
+        self, key: bytes, usage: Usage | None = None, *, actor: str = "node",
+        happened_us: int | None = None,
+    ) -> Charge:  # fmt: skip
+        """Charge for what was made, or all that was reserved; the rest goes back.
+
+        Raises:
+            OperationError: `not-found`: nothing was reserved under this key.
+        """
+        change = Settle(key, usage, self._wall_clock(), actor, happened_us)
+        charge: Charge = await self._journal.commit(change)
+        return charge
+
+    async def charge(
+        self,
+        key: bytes,
+        payer: Payer,
+        usage: Usage,
+        printer: Printer | None,
+        *,
+        actor: str = "node",
+        enforce: bool = True,
+        happened_us: int | None = None,
+    ) -> Charge:
+        """Charge for what was made, whether or not it was reserved under this key before.
+
+        Raises:
+            OperationError: `not-found`: there is no such payer.
+        """
+        try:
+            asked = await self._asked(key, payer, usage, printer, actor, enforce, None, happened_us)
+        except OperationError as error:
+            if error.code != "pages-unknown":
+                raise
+            prices = await self.prices(happened_us)  # it is made already: nobody can refuse it
+            asked = Reserve(
+                key, payer, Quote(prices.version, 0), usage, None, self._wall_clock(), actor
+            )
+        change = Settle(key, usage, self._wall_clock(), actor, happened_us, asked)
+        charge: Charge = await self._journal.commit(change)
+        return charge
+
+    async def cancel(self, key: bytes, *, actor: str = "node") -> Charge:
+        """Nothing was made: all goes back.
+
+        Raises:
+            OperationError: `not-found`: nothing was reserved under this key.
+        """
+        charge: Charge = await self._journal.commit(Cancel(key, self._wall_clock(), actor))
+        return charge
+
+    async def _asked(
+        self,
+        key: bytes,
+        payer: Payer,
+        usage: Usage,
+        printer: Printer | None,
+        actor: str,
+        enforce: bool,
+        job_id: int | None,
+        happened_us: int | None,
+    ) -> Reserve:
+        return Reserve(
+            key,
+            payer,
+            await self.quote(usage, None if printer is None else printer.guid, happened_us),
+            usage,
+            None if printer is None else printer.id,
+            self._wall_clock(),
+            actor,
+            enforce,
+            job_id,
+            happened_us,
+        )
+
+
+def _nobody(message: str) -> OperationError:
+    return OperationError("account-info-needed", message, "Choose an account that pays.")

@@ -1,0 +1,189 @@
+"""What is asked of the ledger: wallets, statements, the money side of a job, usage in sums.
+
+Each look-up is one short snapshot on any connection (`SqliteReader.look`). None of them grants an
+allowance: a wallet is shown as it will be when somebody spends from it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from spoold.model.charge import Charge
+from spoold.model.purse import Payer, PayerKind, Wallet
+from spoold.spool.charges import SELECT_CHARGE, charge_of
+from spoold.spool.postings import LEDGER, open_wallet
+
+
+class PurseLine(NamedTuple):
+    """What an entry did to a purse. `period` is that of an allowance, or empty."""
+
+    kind: str
+    period: str
+    amount: int
+    after: int
+
+    @property
+    def before(self) -> int:
+        return self.after - self.amount
+
+
+class Entry(NamedTuple):
+    """One entry of the ledger, with what it did to the purses of its holder."""
+
+    id: int
+    cause: str
+    happened_us: int
+    booked_us: int
+    actor: str
+    reason: str
+    charge: bytes | None
+    lines: tuple[PurseLine, ...]
+
+    @property
+    def amount(self) -> int:
+        """What the holder had more, or less, by it."""
+        return sum(line.amount for line in self.lines)
+
+
+class Story(NamedTuple):
+    """A charge with its entries: what its payer's purses held before and after each step."""
+
+    charge: Charge
+    entries: tuple[Entry, ...]
+
+
+def wallet_of(db: sqlite3.Connection, payer: Payer, at_us: int) -> Wallet:
+    """What a payer can spend at a moment.
+
+    Raises:
+        OperationError: `not-found`, `not-possible`: there is no such account, or it is closed.
+    """
+    return open_wallet(db, payer.kind, payer.guid, at_us).wallet
+
+
+def wallet_at(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: int) -> Wallet:
+    """As `wallet_of`."""
+    return open_wallet(db, kind, holder, at_us).wallet
+
+
+def is_settled_up(db: sqlite3.Connection, holder: UUID) -> bool:
+    """Whether a holder has neither money nor debts, nor work that goes on."""
+    row = db.execute(
+        "SELECT 1 FROM purse WHERE holder = ? AND balance != 0 AND until_us IS NULL UNION ALL "
+        "SELECT 1 FROM charge WHERE holder = ? AND state = 'reserved'",
+        (holder.bytes, holder.bytes),
+    ).fetchone()
+    return row is None
+
+
+# -- charges -----------------------------------------------------------------------------------
+
+
+def charge_by_key(db: sqlite3.Connection, key: bytes) -> Story | None:
+    row = db.execute(SELECT_CHARGE + "WHERE charge.key = ?", (key,)).fetchone()
+    return None if row is None else _story(db, row)
+
+
+def charges_of_job(db: sqlite3.Connection, job_id: int) -> list[Story]:
+    """The charges of a job, oldest first: one for each time that it was released."""
+    rows = db.execute(SELECT_CHARGE + "WHERE charge.job_id = ? ORDER BY charge.id", (job_id,))
+    return [_story(db, row) for row in rows.fetchall()]
+
+
+def _story(db: sqlite3.Connection, row: tuple[Any, ...]) -> Story:
+    charge = charge_of(row).charge
+    rows = db.execute(_ENTRY + "WHERE charge = ? ORDER BY id", (charge.key,)).fetchall()
+    return Story(charge, tuple(_entry(db, one) for one in rows))
+
+
+# -- statements --------------------------------------------------------------------------------
+
+_ENTRY = "SELECT id, cause, happened_us, booked_us, actor, reason, charge FROM entry "
+
+
+def _entry(db: sqlite3.Connection, row: tuple[Any, ...]) -> Entry:
+    lines = db.execute(
+        "SELECT purse.kind, purse.period, posting.amount, posting.after FROM posting "
+        "JOIN purse ON purse.id = purse_id WHERE entry_id = ? AND purse.holder != ? "
+        "ORDER BY number",
+        (row[0], LEDGER.bytes),
+    )
+    id_, cause, happened_us, booked_us, actor, reason, charge = row
+    told = tuple(PurseLine(*line) for line in lines)
+    return Entry(id_, cause, happened_us, booked_us, actor, reason, charge, told)
+
+
+def statement(
+    db: sqlite3.Connection,
+    holder: UUID,
+    since_us: int | None,
+    until_us: int | None,
+    before_id: int,
+    limit: int,
+) -> list[Entry]:
+    """At most `limit` entries of a holder, the last booked first, before an entry (0: from now)."""
+    rows = db.execute(
+        _ENTRY + "WHERE holder = ? AND id < ? AND happened_us >= ? AND happened_us < ? "
+        "ORDER BY id DESC LIMIT ?",
+        (
+            holder.bytes,
+            before_id or 2**62,
+            -(2**62) if since_us is None else since_us,
+            2**62 if until_us is None else until_us,
+            limit,
+        ),
+    ).fetchall()
+    return [_entry(db, row) for row in rows]
+
+
+# -- usage -------------------------------------------------------------------------------------
+
+
+class By(StrEnum):
+    """What usage is added up for."""
+
+    USER = "user"
+    ACCOUNT = "account"
+    PRINTER = "printer"
+
+
+class Sum(NamedTuple):
+    """What one user, account or printer has used: `key` is a GUID, or empty where none is known.
+
+    `shadow` is what would have been paid had it been enforced.
+    """
+
+    key: bytes
+    charges: int
+    impressions: int
+    color_impressions: int
+    sheets: int
+    amount: int
+    shadow: int
+    flagged: int
+
+
+_COLUMN = {By.USER: "spender", By.ACCOUNT: "holder", By.PRINTER: "printer"}
+
+
+def usage(
+    db: sqlite3.Connection, by: By, since_us: int, until_us: int, after: bytes | None, limit: int
+) -> list[Sum]:
+    """Sums of what happened between two times, by key; at most `limit` behind the key `after`.
+
+    Only what was settled counts. Of accounts only shared ones are listed.
+    """
+    column = f"coalesce({_COLUMN[by]}, x'')"
+    which = "AND is_account" if by is By.ACCOUNT else ""
+    rows = db.execute(
+        f"SELECT {column} AS who, count(*), sum(impressions), sum(color_impressions), "
+        "sum(sheets), sum(CASE WHEN is_shadow THEN 0 ELSE amount - refunded END), "
+        "sum(CASE WHEN is_shadow THEN amount ELSE 0 END), sum(flags != '') FROM charge "
+        f"WHERE state = 'settled' AND happened_us >= ? AND happened_us < ? {which} "
+        "GROUP BY who HAVING (? IS NULL OR who > ?) ORDER BY who LIMIT ?",
+        (since_us, until_us, after, after, limit),
+    )
+    return [Sum(*row) for row in rows]
