@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -19,19 +19,12 @@ from spoold.model.job import JobState
 from spoold.model.person import NOBODY, Known, Owner
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import AddRecord, ChangeJob, JobFilter, PutPrinter
+from support.limits import Limits
 
 GIB = 1 << 30
 LARGE = os.urandom(1_500_000)  # more than a buffer, so that a write is under way
 SMALL = b"%!PS one page"
 PIECE = 300_000
-
-
-@dataclass(frozen=True)
-class Limits:
-    document_bytes_max: int = 64 * GIB
-    job_bytes_max: int = 64 * GIB
-    spool_share: float = 1.0
-    reserve_bytes: int = 0
 
 
 @pytest.fixture

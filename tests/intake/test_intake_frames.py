@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from dataclasses import dataclass
 from itertools import count
 from uuid import uuid4
 
@@ -26,19 +25,12 @@ from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.tcp import SocketStream
 from spoold.spool.store import JobFilter
+from support.limits import Limits
 
 CLIENT = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 NODE = Node("node-guid", "hq", "application", "spoold test", ("hq.example.org:9191",))
 HELLO = {"versions": [1], "kind": "provider"}
 LARGE = bytes(range(256)) * 2048  # 512 KiB: goes into a file
-
-
-@dataclass(frozen=True)
-class Limits:
-    document_bytes_max: int = 8 * 1024 * 1024
-    job_bytes_max: int = 8 * 1024 * 1024
-    spool_share: float = 1.0
-    reserve_bytes: int = 0
 
 
 class Operations:
@@ -175,7 +167,11 @@ class Server:
 @pytest.fixture
 async def server(spool):
     acceptance = Acceptance(
-        spool.journal, spool.reader, spool.documents, Limits(), spool.wall_clock
+        spool.journal,
+        spool.reader,
+        spool.documents,
+        Limits(document_bytes_max=8 << 20),
+        spool.wall_clock,
     )
     await acceptance.start()
     await spool.add_printer()

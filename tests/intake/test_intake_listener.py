@@ -27,22 +27,17 @@ from spoold.model.job import JobState
 from spoold.model.principal import Port, Principal
 from spoold.net import listen, tls
 from spoold.spool.store import JobFilter
+from support import limits
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(limits.Limits):
     connections_max: int = 100
     connections_per_address_max: int = 100
     exempt: tuple = ()
     handshake_deadline_s: float = 30.0
     header_deadline_s: float = 0.05
     idle_deadline_s: float = 30.0
-    minimum_rate_bytes_s: int = 0
-    minimum_rate_grace_s: float = 30.0
-    document_bytes_max: int = 8 * 1024 * 1024
-    job_bytes_max: int = 8 * 1024 * 1024
-    spool_share: float = 1.0
-    reserve_bytes: int = 0
 
 
 async def anybody(stream):
@@ -360,7 +355,7 @@ async def test_one_too_many_from_an_address_is_reset_and_others_are_not(house):
 async def test_an_exempt_network_has_the_common_limit_only(house):
     """A print server on one address sends for many."""
     exempt = (ipaddress.ip_network("127.0.0.0/30"),)
-    house.listener.limits = Limits(3, 1, exempt)
+    house.listener.limits = Limits(connections_max=3, connections_per_address_max=1, exempt=exempt)
     await house.start()
     clients = [await house.connect() for _ in range(3)]
     await house.until(lambda: house.listener.connections == 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 import trio
@@ -19,20 +18,10 @@ from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Principal
 from spoold.net.tcp import SocketStream
 from spoold.spool.store import JobFilter
+from support.limits import Limits
 
 CLIENT = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 LARGE = bytes(range(256)) * 2048  # goes into a file
-
-
-@dataclass(frozen=True)
-class Limits:
-    document_bytes_max: int = 8 * 1024 * 1024
-    job_bytes_max: int = 8 * 1024 * 1024
-    spool_share: float = 1.0
-    reserve_bytes: int = 0
-    idle_deadline_s: float = 5.0
-    minimum_rate_bytes_s: int = 0
-    minimum_rate_grace_s: float = 5.0
 
 
 async def queues(name, is_long):

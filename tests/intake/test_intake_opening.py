@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -18,18 +18,11 @@ from spoold.model.outcome import Delivered
 from spoold.model.person import Known, Owner
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import ChangeJob, EndAttempt, PutPrinter, RemoveJobs, StartAttempt
+from support.limits import Limits
 
 SENDER = "address:192.0.2.7"
 LARGE = os.urandom(1_500_000)
 ADA = Owner("ada")
-
-
-@dataclass(frozen=True)
-class Limits:
-    document_bytes_max: int = 10_000_000
-    job_bytes_max: int = 10_000_000
-    spool_share: float = 1.0
-    reserve_bytes: int = 0
 
 
 @pytest.fixture
@@ -96,7 +89,7 @@ async def test_refusals_come_before_the_body(spool, door, opening):
     for job_id, submitter, size, code in (
         (99, SENDER, None, "not-found"),
         (accepted.job_id, "address:192.0.2.8", None, "forbidden"),
-        (accepted.job_id, SENDER, 10_000_001, "too-large"),
+        (accepted.job_id, SENDER, Limits().document_bytes_max + 1, "too-large"),
         (whole.job_id, "address:127.0.0.1", None, "not-possible"),
     ):
         with pytest.raises(OperationError) as refusal:

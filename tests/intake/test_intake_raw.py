@@ -19,19 +19,14 @@ from spoold.model.job import JobState
 from spoold.model.principal import Port, Principal
 from spoold.net.tcp import SocketStream
 from spoold.spool.store import JobFilter
+from support import limits
 
 SENDER = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 
 
 @dataclass(frozen=True)
-class Limits:
-    document_bytes_max: int = 8 * 1024 * 1024
-    job_bytes_max: int = 8 * 1024 * 1024
-    spool_share: float = 1.0
-    reserve_bytes: int = 0
+class Limits(limits.Limits):
     idle_deadline_s: float = 0.15
-    minimum_rate_bytes_s: int = 0
-    minimum_rate_grace_s: float = 30.0
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -36,16 +36,9 @@ from spoold.provider.document import Document
 from spoold.provider.endpoint import Tls
 from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
 from spoold.spool.store import JobFilter, PutPrinter
+from support.limits import Limits
 
 LARGE = bytes(range(256)) * 8192  # 2 MiB
-
-
-@dataclass(frozen=True)
-class Limits:
-    document_bytes_max: int = 64 * 1024 * 1024
-    job_bytes_max: int = 64 * 1024 * 1024
-    spool_share: float = 1.0
-    reserve_bytes: int = 0
 
 
 class Faulty:
