@@ -27,6 +27,7 @@ import trio
 
 from spoold import __version__
 from spoold.accounts.authentication import Authentication
+from spoold.accounts.charging import Charging
 from spoold.accounts.guard import Guard
 from spoold.accounts.passwords import Passwords
 from spoold.accounts.rounds import Rounds
@@ -62,9 +63,11 @@ from spoold.release.mfds import Mfds
 from spoold.release.news import Mode, News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
+from spoold.release.work import WorkDesk
 from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.documents import Documents
+from spoold.spool.erasure import PENDING, Erasure, rewrite
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import open_store
@@ -267,6 +270,8 @@ class Daemon:
             writer, store = await open_store(data_dir, wall_clock(), os.urandom, self.identity.guid)
             stack.callback(store.close)
             stack.push_async_callback(writer.close)
+            if (data_dir / PENDING).exists():
+                await writer.run(rewrite, store.db, data_dir)
             reader = await SqliteReader.open(data_dir)
             stack.push_async_callback(reader.close)
             journal = Journal(writer, store)
@@ -289,6 +294,8 @@ class Daemon:
                     )
                 except SpoolFull as error:  # jobs that are here can be looked at, and printed
                     log.error("disk_full", reason=str(error))
+                self.erasure = Erasure(journal, reader, documents, store, wall_clock, data_dir)
+                await self.erasure.start()
                 nursery.start_soon(keep_up)
                 yield journal, reader, documents
                 upkeep_scope.cancel()
@@ -325,7 +332,9 @@ class Daemon:
         catalogue = Catalogue(journal, reader)
         counter = Counter(workers=COUNTING_WORKERS)
         counts = Counts(journal, reader, documents, counter, catalogue, wall_clock)
-        releases = Releases(journal, reader, catalogue, counts, wall_clock)
+        charging = Charging(journal, reader, wall_clock)
+        work = WorkDesk(charging, reader, wall_clock)
+        releases = Releases(journal, reader, catalogue, counts, charging, wall_clock)
         network = TcpNetwork()
         converter = Converter(config.node.data_dir / "converting", lambda: self.config.conversion)
         converter.sweep()
@@ -378,14 +387,17 @@ class Daemon:
             passwords=passwords,
             digests=self.digests,
             authentication=authentication,
+            erasure=self.erasure,
             rounds=rounds,
             logins=Logins(authentication, journal),
             open_jobs=open_jobs,
+            charging=charging,
             releases=releases,
-            desk=Desk(journal, reader, catalogue, releases, wall_clock),
+            desk=Desk(journal, reader, catalogue, releases, charging, wall_clock),
             mfds=mfds,
             sessions=sessions,
             news=news,
+            work=work,
             random_bytes=os.urandom,
             announced=lambda printer_id: announcer.told(printer_id),
             config_file=Path(self._file) if self._file is not None else None,
@@ -421,6 +433,7 @@ class Daemon:
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(sessions.run)
+                serving.start_soon(work.run)
                 serving.start_soon(rounds.run)
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 serving.start_soon(counts.run, releases)

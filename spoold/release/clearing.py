@@ -94,7 +94,7 @@ def charging_of(home: Printer, printer: Printer) -> Charging:
 
 
 async def cost_of(
-    money: Money | None,
+    money: Money,
     job: Job,
     home: Printer,
     printer: Printer,
@@ -109,7 +109,7 @@ async def cost_of(
             raised: such a job prints without a charge.
     """
     charging = charging_of(home, printer)
-    if charging is Charging.OFF or money is None:
+    if charging is Charging.OFF:
         return None
     try:
         named = account_named(job, home, printer, owner, choice)

@@ -15,9 +15,10 @@ from spoold.codec.pages.contents import Contents
 from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.printer import Printer
-from spoold.model.release import NO_CHANGES, Changes
+from spoold.model.release import NO_CHANGES, Changes, Charging
 from spoold.model.transitions import JobEvent
 from spoold.model.user import User
+from spoold.release.clearing import Money, charging_of
 from spoold.release.counting import Count, count_of, read_contents
 from spoold.release.places import (
     check_changes,
@@ -86,12 +87,14 @@ class Desk:
         reader: Reader,
         printers: Catalogue,
         releases: Releases,
+        money: Money,
         wall_clock: Callable[[], int],
     ) -> None:
         self._journal = journal
         self._reader = reader
         self._printers = printers
         self._releases = releases
+        self._money = money
         self._wall_clock = wall_clock
 
     async def held(
@@ -109,7 +112,7 @@ class Desk:
         found = await self._reader.look(held.contents_of_many, [job.id for job in jobs])
         known = await self._printers.look()
         return [
-            self._shown(job, read_contents(found.get(job.id, {})), known, printer, people)
+            await self._shown(job, read_contents(found.get(job.id, {})), known, printer, people)
             for job in jobs
         ]
 
@@ -117,7 +120,7 @@ class Desk:
         others = await self._reader.delegators(user.guid)
         return {one.name: one for one in (user, *others)}
 
-    def _shown(
+    async def _shown(
         self,
         job: Job,
         contents: dict[int, Contents],
@@ -127,10 +130,13 @@ class Desk:
     ) -> HeldJob:
         home = known.printers.get(job.printer_id)
         count = count_of(job, contents)
+        price = None
         why = ""
         try:
             if home is None:
                 raise OperationError("not-possible", "its printer was removed.")
+            is_counted = len(contents) >= job.documents
+            price = await self._price(home, printer or home, count) if is_counted else None
             self._check(job, home, printer or home, known, count, people.get(job.owner.name))
         except OperationError as error:
             why = str(error)
@@ -149,13 +155,29 @@ class Desk:
             job.copies,
             color,
             _sides(job, count),
-            None,
+            price,
             job.created_us,
             since_us + keep_s * 1_000_000 if keep_s else None,
             not why,
             why,
             job.reasons,
         )
+
+    async def _price(self, home: Printer, printer: Printer, count: Count) -> int | None:
+        """What a counted job would cost there; None where nothing does.
+
+        Raises:
+            OperationError: such a job is not printed there.
+        """
+        charging = charging_of(home, printer)
+        if charging is Charging.OFF:
+            return None
+        try:
+            return (await self._money.quote(count.usage, printer.guid)).total
+        except OperationError:
+            if charging is Charging.ON:
+                raise
+            return None
 
     def _check(
         self,

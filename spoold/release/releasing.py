@@ -112,8 +112,8 @@ class Releases:
         reader: Reader,
         printers: Catalogue,
         counts: CountsJobs,
+        money: Money,
         wall_clock: Callable[[], int],
-        money: Money | None = None,
     ) -> None:
         self._journal = journal
         self._reader = reader

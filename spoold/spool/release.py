@@ -102,8 +102,8 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
             "printer": guid,
             "number": number,
             **fields,
-            **({"attributes": packed} if change.attributes is not None else {}),
         },
+        {"attributes": packed} if change.attributes is not None else None,
     )
     if change.printer_id != row[1]:
         note_origin(writer, change.job_id)

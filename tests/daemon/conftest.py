@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 import trio
 
+from spoold.accounts.charging import Charging
 from spoold.accounts.passwords import Passwords
 from spoold.accounts.rounds import Rounds
 from spoold.codec import frame
@@ -33,6 +34,8 @@ from spoold.release.mfds import Mfds
 from spoold.release.news import News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
+from spoold.release.work import WorkDesk
+from spoold.spool.erasure import Erasure
 from support.directory import DIGESTS, authentication_of
 from support.ipp_node import IppNode
 
@@ -85,7 +88,8 @@ async def desk(spool):
     counts = Counts(
         spool.journal, spool.reader, spool.documents, counter, catalogue, spool.wall_clock
     )
-    releases = Releases(spool.journal, spool.reader, catalogue, counts, spool.wall_clock)
+    charging = Charging(spool.journal, spool.reader, spool.wall_clock)
+    releases = Releases(spool.journal, spool.reader, catalogue, counts, charging, spool.wall_clock)
     services = Services(
         journal=spool.journal,
         reader=spool.reader,
@@ -106,14 +110,24 @@ async def desk(spool):
         passwords=passwords,
         digests=DIGESTS,
         authentication=authentication,
+        erasure=Erasure(
+            spool.journal,
+            spool.reader,
+            spool.documents,
+            spool.store,
+            spool.wall_clock,
+            spool.data_dir,
+        ),
         rounds=Rounds(spool.journal, spool.reader, DIGESTS, spool.wall_clock),
         logins=Logins(authentication, spool.journal),
         open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
+        charging=charging,
         releases=releases,
-        desk=Desk_(spool.journal, spool.reader, catalogue, releases, spool.wall_clock),
+        desk=Desk_(spool.journal, spool.reader, catalogue, releases, charging, spool.wall_clock),
         mfds=mfds,
         sessions=sessions,
         news=News(spool.journal, sessions),
+        work=WorkDesk(charging, spool.reader, spool.wall_clock),
         random_bytes=os.urandom,
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )

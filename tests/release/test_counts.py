@@ -5,44 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 
-from spoold.counting.counter import Counter
-from spoold.daemon.operations.watch import Catalogue, Watch
+from spoold.model import release as modes
 from spoold.model.job import JobState
-from spoold.model.release import Charging, ReleaseMode
-from spoold.release.counts import Counts
-from spoold.release.releasing import Releases
+from spoold.model.release import ReleaseMode
 from spoold.spool import release as held
 
 PAGES = b"one\ftwo\fthree\f"
-
-
-class Node:
-    """Counting and clearing over a spool."""
-
-    def __init__(self, spool, counter):
-        printers = Catalogue(spool.journal, spool.reader)
-        self.spool = spool
-        self.watch = Watch(spool.journal)
-        self.counts = Counts(
-            spool.journal, spool.reader, spool.documents, counter, printers, spool.wall_clock
-        )
-        self.releases = Releases(
-            spool.journal, spool.reader, printers, self.counts, spool.wall_clock
-        )
-
-    async def wait(self, job_id, is_so):
-        with trio.fail_after(20):
-            while True:
-                seen = self.spool.journal.head
-                if is_so(job := await self.spool.reader.job(job_id)):
-                    return job
-                await self.watch.wait_beyond(seen)
-
-
-@pytest.fixture
-async def node(spool):
-    async with Counter() as counter:
-        yield Node(spool, counter)
 
 
 @pytest.mark.slow
@@ -67,7 +35,7 @@ async def test_what_waits_is_counted(node, spool, nursery):
 @pytest.mark.slow
 async def test_a_job_that_is_counted_and_free_prints(node, spool, nursery):
     """Where rules hold, a job waits until it is known to keep them."""
-    rules = await spool.add_printer("rules", policies=(), charging=Charging.SHADOW)
+    rules = await spool.add_printer("rules", policies=(), charging=modes.Charging.SHADOW)
     await nursery.start(node.counts.run, node.releases)
     job_id = (await spool.add_job(rules, PAGES)).job_id
     job = await node.wait(job_id, lambda job: job.state is JobState.PENDING)

@@ -10,6 +10,7 @@ from uuid import UUID
 import trio
 
 from spoold.accounts.authentication import Authentication
+from spoold.accounts.charging import Charging
 from spoold.accounts.passwords import Passwords
 from spoold.accounts.rounds import Rounds
 from spoold.daemon.announce import Told
@@ -21,12 +22,14 @@ from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Network
 from spoold.intake.opening import OpenJobs
 from spoold.model.card import Digests
+from spoold.release.desk import Desk
 from spoold.release.mfds import Mfds
 from spoold.release.news import News
-from spoold.release.sessions import Sessions
-from spoold.release.desk import Desk
 from spoold.release.releasing import Releases
+from spoold.release.sessions import Sessions
+from spoold.release.work import WorkDesk
 from spoold.spool.documents import Documents
+from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.web.health import Check
@@ -61,14 +64,17 @@ class Services:
     passwords: Passwords
     digests: Digests
     authentication: Authentication
+    erasure: Erasure
     rounds: Rounds
     logins: Logins
     open_jobs: OpenJobs
+    charging: Charging
     releases: Releases
     desk: Desk
     mfds: Mfds
     sessions: Sessions
     news: News
+    work: WorkDesk
     random_bytes: Callable[[int], bytes]
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None

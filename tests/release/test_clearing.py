@@ -1,0 +1,210 @@
+"""Who pays for a job, what it is told when nobody can, and what is charged in the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from spoold.model.errors import OperationError
+from spoold.model.job import Document, Job, JobState
+from spoold.model.outcome import Delivered, InDoubt
+from spoold.model.person import Known, Owner
+from spoold.model.printer import Printer
+from spoold.model.release import PJL_ACCOUNT, Charging, ReleaseMode, read_sender
+from spoold.model.transitions import JobEvent
+from spoold.model.user import User
+from spoold.release.clearing import account_named
+from spoold.spool import ledger_views
+from spoold.spool import release as held
+from spoold.spool.store import AcceptJob, ChangeJob, NewDocument, PutAccount
+from support.money import PAGE
+
+PAGES = b"one\ftwo\fthree\f"
+ADA = User(uuid4(), "ada", frozenset(), False, 1, 1)
+RULE = "10.0.0.0/8 -> ada charge works"
+
+
+def job_of(**fields) -> Job:
+    return Job(
+        1, uuid4(), 1, JobState.PENDING_HELD, (), Owner("ada"), "address:10.0.0.1", "", "10.0.0.1",
+        "raw", 50, 1, Document(1, ""), 1, **fields,
+    )  # fmt: skip
+
+
+def named(job, home=None, printer=None, owner=ADA, choice=None):
+    home = home or Printer(1, uuid4(), "home")
+    return tuple(account_named(job, home, printer or home, owner, choice))
+
+
+# -- who pays: pure ----------------------------------------------------------------------------
+
+
+def test_the_first_word_counts():
+    """In the order that the module states, one taken away after the other."""
+    rule = read_sender(RULE)
+    home = Printer(1, uuid4(), "home", default_account="home", senders=(rule,))
+    place = Printer(2, uuid4(), "place", default_account="place")
+    owner = replace(ADA, default_account="own")
+    job = job_of(attributes={"job-account-id": "job", PJL_ACCOUNT: "pjl"})
+    job = replace(job, owner=Owner("ada", Known.MAPPED, str(rule)))
+    assert named(job, home, place, owner, "chosen") == ("chosen", "choice")
+    assert named(job, home, place, owner) == ("job", "job-attribute")
+    job = replace(job, attributes={PJL_ACCOUNT: "pjl"})
+    assert named(job, home, place, owner) == ("pjl", "pjl")
+    job = replace(job, attributes={})
+    assert named(job, home, place, owner) == ("works", "rule")
+    job = replace(job, owner=Owner("ada"))
+    assert named(job, home, place, owner) == ("place", "printer-default")
+    assert named(job, home, home, owner) == ("home", "printer-default")
+    assert named(job, owner=owner) == ("own", "owner")
+    assert named(job) == ("", "owner")
+
+
+def test_a_printer_may_ask_for_an_account():
+    """Nobody pays until somebody has chosen; to choose none is a choice."""
+    home = Printer(1, uuid4(), "home", default_account="?")
+    with pytest.raises(OperationError) as caught:
+        named(job_of(), home)
+    assert caught.value.code == "account-info-needed"
+    assert named(job_of(), home, choice="") == ("", "owner")
+    assert named(job_of(attributes={"job-account-id": "job"}), home)[0] == "job"
+
+
+def test_somebody_has_to_be_known():
+    """A name that nobody here has pays for nothing."""
+    with pytest.raises(OperationError, match="nobody here is called ada"):
+        named(job_of(), owner=None)
+
+
+# -- clearing at printers that print at once ---------------------------------------------------
+
+
+@pytest.fixture
+async def paid(node, nursery):
+    """A printer that charges, prices, and the counting at work."""
+    await node.purses.start()
+    printer = await node.spool.add_printer("paid", charging=Charging.ON)
+    await nursery.start(node.counts.run, node.releases)
+    return printer
+
+
+@pytest.mark.slow
+async def test_what_the_device_counted_is_charged(node, paid):
+    """Three pages are reserved, two came out: the third goes back."""
+    ada = await node.purses.person()
+    await node.purses.pay_in(ada, 10 * PAGE)
+    job_id = (await node.spool.add_job(paid, PAGES, owner="ada")).job_id
+    await node.pending(job_id)
+    assert await node.purses.purses(ada) == {"paid-in": 7 * PAGE}
+    (entry,) = await node.spool.reader.look(held.releases, job_id)
+    assert entry.fields["charge"]
+    await node.printed(job_id, paid, Delivered({"pages": 2}))
+    assert await node.purses.purses(ada) == {"paid-in": 8 * PAGE}
+    await node.purses.check()
+
+
+@pytest.mark.slow
+async def test_too_little_money_holds_a_job_and_says_so(node, paid):
+    """Its owner releases it again when there is enough."""
+    ada = await node.purses.person()
+    await node.purses.pay_in(ada, 2 * PAGE)
+    job_id = (await node.spool.add_job(paid, PAGES, owner="ada")).job_id
+    job = await node.held(job_id, "account-limit-reached")
+    assert job.message
+    assert job.held_us
+    await node.purses.pay_in(ada, PAGE)
+    again = ChangeJob(job_id, JobEvent.RELEASE, node.spool.wall_clock())
+    assert await node.spool.journal.commit(again) is JobState.PENDING_HELD
+    await node.pending(job_id)
+    assert await node.purses.purses(ada) == {}
+    await node.purses.check()
+
+
+@pytest.mark.slow
+async def test_nobody_known_holds_a_job(node, paid):
+    """And so does a rule that says no; in shadow mode neither money nor people are missed."""
+    job_id = (await node.spool.add_job(paid, PAGES, owner="eve")).job_id
+    await node.held(job_id, "account-info-needed")
+    shadow = await node.spool.add_printer("shadow", "file:///s", charging=Charging.SHADOW)
+    await node.pending((await node.spool.add_job(shadow, PAGES, owner="eve")).job_id)
+    await node.purses.person()
+    job_id = (await node.spool.add_job(shadow, PAGES, owner="ada")).job_id
+    await node.pending(job_id)
+    await node.printed(job_id, shadow, Delivered({}))
+    await node.purses.check()
+
+
+@pytest.mark.slow
+async def test_a_shared_account_pays_by_rule(node, nursery):
+    """An ERP system's jobs belong to whom the rule says, and its account pays."""
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    await node.spool.journal.commit(
+        PutAccount("works", 1, is_new=True, is_restricted=False, code="7")
+    )
+    printer = await node.spool.add_printer(
+        "erp", charging=Charging.ON, senders=(read_sender(RULE),)
+    )
+    await node.purses.person()
+    owner = Owner("ada", Known.MAPPED, str(printer.senders[0]))
+    document = NewDocument(len(PAGES), "blake3:00", "text/plain", PAGES)
+    job = AcceptJob(printer.id, owner, "address:10.0.0.1", document, node.spool.wall_clock())
+    job_id = (await node.spool.journal.commit(job)).job_id
+    await node.pending(job_id)
+    (charge,) = await node.spool.reader.look(ledger_views.charges_of_job, job_id)
+    assert (charge.charge.payer.by, charge.charge.reserved) == ("rule", 3 * PAGE)
+    other = (await node.spool.add_job(printer, PAGES, owner="ada")).job_id
+    await node.held(other, "account-limit-reached")  # only claimed: ada herself would pay
+
+
+# -- at the machine ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_the_desk_shows_and_takes_the_price(node):
+    """Held again after the release, the money goes back; in doubt it stays reserved."""
+    await node.purses.start()
+    safe = await node.spool.add_printer("safe", release=ReleaseMode.HOLD, charging=Charging.ON)
+    guid = await node.purses.person()
+    ada = await node.spool.reader.user_by_guid(guid)
+    await node.purses.pay_in(guid, 10 * PAGE)
+    job_id = (await node.spool.add_job(safe, PAGES, owner="ada", copies=2)).job_id
+    await node.counts.count(await node.spool.reader.job(job_id))
+    (shown,) = await node.desk.held(ada, safe)
+    assert (shown.pages, shown.copies, shown.price, shown.fits) == (3, 2, 6 * PAGE, True)
+    (result,) = await node.desk.release(ada, None, safe, "device:x")
+    assert (result.state, result.price) == (JobState.PENDING, 6 * PAGE)
+    assert await node.purses.purses(guid) == {"paid-in": 4 * PAGE}
+    now_us = node.spool.wall_clock()
+    await node.spool.journal.commit(ChangeJob(job_id, JobEvent.HOLD, now_us))
+    assert await node.purses.purses(guid) == {"paid-in": 10 * PAGE}
+    await node.desk.release(ada, [job_id], safe, "device:x")
+    doubt = InDoubt("connection-lost", evidence={"pages": 1})
+    await node.printed(job_id, safe, doubt, JobEvent.DOUBT, ("job-in-doubt",))
+    assert await node.purses.purses(guid) == {"paid-in": 4 * PAGE}
+    await node.spool.journal.commit(ChangeJob(job_id, JobEvent.CANCEL, now_us))
+    assert await node.purses.purses(guid) == {"paid-in": 9 * PAGE}
+    await node.purses.check()
+
+
+@pytest.mark.slow
+async def test_without_money_nothing_comes_out_at_the_machine(node):
+    """The job waits on, and says why; an account that may be charged takes it."""
+    await node.purses.start()
+    safe = await node.spool.add_printer("safe", release=ReleaseMode.HOLD, charging=Charging.ON)
+    guid = await node.purses.person()
+    ada = await node.spool.reader.user_by_guid(guid)
+    account = PutAccount("works", 1, is_new=True, is_restricted=False, members=(guid,))
+    await node.spool.journal.commit(account)
+    job_id = (await node.spool.add_job(safe, PAGES, owner="ada")).job_id
+    (result,) = await node.desk.release(ada, [job_id], safe, "device:x")
+    assert result.error.code == "account-limit-reached"
+    job = await node.spool.reader.job(job_id)
+    assert job.reasons == ("job-release-wait", "account-limit-reached")
+    (result,) = await node.desk.release(ada, [job_id], safe, "device:x", account="nowhere")
+    assert result.error.code == "account-info-needed"
+    (result,) = await node.desk.release(ada, [job_id], safe, "device:x", account="works")
+    assert result.state is JobState.PENDING
+    await node.purses.check()
