@@ -16,6 +16,7 @@ from spoold.cli import (
     backend,
     backup,
     cards,
+    check,
     count,
     devices,
     grammar,
@@ -68,6 +69,7 @@ def parser() -> grammar.Parser:
         backup,
     ):
         module.add(nouns)
+        check,
     return top
 
 

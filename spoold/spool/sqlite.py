@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import sqlite3
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,7 +20,7 @@ from spoold.codec import record as codec
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.pricing import PriceList
 from spoold.model.record import VERSION
-from spoold.spool import connection, fold, witness
+from spoold.spool import connection, fold, migrations, witness
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import sync_directory
 from spoold.spool.rows import (
@@ -393,34 +391,9 @@ def _open(
     db.execute("PRAGMA cache_size = -8192")
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute("PRAGMA temp_store = MEMORY")
-    migrate(db, data_dir)
+    migrations.migrate(db, data_dir)
     _begin_incarnation(db, data_dir, now_us, random_bytes, journal, begins_anew)
     return SqliteStore(db, data_dir, random_bytes)
-
-
-def migrate(db: sqlite3.Connection, data_dir: Path) -> None:
-    """Run the migrations that this file has not seen, each in a transaction of its own.
-
-    Raises:
-        SpoolError: the file was written by a newer spoold.
-    """
-    known: dict[int, str] = {}
-    for entry in resources.files("spoold.spool.schema").iterdir():
-        match = re.fullmatch(r"(\d{4})_\w+\.sql", entry.name)
-        if match:
-            known[int(match[1])] = entry.read_text(encoding="utf-8")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > max(known):
-        raise SpoolError(
-            "open",
-            str(data_dir),
-            f"its schema is version {version}, this spoold knows {max(known)}",
-            "Run the newer spoold again, or restore the backup that the upgrade made.",
-        )
-    for number in sorted(n for n in known if n > version):
-        db.executescript(
-            f"BEGIN IMMEDIATE;\n{known[number]}\nPRAGMA user_version = {number};\nCOMMIT;"
-        )
 
 
 def _begin_incarnation(
