@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from spoold.model.errors import ConfigError, OperationError
+from spoold.model.errors import OperationError
 from spoold.net.blocking import CHECK_S, Check, connect, connect_local
 from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.closing import Closing
@@ -31,7 +31,7 @@ from spoold.provider.course import (
     submit_arguments,
 )
 from spoold.provider.document import Document, Source
-from spoold.provider.endpoint import Credentials, Endpoint
+from spoold.provider.endpoint import Credentials, Endpoint, further
 from spoold.provider.line import Line
 from spoold.provider.receipt import CHECK_SERVERS, Receipt, Unreachable
 
@@ -245,16 +245,9 @@ class DirectProvider(Closing):
 
     def _learn(self, endpoints: object) -> None:
         """Servers that a welcome names come after those that are known."""
-        if not self._learns_endpoints or not isinstance(endpoints, list):
-            return
-        known = {server.name for server in self._servers}
-        for text in endpoints:
-            if isinstance(text, str) and text not in known and len(self._servers) < SERVERS_MAX:
-                try:
-                    self._servers.append(_Server(Endpoint.parse(text)))
-                except ConfigError:
-                    continue  # the server's mistake, and no reason to print less
-                known.add(text)
+        if self._learns_endpoints:
+            known = [server.name for server in self._servers]
+            self._servers += map(_Server, further(endpoints, known, SERVERS_MAX))
 
     # -- time ------------------------------------------------------------------------------------
 

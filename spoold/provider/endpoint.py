@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -110,3 +112,18 @@ class Endpoint:
         if context is None:
             return await network.connect(where.host, where.port, timeout_s=timeout_s)
         return await network.connect_tls(where.host, where.port, context, timeout_s=timeout_s)
+
+
+def further(endpoints: object, known: Iterable[str], most: int) -> list[Endpoint]:
+    """The endpoints that a welcome names and that are not known yet; with those, `most` at most.
+
+    One that is none is the server's mistake, and no reason to print less.
+    """
+    names = dict.fromkeys(known)
+    found: list[Endpoint] = []
+    for text in endpoints if isinstance(endpoints, list) else ():
+        if isinstance(text, str) and text not in names and len(names) < most:
+            with suppress(ConfigError):
+                found.append(Endpoint.parse(text))
+                names[text] = None
+    return found

@@ -87,12 +87,7 @@ class Line:
     def call(
         self, op: str, args: dict[str, Any], on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """The result of an operation. With `on_event` it may take for ever, else a deadline holds.
-
-        Raises:
-            OperationError: it was refused.
-            Lost: the connection ended before the answer.
-        """
+        """See `connection.Connection.call`, also for what is raised."""
         self._on_event = on_event
         try:
             return self._ask(op, args, inf if on_event else self._answer_timeout_s, "answer")
@@ -111,16 +106,7 @@ class Line:
         on_end: Callable[[], None],
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """The server's answer to a job: `document`, submitted with `args`.
-
-        `on_end` is called just before `end` leaves: until an answer comes the server may have
-        accepted the job from then on.
-
-        Raises:
-            OperationError: it was refused.
-            Lost: the connection ended before the answer; sent bytes may be kept for a resume.
-            OSError: the document cannot be read.
-        """
+        """See `connection.Connection.upload`, also for what is raised."""
         is_ended = False
         try:
             if document.size <= EAGER_BYTES_MAX:

@@ -13,11 +13,10 @@ from typing import Any
 
 import trio
 
-from spoold.model.errors import ConfigError
 from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.connection import Connection
 from spoold.provider.course import SERVERS_MAX, Lost
-from spoold.provider.endpoint import Endpoint, Network
+from spoold.provider.endpoint import Endpoint, Network, further
 
 # After a failed connect everybody who wants this server gets the same answer for so long.
 DOWN_S = 0.5
@@ -156,16 +155,9 @@ class Servers:
 
     def _learn(self, endpoints: object) -> None:
         """Servers that a welcome names come after those that are known."""
-        if not self._learns_endpoints or not isinstance(endpoints, list):
-            return
-        known = {server.name for server in self._servers}
-        for text in endpoints:
-            if isinstance(text, str) and text not in known and len(self._servers) < SERVERS_MAX:
-                try:
-                    self._servers.append(Server(Endpoint.parse(text)))
-                except ConfigError:
-                    continue  # the server's mistake, and no reason to print less
-                known.add(text)
+        if self._learns_endpoints:
+            known = [server.name for server in self._servers]
+            self._servers += map(Server, further(endpoints, known, SERVERS_MAX))
 
     async def _probe(self) -> None:
         """After a fail-over, look whether a preferred server is well again."""

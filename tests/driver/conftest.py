@@ -107,31 +107,27 @@ def attempt(tmp_path):
         file.close()
 
 
-@pytest.fixture
-def printer_on():
-    """`async with printer_on(*faults, **options) as printer`: a simulated printer that runs."""
+def switching_on(kind):
+    """`async with switch_on(*faults, **options) as printer`: a simulated printer that runs."""
 
     @asynccontextmanager
     async def switch_on(*faults: str, **options):
-        printer = SimulatedPrinter(*faults, **options)
+        printer = kind(*faults, **options)
         async with trio.open_nursery() as nursery:
             await nursery.start(printer.run)
             yield printer
             nursery.cancel_scope.cancel()
 
     return switch_on
+
+
+@pytest.fixture
+def printer_on():
+    """One that speaks raw and LPD; see `switching_on`."""
+    return switching_on(SimulatedPrinter)
 
 
 @pytest.fixture
 def ipp_printer_on():
-    """`async with ipp_printer_on(*faults, **options) as printer`: one that speaks IPP."""
-
-    @asynccontextmanager
-    async def switch_on(*faults: str, **options):
-        printer = SimulatedIppPrinter(*faults, **options)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(printer.run)
-            yield printer
-            nursery.cancel_scope.cancel()
-
-    return switch_on
+    """One that speaks IPP; see `switching_on`."""
+    return switching_on(SimulatedIppPrinter)
