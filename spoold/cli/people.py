@@ -1,4 +1,4 @@
-"""`spoold user card|pin|delegate|disable|enable …`: what people show at machines, and who may.
+"""`spoold user card|pin|delegate|disable|enable|erase …`: what people show, and who may.
 
 A PIN is asked for on the terminal, read from a file, or made by the daemon; never taken from the
 command line. The number of a card may stand there: whoever types it has read it off the card.
@@ -52,6 +52,17 @@ def add(verbs: Nouns[Parser]) -> None:
         switching = grammar.command(verbs, verb, switch, what, f"spoold user {verb} ada bob")
         switching.add_argument("names", nargs="+", metavar="NAME")
         switching.set_defaults(disabled=verb == "disable")
+    erasing = grammar.command(
+        verbs,
+        "erase",
+        erase,
+        "forget somebody: jobs, documents, and the name in the journal; this is not undone",
+        """spoold user erase ada                   # asks for the name once more
+        spoold user erase ada --yes""",
+    )
+    erasing.add_argument("name", metavar="NAME", help="of a user, or of an owner of jobs")
+    erasing.add_argument("--yes", action="store_true", help="do not ask")
+    grammar.add_json(erasing)
 
 
 def _add_cards(verbs: Nouns[Parser]) -> None:
@@ -172,3 +183,28 @@ def switch(args: Namespace) -> int:
             is_now = "disabled" if answer["disabled"] else "enabled"
             print(plain(f"User {answer['name']} is {is_now}."))
     return DONE
+
+
+def erase(args: Namespace) -> int:
+    if not args.yes and not _is_meant(args.name):
+        print("spoold: nothing was erased. Type the name, or use --yes.", file=sys.stderr)
+        return USAGE
+    with connect(args) as client:
+        answer = client.call("user.erase", {"name": args.name})
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    print(
+        f"Erased: {answer['jobs']} jobs with their documents, the names in {answer['records']} "
+        f"records. What is left is the key {answer['guid']}."
+    )
+    if not answer["is_rewritten"]:
+        print("Copies in unused parts of the file go at the next start of spoold.")
+    return DONE
+
+
+def _is_meant(name: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    print(plain(f"All jobs of {name} go, and nobody finds out again who that was."))
+    return input("Type the name once more: ") == name

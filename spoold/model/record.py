@@ -48,6 +48,7 @@ class Kind(StrEnum):
     CARD_ADDED = "card-added"
     CARD_REMOVED = "card-removed"
     PIN_CHANGED = "pin-changed"
+    PERSON_ERASED = "person-erased"
     MFD_ENROLLED = "mfd-enrolled"
     MFD_REVOKED = "mfd-revoked"
     SESSION_STARTED = "session-started"

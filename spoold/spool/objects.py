@@ -153,7 +153,8 @@ def put_provider(writer: SqliteStore, change: store.PutProvider) -> None:
         Kind.PROVIDER_ENROLLED,
         change.actor,
         change.now_us,
-        {"provider": change.guid.bytes, "name": change.name, "serial": change.serial, **fields},
+        {"provider": change.guid.bytes, "name": change.name, "serial": change.serial},
+        fields,
     )
     db.execute(
         "INSERT INTO provider (guid, name, fields, revoked) VALUES (?, ?, ?, 0) "

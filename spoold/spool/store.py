@@ -50,6 +50,8 @@ from spoold.spool.changes.objects import PutProvider as PutProvider
 from spoold.spool.changes.objects import RemovePrinter as RemovePrinter
 from spoold.spool.changes.objects import RevokeProvider as RevokeProvider
 from spoold.spool.changes.people import EnrolUser as EnrolUser
+from spoold.spool.changes.people import ErasePerson as ErasePerson
+from spoold.spool.changes.people import EraseRecords as EraseRecords
 from spoold.spool.changes.people import KeepThrottles as KeepThrottles
 from spoold.spool.changes.people import PutCard as PutCard
 from spoold.spool.changes.people import PutPin as PutPin
@@ -119,6 +121,8 @@ Change = (
     | VanishUser
     | EndRound
     | KeepThrottles
+    | EraseRecords
+    | ErasePerson
     | PutMfd
     | RevokeMfd
     | StartSession

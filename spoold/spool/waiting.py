@@ -66,7 +66,7 @@ def set_job(writer: SqliteStore, change: store.SetJob) -> JobState:
     ).fetchone()
     title, priority, copies, embedded, packed, message = found
     payload: dict[str, Any] = {"job": change.job_id, "uuid": row[0]}
-    personal = None
+    personal: dict[str, Any] = {}
     if change.copies is not None:
         if embedded and change.copies != copies:
             raise OperationError(
@@ -77,14 +77,14 @@ def set_job(writer: SqliteStore, change: store.SetJob) -> JobState:
         priority = payload["priority"] = change.priority
     if change.title is not None:
         title = bounded_text(change.title)[:TEXT_CHARACTERS_MAX]
-        personal = {"title": title}
+        personal["title"] = title
     if change.attributes is not None:
         merged = {**(unpack(packed) if packed else {}), **change.attributes}
         merged = {name: value for name, value in merged.items() if value is not None}
         packed = packed_attributes(merged) if merged else None
-        payload["attributes"] = packed
+        personal["attributes"] = packed
     position = writer.add_record(
-        Kind.JOB_ATTRIBUTES_SET, change.actor, change.now_us, payload, personal
+        Kind.JOB_ATTRIBUTES_SET, change.actor, change.now_us, payload, personal or None
     )
     writer.db.execute(
         "UPDATE job SET title = ?, priority = ?, copies = ?, attributes = ? WHERE id = ?",

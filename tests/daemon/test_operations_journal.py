@@ -68,7 +68,7 @@ async def test_records_come_in_order_with_personal_parts_for_administrators(desk
     accepted = answer["records"][-1]
     assert accepted["kind"] == "job-accepted"
     assert accepted["personal"]["title"] == "secret"
-    assert accepted["payload"]["attributes"] == {"sides": "x"}
+    assert accepted["personal"]["attributes"] == {"sides": "x"}
     assert len(accepted["payload"]["uuid"]) == 32
     assert len(accepted["hash"]) == 64
     for record in (await desk.ask("journal.read", OPERATOR))["records"]:

@@ -95,6 +95,7 @@ EXPECTED = {
     "user.add-card": ADMINS,
     "user.enrol": ADMINS,
     "user.list": LOCAL_STAFF,
+    "user.erase": ADMINS,
     "user.pin": ADMINS,
     "user.remove": ADMINS,
     "user.remove-card": ADMINS,

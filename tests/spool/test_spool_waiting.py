@@ -115,7 +115,7 @@ async def test_attributes_change_while_a_job_waits(tmp_path, spool_at):
         ]  # fmt: skip
         await spool.journal.commit(SetJob(job.job_id, 8, copies=4))
         (record,) = await spool.reader.records(spool.journal.head - 1, 1)
-        assert (record.kind, record.personal) == ("job-attributes-set", {"title": "New"})
+        assert (record.kind, record.personal["title"]) == ("job-attributes-set", "New")
         assert "New" not in str(record.payload)
     async with spool_at(tmp_path) as spool:
         found = await spool.reader.job(job.job_id)

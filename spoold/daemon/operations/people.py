@@ -1,4 +1,4 @@
-"""What people show at machines: `user.add-card`, `.remove-card`, `.pin`.
+"""What people show at machines: `user.add-card`, `.remove-card`, `.pin`; and `user.erase`.
 
 Numbers of cards and PINs come in, become keyed hashes, and never leave; a PIN that was made here
 leaves once. `convert` is the same for whoever gives a card and for the reader that reads it.
@@ -14,6 +14,7 @@ from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.users import NAME, find_user, user_map
 from spoold.model import card as cards
 from spoold.model.errors import OperationError
+from spoold.model.person import normalise_name
 from spoold.model.user import (
     LABEL_CHARACTERS_MAX,
     PIN_ALONE_DIGITS_MIN,
@@ -98,6 +99,18 @@ async def _made(call: Call) -> str:
             pass  # 000000 and the like
 
 
+async def erase(call: Call) -> dict[str, Any]:
+    """Forget somebody, user or not, everywhere on this node; journal and ledger still verify."""
+    name = normalise_name(call.args["name"])
+    done = await call.services.erasure.erase(name, call.actor)
+    return {
+        "guid": str(done.guid),
+        "jobs": done.jobs,
+        "records": done.records,
+        "is_rewritten": done.is_rewritten,
+    }
+
+
 _CARD = Argument("card", least=1, most=cards.RAW_CHARACTERS_MAX, summary="As a reader tells it.")
 _CONVERTER = Argument(
     "converter",
@@ -145,4 +158,5 @@ OPERATIONS = (
         set_pin,
         "Set a user's PIN.",
     ),
+    Operation("user.erase", (NAME,), ADMINS, LOCAL, erase, "Forget somebody everywhere."),
 )

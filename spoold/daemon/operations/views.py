@@ -130,12 +130,18 @@ def attempt_map(attempt: Attempt, device: str, printer: str) -> dict[str, Any]:
     }
 
 
+def _readable(kind: str, part: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A part of a record with the attributes of its job as they were before they were packed."""
+    with_attributes = kind in (Kind.JOB_ACCEPTED, Kind.JOB_ATTRIBUTES_SET)
+    if part is None or not with_attributes or not isinstance(part.get("attributes"), bytes):
+        return part
+    return {**part, "attributes": msgpack.unpackb(part["attributes"])}
+
+
 def record_map(record: Record, *, with_personal: bool) -> dict[str, Any]:
     """A record of the journal; its personal part only for those who may read it."""
-    payload = dict(record.payload)
-    with_attributes = record.kind in (Kind.JOB_ACCEPTED, Kind.JOB_ATTRIBUTES_SET)
-    if with_attributes and isinstance(payload.get("attributes"), bytes):
-        payload["attributes"] = msgpack.unpackb(payload["attributes"])
+    payload = _readable(record.kind, record.payload)
+    personal = _readable(record.kind, record.personal)
     shown: dict[str, Any] = {
         "position": record.position,
         "kind": str(record.kind),
@@ -147,10 +153,12 @@ def record_map(record: Record, *, with_personal: bool) -> dict[str, Any]:
         "hash": record.hash.hex(),
     }
     if with_personal:
-        shown["personal"] = plain_value(record.personal)
+        shown["personal"] = plain_value(personal)
     if packed_size(shown) > PAGE_BYTES_MAX:
         # A reader of the journal must get past it, whatever another version put in there.
         shown["payload"] = {"left_out": "larger than a message"}
+    if packed_size(shown) > PAGE_BYTES_MAX:
+        shown["personal"] = {"left_out": "larger than a message"}
     return shown
 
 

@@ -105,3 +105,27 @@ class RevokeUser:
     name: str
     now_us: int
     actor: str = "node"
+
+
+@dataclass(slots=True)
+class EraseRecords:
+    """Take away the personal parts of records, by their row ids. Answer: None."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class ErasePerson:
+    """Forget who somebody was: the name, what the directory knows, and the personal parts of
+    records from the row `after_id` on. Answer: how many records these were.
+
+    `job_ids` were the person's jobs, `uuids` those of the tombstones that these left.
+    """
+
+    key: bytes = field(repr=False)
+    name: str = field(repr=False)
+    job_ids: frozenset[int] = field(repr=False)
+    uuids: tuple[bytes, ...] = field(repr=False)
+    after_id: int
+    now_us: int
+    actor: str = "node"

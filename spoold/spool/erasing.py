@@ -1,0 +1,168 @@
+"""What of the spool speaks of one person, and how it is taken away; `erasure` leads through it.
+
+Records say who they are about by the person's key, or by a job of that person; what names people
+lies in their personal part, which goes, and the chain over the rest still verifies. A record whose
+personal part says the very name, in a list of several, goes by the name.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from spoold.codec.record import SALT_BYTES
+from spoold.model.errors import OperationError
+from spoold.model.record import Kind
+from spoold.spool import store
+from spoold.spool.rows import pack, unpack
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+ROWS_MAX = 2000  # of records that are looked at in one go
+# Tables that know a person by row, and in which nothing stays. Those that know somebody by key,
+# as the ledger does, stay as they are: nobody is behind that key any more.
+_TABLES = ("directory", "card", "delegate", "sourced")
+
+
+class Person(NamedTuple):
+    id: int
+    key: bytes
+    name: str
+
+
+class Traces(NamedTuple):
+    """What a stretch of the journal says of somebody."""
+
+    last_id: int  # the last record that was looked at; 0: there was none
+    records: list[int]  # those that have a personal part which is to go
+    jobs: set[int]
+    uuids: list[bytes]
+
+
+# -- look-ups ----------------------------------------------------------------------------------
+
+
+def find_person(db: sqlite3.Connection, name: str) -> Person | None:
+    """Whoever has this name, with or without being a user."""
+    row = db.execute("SELECT id, key, name FROM person WHERE name = ?", (name,)).fetchone()
+    return None if row is None else Person(*row)
+
+
+def find_by_key(db: sqlite3.Connection, key: bytes) -> Person | None:
+    row = db.execute(
+        "SELECT id, key, name FROM person WHERE key = ? AND name IS NOT NULL", (key,)
+    ).fetchone()
+    return None if row is None else Person(*row)
+
+
+def jobs_of(
+    db: sqlite3.Connection, person_id: int, after_id: int, limit: int
+) -> list[tuple[int, int, bool]]:
+    """(id, state, whether it has finished) of the next jobs that somebody owns."""
+    rows = db.execute(
+        "SELECT id, state, finished_us IS NOT NULL FROM job WHERE owner_id = ? AND id > ? "
+        "ORDER BY id LIMIT ?",
+        (person_id, after_id, limit),
+    )
+    return rows.fetchall()
+
+
+def traces(
+    db: sqlite3.Connection, person: Person, jobs: set[int], after_id: int, limit: int
+) -> Traces:
+    """The next records behind a row, and which of them speak of somebody who had these jobs."""
+    found = Traces(after_id, [], set(jobs), [])
+    last_id = 0
+    rows = db.execute(
+        "SELECT id, payload, personal, instr(payload, ?), instr(personal, ?) FROM record "
+        "WHERE id > ? ORDER BY id LIMIT ?",
+        (person.key, person.name.encode(), after_id, limit),
+    )
+    for id_, payload, personal, has_key, has_name in rows:
+        last_id = id_
+        is_about = _speaks_of(found, person, payload, has_key)
+        if personal is not None and (is_about or (has_name and _says(personal, person))):
+            found.records.append(id_)
+    return found._replace(last_id=last_id)
+
+
+def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int) -> bool:
+    """Whether a record is about the person or one of the person's jobs, which it may tell of."""
+    payload = unpack(packed)
+    if not isinstance(payload, dict):
+        return False
+    job = payload.get("job")
+    if has_key and payload.get("owner") == person.key and isinstance(job, int):
+        found.jobs.add(job)
+    if isinstance(job, int) and job in found.jobs:
+        if isinstance(payload.get("uuid"), bytes):
+            found.uuids.append(payload["uuid"])
+        return True
+    return bool(has_key) and person.key in payload.values()
+
+
+def _says(personal: bytes, person: Person) -> bool:
+    """Whether one of the values of a personal part is the name, alone or in a list."""
+    values = unpack(personal[SALT_BYTES:])
+    return isinstance(values, dict) and person.name in _texts(values)
+
+
+def _texts(values: dict[str, Any]) -> Iterator[Any]:
+    for value in values.values():
+        yield from value if isinstance(value, list) else [value]
+
+
+# -- changes -----------------------------------------------------------------------------------
+
+
+def erase_records(writer: SqliteStore, change: store.EraseRecords) -> None:
+    writer.db.executemany(
+        "UPDATE record SET personal = NULL WHERE id = ?", [(one,) for one in change.ids]
+    )
+
+
+def erase_person(writer: SqliteStore, change: store.ErasePerson) -> int:
+    """The last step: nobody finds the person any more, and nothing is added about them."""
+    writer.flush()
+    db = writer.db
+    person = find_by_key(db, change.key)
+    if person is None:
+        raise OperationError("not-found", "this person is erased already.")
+    if db.execute("SELECT 1 FROM job WHERE owner_id = ? LIMIT 1", (person.id,)).fetchone():
+        raise OperationError("busy", "a job of this person came in meanwhile.", "Erase once more.")
+    erased = _erase_tail(writer, person, change)
+    for table in _TABLES:
+        db.execute(f"DELETE FROM {table} WHERE person_id = ?", (person.id,))
+    db.execute("DELETE FROM delegate WHERE delegate_id = ?", (person.id,))
+    db.execute("UPDATE person SET name = NULL WHERE id = ?", (person.id,))
+    db.executemany(
+        "UPDATE tombstone SET submitter = '' WHERE uuid = ? AND submitter LIKE 'address:%'",
+        [(uuid,) for uuid in change.uuids],
+    )
+    _forget_spokesmen(db, person.name)
+    writer.people.pop(person.name, None)
+    writer.add_record(Kind.PERSON_ERASED, change.actor, change.now_us, {"person": person.key})
+    return erased
+
+
+def _erase_tail(writer: SqliteStore, person: Person, change: store.ErasePerson) -> int:
+    """Records that were written while the others were looked through."""
+    after_id, jobs, count = change.after_id, set(change.job_ids), 0
+    while True:
+        found = traces(writer.db, person, jobs, after_id, ROWS_MAX)
+        erase_records(writer, store.EraseRecords(tuple(found.records)))
+        count += len(found.records)
+        if not found.last_id:
+            return count
+        after_id, jobs = found.last_id, found.jobs
+
+
+def _forget_spokesmen(db: sqlite3.Connection, name: str) -> None:
+    """No provider speaks for somebody who is not there."""
+    for guid, packed in db.execute("SELECT guid, fields FROM provider").fetchall():
+        fields = unpack(packed)
+        if name in fields.get("may_assert", ()):
+            fields["may_assert"] = [one for one in fields["may_assert"] if one != name]
+            db.execute("UPDATE provider SET fields = ? WHERE guid = ?", (pack(fields), guid))

@@ -1,0 +1,188 @@
+"""Erasing a person: what is gone, what still verifies, and what comes back and goes again."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from spoold.model.errors import OperationError
+from spoold.model.job import JobState
+from spoold.model.record import Kind
+from spoold.model.transitions import JobEvent
+from spoold.spool import erasure
+from spoold.spool.erasing import find_by_key
+from spoold.spool.erasure import ERASED, PENDING, Erasure, rewrite
+from spoold.spool.store import (
+    AddRecord,
+    ChangeJob,
+    PutCard,
+    PutProvider,
+    PutUser,
+    RemoveJobs,
+    RemoveUser,
+    SetJob,
+    StartAttempt,
+)
+from support.directory import DIGESTS
+
+NAME = "xaviera-lovelace"
+SAID = (NAME, "Xaviera Lovelace", "x.lovelace@example.org", "secret diary", "198.51.100.77")
+SAID += ("her-group", "her account", "diary.odt", "blue badge")
+
+
+def erasure_of(spool) -> Erasure:
+    return Erasure(
+        spool.journal, spool.reader, spool.documents, spool.store, spool.wall_clock, spool.data_dir
+    )
+
+
+def texts_in(data_dir) -> set[str]:
+    """What of her can be read in any file of the spool."""
+    found = set()
+    for path in data_dir.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            found |= {text for text in SAID if text.encode() in data}
+    return found
+
+
+async def live(spool, printer) -> UUID:
+    """A user with a card, jobs that are finished, waiting and forgotten, and what records tell."""
+    commit = spool.journal.commit
+    fields = {"full_name": SAID[1], "email": SAID[2], "groups": ("her-group",)}
+    user = await commit(PutUser(NAME, 1, is_new=True, fields=fields))
+    await commit(PutCard(NAME, tuple(DIGESTS.cards("12345678")), "blue badge", "5678", 1))
+    await commit(PutUser("bob", 1, is_new=True, fields={"delegates": (user.guid,)}))
+    await commit(PutProvider(UUID(int=7), "till", "7f", (NAME, "bob"), 10**15, 1))
+    attributes = {"document-name": "diary.odt", "job-account-id": "her account"}
+    jobs = [
+        (
+            await spool.add_job(
+                printer,
+                owner=NAME,
+                title="secret diary",
+                client_host="198.51.100.77",
+                attributes=attributes,
+            )
+        ).job_id
+        for _ in range(4)
+    ]
+    for job in jobs[:2]:
+        await commit(ChangeJob(job, JobEvent.CANCEL, 2, message=f"{NAME} gave it up"))
+    await commit(RemoveJobs((jobs[0],), 3))
+    await commit(SetJob(jobs[2], 3, title="secret diary, again"))
+    await spool.add_job(printer, owner="bob", title="bob's letter")
+    personal = {"address": "198.51.100.77", "user": NAME}
+    payload = {"reason": "wrong-password", "person": user.guid.bytes, "count": 1}
+    await commit(AddRecord(Kind.LOGIN_REFUSED, payload, 4, "client", personal))
+    return user.guid
+
+
+async def test_nothing_of_an_erased_person_is_left_in_any_file(spool):
+    """Neither in tables nor records nor unused pages; and the chain still verifies."""
+    printer = await spool.add_printer()
+    guid = await live(spool, printer)
+    head = spool.journal.head
+    assert NAME in texts_in(spool.data_dir)
+    done = await erasure_of(spool).erase(NAME, "uid:0")
+    assert (done.guid, done.jobs, done.is_rewritten) == (guid, 3, True)
+    assert done.records > 8
+    assert texts_in(spool.data_dir) == set()
+    assert await spool.reader.verify_chain() == spool.journal.head > head
+    records = await spool.reader.records(1, 1000)
+    last = records[-1]
+    assert (last.kind, last.actor, last.personal) == (Kind.PERSON_ERASED, "uid:0", None)
+    assert last.payload == {"person": guid.bytes}
+    assert not any(text in f"{records}" for text in SAID)
+
+
+async def test_others_keep_what_is_theirs(spool):
+    """Their jobs, their names, and what the journal says of them."""
+    printer = await spool.add_printer()
+    guid = await live(spool, printer)
+    await erasure_of(spool).erase(NAME)
+    bob = await spool.reader.user("bob")
+    assert bob is not None
+    assert await spool.reader.delegators(guid) == []
+    (provider,) = await spool.reader.providers()
+    assert provider.may_assert == ("bob",)
+    (job,) = [one for one in [await spool.reader.job(n) for n in range(1, 9)] if one]
+    assert (job.owner.name, job.title) == ("bob", "bob's letter")
+    accepted = [r for r in await spool.reader.records(1, 999) if r.kind == Kind.JOB_ACCEPTED]
+    titles = [(r.personal or {}).get("title") for r in accepted]
+    assert titles == [None, None, None, None, "bob's letter"]
+
+
+async def test_who_comes_back_is_another_person(spool):
+    """The same name gets a new key; the old one stays nobody's."""
+    printer = await spool.add_printer()
+    guid = await live(spool, printer)
+    await erasure_of(spool).erase(NAME)
+    with pytest.raises(OperationError) as caught:
+        await erasure_of(spool).erase(NAME)
+    assert caught.value.code == "not-found"
+    again = await spool.journal.commit(PutUser(NAME, 9, is_new=True))
+    assert (again.guid != guid, again.email, again.cards) == (True, "", ())
+
+
+async def test_an_owner_of_jobs_who_was_never_a_user_is_erased_too(spool):
+    """By the name under which the jobs came in."""
+    printer = await spool.add_printer()
+    await spool.add_job(printer, owner=NAME, title="secret diary")
+    done = await erasure_of(spool).erase(NAME)
+    assert done.jobs == 1
+    assert texts_in(spool.data_dir) == set()
+
+
+async def test_a_removed_user_is_erased_too(spool):
+    """What was left is the name of the jobs."""
+    printer = await spool.add_printer()
+    guid = await live(spool, printer)
+    await spool.journal.commit(RemoveUser(NAME, 5))
+    assert (await erasure_of(spool).erase(NAME)).guid == guid
+    assert texts_in(spool.data_dir) == set()
+
+
+async def test_nothing_is_erased_under_a_job_that_is_being_printed(spool):
+    """It is refused, and all is as it was."""
+    printer = await spool.add_printer()
+    job = (await spool.add_job(printer, owner=NAME)).job_id
+    await spool.journal.commit(StartAttempt(job, printer.device_id, printer.id, 5))
+    with pytest.raises(OperationError) as caught:
+        await erasure_of(spool).erase(NAME)
+    assert caught.value.code == "not-possible"
+    kept = await spool.reader.job(job)
+    assert (kept.state, kept.owner.name) == (JobState.PROCESSING, NAME)
+
+
+async def test_who_comes_back_with_a_restored_spool_is_erased_again(tmp_path, spool_at):
+    """At the start, by the list of keys that no backup holds."""
+    copy = tmp_path / "copy"
+    (tmp_path / "data").mkdir()
+    async with spool_at(tmp_path / "data") as spool:
+        guid = await live(spool, await spool.add_printer())
+        await spool.journal.call(lambda: spool.store.db.execute(f"VACUUM INTO '{copy}'"))
+        await erasure_of(spool).erase(NAME)
+    assert (tmp_path / "data" / ERASED).read_text() == f"{guid.bytes.hex()}\n"
+    for name in ("spool.db", "witness"):
+        (tmp_path / "data" / name).unlink()
+    copy.rename(tmp_path / "data" / "spool.db")
+    assert NAME in texts_in(tmp_path / "data")
+    async with spool_at(tmp_path / "data") as spool:
+        await erasure_of(spool).start()
+        assert await spool.reader.look(find_by_key, guid.bytes) is None
+        assert texts_in(tmp_path / "data") == set()
+        assert await spool.reader.verify_chain() == spool.journal.head
+
+
+async def test_a_large_file_is_written_anew_at_the_next_start(spool, monkeypatch):
+    """Until then it is noted that it has to be."""
+    monkeypatch.setattr(erasure, "REWRITTEN_AT_ONCE_BYTES_MAX", 0)
+    await live(spool, await spool.add_printer())
+    done = await erasure_of(spool).erase(NAME)
+    assert not done.is_rewritten
+    assert (spool.data_dir / PENDING).exists()
+    assert await spool.journal.call(lambda: rewrite(spool.store.db, spool.data_dir))
+    assert not (spool.data_dir / PENDING).exists()
+    assert texts_in(spool.data_dir) == set()
