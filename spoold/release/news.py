@@ -17,7 +17,7 @@ import trio
 from spoold.model.mfd import Session, SessionEnd
 from spoold.release.sessions import Sessions
 from spoold.spool.journal import Journal
-from spoold.spool.store import Event, JobMoved
+from spoold.spool.store import BalanceChanged, Charged, Event, JobMoved
 
 K = TypeVar("K")
 
@@ -81,19 +81,23 @@ class News:
         return sum(map(len, self._followers.values()))
 
     def _hear(self, events: list[Event]) -> None:
-        if self._by_name:
-            for event in events:
-                if type(event) is JobMoved:
-                    for follower in self._by_name.get(event.owner, ()):
-                        follower.put(event)
+        if not self._by_name:
+            return
+        for event in events:
+            if type(event) is JobMoved:
+                for follower in self._by_name.get(event.owner, ()):
+                    follower.put(event)
+            elif type(event) is Charged:
+                self._tell_balance(event.charge.payer.guid)
+            elif type(event) is BalanceChanged:
+                self._tell_balance(event.holder)
 
     def _hear_end(self, key: bytes, reason: SessionEnd) -> None:
         for follower in self._followers.get(key, ()):
             follower.end = reason
             follower.ring()
 
-    def tell_balance(self, person: UUID) -> None:
-        """The balance of a person has changed, or what counts into it."""
+    def _tell_balance(self, person: UUID) -> None:
         for followers in tuple(self._followers.values()):
             for follower in followers:
                 if follower.session.person == person:

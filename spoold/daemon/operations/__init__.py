@@ -17,6 +17,7 @@ from spoold.daemon.operations import (
     journal,
     mfd,
     mfd_jobs,
+    mfd_work,
     nodes,
     people,
     printers,
@@ -51,6 +52,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         sources,
         mfd,
         mfd_jobs,
+        mfd_work,
             journal,
         backups,
     )

@@ -17,9 +17,12 @@ from spoold.model import card as cards
 from spoold.model.errors import OperationError
 from spoold.model.mfd import SECRET_CHARACTERS_MAX, Mfd, Session, SessionEnd
 from spoold.model.printer import Printer
+from spoold.model.purse import PayerKind
 from spoold.model.text import plain
 from spoold.model.user import User
 from spoold.release.news import Mode
+from spoold.spool.ledger_views import wallet_at
+from spoold.spool.postings import terms
 
 CREDENTIAL_CHARACTERS_MAX = 512
 
@@ -66,6 +69,15 @@ async def printer_of(call: Call, mfd: Mfd) -> Printer:
     return known.by_name[name]
 
 
+async def standing(call: Call, user: User) -> dict[str, Any]:
+    """What the person has, and can spend: nil is without a limit. In 1/10,000."""
+    services = call.services
+    wallet = await services.reader.look(
+        wallet_at, PayerKind.PERSON, user.guid, services.wall_clock()
+    )
+    return {"balance": wallet.balance, "available": wallet.available}
+
+
 async def session_map(call: Call, mfd: Mfd, session: Session, user: User) -> dict[str, Any]:
     """Who is logged in, and what the MFD needs to know for that."""
     services = call.services
@@ -75,6 +87,8 @@ async def session_map(call: Call, mfd: Mfd, session: Session, user: User) -> dic
         "full_name": user.full_name,
         "method": session.method,
         "restricted": user.restricted,
+        **await standing(call, user),
+        "currency": (await services.reader.look(terms)).currency,
         "started_us": session.started_us,
         "idle_s": mfd.settings.idle_s,
         "printers": printer_names(known, mfd.printers),
@@ -163,6 +177,9 @@ async def follow(call: Call) -> dict[str, Any]:
             is_behind, follower.is_behind = follower.is_behind, False
             if is_behind:
                 await call.send_event("jobs-changed", {})
+            is_changed, follower.is_balance_changed = follower.is_balance_changed, False
+            if is_changed:
+                await call.send_event("balance", await standing(call, user))
             jobs, follower.jobs = follower.jobs, {}
             for moved in jobs.values():
                 await call.send_event(
@@ -198,6 +215,9 @@ _STANDING = (
     Argument("full_name", required=True),
     Argument("method", required=True, summary="How the person logged in."),
     Argument("restricted", (bool,), required=True, summary="May not spend below the limit."),
+    Argument("balance", (int,), required=True, summary="In 1/10,000 of the currency."),
+    Argument("available", (int,), summary="What can be spent; null: without a limit."),
+    Argument("currency", required=True, summary="As EUR; empty where it has no name."),
     Argument("started_us", (int,), required=True, summary="UTC, in microseconds."),
     Argument("idle_s", (int,), required=True, summary="The session ends after so long unused."),
     Argument("printers", (list,), required=True, each=Argument("")),
