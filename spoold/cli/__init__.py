@@ -25,6 +25,7 @@ from spoold.cli import (
     node,
     printers,
     run,
+    status,
     submit,
     users,
 )
@@ -60,6 +61,7 @@ def parser() -> grammar.Parser:
         jobs,
         printers,
         devices,
+        status,
         node,
         users,
         cards,

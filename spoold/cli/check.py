@@ -28,7 +28,6 @@ def add(nouns: Nouns[Parser]) -> None:
         check,
         "look whether this machine and this configuration are fit to run a node",
         """spoold check --config /etc/spoold/spoold.toml
-        runuser -u spoold -- spoold check --config /etc/spoold/spoold.toml
         spoold check --printers --json""",
     )
     checking.add_argument("--config", metavar="FILE", help="TOML; without it the defaults")

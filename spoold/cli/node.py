@@ -1,4 +1,4 @@
-"""`spoold status`, `node …`, `provider …` and `journal`."""
+"""`spoold node …`, `provider …` and `journal`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,6 @@ CURSOR_INTERVAL_S = 0.2
 
 
 def add(nouns: Nouns[Parser]) -> None:
-    grammar.add_json(
-        grammar.command(
-            nouns, "status", status, "show how this node is", "spoold status\nspoold status --json"
-        )
-    )
     verbs = grammar.noun(nouns, "node", "look at this node and its certificate authority")
     grammar.add_json(
         grammar.command(verbs, "show", show_node, "show who this node is", "spoold node show")
@@ -102,10 +97,6 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     reading.add_argument("--follow", action="store_true", help="wait for what comes")
     reading.add_argument("--json", action="store_true", help="print a line of JSON for each record")
-
-
-def status(args: Namespace) -> int:
-    return show_one(args, "status")
 
 
 def show_node(args: Namespace) -> int:

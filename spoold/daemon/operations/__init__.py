@@ -28,6 +28,7 @@ from spoold.daemon.operations import (
     sources,
     steering,
     story,
+    status,
     users,
 )
 from spoold.daemon.operations.context import Services
@@ -49,6 +50,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         devices,
         users,
         people,
+        status,
         sources,
         mfd,
         mfd_jobs,

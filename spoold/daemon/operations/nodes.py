@@ -1,70 +1,33 @@
-"""The node and those who may come in: `status`, `node.*`, `provider.*`, `daemon.reload`."""
+"""The node and those who may come in: `node.*`, `provider.*`, `daemon.reload`."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import uuid4
 
-import trio
 from cryptography import x509
 
 from spoold import __version__
 from spoold.daemon.authority import microseconds
-from spoold.daemon.operations.access import ADMINS, EVERYBODY, EVERYWHERE, KNOWN, LOCAL, STAFF
+from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import ConfigError, IdentityError, OperationError
 from spoold.model.person import normalise_name
-from spoold.model.principal import Role
 from spoold.model.printer import check_printer_name
+from spoold.spool import chains
 from spoold.spool.store import Provider, PutProvider, RevokeProvider
 
 DAYS_MAX = 3650
 USERS_MAX = 200
 
 
-async def status(call: Call) -> dict[str, Any]:
-    """How the node is; to those without credentials only that it is there."""
-    services = call.services
-    if not call.is_staff:
-        shown = {"state": "up", "version": __version__}
-        if Role.PROVIDER in call.roles:
-            shown |= {"node_name": services.node_name, "node_guid": str(services.node_guid)}
-        return shown
-    known = await services.catalogue.look()
-    jobs: dict[str, int] = {}
-    for counts in (await services.reader.counts()).values():
-        for state, count in counts.items():
-            jobs[state.value] = jobs.get(state.value, 0) + count
-    printers: dict[str, int] = {}
-    for printer_id in known.printers:
-        doing = services.dispatcher.status(printer_id).state
-        printers[doing] = printers.get(doing, 0) + 1
-    finished, kept_bytes = await services.reader.finished_totals()
-    space = await trio.to_thread.run_sync(services.documents.space)
-    aside = await trio.to_thread.run_sync(services.documents.quarantined)
-    return {
-        "state": "up",
-        "node_name": services.node_name,
-        "node_guid": str(services.node_guid),
-        "version": __version__,
-        "uptime_s": max(0, services.wall_clock() - services.started_us) // 1_000_000,
-        "jobs": jobs,
-        "jobs_finished": finished,
-        "documents_finished_bytes": kept_bytes,
-        "printers": printers,
-        "spool_free_bytes": space.free_bytes,
-        "quarantined": len(aside),
-        "quarantined_bytes": sum(aside.values()),
-        "journal_head": services.journal.head,
-        "connections": dict(services.connections()),
-    }
-
-
 async def show_node(call: Call) -> dict[str, Any]:
     services = call.services
     config = services.config
     journal, incarnation = services.journal.identity
+    chain = await services.reader.look(chains.own)
+    parent = chain.parent_incarnation
     return {
         "name": services.node_name,
         "guid": str(services.node_guid),
@@ -76,6 +39,9 @@ async def show_node(call: Call) -> dict[str, Any]:
         "endpoints": list(config.advertise.endpoints)[:50],
         "journal": journal,
         "incarnation": incarnation,
+        "incarnation_us": chain.started_us,
+        "parent_incarnation": None if parent is None else str(parent),
+        "parent_position": chain.parent_position,
         "journal_head": services.journal.head,
         "ca_fingerprint": services.identity.fingerprint,
     }
@@ -183,7 +149,6 @@ async def revoke(call: Call) -> dict[str, Any]:
 _NAME = Argument("name", required=True, most=127, summary="Name a provider.")
 
 OPERATIONS = (
-    Operation("status", (), EVERYBODY, EVERYWHERE, status, "How the node is."),
     Operation("node.show", (), STAFF, KNOWN, show_node, "Who the node is."),
     Operation("node.ca", (), STAFF, KNOWN, show_ca, "The deployment's CA certificate."),
     Operation("daemon.reload", (), ADMINS, LOCAL, reload, "Read the configuration again."),

@@ -1,0 +1,126 @@
+"""`spoold status`: is everything all right, and if not, what to do; on one screen."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from spoold.cli import grammar, render
+from spoold.cli.control import connect
+from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+from spoold.model.text import plain
+
+SHOWN_MAX = 5  # printers that are told one by one
+LINES_MIN = 24
+VERDICTS = {
+    "ok": "All is well.",
+    "warning": "Something wants a look:",
+    "failed": "Something does not work:",
+}
+COLORS = {"ok": "32", "warning": "33", "failed": "31"}
+
+
+def add(nouns: Nouns[Parser]) -> None:
+    grammar.add_json(
+        grammar.command(
+            nouns,
+            "status",
+            status,
+            "say whether everything is all right, and if not, what to do",
+            "spoold status\nspoold status --json",
+        )
+    )
+
+
+def status(args: Namespace) -> int:
+    """Exit code 1 when something does not work."""
+    with connect(args) as client:
+        answer = client.call("status", {})
+    if args.json:
+        render.print_json(answer)
+    else:
+        lines = [*_head(answer), *_figures(answer), "", *_verdict(answer)]
+        screen = shutil.get_terminal_size((100, LINES_MIN))
+        for line in lines[: max(LINES_MIN, screen.lines) - 1]:
+            print(line)
+    return REFUSED if answer.get("verdict") == "failed" else DONE
+
+
+def _head(answer: Mapping[str, Any]) -> Iterator[str]:
+    name, version = plain(answer["node_name"]), answer["version"]
+    line = f"spoold {version} on {name}, up for {render.duration(answer['uptime_s'])}"
+    restored_us = answer["restored_us"]
+    if restored_us is not None:
+        line += f"; restored or rolled back {render.age(restored_us)} ago"
+    yield line
+
+
+def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each thing that there is, whatever its state."""
+    jobs, printers = answer["jobs"], answer["printers"]
+    told = [
+        f"{jobs.get('pending', 0)} waiting",
+        f"{jobs.get('processing', 0)} printing",
+        f"{jobs.get('pending-held', 0)} held",
+        f"{jobs.get('processing-stopped', 0)} stuck",
+        f"{answer['jobs_finished']} finished",
+    ]
+    yield f"jobs          {', '.join(told)}"
+    told = [f"{count} {state}" for state, count in sorted(printers.items())]
+    paused = f" ({answer['paused']} paused)" if answer["paused"] else ""
+    yield f"printers      {', '.join(told) or 'none'}{paused}"
+    free, total = answer["spool_free_bytes"], answer["spool_total_bytes"]
+    line = f"disk          {render.bytes_text(free)} of {render.bytes_text(total)} free"
+    if answer["quarantined"]:
+        line += f"; {answer['quarantined']} damaged documents in quarantine/"
+    yield line
+    days: dict[str, int] = {}
+    for check in answer["checks"]:
+        days |= check.get("days_left", {})
+    if days:
+        told = [f"{plain(name)} {left} days" for name, left in sorted(days.items())]
+        yield f"certificates  {', '.join(told)}"
+    made_us = answer["backup_us"]
+    yield f"backup        {'never' if made_us is None else render.age(made_us) + ' ago'}"
+    told = [f"{port} {count}" for port, count in sorted(answer["connections"].items())]
+    yield f"connections   {', '.join(told)}"
+
+
+def _verdict(answer: Mapping[str, Any]) -> Iterator[str]:
+    """What is not well, the worst first, each with what to do."""
+    verdict = answer["verdict"]
+    yield _colored(VERDICTS[verdict], verdict)
+    for check in answer["checks"]:
+        if check["verdict"] != "ok":
+            mark = check["verdict"].upper()
+            yield from _told(f"{mark} {check['part']}: {check['text']}.", check["advice"])
+    for printer in answer["stopped"][:SHOWN_MAX]:
+        yield from _told(_printer(printer), printer["advice"])
+    more = len(answer["stopped"]) - SHOWN_MAX
+    if more > 0:
+        yield f"And {more} more: `spoold printer list`."
+
+
+def _printer(printer: Mapping[str, Any]) -> str:
+    why = ", ".join(printer["reasons"]) or "stopped"
+    message = f": {printer['message']}" if printer["message"] else ""
+    since = render.duration(time.time() - printer["since_us"] / 1e6)
+    return f"{printer['name']} ({why}{message}) for {since}, {printer['waiting']} jobs wait."
+
+
+def _told(text: str, advice: str) -> Iterator[str]:
+    """One trouble, wrapped, the lines after its first moved in."""
+    width = shutil.get_terminal_size((100, LINES_MIN)).columns
+    for one, indent in ((text, "  "), (advice, "    ")):
+        yield from textwrap.wrap(
+            plain(one), width, initial_indent=indent, subsequent_indent=indent + "  "
+        )
+
+
+def _colored(text: str, verdict: str) -> str:
+    return f"\x1b[{COLORS[verdict]}m{text}\x1b[0m" if sys.stdout.isatty() else text

@@ -1,0 +1,101 @@
+"""`status`: is everything all right, and if not, what to do; one answer that fits a screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from spoold import __version__
+from spoold.daemon import backup
+from spoold.daemon.operations.access import EVERYBODY, EVERYWHERE
+from spoold.daemon.operations.showing import advice_on
+from spoold.daemon.operations.table import Call, Operation
+from spoold.daemon.operations.watch import Known
+from spoold.model.job import JobState
+from spoold.model.principal import Role
+from spoold.spool import chains
+from spoold.web import health
+
+STOPPED_MAX = 10
+
+
+async def status(call: Call) -> dict[str, Any]:
+    """How the node is; to those without credentials only that it is there."""
+    services = call.services
+    if not call.is_staff:
+        shown = {"state": "up", "version": __version__}
+        if Role.PROVIDER in call.roles:
+            shown |= {"node_name": services.node_name, "node_guid": str(services.node_guid)}
+        return shown
+    known = await services.catalogue.look()
+    counts = await services.reader.counts()
+    printers: dict[str, int] = {}
+    for printer_id in known.printers:
+        doing = services.dispatcher.status(printer_id).state
+        printers[doing] = printers.get(doing, 0) + 1
+    finished, kept_bytes = await services.reader.finished_totals()
+    space = await trio.to_thread.run_sync(services.documents.space)
+    aside = await trio.to_thread.run_sync(services.documents.quarantined)
+    last = await trio.to_thread.run_sync(backup.last, services.config.node.data_dir)
+    chain = await services.reader.look(chains.own)
+    checks = services.checks()
+    return {
+        "state": "up",
+        "verdict": health.worst(checks).value,
+        "checks": health.as_maps(checks),
+        "node_name": services.node_name,
+        "node_guid": str(services.node_guid),
+        "version": __version__,
+        "uptime_s": max(0, services.wall_clock() - services.started_us) // 1_000_000,
+        "jobs": _by_state(counts),
+        "jobs_finished": finished,
+        "documents_finished_bytes": kept_bytes,
+        "printers": printers,
+        "paused": sum(printer.paused for printer in known.printers.values()),
+        "stopped": _stopped(call, known, counts),
+        "spool_free_bytes": space.free_bytes,
+        "spool_total_bytes": space.total_bytes,
+        "quarantined": len(aside),
+        "quarantined_bytes": sum(aside.values()),
+        "journal_head": services.journal.head,
+        "connections": dict(services.connections()),
+        "backup_us": (last or {}).get("made_us"),
+        "backup_path": str((last or {}).get("path", ""))[:1000],
+        "restored_us": chain.started_us if chain.parent_incarnation is not None else None,
+    }
+
+
+def _by_state(counts: dict[int, dict[JobState, int]]) -> dict[str, int]:
+    jobs: dict[str, int] = {}
+    for by_state in counts.values():
+        for state, count in by_state.items():
+            jobs[state.value] = jobs.get(state.value, 0) + count
+    return jobs
+
+
+def _stopped(
+    call: Call, known: Known, counts: dict[int, dict[JobState, int]]
+) -> list[dict[str, Any]]:
+    """The printers that do not print, and what to do; those first for which most jobs wait."""
+    found: list[dict[str, Any]] = []
+    for printer in known.printers.values():
+        doing = call.services.dispatcher.status(printer.id)
+        if doing.state != "stopped":
+            continue
+        advice = advice_on(printer, doing, 0)
+        found.append(
+            {
+                "name": printer.name,
+                "since_us": doing.changed_us,
+                "reasons": list(doing.reasons)[:5],
+                "message": doing.message[:200],
+                "waiting": counts.get(printer.id, {}).get(JobState.PENDING, 0),
+                "advice": advice[0] if advice else "",
+            }
+        )
+    found.sort(key=lambda one: (-one["waiting"], one["since_us"]))
+    return found[:STOPPED_MAX]
+
+
+OPERATIONS = (Operation("status", (), EVERYBODY, EVERYWHERE, status, "How the node is."),)
