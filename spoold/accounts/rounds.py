@@ -111,9 +111,11 @@ class Rounds:
             return False
         now = trio.current_time()
         if source.guid not in self._due:
-            passed_s = (self._wall_clock() - kept.round.get("ended_us", 0)) / 1e6
-            left_s = source.every_s - passed_s if passed_s >= 0 else 0.0
-            self._due[source.guid] = now + max(0.0, left_s)
+            # A new source has its first round when somebody had time to look at a dry run.
+            since_us = kept.round.get("ended_us", kept.changed_us)
+            passed_s = (self._wall_clock() - since_us) / 1e6
+            # A clock that went back makes nothing due.
+            self._due[source.guid] = now + max(0.0, source.every_s - max(0.0, passed_s))
         # A shorter interval counts from now on.
         due = self._due[source.guid]
         return now >= due or (due < math.inf and due - now > source.every_s)

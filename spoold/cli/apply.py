@@ -64,9 +64,10 @@ def add(nouns: Nouns[Parser]) -> None:
 def _kinds(folder: Path) -> list[Kind]:
     """Every kind of object, in the order in which they can refer to one another."""
     from spoold.daemon.apply_printers import Printers
+    from spoold.daemon.apply_sources import Sources
     from spoold.daemon.apply_users import Users
 
-    return [Printers(), Users(lambda file: _secret(folder / file))]
+    return [Sources(), Printers(), Users(lambda file: _secret(folder / file))]
 
 
 # -- applying ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
-from spoold.cli import enrolment, grammar, people, render
+from spoold.cli import enrolment, grammar, people, render, sources
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
 from spoold.cli.render import Column
@@ -83,6 +83,7 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     revoking.add_argument("name", metavar="NAME")
     people.add(verbs)
+    sources.add_sync(verbs)
 
 
 def _add_settings(parser: Parser) -> None:

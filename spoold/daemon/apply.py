@@ -83,6 +83,10 @@ class Kind:
         """Whether somebody else looks after the object: it is neither exported nor removed."""
         return False
 
+    def parts(self, step: Step, whole: Whole) -> list[Step]:
+        """The steps that a step takes, where it cannot be made in one."""
+        return [step]
+
     def problems(self, step: Step, whole: Whole, gone: set[str]) -> Iterable[Problem]:
         """What cannot be about one step, beside the others; `gone` are those to be removed."""
         return ()
@@ -98,6 +102,10 @@ class Kind:
     def blank(self) -> Object:
         """The object of which nothing was said; an export leaves such values out."""
         return {}
+
+    def told(self, key: str, value: Any) -> Any:
+        """A value as a file has it."""
+        return value
 
 
 def parse(text: bytes) -> dict[str, Any]:
@@ -179,6 +187,7 @@ def plan(kinds: Sequence[Kind], whole: Whole, *, prune: bool) -> tuple[list[Step
         gone = {step.name for step in steps if step.action is Action.REMOVE}
         for step in steps:
             problems += kind.problems(step, whole, gone)
+        steps = [part for step in steps for part in kind.parts(step, whole)]
         steps.sort(key=lambda step: kind.turn(step, there.get(step.name)))
         made += [step for step in steps if step.action is not Action.REMOVE]
         removed = [step for step in steps if step.action is Action.REMOVE] + removed
@@ -193,7 +202,7 @@ def export(kinds: Sequence[Kind], whole: Whole) -> str:
         for name, one in sorted(whole.there[kind.word].items()):
             if name not in whole.kept[kind.word]:
                 told = {
-                    key: value
+                    key: kind.told(key, value)
                     for key, value in one.items()
                     if key not in kind.unspoken and value not in (None, {}, blank.get(key))
                 }

@@ -7,19 +7,20 @@ has no password yet. Whoever came from a directory (`spoold source`) is left to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from spoold.daemon.apply import Asked, Kind, Problem, Whole
-from spoold.daemon.operations import users
 from spoold.daemon.operations.table import Argument
+from spoold.daemon.operations.users import DETAILS, ROLES, USUAL
 from spoold.model.errors import OperationError
+from spoold.model.money import format_amount, parse_amount
 from spoold.model.objects import Action, Object, Step
 from spoold.model.principal import Role
-from spoold.model.user import check_password, check_user_name
+from spoold.model.user import FIELDS, User, check_fields, check_password, check_user_name
 
-# What names the user, or is a secret.
-_NO_KEYS = frozenset({"name", "password"})
-_ADD = next(one for one in users.OPERATIONS if one.name == "user.add")
+_NOBODY = User(UUID(int=0), "", frozenset({Role.USER}), False, 0, 0)
 
 
 class Users(Kind):
@@ -27,7 +28,8 @@ class Users(Kind):
 
     word = "user"
     arguments = (
-        *(one for one in _ADD.arguments if one.name not in _NO_KEYS),
+        ROLES,
+        *DETAILS,
         Argument("initial_password_file", least=1, summary="Holds the password of a new user."),
     )
     listing = Asked("user.list", {})
@@ -42,24 +44,57 @@ class Users(Kind):
         return check_user_name(text)
 
     def wanted(self, name: str, given: dict[str, Any]) -> Object:
-        found = dict(given)
-        if (file := found.pop("initial_password_file", None)) is not None:
-            self._files[name] = file
-            found["has_password"] = True
-        if "roles" in found:
-            found["roles"] = sorted({Role.USER.value, *found["roles"]})
+        found: dict[str, Any] = {}
+        for key, value in given.items():
+            if key == "initial_password_file":
+                self._files[name] = value
+                found["has_password"] = True
+            elif key == "roles":
+                found[key] = sorted({Role.USER.value, *value})
+            elif key == "delegates":
+                found[key] = sorted({check_user_name(one) for one in value})
+            elif key == "overdraft":
+                found[key] = _overdraft(value)
+            else:
+                checked = check_fields({key: value})[key]
+                found[key] = list(checked) if isinstance(checked, tuple) else checked
         return found
 
     def there(self, row: dict[str, Any]) -> Object:
         return {**super().there(row), "has_password": row["has_password"]}
 
+    def is_left_alone(self, row: dict[str, Any]) -> bool:
+        return bool(row["source"])
+
+    def parts(self, step: Step, whole: Whole) -> list[Step]:
+        """Delegates may come with the same file: they are named when everybody is there."""
+        new = whole.wanted["user"].keys() - whole.there["user"].keys()
+        wanted = step.wanted or {}
+        if step.action is not Action.ADD or new.isdisjoint(wanted.get("delegates", ())):
+            return [step]
+        first = {key: value for key, value in wanted.items() if key != "delegates"}
+        now = tuple(one for one in step.differences if one.key != "delegates")
+        later = tuple(one for one in step.differences if one.key == "delegates")
+        return [
+            replace(step, differences=now, wanted=first),
+            replace(step, action=Action.CHANGE, differences=later),
+        ]
+
+    def turn(self, step: Step, there: Object | None) -> int:
+        return 0 if step.action is Action.ADD else 1
+
     def problems(self, step: Step, whole: Whole, gone: set[str]) -> Iterable[Problem]:
+        path = f"user.{step.name}"
         if "has_password" in step.keys:
             try:
                 self._password(step.name)
             except OperationError as error:
-                key = f"user.{step.name}.initial_password_file"
-                yield Problem(key, error.message, error.advice)
+                yield Problem(f"{path}.initial_password_file", error.message, error.advice)
+        for delegate in (step.wanted or {}).get("delegates", ()):
+            if delegate not in whole.names("user", gone):
+                yield Problem(
+                    f"{path}.delegates", f"there is no user {delegate}.", "Name them in the file."
+                )
 
     def _password(self, name: str) -> str:
         return check_password(self._read_secret(self._files[name]))
@@ -75,4 +110,17 @@ class Users(Kind):
         return Asked(op, {"name": step.name, **args})
 
     def blank(self) -> Object:
-        return {"roles": [Role.USER.value]}
+        found = {key: getattr(_NOBODY, key) for key in FIELDS}
+        found |= {key: [] for key, value in found.items() if value == ()}
+        return {**found, "roles": [Role.USER.value], "overdraft": USUAL}
+
+    def told(self, key: str, value: Any) -> Any:
+        return format_amount(value) if key == "overdraft" and isinstance(value, int) else value
+
+
+def _overdraft(value: Any) -> Any:
+    """An amount as `"5.00"`, a whole number of 1/10,000, or what is usual."""
+    if value in (USUAL, ""):
+        return USUAL
+    amount = parse_amount(value) if isinstance(value, str) else value
+    return check_fields({"overdraft": amount})["overdraft"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SOURCES_MAX = 32
 ROUND_NEWS = ("outcome", "message")
 ROUND_COUNTS = ("added", "changed", "disabled", "removed", "refused")
-_SOURCES = "SELECT guid, name, fields, round FROM source "
+_SOURCES = "SELECT guid, name, fields, round, changed_us FROM source "
 
 
 class KeptSource(NamedTuple):
@@ -34,6 +34,7 @@ class KeptSource(NamedTuple):
 
     source: Source
     round: dict[str, Any]
+    changed_us: int = 0
 
 
 class Sourced(NamedTuple):
@@ -50,9 +51,9 @@ class Sourced(NamedTuple):
 
 
 def _source_of(row: tuple[Any, ...]) -> KeptSource:
-    guid, name, packed, round_ = row
+    guid, name, packed, round_, changed_us = row
     source = source_of(UUID(bytes=guid), name, unpack(packed))
-    return KeptSource(source, unpack(round_) if round_ else {})
+    return KeptSource(source, unpack(round_) if round_ else {}, changed_us)
 
 
 def sources(db: sqlite3.Connection) -> list[KeptSource]:

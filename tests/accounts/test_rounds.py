@@ -237,7 +237,7 @@ async def test_two_sources_leave_each_other_alone(desk, directory, spool):
     [
         ({"servers": ["ldap://127.0.0.1:9"]}, "no server answers as it should"),
         ({"ca_file": "/etc/ssl/certs/ca-certificates.crt"}, "no server answers as it should"),
-        ({"password_file": "/nowhere"}, "/nowhere: No such file or directory"),
+        ({"password_file": "/nowhere-at-all"}, "/nowhere-at-all: No such file"),
         ({"password_file": "credential:ldap"}, "hands no credentials over"),
         ({"bind_dn": "cn=nobody,dc=example,dc=org"}, "refuses the login"),
         ({"bases": ["dc=nowhere"]}, "the search for people below dc=nowhere failed"),
@@ -303,11 +303,14 @@ async def test_an_answer_that_breaks_off_is_none(desk, directory):
 
 
 async def test_rounds_are_made_by_schedule(desk, spool, monkeypatch):
-    """The first at once; one that was asked for by hand alone is not made."""
+    """A new source has time to be looked at; one that is synchronised by hand alone has all."""
     monkeypatch.setattr(rounds, "LOOK_INTERVAL_S", 0.05)
+    assert not desk.rounds._is_due(await desk.kept())
+    later_us = 3601 * 10**6
+    scheduled = Rounds(spool.journal, spool.reader, DIGESTS, lambda: spool.wall_clock() + later_us)
     await desk.set(every_s=0)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(desk.rounds.run)
+        nursery.start_soon(scheduled.run)
         await trio.sleep(0.2)
         assert (await desk.kept()).round == {}
         await desk.set(every_s=3600)

@@ -229,6 +229,36 @@ def test_the_first_password_comes_out_of_a_file(run: Run, apply: Apply, tmp_path
     assert "password" not in run("export objects").out
 
 
+def test_what_is_known_of_users_can_stand_in_a_file(run: Run, apply: Apply) -> None:
+    """Groups without case, amounts as people write them, delegates that the file brings along."""
+    text = """
+    [user.ada]
+    full_name = "Ada Lovelace"
+    email = "ada@example.org"
+    groups = ["Staff", "chess"]
+    delegates = ["bob", "cy"]
+    restricted = false
+    overdraft = "12.50"
+    [user.bob]
+    delegates = ["ada"]
+    disabled = true
+    [user.cy]
+    """
+    said = apply(text, "--yes")
+    assert said.code == 0, said.err
+    assert said.out.count(": added") == 3
+    assert apply(text).out.startswith("Nothing to change: 3 objects")
+    (ada,) = run("user show ada --json").json
+    assert (ada["groups"], ada["overdraft"]) == (["chess", "staff"], 125_000)
+    assert (ada["delegates"], ada["restricted"]) == (["bob", "cy"], False)
+    exported = run("export objects --kind user").out
+    assert tomllib.loads(exported)["user"]["ada"]["overdraft"] == "12.50"
+    assert apply(exported, "--yes", "--prune").out.startswith("Nothing to change: 3 objects")
+    assert apply("[user.ada]\noverdraft = ''\ndelegates = []\n", "--yes").code == 0
+    assert run("user show ada --json").json[0]["overdraft"] == "default"
+    assert "there is no user eve" in apply("[user.ada]\ndelegates = ['eve']", "--yes").err
+
+
 def test_a_step_that_is_refused_ends_it_and_says_what_was_made(
     run: Run, apply: Apply, monkeypatch: pytest.MonkeyPatch
 ) -> None:

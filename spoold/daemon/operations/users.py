@@ -33,6 +33,7 @@ from spoold.model.user import (
     check_password,
     check_user_name,
 )
+from spoold.spool import synchronised
 from spoold.spool.store import EnrolUser, PutUser, RemoveUser, RevokeUser
 from spoold.spool.users import CERTIFICATES_MAX, unknown
 
@@ -44,7 +45,8 @@ async def user_maps(services: Services, users: Sequence[User]) -> list[dict[str,
     """Users as they are shown: delegates by name, and no secret."""
     guids = {guid for user in users for guid in user.delegates}
     names = await services.reader.names(sorted(guids)) if guids else {}
-    return [_user_map(user, names) for user in users]
+    origins = await services.reader.look(synchronised.sources_of, [one.guid for one in users])
+    return [{**_user_map(one, names), "source": origins.get(one.guid, "")} for one in users]
 
 
 def _user_map(user: User, names: dict[UUID, str]) -> dict[str, Any]:
