@@ -58,5 +58,5 @@ class Sources(Kind):
         return Asked(op, {"name": step.name, **args})
 
     def blank(self) -> Object:
-        empty = {"servers": [], "bases": []}
+        empty: Object = {"servers": [], "bases": []}
         return {**settings_map(source_of(_NOBODY, "x", _WHOLE)), **empty}
