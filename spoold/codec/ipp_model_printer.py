@@ -45,6 +45,10 @@ IDENTIFY_ACTIONS: Final = ("display",)  # in the log, which is the console of a 
 # RFC 3805: -2 is a level that nobody knows.
 SUPPLY_UNKNOWN: Final = b"index=1;class=other;type=other;unit=other;maxcapacity=-2;level=-2;"
 SUPPLIES_MAX: Final = 64
+# As CUPS writes the colors that most supplies have (marker-colors).
+_COLORS: Final = {
+    "#000000": "black", "#00ffff": "cyan", "#ff00ff": "magenta", "#ffff00": "yellow",
+}  # fmt: skip
 _LONG = frozenset({"media-col-database"})  # sent only when it is named (PWG 5100.7)
 
 
@@ -171,7 +175,8 @@ def _supply(index: int, supply: Mapping[str, Any]) -> bytes:
         f"index={index};class={class_};type={type_ or 'other'};unit=percent;maxcapacity=100;"
         f"level={supply.get('level', -2)};"
     )
-    color = _word(supply.get("color"))
+    said = str(supply.get("color", "")).lower()
+    color = _COLORS.get(said) or _word(said)
     return (packed + (f"colorantname={color};" if color else "")).encode()
 
 

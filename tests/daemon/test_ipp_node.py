@@ -527,7 +527,7 @@ async def test_supplies_are_the_devices(node, desk, monkeypatch):
     unknown = b"index=1;class=other;type=other;unit=other;maxcapacity=-2;level=-2;"
     assert await supplies() == ([unknown], ["unknown"])
     said = (
-        {"name": "Black", "type": "toner", "color": "black", "level": 70, "is_low": False},
+        {"name": "Black", "type": "toner", "color": "#000000", "level": 70, "is_low": False},
         {"name": "Waste; box=1", "type": "waste-toner", "color": "#000;level=9"},
     )
     status = replace(desk.services.dispatcher.status(1), supplies=said)
