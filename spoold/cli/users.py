@@ -12,7 +12,7 @@ from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
-from spoold.cli import enrolment, grammar, people, render, sources
+from spoold.cli import enrolment, grammar, people, render, sources, user_csv
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
 from spoold.cli.render import Column
@@ -83,6 +83,7 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     revoking.add_argument("name", metavar="NAME")
     people.add(verbs)
+    user_csv.add(verbs)
     sources.add_sync(verbs)
 
 

@@ -181,8 +181,8 @@ class Erasure:
             self._clock(),
             actor,
         )
-        count += await self._journal.commit(change)
-        return count
+        last: int = await self._journal.commit(change)
+        return count + last
 
     def _note(self, key: bytes) -> None:
         """In a thread: durably, before the name is gone; the file is to be written anew."""

@@ -99,6 +99,7 @@ EXPECTED = {
     "user.enrol": ADMINS,
     "user.list": LOCAL_STAFF,
     "user.erase": ADMINS,
+    "user.import": ADMINS,
     "user.pin": ADMINS,
     "user.remove": ADMINS,
     "user.remove-card": ADMINS,

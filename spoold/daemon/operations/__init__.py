@@ -28,7 +28,7 @@ from spoold.daemon.operations import (
     sources,
     steering,
     story,
-    status,
+    user_import,
     users,
 )
 from spoold.daemon.operations.context import Services
@@ -50,7 +50,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         devices,
         users,
         people,
-        status,
+        user_import,
         sources,
         mfd,
         mfd_jobs,
