@@ -26,6 +26,7 @@ from spoold.daemon.operations import (
     running,
     showing,
     sources,
+    status,
     steering,
     story,
     user_import,
@@ -46,6 +47,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         printers,
         running,
         showing,
+        status,
         nodes,
         devices,
         users,
@@ -55,7 +57,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         mfd,
         mfd_jobs,
         mfd_work,
-            journal,
+        journal,
         backups,
     )
     return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)
