@@ -137,7 +137,7 @@ def document(
         "info": {
             "title": "spoold for MFDs",
             "version": version,
-            "description": "The operations of section 8 of spoold/codec/FRAMES.md over HTTPS.",
+            "description": "The operations of section 10 of spoold/codec/FRAMES.md over HTTPS.",
         },
         "paths": paths,
         "components": {

@@ -310,6 +310,7 @@ def test_the_example_of_frames_md_is_true() -> None:
         Request(2, "submit", {"job_uuid": uuid, "printer": "labels", "size": 5, "eager": True}),
         ("chunk", 2, 0, b"hello"),
         Event(2, "end", {"size": 5, "digest": digest}),
+        Request(2, "mfd.login", {"card": "04A1B2C3"}),
     ]
     assert client == frame.MAGIC + b"".join(encoded(item) for item in sent)
     answers = read([server])

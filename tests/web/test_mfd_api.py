@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,13 +12,16 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spoold.codec import frame
 from spoold.daemon import operations
 from spoold.daemon.operations.table import Argument, Operation, read_arguments
 from spoold.intake.exchange import Exchange
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
+from spoold.model.mfd import SessionEnd
 from spoold.model.principal import Port, Principal, Role
+from spoold.release.news import Mode
 from spoold.web import mfd_api
-from spoold.web.mfd_api import BODY_BYTES_MAX, DOCUMENT, MfdApi, read_json
+from spoold.web.mfd_api import BODY_BYTES_MAX, DOCUMENT, STATUSES, MfdApi, read_json
 from spoold.web.openapi import document
 from support.json_schema import is_valid
 
@@ -306,3 +310,25 @@ def test_every_operation_of_mfds_is_described():
 def test_json_is_read(body):
     """A map of anything that JSON has."""
     assert isinstance(read_json(body), dict)
+
+
+def test_frames_md_names_all_that_mfds_can_say_and_hear():
+    """Every operation, argument, field of an answer, status and reason is in its section."""
+    text = Path(frame.__file__).with_name("FRAMES.md").read_text("utf-8")
+    section = text.partition("\n## 10. MFDs\n")[2]
+
+    def words(known):
+        for one in known:
+            yield one.name
+            yield from words(one.keys)
+            if one.each is not None:
+                yield from words(one.each.keys)
+
+    wanted = {one.name for one in OPERATIONS}
+    for one in OPERATIONS:
+        wanted |= set(words(one.arguments)) | set(words(one.answers))
+    wanted |= {one.value for one in (*SessionEnd, *Mode)}
+    missing = [name for name in wanted if name and f"`{name}`" not in section]
+    assert missing == []
+    for code, status in STATUSES.items():
+        assert status == 500 or (f"{status} `" in section and f"`{code}`" in section)

@@ -2,7 +2,7 @@
 
 An MFD is the caller, by its certificate or token; the person is whoever the session stands for.
 Its id comes with every request: a request that was meant for one person is never done for another
-who logged in since. See `codec/FRAMES.md`, section 8.
+who logged in since. See `codec/FRAMES.md`, section 10.
 """
 
 from __future__ import annotations
