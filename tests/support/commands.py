@@ -47,6 +47,12 @@ class Server:
         assert self.running is not None
         return self
 
+    def stop(self) -> None:
+        """Ask it to stop, and do not wait."""
+        assert self.running is not None
+        assert self._token is not None
+        self._token.run_sync_soon(self.running.stop)
+
     def __exit__(self, *_: object) -> None:
         if self.running is not None and self._token is not None:
             self._token.run_sync_soon(self.running.stop)
