@@ -87,8 +87,8 @@ class Kind:
         """The steps that a step takes, where it cannot be made in one."""
         return [step]
 
-    def problems(self, step: Step, whole: Whole, gone: set[str]) -> Iterable[Problem]:
-        """What cannot be about one step, beside the others; `gone` are those to be removed."""
+    def problems(self, steps: Sequence[Step], whole: Whole, gone: set[str]) -> Iterable[Problem]:
+        """What cannot be about the steps; `gone` are the objects to be removed."""
         return ()
 
     def asked(self, step: Step, there: Object | None) -> Asked:
@@ -185,8 +185,7 @@ def plan(kinds: Sequence[Kind], whole: Whole, *, prune: bool) -> tuple[list[Step
         may_go = there.keys() - whole.kept[kind.word] if prune else ()
         steps = steps_for(kind.word, whole.wanted[kind.word], there, prune=may_go)
         gone = {step.name for step in steps if step.action is Action.REMOVE}
-        for step in steps:
-            problems += kind.problems(step, whole, gone)
+        problems += kind.problems(steps, whole, gone)
         steps = [part for step in steps for part in kind.parts(step, whole)]
         steps.sort(key=lambda step: kind.turn(step, there.get(step.name)))
         made += [step for step in steps if step.action is not Action.REMOVE]

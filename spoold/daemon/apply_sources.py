@@ -5,7 +5,7 @@ A source names the file of its password; the password itself stands in neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -40,14 +40,14 @@ class Sources(Kind):
             found["attributes"] = dict(given["attributes"])
         return found
 
-    def problems(self, step: Step, whole: Whole, gone: set[str]) -> Iterable[Problem]:
-        if step.action is Action.REMOVE:
-            return
-        there = whole.there["source"].get(step.name, {})
-        try:
-            source_of(_NOBODY, step.name, {**there, **(step.wanted or {})})
-        except OperationError as error:
-            yield Problem(f"source.{step.name}", error.message, error.advice)
+    def problems(self, steps: Sequence[Step], whole: Whole, gone: set[str]) -> Iterable[Problem]:
+        for step in steps:
+            there = whole.there["source"].get(step.name, {})
+            try:
+                if step.wanted is not None:
+                    source_of(_NOBODY, step.name, {**there, **step.wanted})
+            except OperationError as error:
+                yield Problem(f"source.{step.name}", error.message, error.advice)
 
     def asked(self, step: Step, there: Object | None) -> Asked:
         if step.action is Action.REMOVE:

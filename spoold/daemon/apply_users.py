@@ -6,7 +6,7 @@ has no password yet. Whoever came from a directory (`spoold source`) is left to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -83,18 +83,18 @@ class Users(Kind):
     def turn(self, step: Step, there: Object | None) -> int:
         return 0 if step.action is Action.ADD else 1
 
-    def problems(self, step: Step, whole: Whole, gone: set[str]) -> Iterable[Problem]:
-        path = f"user.{step.name}"
-        if "has_password" in step.keys:
-            try:
-                self._password(step.name)
-            except OperationError as error:
-                yield Problem(f"{path}.initial_password_file", error.message, error.advice)
-        for delegate in (step.wanted or {}).get("delegates", ()):
-            if delegate not in whole.names("user", gone):
-                yield Problem(
-                    f"{path}.delegates", f"there is no user {delegate}.", "Name them in the file."
-                )
+    def problems(self, steps: Sequence[Step], whole: Whole, gone: set[str]) -> Iterable[Problem]:
+        names = whole.names("user", gone)
+        for step in steps:
+            path = f"user.{step.name}"
+            if "has_password" in step.keys:
+                try:
+                    self._password(step.name)
+                except OperationError as error:
+                    yield Problem(f"{path}.initial_password_file", error.message, error.advice)
+            for one in sorted(set((step.wanted or {}).get("delegates", ())) - names):
+                cause = f"there is no user {one}."
+                yield Problem(f"{path}.delegates", cause, "Name them in the file.")
 
     def _password(self, name: str) -> str:
         return check_password(self._read_secret(self._files[name]))

@@ -152,11 +152,11 @@ def test_a_pool_becomes_a_printer_and_the_other_way_round(run: Run, apply: Apply
         ("[printer.annex]\nuri='gopher://h'", "printer.annex: "),
         ("[printer.annex]\nuri='socket://h'\norder='fare'", "Did you mean fair?"),
         ("[printer.annex]\nuri='socket://h'\noffer={sides=1}", "that can be offered"),
-        ("[printer.annex]\nmembers=['nobody']", "there is no printer nobody."),
-        ("[printer.annex]\nmembers=['annex']", "annex cannot be a member"),
+        ("[printer.annex]\nmembers=['nobody']", "there is no printer 'nobody'."),
+        ("[printer.annex]\nmembers=['annex']", "annex cannot be a member of itself"),
         (
             "[printer.a]\nuri='socket://h'\n[printer.b]\nmembers=['a']\n[printer.c]\nmembers=['b']",
-            "printer.c: b cannot be a member: it is a pool.",
+            "printer.c: b is a pool itself. Name its members instead.",
         ),
         (
             "[printer.a]\nuri='socket://h'\noptions={pjl='on'}\n"
@@ -215,6 +215,35 @@ def test_a_terminal_is_asked(
     os.close(ours)
     assert "Make 1 change? [y/N] " in said.out
     assert len(run("user list --json").json) == count
+
+
+def test_printers_that_hold_and_find_me_printers_stand_in_a_file(run: Run, apply: Apply) -> None:
+    """Rules for release, and printers that name one another, in whatever order."""
+    text = """
+    [printer.anywhere]
+    release = "find-me"
+    releases_at = ["secure"]
+    [printer.secure]
+    uri = "socket://192.0.2.4"
+    options = { pjl = "on" }
+    release = "hold"
+    keep_held_s = 3600
+    policies = ["@students: no-color"]
+    """
+    said = apply(text, "--yes")
+    assert said.code == 0, said.err + said.out
+    assert apply(text).out.startswith("Nothing to change: 2 objects")
+    (secure,) = run("printer show secure --json").json
+    assert (secure["release"], secure["keep_held_s"], len(secure["policies"])) == ("hold", 3600, 1)
+    exported = run("export objects --kind printer").out
+    assert apply(exported, "--yes", "--prune").out.startswith("Nothing to change")
+    said = apply("[printer.anywhere]\n", "--yes", "--prune")
+    assert "printer.secure: it would be removed, but anywhere names it" in said.err
+    assert (
+        "nothing comes out at anywhere"
+        in apply("[printer.anywhere]\nreleases_at=['anywhere']", "--yes").err
+    )
+    assert run("printer remove anywhere").code == 0
 
 
 def test_the_first_password_comes_out_of_a_file(run: Run, apply: Apply, tmp_path: Path) -> None:
