@@ -216,6 +216,7 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
         ("copies", job.get("copies")),
         ("documents", _documents(job)),
         ("size", render.bytes_text(job["size"])),
+        ("pages", _pages(job)),
         ("format", job.get("format")),
         ("digest", job.get("digest")),
         ("kept", job.get("stored")),
@@ -231,6 +232,13 @@ def _documents(job: dict[str, Any]) -> str | None:
     """Of a job of several: how many, and which one `format` and `digest` are about."""
     count = job.get("documents", 1)
     return f"{count}; this is number {job['document_number']}" if count > 1 else None
+
+
+def _pages(job: dict[str, Any]) -> str | None:
+    """What was counted: of one copy, and on how many sheets in all."""
+    if job.get("pages") is None:
+        return None
+    return f"{job['pages']}, on {job['media_sheets']} sheets in all"
 
 
 def _held_until(job: dict[str, Any]) -> str | None:

@@ -73,6 +73,8 @@ _format = string("document-format-supplied", Tag.MIME)
 _detected = string("document-format-detected", Tag.MIME)
 _k_octets = number("job-k-octets")
 _k_octets_processed = number("job-k-octets-processed")
+_impressions = number("job-impressions")
+_media_sheets = number("job-media-sheets")
 _priority = number("job-priority")
 _copies = number("copies")
 _up_time = number("job-printer-up-time")
@@ -201,6 +203,12 @@ _STATUS: Final[dict[str, Encoder]] = {
     "job-detailed-status-messages": lambda job, _: _detailed(job.message) if job.message else b"",
     "job-k-octets": lambda job, _: _k_octets(job.k_octets),
     "job-k-octets-processed": _processed,
+    "job-impressions": lambda job, _: (
+        b"" if job.impressions is None else _impressions(job.impressions)
+    ),
+    "job-media-sheets": lambda job, _: (
+        b"" if job.media_sheets is None else _media_sheets(job.media_sheets)
+    ),
     "job-printer-up-time": lambda _, place: _up_time(place.now_s),
     "number-of-documents": _documents_of,
     "output-device-assigned": _output_of,

@@ -56,11 +56,32 @@ def opening(token: str, *, page_count: bool = False, follow_jobs: bool = False) 
     return commands(*lines) + UEL
 
 
-def job(name: str, title: str = "", copies: int = 1, media_type: str = "") -> bytes:
-    """Open a job of ours around a document. `copies` are collated sets (QTY)."""
+_SIDES = {
+    "one-sided": ("SET DUPLEX=OFF",),
+    "two-sided-long-edge": ("SET DUPLEX=ON", "SET BINDING=LONGEDGE"),
+    "two-sided-short-edge": ("SET DUPLEX=ON", "SET BINDING=SHORTEDGE"),
+}
+_COLORS = {"monochrome": ("SET RENDERMODE=GRAYSCALE",), "color": ("SET RENDERMODE=COLOR",)}
+
+
+def job(
+    name: str,
+    title: str = "",
+    copies: int = 1,
+    media_type: str = "",
+    sides: object = None,
+    color: object = None,
+) -> bytes:
+    """Open a job of ours around a document. `copies` are collated sets (QTY).
+
+    `sides` and `color` are keywords of `sides` and `print-color-mode` (RFC 8011, PWG 5100.13);
+    others say nothing. They are defaults, which commands of the document itself override.
+    """
     display = f" DISPLAY={quoted(title)}" if title else ""
     lines = [f"JOB NAME={quoted(name)}{display}"]
     lines += [f"SET QTY={copies}"] if copies > 1 else []
+    lines += _SIDES.get(sides, ()) if isinstance(sides, str) else ()
+    lines += _COLORS.get(color, ()) if isinstance(color, str) else ()
     language = _LANGUAGES.get(media_type.partition(";")[0].strip().lower())
     lines += [f"ENTER LANGUAGE={language}"] if language else []
     return commands(*lines)

@@ -289,7 +289,9 @@ class _Conversation:
         head = await trio.to_thread.run_sync(self._source.read_at, 0, pjl.HEAD_BYTES)
         if driver._has_pjl and not pjl.has_own_job(head):
             media_type = "" if pjl.has_pjl(head) else self._job.document.format
-            opening = pjl.job(self._name, self._job.title, self._copies, media_type)
+            told = self._job.attributes
+            sides, color = told.get("sides"), told.get("print-color-mode")
+            opening = pjl.job(self._name, self._job.title, self._copies, media_type, sides, color)
             self._copies, self.document_bytes = 1, self._source.size
             await self._say(opening)
             self._job_opened = True

@@ -19,14 +19,15 @@ import trio
 
 from spoold.model import policy
 from spoold.model.errors import OperationError, SpoolFull
-from spoold.model.job import JobReason
+from spoold.model.job import JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
+from spoold.spool import release
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import SqliteStore
-from spoold.spool.store import AddRecord, ChangeJob, PruneRecords, RemoveJobs
+from spoold.spool.store import AddRecord, Change, ChangeJob, PruneRecords, RemoveJobs
 
 log = structlog.get_logger("spoold.spool")
 
@@ -199,6 +200,7 @@ class Upkeep:
         stale = await trio.to_thread.run_sync(self._drop_stale_uploads, now_us)
         if stale:
             log.info("uploads_dropped", count=stale)
+        await self._drop_unfetched(now_us)
         await self._remove(policy.older_than_us(now_us, keep.finished_jobs_s), False)
         await self._remove(policy.older_than_us(now_us, keep.documents_s), True)
         await self._remove_surplus(self._clock(), keep)
@@ -209,6 +211,30 @@ class Upkeep:
         except OSError as error:
             log.warning("reserve_missing", detail=str(error))
         await self._journal.call(self._store.tidy)
+
+    async def _drop_unfetched(self, now_us: int) -> None:
+        """Cancel jobs that nobody has released for as long as their printer keeps them."""
+        for printer in await self._reader.printers():
+            if not printer.keep_held_s:
+                continue
+            before_us = policy.older_than_us(now_us, printer.keep_held_s)
+            while ids := await self._reader.look(release.unfetched, printer.id, before_us, STEP):
+                changes: list[Change] = [
+                    ChangeJob(
+                        job_id,
+                        JobEvent.CANCEL,
+                        self._clock(),
+                        reasons=(JobReason.JOB_CANCELED_AFTER_TIMEOUT,),
+                        message="Nobody fetched it in time.",
+                        only_from=(JobState.PENDING_HELD,),
+                    )
+                    for job_id in ids
+                ]
+                answers = await self._journal.commit_all(changes)
+                gone = sum(isinstance(one, JobState) for one in answers)
+                log.info("held_jobs_expired", printer=printer.name, count=gone)
+                if not gone:
+                    break  # they were released in this moment
 
     async def _expiry_us(self) -> int:
         """The time by which things expire; a clock that jumped ahead is told of, once."""

@@ -189,3 +189,22 @@ def test_a_line_without_an_end_is_cut_and_read_on():
     assert isinstance(events[0], pjl.Command)
     assert re.fullmatch("COMMENT", events[0].word)
     assert len(events[0].rest) < pjl.LINE_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("sides", "color", "told"),
+    [
+        ("two-sided-long-edge", None, b"SET DUPLEX=ON\r\n@PJL SET BINDING=LONGEDGE"),
+        ("two-sided-short-edge", "color", b"SET BINDING=SHORTEDGE\r\n@PJL SET RENDERMODE=COLOR"),
+        ("one-sided", "monochrome", b"SET DUPLEX=OFF\r\n@PJL SET RENDERMODE=GRAYSCALE"),
+    ],
+)
+def test_a_job_of_ours_says_sides_and_color(sides, color, told):
+    """As the attributes of the job ask for them."""
+    assert told in pjl.job("id", sides=sides, color=color)
+
+
+def test_what_is_no_keyword_says_nothing():
+    """Nothing of a sender's words reaches the device."""
+    plain = pjl.job("id")
+    assert pjl.job("id", sides="on\r\n@PJL SET X=1", color=["monochrome"]) == plain

@@ -9,6 +9,7 @@ from spoold.model.principal import Port, Principal, Role
 from spoold.model.release import ReleaseMode
 from spoold.spool import release as held
 from spoold.spool.store import PutUser
+from support.money import PAGE, Purses
 
 OPERATOR = Principal("user:op", Port.TLS, frozenset({Role.OPERATOR}), "op")
 
@@ -182,3 +183,35 @@ async def test_a_find_me_printer_follows_the_names_of_others(desk, safe):
     assert (shown["releases_at"], shown["release"]) == (["safer"], "find-me")
     with pytest.raises(OperationError, match="neither a device nor members"):
         await desk.ask("printer.set", name="safer", release="find-me")
+
+
+async def test_explain_tells_who_paid_and_how_the_price_came_about(desk, ada, safe):
+    """Counting, payer, price line by line, purses before and after, and who released it where."""
+    purses = await Purses(desk.spool).start()
+    user = await desk.services.reader.user("ada")
+    await purses.pay_in(user.guid, 10 * PAGE)
+    await desk.ask("printer.set", name="safe", charging="on")
+    job_id = await add(desk, safe, body=b"one\ftwo\f")
+    waits = (await desk.ask("job.explain", job=job_id))["waits"]
+    assert waits.startswith("It waits for its owner at the machine")
+    (shown,) = (await desk.ask("release.held", ada, printer="safe"))["jobs"]
+    assert (shown["pages"], shown["price"]) == (None, None)
+    await desk.ask("release.release", ada, jobs=[job_id], printer="safe")
+    story = (await desk.ask("job.explain", job=job_id))["story"]
+    told = {entry["what"]: entry["detail"] for entry in story}
+    assert "the job: 2 impressions a copy, 2 sheets in all" in told["counted: 2 pages"]
+    assert told["released by ada at safe"] == f"from {user.identity}"
+    assert "paid by ada, as its owner" in told
+    (price,) = [detail for what, detail in told.items() if what.startswith("price 0.10")]
+    assert "2 impression at 0.05 = 0.10" in price
+    assert told["reserved 0.10"] == "paid-in 0.50 -> 0.40"
+    shown = await desk.ask("job.show", job=job_id)
+    assert (shown["pages"], shown["media_sheets"]) == (2, 2)
+
+
+async def test_who_may_act_names_the_machine(desk, ada, safe):
+    """The owner does not release it after a login alone."""
+    job_id = await add(desk, safe)
+    may_act = (await desk.ask("job.explain", job=job_id))["may_act"]
+    assert "the user ada and who may for them, at the machine: release" in may_act
+    assert "the user ada, after a login: show, cancel" in may_act

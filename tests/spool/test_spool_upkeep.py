@@ -9,6 +9,7 @@ import pytest
 
 from spoold.model.job import JobState
 from spoold.model.outcome import Delivered
+from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import (
     AttachDocument,
@@ -246,3 +247,31 @@ async def test_every_document_of_a_job_is_looked_after(spool, upkeep):
     await upkeep.sweep()
     assert [path for path in spool.documents.dir.rglob("*") if path.is_file()] == []
     assert [one.stored for one in await spool.reader.documents(whole)] == ["gone"] * 3
+
+
+async def test_what_nobody_fetches_is_canceled(spool, upkeep):
+    """After the time of its printer, by a clock that is believed; other jobs stay held."""
+    safe = await spool.add_printer("safe", release=ReleaseMode.HOLD, keep_held_s=3600)
+    for_ever = await spool.add_printer("slow", "file:///s", release=ReleaseMode.HOLD, keep_held_s=0)
+    plain = await spool.add_printer("plain", "file:///plain")
+    fetched = (await spool.add_job(safe)).job_id
+    kept = (await spool.add_job(for_ever)).job_id
+    held = (await spool.add_job(plain, state=JobState.PENDING_HELD, reasons=("x",))).job_id
+    await upkeep.sweep()
+    upkeep.clock[0] += 3601 * 1_000_000
+    await upkeep.sweep()
+    job = await spool.reader.job(fetched)
+    assert (job.state, job.reasons) == (JobState.CANCELED, ("job-canceled-after-timeout",))
+    for job_id in (kept, held):
+        assert (await spool.reader.job(job_id)).state is JobState.PENDING_HELD
+
+
+async def test_a_clock_that_jumps_deletes_nothing_that_waits(spool, upkeep):
+    """A year ahead all of a sudden is no reason to delete."""
+    safe = await spool.add_printer("safe", release=ReleaseMode.HOLD, keep_held_s=3600)
+    job_id = (await spool.add_job(safe)).job_id
+    await upkeep.sweep()
+    upkeep.clock[0] += 365 * DAY_US
+    upkeep.steady[0] -= 365 * 86_400
+    await upkeep.sweep()
+    assert (await spool.reader.job(job_id)).state is JobState.PENDING_HELD

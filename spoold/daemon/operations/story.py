@@ -9,6 +9,7 @@ from uuid import UUID
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.jobs import JOB, device_names, find_job
 from spoold.daemon.operations.plans import ACTIVE, is_in_doubt
+from spoold.daemon.operations.story_of_costs import cost_entries, counted_entry
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.views import PAGE_BYTES_MAX, job_map, packed_size, plain_value
 from spoold.daemon.operations.watch import Known
@@ -58,7 +59,9 @@ _ACTS: dict[str, str] = {
     JobEvent.REFUSE: "refused",
 }
 
-_CHANGES = frozenset({Kind.JOB_CHANGED, Kind.DOCUMENT_ADDED, Kind.JOB_ATTRIBUTES_SET})
+_CHANGES = frozenset(
+    {Kind.JOB_CHANGED, Kind.DOCUMENT_ADDED, Kind.JOB_ATTRIBUTES_SET, Kind.JOB_COUNTED}
+)
 
 Entry = dict[str, Any]
 
@@ -167,6 +170,8 @@ def attempt_entries(attempt: Attempt, uri: str, documents: int) -> list[Entry]:
 def change_entry(record: Record, known: Known, people: dict[str, str]) -> Entry:
     """What somebody, or a rule, did to the job."""
     payload = record.payload
+    if record.kind == Kind.JOB_COUNTED:
+        return counted_entry(record)
     if record.kind == Kind.DOCUMENT_ADDED:
         number = payload.get("number", 1)
         what = "its document came" if number == 1 else f"document {number} came"
@@ -232,6 +237,8 @@ def why_held(job: Job) -> str:
             "It is held because the printer wants to know its owner better."
             f"{message} An operator may `spoold job release {job.id}`."
         )
+    if waits := _why_at_gate(job):
+        return f"{waits}{message}"
     if {JobReason.UNSUPPORTED_DOCUMENT_FORMAT, JobReason.DOCUMENT_FORMAT_ERROR} & set(reasons):
         return (
             f"It is held because the printer does not take {job.document.format}.{message} "
@@ -245,6 +252,22 @@ def why_held(job: Job) -> str:
     if job.release_us is not None:
         return f"It is held until {_clock(job.release_us)}, or until somebody releases it.{message}"
     return f"It is held until somebody releases it: `spoold job release {job.id}`.{message}"
+
+
+def _why_at_gate(job: Job) -> str:
+    """Why a job waits that its owner, or its printer, has to let through; empty if it does not."""
+    reasons, operator = job.reasons, f"an operator may `spoold job release {job.id}`"
+    if JobReason.ACCOUNT_LIMIT_REACHED in reasons:
+        return f"It is held because whoever pays has not enough; when there is, {operator}."
+    if JobReason.ACCOUNT_INFO_NEEDED in reasons:
+        return "It is held because nobody is known who would pay for it: name an account."
+    if JobReason.JOB_NOT_ALLOWED in reasons:
+        return f"It is held because its printer does not take such jobs; {operator}."
+    if JobReason.JOB_RELEASE_WAIT in reasons:
+        return f"It waits for its owner at the machine; {operator}, with --to PRINTER elsewhere."
+    if JobReason.JOB_BEING_COUNTED in reasons:
+        return "Its pages are being counted; it goes on by itself."
+    return ""
 
 
 def why_pending(job: Job, printer: Printer, status: PrinterStatus, ahead: int, now_us: int) -> str:
@@ -346,6 +369,9 @@ def who_may_act(job: Job, people: dict[str, str], owner: User | None) -> list[st
         told.append(f"{_named(job.submitter, people)}, with its certificate: {can}")
     if owner is not None:
         own = ["show", *(verb for verb in verbs if verb in ("hold", "release", "cancel"))]
+        if job.awaits_release and "release" in own:
+            own.remove("release")
+            told.append(f"the user {owner.name} and who may for them, at the machine: release")
         told.append(f"the user {owner.name}, after a login: {', '.join(dict.fromkeys(own))}")
     if may_cancel and job.owner.known is HowKnown.CLAIMED and job.client_host:
         told.append(f"whoever is at {job.client_host}: cancel, as the owner is only claimed")
@@ -361,6 +387,7 @@ async def explain(call: Call) -> dict[str, Any]:
     story = origin(job, people, await services.reader.documents(job.id))
     story += await acceptance_entries(call, job, known)
     told = [change_entry(one, known, people) for one in changes]
+    told += await cost_entries(call, job, known)
     for attempt in await services.reader.attempts(job.id):
         told += attempt_entries(attempt, device_names(known, attempt)[0], job.documents)
     story += sorted(told, key=lambda entry: entry["at_us"])

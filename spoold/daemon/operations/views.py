@@ -99,6 +99,8 @@ def job_map(job: Job, printer: str) -> dict[str, Any]:
         "changed_us": job.changed_us,
         "finished_us": job.finished_us,
         "attempts": job.attempts - job.uncounted,
+        "pages": job.impressions,
+        "media_sheets": job.media_sheets,
         "position": job.position,
         "stored": job.document.stored,
     }
