@@ -188,7 +188,9 @@ class HttpServer:
                 return self._next_head()
         except h11.RemoteProtocolError as error:
             self._state = _State.ERROR
-            raise RemoteProtocolError(str(error), str(error.error_status_hint)) from error
+            # What h11 quotes behind the colon may be a login, or a part of a document.
+            what = str(error).partition(":")[0]
+            raise RemoteProtocolError(what, str(error.error_status_hint)) from error
         except RemoteProtocolError:
             self._state = _State.ERROR
             raise

@@ -45,6 +45,7 @@ class Daemon:
         crash_point: str = "",
         config: str = CONFIG,
         prefix: Sequence[str] = (),
+        log_level: str = "info",
     ) -> None:
         (folder / "spoold.toml").write_text(config)
         self.control = folder / tomllib.loads(config)["node"]["data_dir"] / "control"
@@ -53,7 +54,7 @@ class Daemon:
             [
                 *prefix,
                 *(sys.executable, "-m", "spoold", "serve"),
-                *("--config", str(folder / "spoold.toml")),
+                *("--config", str(folder / "spoold.toml"), "--log-level", log_level),
             ],
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -101,9 +102,15 @@ class Daemon:
 
 
 @contextmanager
-def running(folder: Path, crash_point: str = "", config: str = CONFIG, prefix: Sequence[str] = ()):
+def running(
+    folder: Path,
+    crash_point: str = "",
+    config: str = CONFIG,
+    prefix: Sequence[str] = (),
+    log_level: str = "info",
+):
     """A daemon with its data in `folder`/data; killed at the end if it still runs."""
-    daemon = Daemon(folder, crash_point, config, prefix)
+    daemon = Daemon(folder, crash_point, config, prefix, log_level)
     try:
         yield daemon
     finally:
