@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from spoold import __version__
 from spoold.cli import (
+    accounts,
     apply,
     backend,
     backup,
@@ -23,11 +24,13 @@ from spoold.cli import (
     imports,
     jobs,
     node,
+    prices,
     printers,
     run,
     sources,
     status,
     submit,
+    usage,
     users,
 )
 from spoold.cli.control import NotRunning
@@ -67,6 +70,9 @@ def parser() -> grammar.Parser:
         users,
         sources,
         cards,
+        accounts,
+        prices,
+        usage,
         backend,
         imports,
         apply,

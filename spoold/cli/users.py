@@ -19,7 +19,7 @@ from spoold.cli.render import Column
 from spoold.cli.showing import show_each, show_list
 from spoold.model.text import plain
 
-ROLES = ("operator", "admin", "help-desk", "user")
+ROLES = ("operator", "admin", "help-desk", "accountant", "user")
 SECRET_FILE_BYTES_MAX = 4096
 USUAL = "default"
 

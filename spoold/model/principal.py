@@ -21,6 +21,7 @@ class Role(StrEnum):
     ADMIN = "admin"
     OPERATOR = "operator"
     HELP_DESK = "help-desk"
+    ACCOUNTANT = "accountant"  # prices, balances and what was used; no jobs
     PROVIDER = "provider"
     DEVICE = "device"  # an MFD: what people do at it
     USER = "user"  # somebody who has proven who they are: what they may do with their own jobs

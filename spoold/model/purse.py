@@ -211,10 +211,11 @@ class Wallet:
 
     def after(self, shares: Iterable[Share], opened: Iterable[Purse] = ()) -> Wallet:
         """The wallet after purses gave their shares; `opened` are new ones among them."""
-        own = (self.purse(kind) for kind in (PurseKind.CREDIT, PurseKind.OVERDRAFT))
-        purses = {one.guid: one for one in (*own, *self.purses, *opened)}
+        own = {one.guid: one for one in map(self.purse, (PurseKind.CREDIT, PurseKind.OVERDRAFT))}
+        purses = {one.guid: one for one in (*self.purses, *opened)}
         for purse, amount in shares:
-            if (found := purses.get(purse)) is not None:  # else its period is over
+            found = purses.get(purse) or own.get(purse)
+            if found is not None:  # else its period is over
                 purses[purse] = replace(found, balance=found.balance - amount)
         return replace(self, purses=tuple(purses.values()))
 

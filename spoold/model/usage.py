@@ -131,3 +131,24 @@ def media_size_mm(name: str) -> tuple[Decimal, Decimal] | None:
     factor = _MM[match[3]]
     size = (Decimal(match[1]) * factor, Decimal(match[2]) * factor)
     return size if all(size) else None
+
+
+# The self-describing names (PWG 5101.1) of what people call by less.
+_CALLED = {
+    "a0": "iso_a0_841x1189mm",
+    "a1": "iso_a1_594x841mm",
+    "a2": "iso_a2_420x594mm",
+    "a3": "iso_a3_297x420mm",
+    "a4": "iso_a4_210x297mm",
+    "a5": "iso_a5_148x210mm",
+    "a6": "iso_a6_105x148mm",
+    "letter": "na_letter_8.5x11in",
+    "legal": "na_legal_8.5x14in",
+    "tabloid": "na_ledger_11x17in",
+    "ledger": "na_ledger_11x17in",
+}
+
+
+def media_name(text: str) -> str:
+    """The name of a medium that people call `a4` or `letter`; any other text stays."""
+    return _CALLED.get(text.lower(), text)

@@ -20,7 +20,7 @@ from spoold.model.principal import Role
 from spoold.model.text import plain
 
 # What an administrator may give to a user; every user is at least a user.
-GRANTABLE = (Role.ADMIN, Role.OPERATOR, Role.HELP_DESK, Role.USER)
+GRANTABLE = (Role.ADMIN, Role.OPERATOR, Role.HELP_DESK, Role.ACCOUNTANT, Role.USER)
 PASSWORD_CHARACTERS_MIN = 8
 PASSWORD_CHARACTERS_MAX = 256
 PIN_DIGITS_MIN = 4

@@ -198,6 +198,22 @@ def by_code(db: sqlite3.Connection, code: str) -> Account | None:
     return None if row is None else _account_of(row)
 
 
+def names(db: sqlite3.Connection, guids: Iterable[UUID]) -> dict[UUID, str]:
+    """The names of accounts by their keys; those that were removed are `(removed)`."""
+    found = {}
+    for guid in guids:
+        row = db.execute("SELECT name FROM account WHERE guid = ?", (guid.bytes,)).fetchone()
+        if row is not None:
+            found[guid] = row[0] or "(removed)"
+    return found
+
+
+def person_by_name(db: sqlite3.Connection, name: str) -> UUID | None:
+    """The key of a person, who may be no user."""
+    row = db.execute("SELECT key FROM person WHERE name = ?", (name,)).fetchone()
+    return None if row is None else UUID(bytes=row[0])
+
+
 def page(db: sqlite3.Connection, after: str, limit: int) -> list[Account]:
     """At most `limit` accounts behind a name, by name."""
     rows = db.execute(_ACCOUNT + "WHERE name > ? ORDER BY name LIMIT ?", (after, limit))

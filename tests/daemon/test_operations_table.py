@@ -28,7 +28,22 @@ CLIENTS = USERS | {
 }
 # An MFD shows a token or a certificate; nobody else stands for the people at it.
 DEVICES = {(Role.DEVICE, Port.TLS), (Role.DEVICE, Port.MUTUAL)}
+# Who handles money, and who looks at it.
+MONEY = KNOWN_ADMINS | set(itertools.product((Role.ACCOUNTANT,), KNOWN))
 EXPECTED = {
+    "account.add": MONEY,
+    "account.adjust": MONEY,
+    "account.allow": MONEY,
+    "account.charges": MONEY | STAFF,
+    "account.list": MONEY | STAFF,
+    "account.mine": USERS,
+    "account.my-statement": USERS,
+    "account.refund": MONEY,
+    "account.remove": MONEY,
+    "account.set": MONEY,
+    "account.show": MONEY | STAFF,
+    "account.statement": MONEY | STAFF,
+    "account.terms": MONEY,
     "backup.make": ADMINS,
     "daemon.reload": ADMINS,
     "device.enrol": ADMINS,
@@ -70,6 +85,10 @@ EXPECTED = {
     "mfd.resume": DEVICES,
     "node.ca": STAFF,
     "node.show": STAFF,
+    "price.list": MONEY | STAFF,
+    "price.set": MONEY,
+    "price.show": MONEY | STAFF,
+    "price.test": MONEY | STAFF,
     "printer.accept": OPERATORS,
     "printer.add": ADMINS,
     "printer.cancel-current": OPERATORS,
@@ -94,6 +113,7 @@ EXPECTED = {
     "release.held": STAFF | USERS,
     "release.release": USERS,
     "status": STAFF | CLIENTS,
+    "usage.sums": MONEY | STAFF,
     "user.add": ADMINS,
     "user.add-card": ADMINS,
     "user.enrol": ADMINS,

@@ -108,7 +108,7 @@ async def test_users_are_listed_page_by_page(desk):
         ({"name": "eve", "password": "x" * 257}, "8 to 256 characters"),
         ({"name": "eve", "password": "two\nlines of it"}, "control characters"),
         ({"name": "eve", "password": "a lone \ud800 surrogate"}, "control characters"),
-        ({"name": "eve", "roles": ["provider"]}, "Use admin, operator, help-desk or user"),
+        ({"name": "eve", "roles": ["provider"]}, "Use admin, operator, help-desk, accountant or user"),
         ({"name": "eve", "roles": ["root"]}, "Use admin"),
     ],
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from spoold.daemon.operations import (
+    accounts,
     backups,
     devices,
     jobs,
@@ -20,6 +21,7 @@ from spoold.daemon.operations import (
     mfd_work,
     nodes,
     people,
+    prices,
     printers,
     queueing,
     release,
@@ -29,6 +31,7 @@ from spoold.daemon.operations import (
     status,
     steering,
     story,
+    usage,
     user_import,
     users,
 )
@@ -54,6 +57,9 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         people,
         user_import,
         sources,
+        accounts,
+        prices,
+        usage,
         mfd,
         mfd_jobs,
         mfd_work,

@@ -10,6 +10,7 @@ from spoold.model.job import Job
 from spoold.model.principal import Port, Principal, Role
 
 ADMINS = frozenset({Role.ADMIN})
+MONEY = ADMINS | {Role.ACCOUNTANT}  # who handles money
 DEVICES = frozenset({Role.DEVICE})
 OPERATORS = ADMINS | {Role.OPERATOR}
 STAFF = OPERATORS | {Role.HELP_DESK}

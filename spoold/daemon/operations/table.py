@@ -23,6 +23,7 @@ DOORS: dict[Role, frozenset[Port]] = {
     Role.ADMIN: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.OPERATOR: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.HELP_DESK: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
+    Role.ACCOUNTANT: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.PROVIDER: frozenset({Port.MUTUAL}),
     Role.DEVICE: frozenset({Port.TLS, Port.MUTUAL}),
     Role.USER: frozenset({Port.TLS, Port.MUTUAL}),

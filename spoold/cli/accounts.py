@@ -1,0 +1,433 @@
+"""`spoold account …`: what people and shared accounts have, and what was booked for them."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError, Namespace
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from spoold.cli import grammar, render
+from spoold.cli.control import connect, pages
+from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
+from spoold.cli.money import amount, money, price, safe, signed, write_csv
+from spoold.cli.render import Column
+from spoold.cli.showing import show_each, show_list
+from spoold.model.money import format_amount
+from spoold.model.purse import EVERYBODY, Period
+from spoold.model.text import plain
+
+_HOLDER = "a shared account, or user:NAME"
+
+
+def add(nouns: Nouns[Parser]) -> None:
+    verbs = grammar.noun(nouns, "account", "say who has how much, and which accounts are shared")
+    adding = grammar.command(
+        verbs,
+        "add",
+        add_account,
+        "add a shared account, in the one that its name names",
+        """spoold account add faculty --group staff
+        spoold account add faculty/physics --code 4711 --member ada --restricted""",
+    )
+    adding.add_argument("name", metavar="NAME")
+    _add_settings(adding)
+    setting = grammar.command(
+        verbs,
+        "set",
+        set_account,
+        "change a shared account; or allowances, currency and time zone of people",
+        """spoold account set faculty/physics --code 4712 --closed
+        spoold account set everybody --currency EUR --zone Europe/Berlin --overdraft 2.00
+        spoold account set group:students --allowance 5.00/month --carry-over 10.00
+        spoold account set user:ada --allowance 0/week           # no more of it""",
+    )
+    setting.add_argument("name", metavar="NAME", help="or user:NAME, group:NAME, everybody")
+    _add_settings(setting)
+    setting.add_argument("--rename", metavar="NAME", dest="new_name")
+    state = setting.add_mutually_exclusive_group()
+    state.add_argument("--open", action="store_const", const=True)
+    state.add_argument("--closed", dest="open", action="store_const", const=False)
+    people = setting.add_argument_group("allowances, and what holds for everybody")
+    people.add_argument(
+        "--allowance",
+        type=_allowance,
+        metavar="AMOUNT/PERIOD",
+        help=f"each {', '.join(Period)}; 0 ends it",
+    )
+    people.add_argument(
+        "--carry-over", type=price, metavar="AMOUNT", help="what may be left from a period before"
+    )
+    people.add_argument("--currency", metavar="EUR")
+    people.add_argument("--zone", metavar="Europe/Berlin", help="in which periods begin and end")
+    listing = grammar.command(
+        verbs, "list", list_accounts, "list shared accounts", "spoold account list"
+    )
+    grammar.add_json(listing)
+    showing = grammar.command(
+        verbs,
+        "show",
+        show_account,
+        "show what somebody has, and of what",
+        "spoold account show user:ada faculty/physics\nspoold account show everybody",
+    )
+    showing.add_argument("names", nargs="+", metavar="NAME")
+    grammar.add_json(showing)
+    removing = grammar.command(
+        verbs, "remove", remove, "remove a shared account", "spoold account remove faculty/physics"
+    )
+    removing.add_argument("name", metavar="NAME")
+    _add_booking(verbs)
+
+
+def _add_settings(parser: Parser) -> None:
+    parser.add_argument("--code", help="what is typed at a machine")
+    groups = parser.add_mutually_exclusive_group()
+    groups.add_argument(
+        "--group", action="append", metavar="NAME", help="who may charge to it; * is everybody"
+    )
+    groups.add_argument("--no-groups", dest="group", action="store_const", const=[])
+    members = parser.add_mutually_exclusive_group()
+    members.add_argument("--member", action="append", metavar="USER", help="who may, too")
+    members.add_argument("--no-members", dest="member", action="store_const", const=[])
+    may = parser.add_mutually_exclusive_group()
+    may.add_argument(
+        "--restricted",
+        action="store_const",
+        const=True,
+        help="goes below zero by the overdraft at most",
+    )
+    may.add_argument(
+        "--unrestricted",
+        dest="restricted",
+        action="store_const",
+        const=False,
+        help="only counts; so is every account at first",
+    )
+    parser.add_argument("--overdraft", type=price, metavar="AMOUNT", help="how far below zero")
+    grammar.add_json(parser)
+
+
+def _add_booking(verbs: Nouns[Parser]) -> None:
+    adjusting = grammar.command(
+        verbs,
+        "adjust",
+        adjust,
+        "give to somebody, or take",
+        """spoold account adjust user:ada 10.00 --purse paid-in --reason "cash desk"
+        spoold account adjust user:ada -1.50 --reason "lost card"
+        spoold account adjust faculty 200 --until 2027-01-01 --reason "budget of 2026" """,
+    )
+    adjusting.add_argument("name", metavar="NAME", help=_HOLDER)
+    adjusting.add_argument("amount", type=amount, metavar="AMOUNT")
+    adjusting.add_argument(
+        "--purse",
+        choices=("credit", "paid-in"),
+        help="only money that was paid in can be paid out; else it is credit",
+    )
+    adjusting.add_argument(
+        "--until", type=grammar.moment_us, metavar="TIME", help="when the credit ends"
+    )
+    _add_reason(adjusting)
+    refunding = grammar.command(
+        verbs,
+        "refund",
+        refund,
+        "give back what was paid for a job",
+        """spoold account refund 812 --reason "bad toner"
+        spoold account refund 812 --pages 3 --reason "three pages were blank"
+        spoold account refund --charge 0192f3… --amount 0.50 --reason goodwill""",
+    )
+    which = refunding.add_mutually_exclusive_group(required=True)
+    which.add_argument("job", nargs="?", type=grammar.count, metavar="JOB")
+    which.add_argument("--charge", metavar="KEY", help="of a statement, for what was no job")
+    much = refunding.add_mutually_exclusive_group()
+    much.add_argument("--amount", type=price, help="else all of it")
+    much.add_argument("--pages", type=grammar.count, metavar="N", help="what so many pages cost")
+    _add_reason(refunding)
+    charging = grammar.command(
+        verbs,
+        "charges",
+        charges,
+        "show what a job has cost, line by line, and who paid",
+        "spoold account charges 812",
+    )
+    charging.add_argument("job", type=grammar.count, metavar="JOB")
+    grammar.add_json(charging)
+    stating = grammar.command(
+        verbs,
+        "statement",
+        statement,
+        "list what was booked for somebody, the last first",
+        """spoold account statement user:ada --since 30d
+        spoold account statement faculty/physics --since 2026-01-01 --csv > physics.csv""",
+    )
+    stating.add_argument("name", metavar="NAME", help=_HOLDER)
+    stating.add_argument("--since", type=grammar.moment_us, metavar="TIME")
+    stating.add_argument("--until", type=grammar.moment_us, metavar="TIME")
+    stating.add_argument("--limit", type=grammar.count, default=None, metavar="N")
+    stating.add_argument("--csv", action="store_true", help="print CSV, for a spreadsheet")
+    grammar.add_json(stating)
+
+
+def _add_reason(parser: Parser) -> None:
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="stands in the journal")
+    grammar.add_json(parser)
+
+
+def _allowance(text: str) -> tuple[int, str]:
+    much, _, period = text.partition("/")
+    if period not in tuple(Period):
+        raise ArgumentTypeError(f"{text!r} names no period; write 5.00/month ({', '.join(Period)})")
+    return price(much), period
+
+
+# -- shared accounts ---------------------------------------------------------------------------
+
+
+def _settings(args: Namespace) -> dict[str, Any]:
+    found = {
+        "code": args.code,
+        "groups": args.group,
+        "members": args.member,
+        "restricted": args.restricted,
+        "overdraft": args.overdraft,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def add_account(args: Namespace) -> int:
+    with connect(args) as client:
+        answer = client.call("account.add", {"name": args.name, **_settings(args)})
+    return _told(args, answer, "is added")
+
+
+def set_account(args: Namespace) -> int:
+    """One command for three operations: people have no settings of shared accounts."""
+    settings = _settings(args)
+    for name in ("new_name", "open"):
+        if getattr(args, name) is not None:
+            settings[name] = getattr(args, name)
+    terms = {key: getattr(args, key) for key in ("currency", "zone") if getattr(args, key)}
+    if args.name == EVERYBODY and "overdraft" in settings:
+        terms["overdraft"] = settings.pop("overdraft")
+    is_shared = args.name != EVERYBODY and not args.name.startswith(("user:", "group:"))
+    wrong = ""
+    if settings and not is_shared:
+        wrong = f"{args.name} is no shared account: it has allowances only."
+    elif terms and args.name != EVERYBODY:
+        wrong = "currency and time zone are those of everybody."
+    elif args.carry_over is not None and args.allowance is None:
+        wrong = "--carry-over goes with --allowance."
+    elif not (settings or terms or args.allowance):
+        wrong = "nothing is to be changed."
+    if wrong:
+        print(plain(f"spoold: {wrong}"), file=sys.stderr)
+        return USAGE
+    answer: dict[str, Any] = {}
+    with connect(args) as client:
+        if settings:
+            answer = client.call("account.set", {"name": args.name, **settings})
+        if terms:
+            answer |= client.call("account.terms", terms)
+        if args.allowance is not None:
+            much, period = args.allowance
+            asked = {"name": args.name, "amount": much, "period": period}
+            asked["carry_over"] = args.carry_over or 0
+            answer["allowance"] = client.call("account.allow", asked)
+    return _told(args, {"name": args.name, **answer}, "is changed")
+
+
+def _told(args: Namespace, answer: dict[str, Any], what: str) -> int:
+    if args.json:
+        render.print_json(answer)
+    else:
+        code = f" (code {answer['code']})" if answer.get("code") else ""
+        print(plain(f"Account {answer['name']}{code} {what}."))
+    return DONE
+
+
+def list_accounts(args: Namespace) -> int:
+    columns = (
+        Column("NAME", gives_way=True),
+        Column("CODE"),
+        Column("BALANCE", align_right=True),
+        Column("AVAILABLE", align_right=True),
+        Column("WHO", gives_way=True),
+    )
+    none = "No shared accounts yet: `spoold account add NAME`."
+    return show_list(args, "account.list", "accounts", columns, _row, none)
+
+
+def _row(account: dict[str, Any]) -> list[str]:
+    who = ["everybody" if one == "*" else one for one in account["groups"]]
+    return [
+        account["name"],
+        account["code"],
+        format_amount(account["balance"]),
+        money(account["available"]) if account["open"] else "closed",
+        ", ".join([*who, *account["members"]]),
+    ]
+
+
+def show_account(args: Namespace) -> int:
+    return show_each(args, "account.show", [{"name": name} for name in args.names], _tell)
+
+
+def _tell(found: dict[str, Any]) -> None:
+    purses, allowances = found.pop("purses", ()), found.pop("allowances")
+    currency = found.pop("currency")
+    unit = f" {currency}" if currency else ""
+    shown = []
+    for key, value in found.items():
+        if key in ("balance", "available", "overdraft"):
+            shown.append((key, f"{money(value)}{unit if value is not None else ''}"))
+        else:
+            shown.append(render.readable(key, value))
+    for one in purses:
+        if one["balance"] or one["purse"] == "allowance":
+            until = f", until {render.local_time(one['until_us'])[:16]}" if one["until_us"] else ""
+            of = f" of {one['period']}" if one["period"] else ""
+            shown.append((one["purse"] + of, f"{money(one['balance'])}{unit}{until}"))
+    for one in allowances:
+        carried = one["carry_over"]
+        over = f", up to {money(carried)}{unit} carried over" if carried else ""
+        shown.append((f"each {one['period']}", f"{money(one['amount'])}{unit}{over}"))
+    render.print_fields(shown)
+
+
+def remove(args: Namespace) -> int:
+    with connect(args) as client:
+        answer = client.call("account.remove", {"name": args.name})
+    print(plain(f"Account {answer['name']} is removed; what was charged to it stays known."))
+    return DONE
+
+
+# -- booking -----------------------------------------------------------------------------------
+
+
+def adjust(args: Namespace) -> int:
+    asked = {"name": args.name, "amount": args.amount, "reason": args.reason, "key": str(uuid4())}
+    if args.purse:
+        asked["purse"] = args.purse
+    if args.until is not None:
+        asked["until_us"] = args.until
+    with connect(args) as client:
+        answer = client.call("account.adjust", asked)
+    if args.json:
+        render.print_json(answer)
+    else:
+        balance = format_amount(answer["balance"])
+        print(plain(f"{answer['name']}: {signed(answer['amount'])}, the balance is {balance}."))
+    return DONE
+
+
+def refund(args: Namespace) -> int:
+    found = {"job": args.job, "charge": args.charge, "amount": args.amount, "pages": args.pages}
+    asked = {key: value for key, value in found.items() if value is not None}
+    with connect(args) as client:
+        answer = client.call(
+            "account.refund", {**asked, "reason": args.reason, "key": str(uuid4())}
+        )
+    if args.json:
+        render.print_json(answer)
+    else:
+        back, paid = format_amount(answer["refunded"]), format_amount(answer["paid"])
+        print(plain(f"{answer['payer']} has {back} of it back, and has paid {paid}."))
+    return DONE
+
+
+def charges(args: Namespace) -> int:
+    with connect(args) as client:
+        found = client.call("account.charges", {"job": args.job})["charges"]
+    if args.json:
+        render.print_json(found)
+        return DONE
+    for index, one in enumerate(found):
+        if index:
+            print()
+        _tell_charge(one)
+    return DONE
+
+
+def _tell_charge(charge: dict[str, Any]) -> None:
+    total, flags = format_amount(charge["total"]), charge["flags"]
+    shadow = " (in the shadow: nobody pays)" if charge["is_shadow"] else ""
+    render.print_fields(
+        [
+            ("state", charge["state"] + shadow),
+            ("payer", f"{charge['payer']} ({charge['payer_by']})"),
+            ("user", charge["user"]),
+            ("printer", charge["printer"]),
+            ("total", f"{total}, by version {charge['price_version']} of the prices"),
+            ("reserved", format_amount(charge["reserved"])),
+            ("refunded", format_amount(charge["refunded"]) if charge["refunded"] else ""),
+            ("flags", flags),
+        ]
+    )
+    print_derivation(charge["derivation"])
+    for entry in charge["entries"]:
+        for line in entry["purses"]:
+            of = f" {line['period']}" if line["period"] else ""
+            before, after = format_amount(line["before"]), format_amount(line["after"])
+            at = render.local_time(entry["happened_us"])[:19]
+            print(plain(f"  {at}  {entry['cause']}: {line['purse']}{of} {before} -> {after}"))
+
+
+def print_derivation(lines: list[dict[str, str]]) -> None:
+    """The lines of a quote, as a sum on paper."""
+    columns = (
+        Column("WHAT", gives_way=True),
+        Column("COUNT", align_right=True),
+        Column("OF"),
+        Column("PRICE", align_right=True),
+        Column("AMOUNT", align_right=True),
+    )
+    rows = [[one["text"], one["count"], one["unit"], one["price"], one["amount"]] for one in lines]
+    render.print_table(columns, rows, "Nothing of it has a price.")
+
+
+def statement(args: Namespace) -> int:
+    asked: dict[str, Any] = {"name": args.name}
+    if args.since is not None:
+        asked["since_us"] = args.since
+    if args.until is not None:
+        asked["until_us"] = args.until
+    with connect(args) as client:
+        found = islice(pages(client, "account.statement", asked, "entries"), args.limit)
+        if args.json:
+            render.print_json_list(found)
+            return DONE
+        rows = [_booked(one) for one in found]
+    if args.csv:
+        head = ("happened", "cause", "amount", "balance of purses", "actor", "reason", "charge")
+        write_csv(head, ([*row[:4], safe(row[4]), safe(row[5]), row[6]] for row in rows))
+        return DONE
+    columns = (
+        Column("WHEN"),
+        Column("WHAT"),
+        Column("AMOUNT", align_right=True),
+        Column("PURSES", gives_way=True),
+        Column("WHO", gives_way=True),
+        Column("WHY", gives_way=True),
+    )
+    render.print_table(columns, [row[:6] for row in rows], "Nothing was booked.")
+    return DONE
+
+
+def _booked(entry: dict[str, Any]) -> list[str]:
+    purses = [
+        f"{line['purse']}{' ' + line['period'] if line['period'] else ''} "
+        f"{format_amount(line['after'])}"
+        for line in entry["purses"]
+    ]
+    return [
+        render.local_time(entry["happened_us"])[:19],
+        entry["cause"],
+        format_amount(entry["amount"]),
+        ", ".join(purses),
+        entry["actor"],
+        entry["reason"],
+        entry["charge"] or "",
+    ]

@@ -1,0 +1,458 @@
+"""Money of people and shared accounts: `account.*`.
+
+Who handles money changes it: an accountant, or an administrator. What is booked by hand has a
+reason and an author, and a key by which a question that is asked twice books once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid5
+
+from spoold.daemon.operations.access import KNOWN, MONEY, STAFF, USERS
+from spoold.daemon.operations.holders import (
+    GROUP,
+    Holder,
+    Names,
+    actors,
+    allowance_map,
+    allowance_maps,
+    entry_map,
+    find_account,
+    find_holder,
+    names_of,
+    recipient_of,
+    story_map,
+    wallet_map,
+)
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.users import find_user
+from spoold.daemon.operations.views import fitting, uuid_of
+from spoold.model.account import GROUPS_MAX, MEMBERS_MAX, Account
+from spoold.model.charge import Charge
+from spoold.model.errors import OperationError
+from spoold.model.money import AMOUNT_MAX
+from spoold.model.pricing import quote
+from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Period, PurseKind
+from spoold.model.user import check_group
+from spoold.spool import accounts, ledger_views, postings
+from spoold.spool.ledger_views import Story
+from spoold.spool.store import (
+    Adjust,
+    PutAccount,
+    PutAllowance,
+    PutTerms,
+    Refund,
+    RemoveAccount,
+    RemoveAllowance,
+)
+
+READERS = STAFF | MONEY
+CHOICES_SHOWN_MAX = 500
+
+
+# -- shared accounts ---------------------------------------------------------------------------
+
+
+async def account_map(call: Call, account: Account) -> dict[str, Any]:
+    """An account as it is set, and what it holds. `available` null: without end."""
+    services = call.services
+    people = await services.reader.names(list(account.members))
+    payer = Payer(PayerKind.ACCOUNT, account.guid)
+    shown = {
+        "name": account.name,
+        "guid": str(account.guid),
+        "code": account.code,
+        "groups": list(account.groups),
+        "members": sorted(people[guid] for guid in account.members if guid in people),
+        "restricted": account.is_restricted,
+        "overdraft": account.overdraft,
+        "open": account.is_open,
+        "created_us": account.created_us,
+        "changed_us": account.changed_us,
+    }
+    if account.is_open:
+        wallet = await services.charging.wallet(payer)
+        shown |= {"balance": wallet.balance, "available": wallet.available}
+    else:
+        found = await services.reader.look(postings.purses_of, account.guid)
+        shown |= {"balance": sum(one.balance for one in found), "available": 0}
+    return shown
+
+
+async def _put(call: Call, *, is_new: bool) -> dict[str, Any]:
+    services, args = call.services, call.args
+    members = args["members"]
+    if members is not None:
+        wanted = dict.fromkeys(members)
+        members = tuple([(await find_user(services, one)).guid for one in wanted])
+    groups = args["groups"]
+    if groups is not None:
+        every = (one if one == accounts.ANYBODY else check_group(one) for one in groups)
+        groups = tuple(sorted(set(every)))
+    change = PutAccount(
+        args["name"],
+        services.wall_clock(),
+        is_new,
+        None if is_new else args["new_name"],
+        args["code"],
+        groups,
+        members,
+        args["restricted"],
+        args["overdraft"],
+        args["open"],
+        call.actor,
+    )
+    return await account_map(call, await services.journal.commit(change))
+
+
+async def add(call: Call) -> dict[str, Any]:
+    """An account lies in the one that its name names before the last `/`."""
+    return await _put(call, is_new=True)
+
+
+async def change(call: Call) -> dict[str, Any]:
+    """What is not named stays; new groups and members stand in for the old ones."""
+    return await _put(call, is_new=False)
+
+
+async def remove(call: Call) -> dict[str, Any]:
+    account = await find_account(call.services, call.args["name"])
+    now_us = call.services.wall_clock()
+    await call.services.journal.commit(RemoveAccount(account.name, now_us, call.actor))
+    return {"name": account.name}
+
+
+async def list_accounts(call: Call) -> dict[str, Any]:
+    after, limit = call.args["after_id"], call.args["limit"]
+    found = await call.services.reader.look(accounts.page, after, limit + 1)
+    page, more = fitting([await account_map(call, one) for one in found], limit)
+    return {"accounts": page, "next_after_id": page[-1]["name"] if more else None}
+
+
+async def show(call: Call) -> dict[str, Any]:
+    """What a holder has: purses in the order in which they are spent, and allowances."""
+    services, name = call.services, call.args["name"]
+    terms = await services.reader.look(postings.terms)
+    if name == EVERYBODY or name.startswith(GROUP):
+        recipient = await recipient_of(services, name)
+        shown: dict[str, Any] = {"name": recipient}
+        if name == EVERYBODY:
+            shown |= {"zone": terms.zone, "overdraft": terms.overdraft}
+    else:
+        holder = await find_holder(services, name)
+        recipient = holder.recipient
+        shown = {"name": holder.name, "guid": str(holder.guid)}
+        if holder.account is not None:
+            shown = await account_map(call, holder.account)
+        if holder.account is None or holder.account.is_open:
+            shown |= wallet_map(await services.charging.wallet(holder.payer))
+    shown["currency"] = terms.currency
+    shown["allowances"] = await allowance_maps(services, recipient)
+    return shown
+
+
+async def mine(call: Call) -> dict[str, Any]:
+    """What the caller has, and which accounts the caller may charge to."""
+    services = call.services
+    user = await find_user(services, call.principal.name)
+    wallet = await services.charging.wallet(Payer(PayerKind.PERSON, user.guid))
+    terms = await services.reader.look(postings.terms)
+    found = await services.charging.choices(user)
+    chosen = [{"name": one.name, "code": one.code} for one in found[:CHOICES_SHOWN_MAX]]
+    shown = {"name": user.name, "currency": terms.currency, **wallet_map(wallet)}
+    page, _ = fitting(chosen, CHOICES_SHOWN_MAX, shown)
+    return {**shown, "accounts": page}
+
+
+# -- allowances and terms ----------------------------------------------------------------------
+
+
+async def allow(call: Call) -> dict[str, Any]:
+    """Grant so much for each period; one allowance for a recipient and a kind of period.
+
+    A changed one holds from the next period on; 0 ends it, and what was granted stays.
+    """
+    services, args = call.services, call.args
+    recipient = await recipient_of(services, args["name"])
+    period, now_us = Period(args["period"]), services.wall_clock()
+    guid = uuid5(UUID(int=0), f"{recipient}/{period}")
+    allowance = Allowance(guid, recipient, args["amount"], period, args["carry_over"], now_us)
+    if args["amount"]:
+        await services.journal.commit(PutAllowance(allowance, now_us, call.actor))
+    else:
+        await services.journal.commit(RemoveAllowance(guid, now_us, call.actor))
+    return {"name": args["name"], **allowance_map(allowance)}
+
+
+async def set_terms(call: Call) -> dict[str, Any]:
+    """What holds for everybody; what is not named stays."""
+    services, args = call.services, call.args
+    terms = await services.reader.look(postings.terms)
+    named = {key: value for key, value in args.items() if value is not None}
+    if named:
+        terms = replace(terms, **named)
+        await services.journal.commit(PutTerms(terms, services.wall_clock(), call.actor))
+    return {"currency": terms.currency, "zone": terms.zone, "overdraft": terms.overdraft}
+
+
+# -- by hand -----------------------------------------------------------------------------------
+
+
+def _key(call: Call, what: str) -> bytes:
+    """The key under which this is booked: the caller's, or one that nobody has."""
+    given = call.args["key"]
+    if not given:
+        return what.encode() + b"/" + secrets.token_bytes(16)
+    found = uuid_of(given)
+    if found is None:
+        raise OperationError("bad-request", "the key is no UUID.", "Leave it out, or make one.")
+    return what.encode() + b"/" + found.bytes
+
+
+async def adjust(call: Call) -> dict[str, Any]:
+    """Give to a holder, or take: credit, or money that is paid in or out."""
+    services, args = call.services, call.args
+    holder = await find_holder(services, args["name"])
+    purse = args["purse"]
+    balance = await services.journal.commit(
+        Adjust(
+            _key(call, "adjust"),
+            holder.kind,
+            holder.guid,
+            args["amount"],
+            args["reason"],
+            services.wall_clock(),
+            call.actor,
+            None if purse is None else PurseKind(purse),
+            args["until_us"],
+        )
+    )
+    return {"name": holder.name, "amount": args["amount"], "balance": balance}
+
+
+async def _stories(call: Call) -> list[Story]:
+    """The charges that are asked for: of a job, or the one of a key."""
+    reader, args = call.services.reader, call.args
+    if (args["job"] is None) == (args["charge"] is None):
+        raise OperationError("bad-request", "which charge is not said.", "Name job or charge.")
+    if args["job"] is not None:
+        found: list[Story] = await reader.look(ledger_views.charges_of_job, args["job"])
+        missing = f"nothing was charged for job {args['job']}."
+    else:
+        try:
+            key = bytes.fromhex(args["charge"])
+        except ValueError:
+            raise OperationError("bad-request", "a charge is named in hexadecimal.") from None
+        story = await reader.look(ledger_views.charge_by_key, key)
+        found = [] if story is None else [story]
+        missing = "there is no such charge."
+    if not found:
+        raise OperationError("not-found", missing, "See `spoold account statement`.")
+    return found
+
+
+async def charges(call: Call) -> dict[str, Any]:
+    """Charges with their derivation, and the purses before and after."""
+    stories = await _stories(call)
+    names = await names_of(call.services, stories)
+    printers = await _printers(call)
+    shown = [story_map(one, names, printers.get(one.charge.printer, "")) for one in stories]
+    page, _ = fitting(shown, len(shown))
+    return {"charges": page}
+
+
+async def _printers(call: Call) -> dict[UUID | None, str]:
+    return {one.guid: one.name for one in await call.services.reader.printers()}
+
+
+async def refund(call: Call) -> dict[str, Any]:
+    """Give back all of a charge, an amount of it, or what its last pages cost."""
+    services, args = call.services, call.args
+    stories = await _stories(call)
+    # Asked again after it was all given back, the last one answers what was done.
+    story = next((one for one in reversed(stories) if one.charge.net), stories[-1])
+    charge = await services.journal.commit(
+        Refund(
+            _key(call, "refund"),
+            story.charge.key,
+            await _amount(call, story.charge),
+            args["reason"],
+            services.wall_clock(),
+            call.actor,
+        )
+    )
+    names = await Names.of(services, [charge.payer.guid])
+    return {
+        "charge": charge.key.hex(),
+        "payer": names.holder(charge.payer.guid),
+        "refunded": charge.refunded,
+        "paid": charge.net,
+    }
+
+
+async def _amount(call: Call, charge: Charge) -> int:
+    """How much is to be given back of a charge."""
+    args = call.args
+    if args["amount"] is not None and args["pages"] is not None:
+        raise OperationError("bad-request", "amount and pages are both named.", "Name one.")
+    if args["amount"] is not None:
+        return int(args["amount"])
+    if args["pages"] is None:
+        return charge.net
+    usage, version = charge.usage, charge.quote.price_version
+    prices = await call.services.reader.look(accounts.prices_of_version, version)
+    if not usage.is_known or prices is None:
+        raise OperationError("not-possible", "its pages were not counted.", "Name an amount.")
+    rest = quote(prices, usage.limited_to(usage.impressions - args["pages"]), charge.printer)
+    return charge.total - rest.total
+
+
+async def statement(call: Call) -> dict[str, Any]:
+    """What was booked for a holder, the last first."""
+    holder = await find_holder(call.services, call.args["name"])
+    return await _statement(call, holder)
+
+
+async def _statement(call: Call, holder: Holder) -> dict[str, Any]:
+    args, limit = call.args, call.args["limit"]
+    found = await call.services.reader.look(
+        ledger_views.statement,
+        holder.guid,
+        args["since_us"],
+        args["until_us"],
+        args["after_id"],
+        limit + 1,
+    )
+    names = await Names.of(call.services, actors(found))
+    page, more = fitting([entry_map(one, names) for one in found], limit)
+    return {"name": holder.name, "entries": page, "next_after_id": page[-1]["id"] if more else None}
+
+
+async def my_statement(call: Call) -> dict[str, Any]:
+    user = await find_user(call.services, call.principal.name)
+    return await _statement(call, Holder(PayerKind.PERSON, user.guid, user.name))
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+_NAME = Argument("name", required=True, least=1, summary="Name a shared account, or user:NAME.")
+_OVERDRAFT = Argument("overdraft", (int,), most=AMOUNT_MAX, summary="How far below zero.")
+_SETTINGS = (
+    Argument("code", summary="What is typed at a machine; an empty one takes it away."),
+    Argument(
+        "groups", (list,), most=GROUPS_MAX, each=Argument(""), summary="Who may charge to it; *."
+    ),
+    Argument(
+        "members", (list,), most=MEMBERS_MAX, each=Argument(""), summary="Users who may do so."
+    ),
+    Argument("restricted", (bool,), summary="It goes below zero by the overdraft at most."),
+    _OVERDRAFT,
+    Argument("open", (bool,), summary="A closed one pays for nothing new."),
+)
+_REASON = Argument("reason", required=True, least=1, most=500, summary="Say why.")
+_KEY = Argument("key", most=64, summary="A UUID: asked again with it, nothing more is booked.")
+_TIMES = (Argument("since_us", (int,)), Argument("until_us", (int,)))
+_PAGE = (
+    Argument("after_id", (int,), default=0, summary="The page before's next_after_id."),
+    Argument("limit", (int,), default=100, least=1, most=500),
+)
+_WHICH = (
+    Argument("job", (int,), least=1, summary="The number of a job."),
+    Argument("charge", most=128, summary="A charge of a statement."),
+)
+
+OPERATIONS = (
+    Operation("account.add", (_NAME, *_SETTINGS), MONEY, KNOWN, add, "Add a shared account."),
+    Operation(
+        "account.set",
+        (_NAME, Argument("new_name", least=1), *_SETTINGS),
+        MONEY,
+        KNOWN,
+        change,
+        "Change a shared account.",
+    ),
+    Operation("account.remove", (_NAME,), MONEY, KNOWN, remove, "Remove a shared account."),
+    Operation(
+        "account.list",
+        (
+            Argument("after_id", default="", summary="The page before's next_after_id."),
+            Argument("limit", (int,), default=100, least=1, most=500),
+        ),
+        READERS,
+        KNOWN,
+        list_accounts,
+        "Shared accounts, and what they hold.",
+    ),
+    Operation("account.show", (_NAME,), READERS, KNOWN, show, "What somebody has."),
+    Operation("account.mine", (), USERS, KNOWN, mine, "What the caller has."),
+    Operation(
+        "account.allow",
+        (
+            _NAME,
+            Argument("amount", (int,), required=True, most=AMOUNT_MAX, summary="0 ends it."),
+            Argument("period", default=Period.MONTH.value, choices=tuple(Period)),
+            Argument("carry_over", (int,), default=0, most=AMOUNT_MAX),
+        ),
+        MONEY,
+        KNOWN,
+        allow,
+        "Grant so much for each period.",
+    ),
+    Operation(
+        "account.terms",
+        (Argument("currency"), Argument("zone", summary="As Europe/Berlin."), _OVERDRAFT),
+        MONEY,
+        KNOWN,
+        set_terms,
+        "Currency, time zone and what else holds for everybody.",
+    ),
+    Operation(
+        "account.adjust",
+        (
+            _NAME,
+            Argument("amount", (int,), required=True, least=-AMOUNT_MAX, most=AMOUNT_MAX),
+            _REASON,
+            Argument("purse", choices=(PurseKind.CREDIT.value, PurseKind.PAID_IN.value)),
+            Argument("until_us", (int,), summary="When credit ends."),
+            _KEY,
+        ),
+        MONEY,
+        KNOWN,
+        adjust,
+        "Give to a holder, or take.",
+    ),
+    Operation(
+        "account.refund",
+        (
+            *_WHICH,
+            Argument("amount", (int,), least=1, most=AMOUNT_MAX, summary="Else all of it."),
+            Argument("pages", (int,), least=1, summary="What so many pages cost."),
+            _REASON,
+            _KEY,
+        ),
+        MONEY,
+        KNOWN,
+        refund,
+        "Give back what was paid for something.",
+    ),
+    Operation("account.charges", _WHICH, READERS, KNOWN, charges, "What something has cost."),
+    Operation(
+        "account.statement",
+        (_NAME, *_TIMES, *_PAGE),
+        READERS,
+        KNOWN,
+        statement,
+        "What was booked for somebody.",
+    ),
+    Operation(
+        "account.my-statement",
+        (*_TIMES, *_PAGE),
+        USERS,
+        KNOWN,
+        my_statement,
+        "What was booked for the caller.",
+    ),
+)
