@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import blake3
+
 from benchmarks import load
+
+UNDER_WAY = 200  # requests without an answer, of those that the daemon allows
 
 
 class Control:
@@ -34,6 +41,50 @@ class Control:
         if "error" in answer:
             raise RuntimeError(f"{op}: {answer['error']}")
         return answer["result"]
+
+    def call_all(self, op: str, each: Iterable[dict[str, Any]]) -> list[Any]:
+        """The results of many calls in their order, so many of them under way at a time."""
+
+        def request(id_: int, args: dict[str, Any]) -> bytes:
+            return load.message({"id": id_, "op": op, "args": args})
+
+        return self._all(op, each, request)
+
+    def submit_all(self, each: Iterable[dict[str, Any]], document: bytes) -> list[Any]:
+        """The results of many jobs of one small document, as `call_all`."""
+        size = len(document)
+        digest = f"blake3:{blake3.blake3(document).hexdigest()}"
+
+        def request(id_: int, args: dict[str, Any]) -> bytes:
+            asked = {"size": size, "eager": True, **args}
+            head = struct.pack(">IIQ", 1 << 31 | 12 + size, id_, 0)
+            end = {"event": "end", "id": id_, "args": {"size": size, "digest": digest}}
+            submit = load.message({"id": id_, "op": "submit", "args": asked})
+            return submit + head + document + load.message(end)
+
+        return self._all("submit", each, request)
+
+    def _all(
+        self,
+        op: str,
+        each: Iterable[dict[str, Any]],
+        request: Callable[[int, dict[str, Any]], bytes],
+    ) -> list[Any]:
+        results: list[Any] = []
+        todo = iter(each)
+        while group := list(islice(todo, UNDER_WAY)):
+            ids = range(self._last_id + 1, self._last_id + 1 + len(group))
+            self._last_id = ids[-1]
+            self._socket.sendall(b"".join(map(request, ids, group)))
+            answers: dict[int, Any] = {}
+            while len(answers) < len(group):
+                answer = load.read_message(self._socket)
+                if "error" in answer:
+                    raise RuntimeError(f"{op}: {answer['error']}")
+                if "result" in answer:
+                    answers[answer["id"]] = answer["result"]
+            results += [answers[id_] for id_ in ids]
+        return results
 
     def __enter__(self) -> Control:
         return self

@@ -330,7 +330,7 @@ class Helper:
 
 def load(**spec: Any) -> dict[str, Any]:
     """Runs one load to its end. Raises: RuntimeError when a job of it failed."""
-    result = _run("load", spec)
+    result = run("load", spec)
     if result.get("failed"):
         raise RuntimeError(f"{result['failed']} jobs failed, the first one: {result['error']}")
     return result
@@ -338,10 +338,11 @@ def load(**spec: Any) -> dict[str, Any]:
 
 def listing(**spec: Any) -> dict[str, Any]:
     """Runs one Get-Jobs to its end."""
-    return _run("listing", spec)
+    return run("listing", spec)
 
 
-def _run(module: str, spec: dict[str, Any]) -> dict[str, Any]:
+def run(module: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Runs a module of this folder with a JSON object, and returns the one that it prints."""
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", json.dumps(spec)],
         stdin=subprocess.DEVNULL,
