@@ -76,7 +76,7 @@ def _asked(
     """What a process of MFDs measured; every request was answered well."""
     file = bench.directory / f"people-{uuid4()}.json"
     file.write_text(json.dumps(people))
-    spec = {"port": spoold.tls_port, "people": str(file), "phases": list(phases)}
+    spec: dict[str, Any] = {"port": spoold.tls_port, "people": str(file), "phases": list(phases)}
     found = peers.run("mfds", {**spec, "seconds": bench.accept_s * 2})
     file.unlink()
     for op, _ in spec["phases"]:
