@@ -1,0 +1,184 @@
+"""A machine of its own: Debian with systemd as PID 1, in a container without a network.
+
+`debootstrap` makes the tree once, in $SPOOLD_CACHE when that is set; `systemd-nspawn` boots it with
+everything that is written in memory. It ends with this process, whatever ends that, and leaves no
+mounts, processes or control groups.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SUITE = "bookworm"
+PACKAGES = "systemd,systemd-sysv,dbus,python3"
+BOOT_S = 60
+PYTHON = "/usr/lib/spoold/bin/python3"
+GROUPS = ("payload", "supervisor")  # control groups that nspawn makes below its own
+
+
+def tree(cache: Path) -> Path:
+    """The tree of a bare system; made when it is not there yet, whole or not at all."""
+    found = cache / f"debian-{SUITE}"
+    if not found.exists():
+        new = cache / f"debian-{SUITE}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        subprocess.run(
+            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(new)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=600,
+        )
+        new.rename(found)
+    return found
+
+
+class Machine:
+    """A machine that runs. Files of `shared` are in its /mnt."""
+
+    def __init__(self, leader: int) -> None:
+        self._enter = ["nsenter", "--target", str(leader), "--all", "--"]
+        self.root = Path(f"/proc/{leader}/root")
+
+    def run(
+        self, *words: str, check: bool = True, timeout_s: float = 120, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """A command as root, with what it says."""
+        done = subprocess.run(
+            [*self._enter, *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"},
+            **options,
+        )
+        assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done
+
+    def say(self, *words: str) -> str:
+        return self.run(*words).stdout.strip()
+
+    def start(self) -> None:
+        """Start the daemon; what it says when it does not stands in the error."""
+        done = self.run("systemctl", "start", "spoold", check=False)
+        assert done.returncode == 0, self.say("journalctl", "--unit=spoold", "--lines=40")
+
+    def python(self, code: str, *arguments: str) -> subprocess.Popen[str]:
+        """A program with the libraries of the package, while the test goes on."""
+        return subprocess.Popen(
+            [*self._enter, PYTHON, "-I", "-c", code, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def spoold(self, *words: str) -> Any:
+        """What a command answers, as JSON."""
+        return json.loads(self.say("spoold", *words, "--json"))
+
+    def network(self, *words: str) -> None:
+        """A program of this machine here, in the network of the other one."""
+        subprocess.run([*self._enter[:3], "--net", "--", *words], check=True)
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        self.run("mkdir", "-p", str(Path(path).parent))
+        self.run("tee", path, input=text)
+        self.run("chmod", f"{mode:o}", path)
+
+    def show(self, unit: str, name: str) -> str:
+        return self.say("systemctl", "show", "--value", "--property", name, unit)
+
+    def logged(self, *matches: str) -> list[dict[str, Any]]:
+        """Entries of the journal."""
+        self.run("journalctl", "--sync")
+        lines = self.say("journalctl", "--output=json", "--all", *matches).splitlines()
+        return [json.loads(line) for line in lines]
+
+    def drop_in(self, text: str, unit: str = "spoold.service", name: str = "test") -> None:
+        """Settings of a unit for a while; an empty text takes them away."""
+        path = f"/etc/systemd/system/{unit}.d/{name}.conf"
+        if text:
+            self.write(path, text)
+        else:
+            self.run("rm", "-f", path)
+        self.run("systemctl", "daemon-reload")
+
+
+@contextmanager
+def machine(cache: Path, shared: Path) -> Iterator[Machine]:
+    """One machine at a time: nspawn's control groups have fixed names."""
+    with Path(tempfile.gettempdir(), "spoold-machine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "KILL", "systemd-nspawn", "--quiet"),
+                *(
+                    "--directory",
+                    str(tree(cache)),
+                    "--volatile=overlay",
+                    f"--bind-ro={shared}:/mnt",
+                ),
+                *("--register=no", "--keep-unit", "--private-network", "--boot", "--console=pipe"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield Machine(_booted(process))
+        finally:
+            for pid in _children(process.pid):
+                os.kill(pid, 9)  # PID 1 of the machine takes everything in it along
+            process.communicate(timeout=30)
+            _remove_groups()
+
+
+def _booted(process: subprocess.Popen[str]) -> int:
+    """PID 1 of the machine, as it is called here, once it is up."""
+    deadline = time.monotonic() + BOOT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        for leader in _children(process.pid):
+            state = Machine(leader).run("systemctl", "is-system-running", check=False).stdout
+            if state.strip() in ("running", "degraded"):
+                return leader
+        time.sleep(0.1)
+    process.kill()
+    raise AssertionError(f"the machine did not start: {process.communicate()[0]}")
+
+
+def _children(pid: int) -> Sequence[int]:
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return ()
+
+
+def _remove_groups() -> None:
+    """Control groups without anybody in them; nspawn leaves its own."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        name = "unified" if number == "0" else controllers.removeprefix("name=")
+        for mount in (Path("/sys/fs/cgroup", name), Path("/sys/fs/cgroup")):
+            for group in GROUPS:
+                top = mount / path.lstrip("/") / group
+                for folder in sorted(top.rglob("*/"), reverse=True):
+                    _remove(folder)
+                _remove(top)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass

@@ -1,0 +1,118 @@
+"""The package: what installing, upgrading, removing and purging do, and what they leave alone.
+
+They run in their order, and after the others: the last ones take the package away.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.machine import Machine
+
+pytestmark = pytest.mark.slow
+
+UNITS = [
+    "spoold.service",
+    *(f"spoold-{name}.socket" for name in ("clear", "control", "lpd", "mutual", "tls")),
+]
+
+
+@pytest.fixture(scope="module")
+def newer(package: Path) -> Path:
+    """The same package as a later version."""
+    folder = package.parent / "newer"
+    if not folder.exists():
+        subprocess.run(["dpkg-deb", "--raw-extract", package, folder], check=True)
+    control = folder / "DEBIAN" / "control"
+    text = control.read_text()
+    control.write_text(text.replace("\nVersion: ", "\nVersion: 9:"))
+    found = package.parent / "newer.deb"
+    subprocess.run(
+        ["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z1", folder, found],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return found
+
+
+def test_installing_starts_nothing(installed: Machine) -> None:
+    """User, directories and pages are there; no unit is enabled, and there is no configuration."""
+    host = installed
+    assert host.say("id", "--user", "--name", "spoold") == "spoold"
+    modes = host.say("stat", "--format=%n %U %G %a", "/etc/spoold", "/var/lib/spoold")
+    assert modes.splitlines() == [
+        "/etc/spoold root spoold 750",
+        "/var/lib/spoold spoold spoold 700",
+    ]
+    if host.show("spoold", "ActiveEnterTimestamp") == "":  # no other test has been here
+        states = host.run("systemctl", "is-enabled", *UNITS, check=False).stdout.split()
+        assert set(states) == {"disabled"}
+        assert host.show("spoold", "ActiveState") == "inactive"
+    pages = host.say("dpkg", "--listfiles", "spoold")
+    assert "/usr/share/man/man1/spoold.1.gz" in pages
+    assert "/usr/share/man/man5/spoold.toml.5.gz" in pages
+
+
+def test_the_package_runs_what_is_in_it(installed: Machine) -> None:
+    """No file of it is changed or written by anybody but root, and it finds its own libraries."""
+    assert installed.say("dpkg", "--verify", "spoold") == ""
+    assert installed.say("spoold", "--version").startswith("spoold ")
+    others = ("!", "-user", "root", "-o", "-perm", "/022", "!", "-type", "l")
+    assert installed.say("find", "/usr/lib/spoold", *others) == ""
+
+
+def test_an_upgrade_keeps_data_and_goes_on(host: Machine, newer: Path) -> None:
+    """A daemon that ran runs the new version, with its jobs, and on the same sockets."""
+    host.run("sh", "-c", "echo hello | spoold submit --title kept -")
+    pid = host.show("spoold", "MainPID")
+    host.run("dpkg", "--install", f"/mnt/{newer.name}")
+    assert host.show("spoold", "ActiveState") == "active"
+    assert host.show("spoold", "MainPID") != pid
+    assert "kept" in {job["title"] for job in host.spoold("job", "list", "--all")}
+
+
+def test_removing_keeps_data_and_configuration(host: Machine, package: Path) -> None:
+    """Nothing runs or listens any more; installed again, the node is the same."""
+    guid = host.spoold("node", "show")["guid"]
+    host.run("dpkg", "--remove", "spoold")
+    assert host.run("find", "/proc", "-maxdepth", "1", "-user", "spoold").stdout == ""
+    ports = host.say("sh", "-c", "cat /proc/net/tcp /proc/net/tcp6")
+    assert not {f":{port:04X} " for port in (9191, 9192, 9195)} & set(ports.split())
+    assert host.run("test", "-e", "/usr/lib/spoold", check=False).returncode == 1
+    assert host.run("test", "-e", "/etc/spoold/spoold.toml", check=False).returncode == 0
+    host.run("dpkg", "--install", f"/mnt/{package.name}")
+    host.start()
+    assert host.spoold("node", "show")["guid"] == guid
+    assert "kept" in {job["title"] for job in host.spoold("job", "list", "--all")}
+
+
+def test_purging_keeps_data_and_says_so(host: Machine) -> None:
+    """Configuration and links of units go; jobs and keys stay until somebody deletes them."""
+    said = host.run("dpkg", "--purge", "spoold")
+    assert "rm -r /var/lib/spoold" in said.stderr
+    assert host.run("test", "-e", "/etc/spoold/spoold.toml", check=False).returncode == 1
+    assert host.run("test", "-e", "/var/lib/spoold/identity", check=False).returncode == 0
+    left = host.say("find", "/etc/systemd", "/usr/lib/systemd", "-name", "spoold*").splitlines()
+    assert [one for one in left if not one.endswith(".d")] == []
+
+
+def test_the_walk_through_works_as_written(bare: Machine, package: Path) -> None:
+    """The commands of systemd/README.md, on a machine that has nothing."""
+    bare.run("rm", "-rf", "/var/lib/spoold", "/etc/spoold")
+    text = (Path(__file__).parents[2] / "systemd" / "README.md").read_text()
+    section = text.partition("## In ten minutes")[2].partition("\n## ")[0]
+    commands = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    assert len(commands) > 5
+    folder = bare.say("mktemp", "-d")
+    bare.run("cp", f"/mnt/{package.name}", folder)
+    printer = "import socket\nlink, _ = socket.create_server(('127.0.0.1', 9100)).accept()\n"
+    printer += "while link.recv(65536):\n    pass\n"
+    with bare.python(printer) as printing:
+        for command in commands:
+            bare.run("sh", "-ec", f"cd {folder} && {command.partition('#')[0]}")
+        assert printing.wait(30) == 0
+    [job] = bare.spoold("job", "list", "--printer", "desk")
+    assert job["state"] == "completed"
