@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import structlog
 from spoold.codec import frame
 from spoold.codec.frame import Answer, FrameReader, Refusal
 from spoold.daemon.operations import build_table
+from spoold.model.errors import OperationError
 from spoold.model.principal import Port, Role
 from spoold.provider.blocking import ControlClient
 from support.commands import Server
@@ -96,9 +98,7 @@ class House:
         key.write_text(answer["key_pem"])
         return certificate, key
 
-    def connect(
-        self, label: str, files: tuple[Path, Path] | None = None, **hello
-    ) -> Connection:
+    def connect(self, label: str, files: tuple[Path, Path] | None = None, **hello) -> Connection:
         return Connection(self.socket(label, files), **hello)
 
     def socket(self, label: str, files: tuple[Path, Path] | None = None) -> socket.socket:
@@ -301,3 +301,111 @@ def test_a_certificate_of_nobody_is_refused_and_recorded(house):
     before = refused()
     # A flood of refusals is a record a second.
     wait_until(lambda: house.refuses(files) and refused() > before)
+
+
+# -- MFDs --------------------------------------------------------------------------------------
+
+
+def test_a_token_counts_over_tls_alone_and_only_while_it_is_the_mfds(house):
+    """A wrong one, one in the clear and one beside a certificate open nothing."""
+    token = house.token("panel-2")
+    assert house.connect("tls", token=token).code("mfd.login") == "bad-request"
+    assert house.connect("tls").code("mfd.login") == "forbidden"
+    provider = house.given("provider", "till-2", may_assert=["*"])
+    for label, files, shown, code in (
+        ("tls", None, token[:-1] + "x", "unauthorized"),
+        ("tls", None, "", "unauthorized"),
+        ("tls", None, "x" * 8000, "unauthorized"),
+        ("tls", None, 7, "bad-request"),
+        ("clear", None, token, "forbidden"),
+        ("mutual", provider, token, "forbidden"),
+    ):
+        with pytest.raises(PermissionError, match=code):
+            house.connect(label, files, token=shown)
+
+
+def test_a_new_token_ends_what_the_old_one_opened(house):
+    """The certificate of the same MFD stays good."""
+    by_certificate = house.connect("mutual", house.given("device", "panel-3", printers=["default"]))
+    old = house.token("panel-3")
+    by_token = house.connect("tls", token=old)
+    new = house.token("panel-3")
+    assert by_token.is_cut()
+    with pytest.raises(PermissionError):
+        house.connect("tls", token=old)
+    assert house.connect("tls", token=new).code("mfd.login") == "bad-request"
+    assert by_certificate.code("mfd.login") == "bad-request"
+
+
+def test_a_revoked_mfd_is_out_at_once_by_every_door(house, user):
+    """Both connections end, nobody is logged in there, and nothing brings it back."""
+    name = user(Role.USER, password="correct horse")
+    files = house.given("device", "panel-4", printers=["default"])
+    token = house.token("panel-4")
+    by_certificate, by_token = house.connect("mutual", files), house.connect("tls", token=token)
+    session = by_token.ask("mfd.login", name=name, password="correct horse").result["session"]
+    assert by_certificate.code("mfd.resume", session=session) == ""
+    house.admin("device.revoke", name="panel-4")
+    assert by_certificate.is_cut()
+    assert by_token.is_cut()
+    assert house.refuses(files)
+    with pytest.raises(PermissionError):
+        house.connect("tls", token=token)
+    status, _, _ = house.post("tls", "/mfd/v1/login", Authorization=f"Bearer {token}")
+    assert status == 401
+    with pytest.raises(OperationError, match="revoked"):
+        house.token("panel-4")
+
+
+def test_over_https_each_operation_is_for_mfds_alone(house, user):
+    """By token on 9192 and by certificate on 9195; no other port, credential or role."""
+    authorization = f"Bearer {house.token('panel-5')}"
+    device = house.given("device", "panel-5", printers=["default"])
+    provider = house.given("provider", "till-5", may_assert=["*"])
+    name = user(Role.ADMIN, password="correct horse")
+    somebody = house.given("user", name)
+    basic = base64.b64encode(f"{name}:correct horse".encode()).decode()
+    operations = [one.name.removeprefix("mfd.") for one in house.operations]
+    operations = [name for name in operations if "." not in name and name != "status"]
+    assert "login" in operations
+    for one in operations:
+        path, wrong = f"/mfd/v1/{one}", b'{"nonsense": 1}'
+        statuses = [
+            house.post("tls", path, wrong, Authorization=authorization)[0],
+            house.post("mutual", path, wrong, device)[0],
+            house.post("tls", path, wrong)[0],
+            house.post("tls", path, wrong, Authorization=f"Basic {basic}")[0],
+            house.post("clear", path, wrong)[0],
+            house.post("clear", path, wrong, Authorization=authorization)[0],
+            house.post("mutual", path, wrong, provider)[0],
+            house.post("mutual", path, wrong, somebody)[0],
+        ]
+        assert statuses == [400, 400, 401, 401, 403, 403, 403, 403], one
+
+
+def test_a_session_is_followed_over_https_to_its_end(house, user):
+    """Server-sent events on one connection, while another one ends the session."""
+    name = user(Role.USER, password="correct horse")
+    authorization = {"Authorization": f"Bearer {house.token('panel-7')}"}
+    shown = json.dumps({"name": name, "password": "correct horse"}).encode()
+    status, _, body = house.post("tls", "/mfd/v1/login", shown, **authorization)
+    assert status == 200
+    session = json.dumps({"session": json.loads(body)["session"]}).encode()
+    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection.sock = house.socket("tls")
+    headers = {"Content-Type": "application/json", **authorization}
+    connection.request("POST", "/mfd/v1/follow", session, headers)
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    assert answer.readline() == b"event: node-mode\n"
+    assert house.post("tls", "/mfd/v1/logout", session, **authorization)[0] == 200
+    assert b'event: end\ndata: {"reason": "logout"}\n\n' in answer.read()
+    assert house.post("tls", "/mfd/v1/resume", session, **authorization)[0] == 410
+
+
+def test_what_no_mfd_may_ask_has_no_path(house):
+    """The table has more than MFDs are told of, and nothing of it is there."""
+    token = f"Bearer {house.token('panel-6')}"
+    for path in ("/mfd/v1/job.list", "/mfd/v1/", "/mfd/v2/login", "/mfd/v1/login/x", "/mfd/"):
+        status, _, body = house.post("tls", path, Authorization=token)
+        assert (status, b"not-found" in body) == (404, True)
