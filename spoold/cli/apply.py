@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,11 +64,13 @@ def add(nouns: Nouns[Parser]) -> None:
 
 def _kinds(folder: Path) -> list[Kind]:
     """Every kind of object, in the order in which they can refer to one another."""
+    from spoold.daemon.apply_money import Accounts, Prices, Terms
     from spoold.daemon.apply_printers import Printers
     from spoold.daemon.apply_sources import Sources
     from spoold.daemon.apply_users import Users
 
-    return [Sources(), Printers(), Users(lambda file: _secret(folder / file))]
+    users = Users(lambda file: _secret(folder / file))
+    return [Terms(), Sources(), Printers(), Prices(), users, Accounts()]
 
 
 # -- applying ----------------------------------------------------------------------------------
@@ -83,7 +86,8 @@ def apply(args: Namespace) -> int:
     named = [kind for kind in kinds if kind.word in wanted]
     with connect(args) as client:
         whole = Whole(wanted)
-        _look(client, named, whole)
+        also = {word for kind in named for word in kind.refers}
+        _look(client, [kind for kind in kinds if kind in named or kind.word in also], whole)
         steps, problems = plan(named, whole, prune=args.prune)
         if problems:
             return _refuse(args, problems)
@@ -113,9 +117,12 @@ def _written(file: Path) -> dict[str, Any]:
 def _look(client: ControlClient, kinds: list[Kind], whole: Whole) -> None:
     from spoold.daemon.apply import arrange
 
-    rows = {
-        kind.word: pages(client, kind.listing.op, kind.listing.args, kind.rows) for kind in kinds
-    }
+    rows: dict[str, Iterable[Any]] = {}
+    for kind in kinds:
+        op, args = kind.listing.op, kind.listing.args
+        rows[kind.word] = (
+            pages(client, op, args, kind.rows) if kind.rows else [client.call(op, args)]
+        )
     arrange(whole, kinds, rows)
 
 
@@ -187,13 +194,13 @@ def _make(
             for left in told[index + 1 :]:
                 left["outcome"] = "not tried"
             if not args.json:
-                print(plain(f"{step.kind} {step.name}: refused: {error}"))
+                print(plain(f"{_called(step)}: refused: {error}"))
                 left_over = _counted(len(steps) - index - 1, "change")
                 print(f"{_counted(index, 'change')} made; {left_over} not tried after that.")
             return
         told[index]["outcome"] = "done"
         if not args.json:
-            print(plain(f"{step.kind} {step.name}: {DONE_WORDS[step.action]}"))
+            print(plain(f"{_called(step)}: {DONE_WORDS[step.action]}"))
             for advice in answer.get("advice") or ():
                 print(plain(f"  {advice}"))
 
@@ -219,8 +226,12 @@ def _shown(step: Step) -> str:
     is_new = step.action == "add"
     parts = [_difference(one, is_new) for one in step.differences]
     told = ", ".join(part for part in parts if part)
-    line = f"{SIGNS[step.action]} {step.kind} {step.name}"
+    line = f"{SIGNS[step.action]} {_called(step)}"
     return plain(f"{line}: {told}" if told else line)
+
+
+def _called(step: Step) -> str:
+    return f"{step.kind} {step.name}" if step.name else step.kind
 
 
 def _difference(one: Difference, is_new: bool) -> str:

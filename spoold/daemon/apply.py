@@ -55,17 +55,23 @@ class Whole:
 
 
 class Kind:
-    """One kind of object. `word` names its tables: `[printer.frontdesk]`."""
+    """One kind of object. `word` names its tables: `[printer.frontdesk]`.
+
+    Of a kind that `is_single` there is one object, without a name: `[prices]`. `refers` are kinds
+    whose objects those of this kind name.
+    """
 
     word: str
+    is_single: bool = False
+    refers: tuple[str, ...] = ()
     arguments: tuple[Argument, ...]
     listing: Asked
-    rows: str  # where the listing has its rows
+    rows: str = ""  # where the listing has its rows
     unspoken: frozenset[str] = frozenset()  # keys that an export leaves out
 
     def name(self, text: str) -> str:
         """The one form of an object's name; raises OperationError."""
-        raise NotImplementedError
+        return text
 
     def wanted(self, name: str, given: dict[str, Any]) -> Object:
         """What was `given`, checked, in the form in which such an object is shown.
@@ -130,7 +136,10 @@ def read(kinds: Sequence[Kind], written: dict[str, Any]) -> tuple[Objects, list[
         if kind is None:
             advice = near(word, known) or f"Known here: {', '.join(known)}."
             problems.append(Problem(word, "there is no such kind of object.", advice))
-        elif not isinstance(tables, dict) or any(not isinstance(o, dict) for o in tables.values()):
+            continue
+        if kind.is_single:
+            tables = {"": tables}
+        if not isinstance(tables, dict) or any(not isinstance(o, dict) for o in tables.values()):
             problems.append(Problem(word, "this is no table of objects.", f"Write [{word}.NAME]."))
         else:
             found[word] = {}
@@ -141,7 +150,7 @@ def read(kinds: Sequence[Kind], written: dict[str, Any]) -> tuple[Objects, list[
 
 
 def _read_one(kind: Kind, name: str, given: dict[str, Any], found: dict[str, Object]) -> Any:
-    path = f"{kind.word}.{toml.key(name)}"
+    path = kind.word if kind.is_single else f"{kind.word}.{toml.key(name)}"
     names = [one.name for one in kind.arguments]
     for key in given:
         if key not in names:
@@ -164,9 +173,10 @@ def arrange(whole: Whole, kinds: Sequence[Kind], rows: Mapping[str, Iterable[Any
         there: dict[str, Object] = {}
         kept: set[str] = set()
         for row in rows.get(kind.word, ()):
-            there[row["name"]] = kind.there(row)
+            name = "" if kind.is_single else row["name"]
+            there[name] = kind.there(row)
             if kind.is_left_alone(row):
-                kept.add(row["name"])
+                kept.add(name)
         whole.there[kind.word], whole.kept[kind.word] = there, kept
 
 
@@ -182,7 +192,8 @@ def plan(kinds: Sequence[Kind], whole: Whole, *, prune: bool) -> tuple[list[Step
         if kind.word not in whole.wanted:
             continue
         there = whole.there[kind.word]
-        may_go = there.keys() - whole.kept[kind.word] if prune else ()
+        is_pruned = prune and not kind.is_single
+        may_go = there.keys() - whole.kept[kind.word] if is_pruned else ()
         steps = steps_for(kind.word, whole.wanted[kind.word], there, prune=may_go)
         gone = {step.name for step in steps if step.action is Action.REMOVE}
         problems += kind.problems(steps, whole, gone)
@@ -205,5 +216,7 @@ def export(kinds: Sequence[Kind], whole: Whole) -> str:
                     for key, value in one.items()
                     if key not in kind.unspoken and value not in (None, {}, blank.get(key))
                 }
-                parts.append(toml.table((kind.word, name), told))
+                path = (kind.word,) if kind.is_single else (kind.word, name)
+                parts.append(toml.table(path, told) if told or not kind.is_single else "")
+    parts = [part for part in parts if part]
     return "\n".join(parts)

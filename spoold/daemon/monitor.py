@@ -20,7 +20,7 @@ from spoold.daemon.identity import NodeIdentity
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
-from spoold.spool import depth
+from spoold.spool import depth, synchronised
 from spoold.spool.depth import Depth
 from spoold.spool.histogram import Histogram
 from spoold.web import health
@@ -152,6 +152,7 @@ class Monitor:
             certificates=self._certificates,
             is_clock_doubtful=self._is_clock_doubtful(),
             backup_us=made_us if isinstance(made_us, int) else None,
+            behind=await services.reader.look(synchronised.behind),
         )
         self.checks = health.judge(self._facts, config.health, config.limits)
         self._looked_s = trio.current_time()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spoold.codec.record import SALT_BYTES
 from spoold.model.errors import OperationError
 from spoold.model.record import Kind
-from spoold.spool import store
+from spoold.spool import store, synchronised
 from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
@@ -141,7 +141,10 @@ def erase_person(writer: SqliteStore, change: store.ErasePerson) -> int:
         "UPDATE tombstone SET submitter = '' WHERE uuid = ? AND submitter LIKE 'address:%'",
         [(uuid,) for uuid in change.uuids],
     )
+    # What an accountant wrote beside an amount; the record of it has it in its personal part.
+    db.execute("UPDATE entry SET reason = '' WHERE holder = ?", (person.key,))
     _forget_spokesmen(db, person.name)
+    synchronised.forget_troubles(db)
     writer.people.pop(person.name, None)
     writer.add_record(Kind.PERSON_ERASED, change.actor, change.now_us, {"person": person.key})
     return erased

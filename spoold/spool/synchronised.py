@@ -66,6 +66,12 @@ def find_source(db: sqlite3.Connection, name: str) -> KeptSource | None:
     return None if row is None else _source_of(row)
 
 
+def behind(db: sqlite3.Connection) -> tuple[str, ...]:
+    """The names of the sources whose last round was not made."""
+    rows = db.execute("SELECT name, round FROM source WHERE round IS NOT NULL ORDER BY name")
+    return tuple(name for name, told in rows.fetchall() if unpack(told)["outcome"] != "done")
+
+
 def people_of(db: sqlite3.Connection, source: UUID) -> tuple[list[Sourced], set[str]]:
     """The users who came from a source, and the names of all others."""
     rows = db.execute(
@@ -175,11 +181,21 @@ def end_round(writer: SqliteStore, change: store.EndRound) -> None:
             Kind.PEOPLE_SYNCHRONISED,
             change.actor,
             change.now_us,
-            {"source": kept.source.guid.bytes, **news, **counts},
+            {"source": kept.source.guid.bytes, "outcome": change.told.get("outcome"), **counts},
+            {"message": change.told.get("message")},  # it may name an entry
         )
     writer.db.execute(
         "UPDATE source SET round = ? WHERE guid = ?", (pack(change.told), kept.source.guid.bytes)
     )
+
+
+def forget_troubles(db: sqlite3.Connection) -> None:
+    """What the last rounds had trouble with names people: whoever is erased must not be in it."""
+    for kept in sources(db):
+        if kept.round:
+            told = {**kept.round, "message": "", "troubles": []}
+            guid = kept.source.guid.bytes
+            db.execute("UPDATE source SET round = ? WHERE guid = ?", (pack(told), guid))
 
 
 # -- people ------------------------------------------------------------------------------------

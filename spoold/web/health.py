@@ -31,6 +31,7 @@ class Part(StrEnum):
     CERTIFICATES = "certificates"
     CLOCK = "clock"
     BACKUP = "backup"
+    PEOPLE = "people"
 
 
 # What a node that takes jobs needs, and what it needs to be alive at all.
@@ -102,6 +103,7 @@ class Facts:
     certificates: tuple[tuple[str, int], ...] = ()
     is_clock_doubtful: bool = False
     backup_us: int | None = None
+    behind: tuple[str, ...] = ()  # sources whose last round of synchronisation failed
     quarantined: int = 0
 
 
@@ -127,6 +129,7 @@ def judge(facts: Facts, wanted: Thresholds, room: Room) -> list[Check]:
         _certificates(facts, wanted),
         _clock(facts),
         _backup(facts, wanted),
+        _people(facts),
     ]
 
 
@@ -243,6 +246,13 @@ def _backup(facts: Facts, wanted: Thresholds) -> Check:
         return Check(Part.BACKUP, values=values)
     advice = "`spoold backup DIR`; see the log for backup_failed."
     return Check(Part.BACKUP, Verdict.WARNING, text, advice, values)
+
+
+def _people(facts: Facts) -> Check:
+    if not facts.behind:
+        return Check(Part.PEOPLE)
+    text = f"people could not be taken over from {', '.join(facts.behind[:NAMED_MAX])}"
+    return Check(Part.PEOPLE, Verdict.WARNING, text, "`spoold user sync --status` says why.")
 
 
 def _hours(seconds: float) -> str:

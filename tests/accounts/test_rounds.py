@@ -15,7 +15,7 @@ from spoold.accounts.rounds import Rounds
 from spoold.model.errors import OperationError
 from spoold.model.source import source_of
 from spoold.spool import people, synchronised
-from spoold.spool.store import PutCard, PutSource, PutUser, RemoveSource, RemoveUser
+from spoold.spool.store import ErasePerson, PutCard, PutSource, PutUser, RemoveSource, RemoveUser
 from support import slapd
 from support.directory import DIGESTS
 from support.slapd import dn
@@ -386,3 +386,21 @@ async def pay(spool, guid):
     await spool.journal.commit(
         Adjust(uuid4().bytes, PayerKind.PERSON, guid, 10_000, "paid", spool.wall_clock(), "uid:0")
     )
+
+
+async def test_a_source_that_cannot_be_asked_is_a_warning_and_erasing_leaves_no_name(
+    desk, directory, spool
+):
+    """What a round had trouble with names people; an erased one is in none of it."""
+    await spool.journal.commit(PutUser("ada", spool.wall_clock(), is_new=True))
+    await desk.round()
+    assert await spool.reader.look(synchronised.behind) == ()
+    assert "ada" in str((await desk.kept()).round)
+    ada = await desk.user("ada")
+    await spool.journal.commit(
+        ErasePerson(ada.guid.bytes, "ada", frozenset(), (), 0, spool.wall_clock())
+    )
+    assert "ada" not in str((await desk.kept()).round)
+    directory.stop()
+    await desk.round()
+    assert await spool.reader.look(synchronised.behind) == ("hq",)

@@ -288,6 +288,92 @@ def test_what_is_known_of_users_can_stand_in_a_file(run: Run, apply: Apply) -> N
     assert "there is no user eve" in apply("[user.ada]\ndelegates = ['eve']", "--yes").err
 
 
+MONEY = """
+[terms]
+currency = "EUR"
+zone = "Europe/Berlin"
+[prices]
+duplex_discount = 1000
+step = "0.01"
+unknown = "fixed"
+unknown_price = "0.50"
+[prices.rates]
+"print" = "0.05"
+"color/print/a3" = "0.40"
+"print per sheet" = "0.01"
+"copy @plotter" = "1.00"
+"any/iso_a4_210x297mm" = "0.1"
+[printer.plotter]
+uri = "socket://192.0.2.3"
+[account.faculty]
+groups = ["*"]
+[account."faculty/physics"]
+code = "4711"
+groups = ["Physics"]
+members = ["ada"]
+restricted = true
+overdraft = "100"
+[user.ada]
+default_account = "faculty/physics"
+"""
+
+
+def test_accounts_and_prices_stand_in_a_file(run: Run, apply: Apply) -> None:
+    """Amounts as people write them; a price is changed alone; what lies in others comes later."""
+    said = apply(MONEY, "--yes")
+    assert said.code == 0, said.err + said.out
+    assert apply(MONEY).out.startswith("Nothing to change: 6 objects")
+    shown = run("price show --json").json
+    assert {one["price"] for one in shown["rates"]} == {500, 4000, 100, 10000, 1000}
+    assert (shown["step"], shown["unknown"], shown["unknown_price"]) == (100, "fixed", 5000)
+    physics = run("account list --json").json[1]
+    assert (physics["name"], physics["groups"], physics["members"], physics["overdraft"]) == (
+        "faculty/physics",
+        ["physics"],
+        ["ada"],
+        1_000_000,
+    )
+    text = run("export objects").out
+    assert apply(text, "--yes", "--prune").out.startswith("Nothing to change")
+
+    said = apply('[prices.rates]\nprint = "0.06"\n"copy @plotter" = ""\n', "--yes")
+    assert said.out.splitlines() == [
+        '~ prices: rates.print "0.05" -> "0.06", rates.copy @plotter "1.00" -> none',
+        "prices: changed",
+    ]
+    assert len(run("price show --json").json["rates"]) == 4
+    said = apply("[account.faculty]", "--yes", "--prune")
+    assert said.out.splitlines() == [
+        "- account faculty/physics",
+        "account faculty/physics: removed",
+    ]
+    assert run("account remove faculty").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[prices.rates]\n"paint" = "1"', "prices: 'paint' is no condition."),
+        ('[prices.rates]\n"print/copy" = "1"', "two kinds of work"),
+        ('[prices.rates]\n"print per mile" = "1"', "'mile' is no unit"),
+        ('[prices.rates]\n"print" = "1,5"', "is no amount of money"),
+        ('[prices.rates]\n"print" = "-1"', "below zero"),
+        ('[prices.rates]\n"print @nowhere" = "1"', "prices.rates: there is no printer nowhere."),
+        ("[prices]\nunknown = 'x'", "prices: unknown is 'x'."),
+        ("[account.'a/b']", "there is no account a."),
+        ("[account.a]\nmembers = ['eve']", "there is no user eve."),
+        ("[account.a]\novderdraft = '1'", "Did you mean overdraft?"),
+        ("[terms]\noverdraft = 'much'", "is no amount of money"),
+    ],
+)
+def test_a_fault_in_matters_of_money_is_told(run: Run, apply: Apply, text: str, said: str) -> None:
+    """Before anything changes."""
+    found = apply("[user.bystander]\n" + text, "--yes")
+    assert (found.code, found.out) == (grammar.REFUSED, "")
+    assert said in found.err
+    assert run("user list --json").json == []
+
+
 def test_a_step_that_is_refused_ends_it_and_says_what_was_made(
     run: Run, apply: Apply, monkeypatch: pytest.MonkeyPatch
 ) -> None:

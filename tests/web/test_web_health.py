@@ -72,6 +72,7 @@ def test_a_node_that_is_well_has_nothing_to_say():
         ),
         ({"certificates": (("node", NOW_US),)}, Part.CERTIFICATES, Verdict.FAILED, "expired"),
         ({"is_clock_doubtful": True}, Part.CLOCK, Verdict.WARNING, "jumped"),
+        ({"behind": ("hq", "branch")}, Part.PEOPLE, Verdict.WARNING, "from hq, branch"),
     ],
 )
 def test_what_is_not_well_is_told_with_advice(changes, part, verdict, words):
