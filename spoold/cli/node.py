@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoold.cli import enrolment, grammar, render
 from spoold.cli.control import connect
-from spoold.cli.grammar import DONE, Nouns, Parser
+from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
 from spoold.cli.render import Column
 from spoold.cli.showing import show_list, show_one
 from spoold.model.text import plain
@@ -85,7 +85,8 @@ def add(nouns: Nouns[Parser]) -> None:
         f"print records of the journal, the last {RECORDS_SHOWN} or those from a position on",
         """spoold journal
         spoold journal --follow --from 1 --json
-        spoold journal --follow --cursor billing --json     # goes on where it stopped""",
+        spoold journal --follow --cursor billing --json     # goes on where it stopped
+        spoold journal --audit --since 7d                   # who changed what""",
     )
     start = reading.add_mutually_exclusive_group()
     start.add_argument("--from", type=grammar.count, dest="start", metavar="POSITION")
@@ -94,6 +95,17 @@ def add(nouns: Nouns[Parser]) -> None:
         metavar="NAME",
         help="start after this durable cursor, and move it behind what was printed; a record is "
         "printed again if this is killed before the cursor moved",
+    )
+    start.add_argument(
+        "--audit",
+        action="store_true",
+        help="only who changed, allowed or refused what: the last acts, or those --since a time",
+    )
+    reading.add_argument(
+        "--since",
+        type=grammar.moment_us,
+        metavar="TIME",
+        help="with --audit: since an age (7d) or a local date (2025-03-01)",
     )
     reading.add_argument("--follow", action="store_true", help="wait for what comes")
     reading.add_argument("--json", action="store_true", help="print a line of JSON for each record")
@@ -166,6 +178,11 @@ def revoke(args: Namespace) -> int:
 
 
 def journal(args: Namespace) -> int:
+    if args.follow if args.audit else args.since is not None:
+        print("spoold: --since goes with --audit, and --follow does not.", file=sys.stderr)
+        return USAGE
+    if args.audit:
+        return _audit(args)
     with connect(args) as client, _teller(args) as tell:
         if args.follow and args.cursor:
             asked: dict[str, Any] = {"cursor": args.cursor}
@@ -174,6 +191,22 @@ def journal(args: Namespace) -> int:
         records = _follow(client, asked) if args.follow else _read(client, asked["from"])
         for record in records:
             tell(record)
+    return DONE
+
+
+def _audit(args: Namespace) -> int:
+    """The last acts, or all of them since a time; the oldest first."""
+    asked = {"since_us": args.since or 0, "limit": RECORDS_SHOWN}
+    acts: list[dict[str, Any]] = []
+    with connect(args) as client:
+        while args.since is not None or len(acts) < RECORDS_SHOWN:
+            answer = client.call("journal.audit", asked)
+            acts += answer["records"]
+            if answer["next_before"] is None:
+                break
+            asked["before"] = answer["next_before"]
+    for act in reversed(acts if args.since is not None else acts[:RECORDS_SHOWN]):
+        _print_record(args, {**act, "actor": act["who"]} if not args.json else act)
     return DONE
 
 

@@ -85,3 +85,15 @@ def test_it_fits_one_screen(count: int) -> None:
     lines = told(verdict="warning", checks=[check] * 4, stopped=[stopped(n) for n in range(count)])
     assert len(lines) <= 28
     assert ("And 5 more" in lines[-1]) is (count == 10)
+
+
+def test_the_audit_trail_is_told(run: Run, paused: str) -> None:
+    """Who did what, the last at the end; and what does not go together is refused."""
+    said = run("journal --audit")
+    assert said.code == 0
+    assert "printer-changed" in said.out
+    assert "(local)" in said.out
+    assert run("journal --audit --since 1d").out
+    assert run("journal --audit --since 1d --json").code == 0
+    assert run("journal --since 1d").code == 2
+    assert run("journal --audit --follow").code == 2

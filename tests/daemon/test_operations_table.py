@@ -67,6 +67,7 @@ EXPECTED = {
     "job.set": OPERATORS | USERS,
     "job.settle": OPERATORS,
     "job.show": STAFF | CLIENTS,
+    "journal.audit": KNOWN_ADMINS,
     "journal.cursor": OPERATORS,
     "journal.cursors": STAFF,
     "journal.follow": OPERATORS,

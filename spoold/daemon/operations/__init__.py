@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from spoold.daemon.operations import (
     accounts,
+    audit,
     backups,
     devices,
     jobs,
@@ -65,5 +66,6 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         mfd_work,
         journal,
         backups,
+        audit,
     )
     return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)
