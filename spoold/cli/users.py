@@ -34,6 +34,7 @@ def add(nouns: Nouns[Parser]) -> None:
         """spoold user add ada
         spoold user add ada --full-name "Ada Lovelace" --email ada@example.org --group staff
         spoold user add ada --role operator --password-file ada.txt
+        spoold user add bob --role operator --scope operator:printer=frontdesk,printer=labels
         generate-password | spoold user add robot --role help-desk --password-file -""",
     )
     _add_settings(adding)
@@ -95,6 +96,15 @@ def _add_settings(parser: Parser) -> None:
         choices=ROLES,
         help="several may be given; every user may see and steer their own jobs",
     )
+    scopes = parser.add_mutually_exclusive_group()
+    scopes.add_argument(
+        "--scope",
+        type=_scope,
+        action="append",
+        metavar="ROLE:printer=NAME,group=NAME,site=NAME",
+        help="a role counts within this only: for these printers, for people of these groups",
+    )
+    scopes.add_argument("--no-scopes", action="store_true", help="every role counts everywhere")
     password = parser.add_mutually_exclusive_group()
     password.add_argument(
         "--password-file",
@@ -131,6 +141,20 @@ def _add_details(parser: Parser) -> None:
     group.add_argument("--default-account", metavar="NAME", help="pays when nothing else is said")
 
 
+def _scope(text: str) -> dict[str, Any]:
+    """`operator:printer=frontdesk,printer=labels`."""
+    role, _, limits = text.partition(":")
+    if role not in ROLES:
+        raise ArgumentTypeError(f"{role!r} is no role; use {', '.join(ROLES)}")
+    found: dict[str, Any] = {"role": role, "sites": [], "printers": [], "groups": []}
+    for limit in limits.split(","):
+        kind, name = grammar.pair(limit)
+        if f"{kind}s" not in found:
+            raise ArgumentTypeError(f"{kind!r} is no limit; use printer, group or site")
+        found[f"{kind}s"].append(name)
+    return found
+
+
 def _overdraft(text: str) -> int | str:
     from spoold.model.errors import OperationError
     from spoold.model.money import parse_amount
@@ -154,6 +178,7 @@ def _details(args: Namespace) -> dict[str, Any]:
         "restricted": args.restricted,
         "overdraft": args.overdraft,
         "default_account": args.default_account,
+        "scopes": [] if args.no_scopes else args.scope,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -279,9 +304,14 @@ def _tell(user: dict[str, Any]) -> None:
     from spoold.model.money import format_amount
 
     certificates, cards = user.pop("certificates"), user.pop("cards")
+    scopes = user.pop("scopes")
     if isinstance(user["overdraft"], int):
         user["overdraft"] = format_amount(user["overdraft"])
     shown = [render.readable(key, value) for key, value in user.items()]
+    for one in scopes:
+        kinds = ("printer", "group", "site")
+        limits = [f"{kind} {name}" for kind in kinds for name in one[f"{kind}s"]]
+        shown.append(("scope", f"{one['role']} for {', '.join(limits) or 'everything'}"))
     for one in cards:
         label = f" {one['label']}" if one["label"] else ""
         since = render.local_time(one["added_us"])[:10]

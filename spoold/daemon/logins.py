@@ -136,9 +136,8 @@ class Logins:
 
 
 def _principal(user: User, address: str) -> Principal:
-    return Principal(
-        user.identity, Port.TLS, user.roles | EVERY_USER, user.name, (), address, "basic"
-    )
+    roles = user.free_roles | EVERY_USER
+    return Principal(user.identity, Port.TLS, roles, user.name, (), address, "basic", user.scopes)
 
 
 def _keep(where: OrderedDict[K, V], key: K, value: V, most: int) -> None:

@@ -136,7 +136,16 @@ class Principals:
             user = await self._services.reader.user_by_guid(peer.guid)
         if user is None or user.disabled or peer.serial in self.revoked:
             return None
-        return Principal(user.identity, Port.MUTUAL, user.roles, user.name, (), host, "certificate")
+        return Principal(
+            user.identity,
+            Port.MUTUAL,
+            user.free_roles,
+            user.name,
+            (),
+            host,
+            "certificate",
+            user.scopes,
+        )
 
     def _device(self, peer: PeerIdentity, host: str) -> Principal | None:
         mfd = self._services.mfds.by_guid(peer.guid)

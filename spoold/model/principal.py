@@ -29,12 +29,24 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """Within what a role counts: at these sites (GUIDs of nodes), for these printers (GUIDs), and
+    for people of these groups; an empty part is no limit. Several of one role add up."""
+
+    role: Role
+    sites: tuple[str, ...] = ()
+    printers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """`identity`, the submitter of its jobs: `uid:N`, `provider:GUID`, `device:GUID`,
     `user:GUID`, `address:IP`.
 
     `may_assert` lists the users that a provider may speak for; `("*",)` is any. `method` is how a
-    user has proven to be `name`: `basic` or `certificate`.
+    user has proven to be `name`: `basic` or `certificate`. A role of `scopes` is none of `roles`:
+    whoever does not look at scopes does not see it.
     """
 
     identity: str
@@ -44,6 +56,7 @@ class Principal:
     may_assert: tuple[str, ...] = ()
     address: str = ""
     method: str = ""
+    scopes: tuple[Scope, ...] = ()
 
     def may_speak_for(self, user: str) -> bool:
         return "*" in self.may_assert or user in self.may_assert

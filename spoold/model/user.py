@@ -8,7 +8,7 @@ A user is a person of the journal with roles. `guid` is the person's key: record
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from spoold.model.errors import OperationError
 from spoold.model.person import NAME_CHARACTERS_MAX, normalise_name
-from spoold.model.principal import Role
+from spoold.model.principal import Role, Scope
 from spoold.model.text import plain
 
 # What an administrator may give to a user; every user is at least a user.
@@ -33,6 +33,8 @@ GROUPS_MAX = 500
 GROUPS_BYTES_MAX = 16 * 1024  # of all together: they stand in one record
 DELEGATES_MAX = 100
 CARDS_MAX = 16
+SCOPES_MAX = 8
+SCOPE_NAMES_MAX = 50
 OVERDRAFT_MAX = 2**53 - 1
 # Characters that turn the direction of what stands around them (UAX 9): never a part of a name.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -74,6 +76,12 @@ class User:
     has_pin: bool = False
     delegates: tuple[UUID, ...] = ()
     default_account: str = ""
+    scopes: tuple[Scope, ...] = ()
+
+    @property
+    def free_roles(self) -> frozenset[Role]:
+        """The roles that count everywhere and for everybody."""
+        return self.roles - {scope.role for scope in self.scopes}
 
     @property
     def identity(self) -> str:
@@ -175,6 +183,28 @@ def _overdraft(value: int | None) -> int | None:
     return value
 
 
+def _scopes(value: Iterable[Scope]) -> tuple[Scope, ...]:
+    found = tuple(
+        Scope(
+            one.role,
+            tuple(sorted(set(one.sites))),
+            tuple(sorted(set(one.printers))),
+            tuple(sorted({check_group(group) for group in one.groups})),
+        )
+        for one in value
+    )
+    if any(one.role is Role.USER for one in found):
+        raise _bad("what every user may do has no scope.", "Give a scope to another role.")
+    if len(found) > SCOPES_MAX or any(
+        len(part) > SCOPE_NAMES_MAX for one in found for part in (one.printers, one.groups)
+    ):
+        raise _bad(
+            "the scopes are too many.",
+            f"{SCOPES_MAX} are possible, with {SCOPE_NAMES_MAX} printers or groups each.",
+        )
+    return found
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "full_name": lambda value: check_text(value, "full name"),
     "email": _email,
@@ -184,12 +214,14 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "disabled": bool,
     "delegates": _delegates,
     "default_account": lambda value: check_text(value, "account"),
+    "scopes": _scopes,
 }
-FIELDS = tuple(_CHECKS)  # what can be set of a user beside roles and password
+# What can be set of a user beside roles with their scopes, and password.
+FIELDS = tuple(name for name in _CHECKS if name != "scopes")
 
 
 def check_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `User` that are to be set, each in its one form. Keys are of `FIELDS`.
+    """Fields of a `User` that are to be set, each in its one form. Keys are of `FIELDS`, or `scopes`.
 
     Raises:
         OperationError: `bad-request`, with what it can be.

@@ -26,7 +26,7 @@ from spoold.model.errors import OperationError, SpoolError
 from spoold.model.job import JobState
 from spoold.model.text import plain
 from spoold.model.transitions import JobEvent
-from spoold.spool import erasing
+from spoold.spool import erasing, migrations
 from spoold.spool.directories import sync_directory
 from spoold.spool.documents import Documents
 from spoold.spool.erasing import Person
@@ -109,6 +109,7 @@ class Erasure:
             records = await self._erase_records(person, jobs, actor)
         finally:
             await self._journal.call(self._overwrite_no_more)
+        await trio.to_thread.run_sync(self._remove_copies)
         is_rewritten = await self._journal.call(self._rewrite)
         guid = UUID(bytes=person.key)
         log.info("person_erased", person=str(guid), jobs=len(jobs), records=records)
@@ -198,6 +199,13 @@ class Erasure:
                 advice = "Free space there, or look at its disk; then erase once more."
                 raise SpoolError("write", str(path), error.strerror, advice) from error
         sync_directory(self._data_dir)
+
+    def _remove_copies(self) -> None:
+        """In a thread: of the spool before an upgrade; there is no way back over an erasure."""
+        for version in migrations.copies(self._data_dir):
+            path = self._data_dir / migrations.COPY.format(version)
+            path.unlink(missing_ok=True)
+            log.warning("upgrade_copy_removed", path=str(path), reason="a person was erased")
 
     # -- the file, in the writer's thread ------------------------------------------------------
 

@@ -81,7 +81,7 @@ def migrate(db: sqlite3.Connection, data_dir: Path) -> None:
 
 def _way_back(data_dir: Path) -> str:
     """What who runs an older program can do."""
-    kept = [data_dir / COPY.format(number) for number in _copies(data_dir) if number <= newest()]
+    kept = [data_dir / COPY.format(number) for number in copies(data_dir) if number <= newest()]
     if not kept:
         return "Run the newer spoold again, or restore a backup that this one made."
     return (
@@ -90,7 +90,7 @@ def _way_back(data_dir: Path) -> str:
     )
 
 
-def _copies(data_dir: Path) -> list[int]:
+def copies(data_dir: Path) -> list[int]:
     """The versions of which there is a copy, the oldest first."""
     names = (COPIES.fullmatch(name) for name in os.listdir(data_dir))
     return sorted(int(match[1]) for match in names if match is not None)
@@ -113,7 +113,7 @@ def _keep_copy(db: sqlite3.Connection, data_dir: Path, version: int) -> None:
             f"it is copied before, which needs {needed} bytes, and {free} are free",
             "Free space, or go on with the older spoold: nothing was changed.",
         )
-    for number in _copies(data_dir)[: -(COPIES_MAX - 1)]:
+    for number in copies(data_dir)[: -(COPIES_MAX - 1)]:
         (data_dir / COPY.format(number)).unlink()
     copy = data_dir / COPY.format(version)
     new = copy.with_name(copy.name + ".new")
@@ -126,7 +126,7 @@ def _keep_copy(db: sqlite3.Connection, data_dir: Path, version: int) -> None:
 
 
 def _drop_old_copies(data_dir: Path) -> None:
-    for number in _copies(data_dir):
+    for number in copies(data_dir):
         copy = data_dir / COPY.format(number)
         with contextlib.suppress(OSError):
             if time.time() - copy.stat().st_mtime > KEPT_S:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.principal import Role
+from spoold.model.principal import Role, Scope
 from spoold.model.record import Kind
 from spoold.model.text import plain
 from spoold.model.user import CardRef, User
@@ -61,6 +61,10 @@ def _user_of(row: tuple[Any, ...], cards: tuple[CardRef, ...] = ()) -> User:
         has_pin=bool(has_pin),
         delegates=tuple(UUID(bytes=one) for one in fields.get("delegates", ())),
         default_account=fields.get("default_account", ""),
+        scopes=tuple(
+            Scope(Role(role), tuple(sites), tuple(printers), tuple(groups))
+            for role, sites, printers, groups in fields.get("scopes", ())
+        ),
     )
 
 
@@ -152,16 +156,17 @@ def put_user(writer: SqliteStore, change: store.PutUser) -> User:
         "UPDATE directory SET fields = ?, password = ?, changed_us = ? WHERE person_id = ?",
         (packed, password, change.now_us, row[6]),
     )
+    after = look_again(writer, change.name)
     is_disabled = bool(change.fields.get("disabled")) and not before.disabled
     writer.events.append(
         store.UserChanged(
             before.guid,
             change.name,
-            ends_connections=roles != before.roles or is_disabled,
+            ends_connections=roles != before.roles or is_disabled or after.scopes != before.scopes,
             revokes=change.password is not None and bool(row[5]),
         )
     )
-    return look_again(writer, change.name)
+    return after
 
 
 def look_again(writer: SqliteStore, name: str) -> User:
@@ -199,8 +204,17 @@ def _fields(before: dict[str, Any], roles: frozenset[Role], change: store.PutUse
     given = dict(change.fields)
     if "delegates" in given:
         given["delegates"] = [one.bytes for one in given["delegates"]]
-    made: bytes = pack({**before, **given, "roles": sorted(roles)})
+    if "scopes" in given:
+        given["scopes"] = _plain(given["scopes"])
+    merged = {**before, **given, "roles": sorted(roles)}
+    # A role that is given again later is not limited by what was said of it before.
+    merged["scopes"] = [one for one in merged.get("scopes", ()) if Role(one[0]) in roles]
+    made: bytes = pack(merged)
     return made
+
+
+def _plain(scopes: Iterable[Scope]) -> list[list[Any]]:
+    return [[one.role, one.sites, one.printers, one.groups] for one in scopes]
 
 
 def _known_delegates(writer: SqliteStore, change: store.PutUser) -> list[int]:
@@ -242,6 +256,8 @@ def _record_change(
     for name, value in change.fields.items():
         if name == "delegates":
             payload[name] = [one.bytes for one in value]
+        elif name == "scopes":
+            payload[name] = _plain(value)
         else:
             (payload if name in _IMPERSONAL else personal)[name] = value
     writer.add_record(Kind.USER_CHANGED, change.actor, change.now_us, payload, personal)

@@ -201,6 +201,19 @@ def test_what_is_known_of_a_user_is_told(run: Run) -> None:
         assert run(f"user remove {name}").code == 0
 
 
+def test_a_role_has_a_scope(run: Run, paused: str) -> None:
+    """It is told with the user, and taken away again."""
+    scope = f"operator:printer={paused},group=Staff"
+    assert run(f"user add kim --no-password --role operator --scope {scope}").code == 0
+    assert f"operator for printer {paused}, group staff" in run("user show kim").out
+    assert run("user set kim --no-scopes").code == 0
+    assert "operator for" not in run("user show kim").out
+    for wrong in ("king:printer=x", "operator:floor=2", "operator"):
+        assert run(f"user set kim --scope {wrong}").code == grammar.USAGE
+    assert run("user set kim --scope admin:site=library").code == grammar.REFUSED
+    assert run("user remove kim").code == 0
+
+
 def test_converters_of_cards_are_tried_without_a_daemon(run: Run) -> None:
     """Under their names, or by steps that are written out."""
     assert run("card test wiegand-26 13E0D4B 13e0d4b").out == "159:1701\n159:1701\n"

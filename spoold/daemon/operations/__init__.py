@@ -37,6 +37,7 @@ from spoold.daemon.operations import (
     users,
 )
 from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.scopes import Scopes
 from spoold.daemon.operations.table import Operation, Table
 
 
@@ -68,4 +69,5 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         backups,
         audit,
     )
-    return Table([*(one for room in rooms for one in room.OPERATIONS), *more], services)
+    operations = [*(one for room in rooms for one in room.OPERATIONS), *more]
+    return Table(operations, services, Scopes(services))

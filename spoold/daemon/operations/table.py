@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol
 
 from spoold.daemon.operations.context import Services
 from spoold.model.errors import OperationError
-from spoold.model.principal import Port, Principal, Role
+from spoold.model.principal import Port, Principal, Role, Scope
 from spoold.model.text import plain
 
 SendEvent = Callable[[str, dict[str, Any]], Awaitable[None]]
@@ -184,6 +184,10 @@ class Operation:
         """The roles by which `principal` may call this; empty when it may not."""
         return frozenset(role for role in principal.roles if (role, principal.port) in self.pairs)
 
+    def limited(self, principal: Principal) -> tuple[Scope, ...]:
+        """Within what further roles of `principal` may call this."""
+        return tuple(one for one in principal.scopes if (one.role, principal.port) in self.pairs)
+
     def refusal(self) -> OperationError:
         """`forbidden`, with what would do."""
         roles: dict[Port, list[str]] = {}
@@ -200,11 +204,33 @@ class Operation:
         )
 
 
-class Table:
-    """Every operation of a node, by name."""
+class Scoping(Protocol):
+    """What a call is about, held against the scopes of the caller's roles."""
 
-    def __init__(self, operations: Iterable[Operation], services: Services) -> None:
+    async def counting(
+        self, operation: Operation, principal: Principal, args: Mapping[str, Any]
+    ) -> frozenset[Role]:
+        """The limited roles that count for this call."""
+        ...
+
+    async def shown(
+        self, operation: Operation, principal: Principal, answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A listing without the rows that are beyond the scopes."""
+        ...
+
+
+class Table:
+    """Every operation of a node, by name. Without `scoping` limited roles count nowhere."""
+
+    def __init__(
+        self,
+        operations: Iterable[Operation],
+        services: Services,
+        scoping: Scoping | None = None,
+    ) -> None:
         self._services = services
+        self._scoping = scoping
         self.operations: dict[str, Operation] = {}
         for operation in operations:
             if operation.name in self.operations:
@@ -229,10 +255,29 @@ class Table:
                 near(op, known) or f"Known here are {', '.join(sorted(known))}.",
             )
         roles = operation.granted(principal)
-        if not roles:
+        limited = operation.limited(principal) if self._scoping is not None else ()
+        if not roles and not limited:
             raise operation.refusal()
         values = read_arguments(operation.arguments, args)
-        return await operation.handler(Call(self._services, principal, roles, values, send_event))
+        more: frozenset[Role] = frozenset()
+        if limited and self._scoping is not None:
+            more = await self._scoping.counting(operation, principal, values) - roles
+            if not roles | more:
+                raise beyond(limited)
+        call = Call(self._services, principal, roles | more, values, send_event)
+        answer = await operation.handler(call)
+        if more and self._scoping is not None:
+            return await self._scoping.shown(operation, principal, answer)
+        return answer
+
+
+def beyond(limited: Iterable[Scope]) -> OperationError:
+    roles = _or(sorted({one.role.value for one in limited}))
+    return OperationError(
+        "forbidden",
+        f"this is beyond what you are {roles} for.",
+        "Name one of your printers, or a job or user of your groups; or ask an administrator.",
+    )
 
 
 def _bad(message: str, advice: str) -> OperationError:

@@ -15,6 +15,7 @@ from cryptography import x509
 from spoold.daemon.authority import microseconds
 from spoold.daemon.operations.access import ADMINS, LOCAL, STAFF
 from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.roles import SCOPES, scope_maps, scopes_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import IdentityError, OperationError
@@ -45,8 +46,12 @@ async def user_maps(services: Services, users: Sequence[User]) -> list[dict[str,
     """Users as they are shown: delegates by name, and no secret."""
     guids = {guid for user in users for guid in user.delegates}
     names = await services.reader.names(sorted(guids)) if guids else {}
+    scopes = await scope_maps(services, users)
     origins = await services.reader.look(synchronised.sources_of, [one.guid for one in users])
-    return [{**_user_map(one, names), "source": origins.get(one.guid, "")} for one in users]
+    return [
+        {**_user_map(one, names), "scopes": told, "source": origins.get(one.guid, "")}
+        for one, told in zip(users, scopes, strict=True)
+    ]
 
 
 def _user_map(user: User, names: dict[UUID, str]) -> dict[str, Any]:
@@ -135,6 +140,7 @@ async def add(call: Call) -> dict[str, Any]:
     name = check_user_name(call.args["name"])
     fields = await fields_of(services, call.args)
     roles, password = roles_of(call.args["roles"] or ()), await _hash(call)
+    fields |= await scopes_of(services, call.args["scopes"], roles or ())
     change = PutUser(name, services.wall_clock(), roles, password, True, call.actor, fields=fields)
     return await user_map(services, await services.journal.commit(change))
 
@@ -145,6 +151,7 @@ async def change(call: Call) -> dict[str, Any]:
     user = await _find(call)
     fields = await fields_of(services, call.args)
     roles, password = roles_of(call.args["roles"]), await _hash(call)
+    fields |= await scopes_of(services, call.args["scopes"], roles or user.roles)
     if roles is None and password is None and not fields:
         raise OperationError("bad-request", "nothing is to be changed.", "Name what is to change.")
     if user.guid in fields.get("delegates", ()):
@@ -248,10 +255,12 @@ DETAILS = (
 )
 
 OPERATIONS = (
-    Operation("user.add", (NAME, ROLES, _PASSWORD, *DETAILS), ADMINS, LOCAL, add, "Add a user."),
+    Operation(
+        "user.add", (NAME, ROLES, SCOPES, _PASSWORD, *DETAILS), ADMINS, LOCAL, add, "Add a user."
+    ),
     Operation(
         "user.set",
-        (NAME, ROLES, _PASSWORD, *DETAILS),
+        (NAME, ROLES, SCOPES, _PASSWORD, *DETAILS),
         ADMINS,
         LOCAL,
         change,
