@@ -113,6 +113,11 @@ EXPECTED = {
     "release.delete": USERS,
     "release.held": STAFF | USERS,
     "release.release": USERS,
+    "source.add": ADMINS,
+    "source.list": LOCAL_STAFF,
+    "source.remove": ADMINS,
+    "source.set": ADMINS,
+    "source.show": LOCAL_STAFF,
     "status": STAFF | CLIENTS,
     "usage.sums": MONEY | STAFF,
     "user.add": ADMINS,
@@ -127,6 +132,7 @@ EXPECTED = {
     "user.revoke": ADMINS,
     "user.set": ADMINS,
     "user.show": LOCAL_STAFF,
+    "user.sync": ADMINS,
 }
 
 
