@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = 64 << 20
 SECRET_BYTES_MAX = 4096
 VALUE_CELLS = 120
+NOTHING = "none"
 SIGNS = {"add": "+", "change": "~", "remove": "-"}
 DONE_WORDS = {"add": "added", "change": "changed", "remove": "removed"}
 
@@ -64,13 +65,13 @@ def add(nouns: Nouns[Parser]) -> None:
 
 def _kinds(folder: Path) -> list[Kind]:
     """Every kind of object, in the order in which they can refer to one another."""
-    from spoold.daemon.apply_money import Accounts, Prices, Terms
+    from spoold.daemon.apply_money import Accounts, Allowances, Prices, Terms
     from spoold.daemon.apply_printers import Printers
     from spoold.daemon.apply_sources import Sources
     from spoold.daemon.apply_users import Users
 
     users = Users(lambda file: _secret(folder / file))
-    return [Terms(), Sources(), Printers(), Prices(), users, Accounts()]
+    return [Terms(), Sources(), Printers(), Prices(), users, Accounts(), Allowances()]
 
 
 # -- applying ----------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def _go_on(
     told = [_as_map(step) for step in steps]
     if not args.json:
         for step in steps:
-            print(_shown(step))
+            print(_shown(step, kinds[step.kind]))
     if not steps and not args.json:
         count = sum(map(len, whole.wanted.values()))
         print(f"Nothing to change: {_counted(count, 'object')} as the file says.")
@@ -222,9 +223,8 @@ def _as_map(step: Step) -> dict[str, Any]:
     }
 
 
-def _shown(step: Step) -> str:
-    is_new = step.action == "add"
-    parts = [_difference(one, is_new) for one in step.differences]
+def _shown(step: Step, kind: Kind) -> str:
+    parts = [_difference(one, kind, step.action == "add") for one in step.differences]
     told = ", ".join(part for part in parts if part)
     line = f"{SIGNS[step.action]} {_called(step)}"
     return plain(f"{line}: {told}" if told else line)
@@ -234,15 +234,16 @@ def _called(step: Step) -> str:
     return f"{step.kind} {step.name}" if step.name else step.kind
 
 
-def _difference(one: Difference, is_new: bool) -> str:
+def _difference(one: Difference, kind: Kind, is_new: bool) -> str:
+    before, after = (_value(kind.told(one.key, value)) for value in (one.before, one.after))
     if is_new:
-        return f"{one.key} {_value(one.after)}" if one.after not in (None, "", [], {}) else ""
-    return f"{one.key} {_value(one.before)} -> {_value(one.after)}"
+        return "" if after == NOTHING else f"{one.key} {after}"
+    return f"{one.key} {before} -> {after}"
 
 
 def _value(value: Any) -> str:
     """A value as it stands in a file."""
-    return "none" if value in (None, "", [], {}) else render.cut(toml.value(value), VALUE_CELLS)
+    return NOTHING if value in (None, "", [], {}) else render.cut(toml.value(value), VALUE_CELLS)
 
 
 def _secret(file: Path) -> str:

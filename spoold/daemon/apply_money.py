@@ -1,8 +1,9 @@
-"""Shared accounts, prices and terms as objects of a file.
+"""Shared accounts, prices, allowances and terms as objects of a file.
 
 `[account."faculty/physics"]` with the keys of `account.set`; `[prices]` with those of `price.set`,
 its rates as `"print/color/a3 per sheet" = "0.40"`, or `"copy @plotter"` for one printer alone;
-`[terms]` for what holds for everybody. Amounts are texts as `"12.50"`.
+`[allowance."group:students/month"]`; and `[terms]`, what holds for everybody. Amounts are texts as
+`"12.50"`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from spoold.model.errors import OperationError
 from spoold.model.money import format_amount, parse_amount
 from spoold.model.objects import Action, Object, Step
 from spoold.model.pricing import RATES_MAX, Per, PriceList, Unknown
+from spoold.model.purse import EVERYBODY, Period
 from spoold.model.purse import Terms as TermsOfAll
 from spoold.model.text import plain
 from spoold.model.usage import COLORS, SIDES, Work, media_name, media_size_mm
@@ -115,7 +117,70 @@ class Accounts(Kind):
         }
 
     def told(self, key: str, value: Any) -> Any:
-        return format_amount(value) if key == "overdraft" else value
+        return format_amount(value) if key == "overdraft" and value is not None else value
+
+
+class Allowances(Kind):
+    """`[allowance."group:students/month"]`: for everybody, a group, an account or `user:NAME`."""
+
+    word = "allowance"
+    arguments = (
+        Argument("amount", (str, int), summary="For each period."),
+        Argument("carry_over", (str, int), summary="What may be left of the period before."),
+    )
+    listing = Asked("account.allowances", {})
+    rows = "allowances"
+    refers = ("user", "account")
+
+    def name(self, text: str) -> str:
+        recipient, _, period = text.rpartition("/")
+        if period not in tuple(Period):
+            raise _bad(
+                f"{plain(text[:60])!r} is no allowance.",
+                f"Write RECIPIENT/PERIOD, as everybody/month; periods are {', '.join(Period)}.",
+            )
+        if recipient.startswith("group:"):
+            recipient = f"group:{check_group(recipient.removeprefix('group:'))}"
+        elif recipient.startswith("user:"):
+            recipient = f"user:{check_user_name(recipient.removeprefix('user:'))}"
+        elif recipient != EVERYBODY:
+            recipient = check_account_name(recipient)
+        return f"{recipient}/{period}"
+
+    def wanted(self, name: str, given: dict[str, Any]) -> Object:
+        found = {key: _amount(value) for key, value in given.items()}
+        if found.get("amount") == 0:
+            raise _bad("it grants nothing.", "Leave it out; `apply --prune` takes it away.")
+        return found
+
+    def problems(self, steps: Sequence[Step], whole: Whole, gone: set[str]) -> Iterable[Problem]:
+        users, every = whole.names("user"), whole.names("account")
+        for step in steps:
+            recipient = step.name.rpartition("/")[0]
+            path = f'allowance."{step.name}"'
+            if step.action is Action.ADD and "amount" not in (step.wanted or {}):
+                yield Problem(path, "it has no amount.", 'Give one, as amount = "5.00".')
+            if step.action is Action.REMOVE or recipient == EVERYBODY:
+                continue
+            if recipient.startswith("user:"):
+                if recipient.removeprefix("user:") not in users:
+                    yield Problem(path, f"there is no {plain(recipient)}.", "Name them, too.")
+            elif not recipient.startswith("group:") and recipient not in every:
+                yield Problem(path, f"there is no account {plain(recipient)}.", "Name it, too.")
+
+    def asked(self, step: Step, there: Object | None) -> Asked:
+        recipient, _, period = step.name.rpartition("/")
+        args = {"name": recipient, "period": period}
+        if step.action is Action.REMOVE:
+            return Asked("account.allow", {**args, "amount": 0})
+        both = {**(there or {}), **(step.wanted or {})}
+        return Asked("account.allow", {**args, **both})
+
+    def blank(self) -> Object:
+        return {"carry_over": 0}
+
+    def told(self, key: str, value: Any) -> Any:
+        return None if value is None else format_amount(value)
 
 
 class Prices(Kind):
@@ -179,7 +244,8 @@ class Prices(Kind):
         }
 
     def told(self, key: str, value: Any) -> Any:
-        return format_amount(value) if key in ("step", "unknown_price") else value
+        is_amount = key in ("step", "unknown_price") and value is not None
+        return format_amount(value) if is_amount else value
 
 
 def _rate(text: str) -> dict[str, str]:
@@ -245,4 +311,4 @@ class Terms(Kind):
         return {"currency": one.currency, "zone": one.zone, "overdraft": one.overdraft}
 
     def told(self, key: str, value: Any) -> Any:
-        return format_amount(value) if key == "overdraft" else value
+        return format_amount(value) if key == "overdraft" and value is not None else value

@@ -185,6 +185,14 @@ def allowances(db: sqlite3.Connection, recipients: Sequence[str]) -> list[Allowa
     return [Allowance.from_map(unpack(row[0])) for row in rows]
 
 
+def allowance_page(db: sqlite3.Connection, after: bytes, limit: int) -> list[Allowance]:
+    """At most `limit` allowances of all recipients, behind a guid."""
+    rows = db.execute(
+        "SELECT fields FROM allowance WHERE guid > ? ORDER BY guid LIMIT ?", (after, limit)
+    )
+    return [Allowance.from_map(unpack(row[0])) for row in rows]
+
+
 def _balance(db: sqlite3.Connection, purse: UUID) -> int | None:
     row = db.execute("SELECT balance FROM purse WHERE guid = ?", (purse.bytes,)).fetchone()
     return None if row is None else int(row[0])

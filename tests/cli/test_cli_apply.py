@@ -315,6 +315,15 @@ restricted = true
 overdraft = "100"
 [user.ada]
 default_account = "faculty/physics"
+[allowance."everybody/month"]
+amount = "5.00"
+[allowance."group:Students/week"]
+amount = "1.00"
+carry_over = "0.5"
+[allowance."faculty/physics/year"]
+amount = 1000000
+[allowance."user:ada/day"]
+amount = "0.10"
 """
 
 
@@ -322,7 +331,7 @@ def test_accounts_and_prices_stand_in_a_file(run: Run, apply: Apply) -> None:
     """Amounts as people write them; a price is changed alone; what lies in others comes later."""
     said = apply(MONEY, "--yes")
     assert said.code == 0, said.err + said.out
-    assert apply(MONEY).out.startswith("Nothing to change: 6 objects")
+    assert apply(MONEY).out.startswith("Nothing to change: 10 objects")
     shown = run("price show --json").json
     assert {one["price"] for one in shown["rates"]} == {500, 4000, 100, 10000, 1000}
     assert (shown["step"], shown["unknown"], shown["unknown_price"]) == (100, "fixed", 5000)
@@ -342,6 +351,15 @@ def test_accounts_and_prices_stand_in_a_file(run: Run, apply: Apply) -> None:
         "prices: changed",
     ]
     assert len(run("price show --json").json["rates"]) == 4
+    said = apply('[allowance."everybody/month"]\namount = "6"\n', "--yes", "--prune")
+    assert said.out.splitlines()[:2] == [
+        '~ allowance everybody/month: amount "5.00" -> "6.00"',
+        "- allowance faculty/physics/year",
+    ]
+    assert said.out.count(": removed") == 3
+    (shown,) = run("account show everybody --json").json
+    assert shown["allowances"][0]["amount"] == 60_000
+    assert run("account set everybody --allowance 0/month").code == 0
     said = apply("[account.faculty]", "--yes", "--prune")
     assert said.out.splitlines() == [
         "- account faculty/physics",
@@ -364,6 +382,10 @@ def test_accounts_and_prices_stand_in_a_file(run: Run, apply: Apply) -> None:
         ("[account.a]\nmembers = ['eve']", "there is no user eve."),
         ("[account.a]\novderdraft = '1'", "Did you mean overdraft?"),
         ("[terms]\noverdraft = 'much'", "is no amount of money"),
+        ("[allowance.everybody]", "Write RECIPIENT/PERIOD, as everybody/month"),
+        ("[allowance.'user:eve/day']\namount='1'", "there is no user:eve"),
+        ("[allowance.'nobody/day']\namount='1'", "there is no account nobody"),
+        ("[allowance.'everybody/day']\ncarry_over='1'", "it has no amount"),
     ],
 )
 def test_a_fault_in_matters_of_money_is_told(run: Run, apply: Apply, text: str, said: str) -> None:

@@ -34,6 +34,7 @@ EXPECTED = {
     "account.add": MONEY,
     "account.adjust": MONEY,
     "account.allow": MONEY,
+    "account.allowances": MONEY | STAFF,
     "account.charges": MONEY | STAFF,
     "account.list": MONEY | STAFF,
     "account.mine": USERS,

@@ -187,6 +187,28 @@ async def allow(call: Call) -> dict[str, Any]:
     return {"name": args["name"], **allowance_map(allowance)}
 
 
+async def list_allowances(call: Call) -> dict[str, Any]:
+    """Every allowance, called RECIPIENT/PERIOD; one for an account or person by their names."""
+    services, after = call.services, uuid_of(call.args["after_id"])
+    limit = call.args["limit"]
+    first = b"" if after is None else after.bytes
+    found = await services.reader.look(postings.allowance_page, first, limit + 1)
+    guids = {one.guid: _recipient_guid(one.to) for one in found}
+    names = await Names.of(services, [guid for guid in guids.values() if guid is not None])
+    rows = []
+    for one in found:
+        guid = guids[one.guid]
+        to = one.to if guid is None else names.holder(guid)
+        rows.append({"id": str(one.guid), "name": f"{to}/{one.period}", **allowance_map(one)})
+    page, more = fitting(rows, limit)
+    return {"allowances": page, "next_after_id": page[-1]["id"] if more else None}
+
+
+def _recipient_guid(to: str) -> UUID | None:
+    """The account or the person that an allowance is for; None for everybody and groups."""
+    return None if to == EVERYBODY or to.startswith(GROUP) else UUID(to.partition(":")[2])
+
+
 async def set_terms(call: Call) -> dict[str, Any]:
     """What holds for everybody; what is not named stays."""
     services, args = call.services, call.args
@@ -400,6 +422,17 @@ OPERATIONS = (
         KNOWN,
         allow,
         "Grant so much for each period.",
+    ),
+    Operation(
+        "account.allowances",
+        (
+            Argument("after_id", default="", summary="The page before's next_after_id."),
+            Argument("limit", (int,), default=100, least=1, most=500),
+        ),
+        READERS,
+        KNOWN,
+        list_allowances,
+        "What is granted for each period, and to whom.",
     ),
     Operation(
         "account.terms",
