@@ -118,7 +118,12 @@ def _take(args: Namespace, place: Path) -> int:
         )
     for name in answer["removed"]:
         print(f"Removed {name}.")
-    print("It holds the key of the certificate authority: guard it as you guard the node.")
+    if answer["has_ca_key"]:
+        print("It holds the key of the certificate authority: guard it as you guard the node.")
+    else:
+        print(
+            "The key of the certificate authority is a credential, and not in it: keep that, too."
+        )
     return DONE
 
 

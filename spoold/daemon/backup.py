@@ -33,12 +33,13 @@ from spoold.spool import snapshot
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import make_directory, sync_directory
 from spoold.spool.documents import DIGESTS
+from spoold.spool.erasure import ERASED
 
 PARTIAL = ".partial"
 NAMED = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 COPY_BYTES = 1024 * 1024
 # Beside spool.db and the documents: what makes the node itself. Nothing of it is large.
-BELONGINGS = ("node-guid", "identity")
+BELONGINGS = ("node-guid", "identity", ERASED)
 CONFIGURATION = "spoold.toml"
 LAST = "last-backup"  # in the data directory
 
@@ -218,6 +219,8 @@ class _Taking:
         for name in BELONGINGS:
             path = self._source.data_dir / name
             for one in sorted(path.iterdir()) if path.is_dir() else [path]:
+                if not one.exists():
+                    continue
                 if stat.S_ISREG(one.lstat().st_mode) and not one.name.endswith(".new"):
                     found.append((one, one.relative_to(self._source.data_dir).as_posix()))
         if self._source.config_file is not None and self._source.config_file.is_file():

@@ -9,6 +9,7 @@ on a half. Nothing is deleted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -34,6 +35,7 @@ from spoold.spool.connection import TrioConnection
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import sync_directory
 from spoold.spool.documents import DIGESTS
+from spoold.spool.erasure import ERASED
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import SqliteStore, open_store
 from spoold.spool.store import AddRecord, Change, ChangeJob, JobFilter
@@ -180,10 +182,12 @@ def restore(
                     "With --replace it moves aside, into a folder of the data directory.",
                 )
             contents = manifest.read(path)
+            _check_node(data_dir, contents.head)
             shutil.rmtree(staging, ignore_errors=True)
             _check_room(data_dir, contents)
             staging.mkdir(mode=0o700)
             damaged = _copy_all(path, contents, staging, step)
+            _keep_erasures(path, data_dir, staging)
             plan = trio.run(_begin_anew, data_dir, staging, contents, now_us, prints)
             plan["damaged"] = damaged
             plan["aside"] = _aside_name(data_dir, now_us)
@@ -200,6 +204,37 @@ def restore(
         ) from error
     except sqlite3.Error as error:
         raise SpoolError("restore into", str(data_dir), error, "Verify the backup.") from error
+
+
+def _check_node(data_dir: Path, head: Head) -> None:
+    """Refuse to put another node in this one's place: its clients and its witness are others.
+
+    Raises:
+        SpoolError: it is another one.
+    """
+    try:
+        here = (data_dir / "node-guid").read_text("ascii").strip()
+    except (FileNotFoundError, ValueError):
+        return
+    if here != head.node_guid:
+        raise SpoolError(
+            "restore into",
+            str(data_dir),
+            f"the backup is of another node, {head.node_name} ({head.node_guid})",
+            "Name an empty data directory for that one.",
+        )
+
+
+def _keep_erasures(path: Path, data_dir: Path, staging: Path) -> None:
+    """Whoever was erased by any later backup's word, or this directory's, is erased again."""
+    later = [path.parent / name for name, _ in backup.made(path.parent)]
+    noted: dict[str, None] = {}
+    for folder in (path, data_dir, *later):
+        with contextlib.suppress(OSError):
+            noted |= dict.fromkeys((folder / ERASED).read_text("ascii", "replace").split())
+    if noted:
+        (staging / ERASED).write_text("".join(f"{key}\n" for key in noted), "ascii")
+        (staging / ERASED).chmod(0o600)
 
 
 def _check_room(data_dir: Path, contents: Manifest) -> None:

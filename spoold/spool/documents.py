@@ -9,7 +9,6 @@ a sync is never synced again. What an interrupted upload left in `incoming/` is 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -17,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import blake3
-import outcome
 import trio
 
-from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
+from spoold.model.errors import OperationError, SpoolError
 from spoold.model.job import Job
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import make_directory, sync_directory
+from spoold.spool.flight import Flight, disk_error, read_at
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sources import FileSource as FileSource
 from spoold.spool.sources import MemorySource as MemorySource
@@ -33,8 +32,6 @@ INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row (STACK 2
 BUFFER_BYTES = 1024 * 1024
 HEAD_BYTES = 64 * 1024
 TAIL_BYTES = 4 * 1024
-# What a machine runs out of for a moment: no sync has failed.
-SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 ADVICE = "Look into quarantine/, restore the file, or ask for the job again."
 
 
@@ -86,7 +83,7 @@ class Incoming:
         self._buffers: list[memoryview] = []
         self._which = 0
         self._filled = 0
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
         self.size = 0
 
     @property
@@ -96,7 +93,7 @@ class Incoming:
     @property
     def head(self) -> bytes:
         if self._fd >= 0:
-            return _read(self._fd, HEAD_BYTES, 0)
+            return read_at(self._fd, HEAD_BYTES, 0)
         return b"".join(self._parts)[:HEAD_BYTES]
 
     async def tail(self) -> bytes:
@@ -104,7 +101,7 @@ class Incoming:
         if self._fd < 0:
             return b"".join(self._parts)[-TAIL_BYTES:]
         await self.drain()
-        return _read(self._fd, TAIL_BYTES, max(0, self.size - TAIL_BYTES))
+        return read_at(self._fd, TAIL_BYTES, max(0, self.size - TAIL_BYTES))
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes; they are copied.
@@ -146,7 +143,7 @@ class Incoming:
         full = self._buffers[self._which][: self._filled]
         if self._flight is not None:
             await self._flight.wait()
-        self._flight = _Flight(self._store, full)
+        self._flight = Flight(self._store, full)
         self._which ^= 1
         self._filled = 0
 
@@ -183,7 +180,7 @@ class Incoming:
         def read_again() -> None:
             offset = 0
             while offset < size:
-                data = _read(fd, BUFFER_BYTES, offset)
+                data = read_at(fd, BUFFER_BYTES, offset)
                 if not data:
                     raise SpoolError("resume", "a document", "its file shrank", ADVICE)
                 digest.update(data)
@@ -255,41 +252,6 @@ class Incoming:
         self._parts = []
 
 
-class _Flight:
-    """One write running in a thread of Trio's cache, awaited later."""
-
-    __slots__ = ("_result", "_task", "_token")
-
-    def __init__(self, function: Callable[[memoryview], None], data: memoryview) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        self._result: outcome.Outcome[None] | None = None
-        self._task: trio.lowlevel.Task | None = None
-        trio.lowlevel.start_thread_soon(lambda: function(data), self._deliver, "spoold-document")
-
-    def _deliver(self, result: outcome.Outcome[None]) -> None:
-        try:
-            self._token.run_sync_soon(self._done, result)
-        except trio.RunFinishedError:
-            pass  # nobody is left to hear it
-
-    def _done(self, result: outcome.Outcome[None]) -> None:
-        self._result = result
-        if self._task is not None:
-            task, self._task = self._task, None
-            trio.lowlevel.reschedule(task)
-
-    async def wait(self) -> None:
-        """Return when the write has ended; the thread cannot be cancelled, so neither can this."""
-        if self._result is None:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        if isinstance(
-            self._result, outcome.Error
-        ):  # looked at, not unwrapped: asked twice at times
-            error = self._result.error
-            raise _disk(error, "write") if isinstance(error, OSError) else error
-
-
 class Space(NamedTuple):
     """The room of a file system."""
 
@@ -338,7 +300,7 @@ class Documents:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(path, flags, 0o600)
         except OSError as error:
-            raise _disk(error, "create") from error
+            raise disk_error(error, "create") from error
         self._busy.add(name)
         return name, fd
 
@@ -350,7 +312,7 @@ class Documents:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _disk(error, "resume") from error
+            raise disk_error(error, "resume") from error
         self._busy.add(name)
         return name, fd, os.fstat(fd).st_size
 
@@ -390,7 +352,7 @@ class Documents:
             # Never synced twice: what could not be made durable is not kept at all.
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-            raise _disk(error, step) from error
+            raise disk_error(error, step) from error
         finally:
             self._busy.discard(name)
         return file
@@ -419,7 +381,7 @@ class Documents:
             self._sync_names(final.parent)
         except OSError as error:
             self.remove(name)
-            raise _disk(error, step) from error
+            raise disk_error(error, step) from error
         return name
 
     def path(self, file: str) -> Path:
@@ -491,19 +453,3 @@ class Documents:
         return Space(
             found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, found.f_favail
         )
-
-
-def _read(fd: int, size: int, offset: int) -> bytes:
-    try:
-        return os.pread(fd, size, offset)
-    except OSError as error:
-        raise _disk(error, "read") from error
-
-
-def _disk(error: OSError, what: str) -> SpoolError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SpoolFull(what, "a document", error, "Free space in the data directory.")
-    if what == "sync" and error.errno not in SHORTAGE:
-        advice = "Check the disk; spoold stops and recovers at its next start."
-        return StoreFailed(what, "a document", error, advice)
-    return SpoolError(what, "a document", error, "Check the disk that holds the data directory.")

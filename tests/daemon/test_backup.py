@@ -282,6 +282,31 @@ async def test_a_restore_asks_before_it_replaces(node, place, tmp_path):
         await restored(made.path, copy, replace=True)
 
 
+async def test_another_nodes_backup_takes_no_nodes_place(node, place, tmp_path):
+    """Also with --replace: clients and witness are another one's."""
+    made = await take(node, place)
+    other = tmp_path / "other"
+    other.mkdir()
+    open_identity(other, node_name="annex", names=(), wall_clock=lambda: NOW_US)
+    with pytest.raises(SpoolError, match="of another node, library"):
+        await restored(made.path, other, replace=True)
+
+
+async def test_who_was_erased_stays_erased_by_any_backups_word(node, place, tmp_path):
+    """Those noted in this backup, in a later one, and in the directory that is replaced."""
+    (node.data_dir / "erased").write_text("aa\n")
+    made = await take(node, place)
+    (node.data_dir / "erased").write_text("aa\nbb\n")
+    await take(node, place)
+    copy = tmp_path / "copy"
+    shutil.copytree(node.data_dir, copy)
+    (copy / "erased").write_text("aa\nbb\ncc\n")
+    await restored(made.path, copy, replace=True)
+    assert (copy / "erased").read_text().split() == ["aa", "bb", "cc"]
+    await restored(made.path, tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "erased").read_text().split() == ["aa", "bb"]
+
+
 async def test_jobs_print_after_a_restore_if_that_is_asked_for(node, place, tmp_path, spool_at):
     """With `prints` they wait as they did."""
     made = await take(node, place)

@@ -269,10 +269,10 @@ async def test_a_witness_that_cannot_be_written_stops_the_store(tmp_path, spool_
 async def test_a_shortage_of_descriptors_refuses_one_job_and_stops_nobody(spool):
     """A sync that was never tried has not failed."""
     error = OSError(errno.EMFILE, "Too many open files")
-    from spoold.spool.documents import _disk
+    from spoold.spool.flight import disk_error
 
-    assert type(_disk(error, "sync")) is SpoolError
-    assert type(_disk(OSError(errno.EIO, "I/O error"), "sync")) is StoreFailed
+    assert type(disk_error(error, "sync")) is SpoolError
+    assert type(disk_error(OSError(errno.EIO, "I/O error"), "sync")) is StoreFailed
 
 
 @pytest.mark.parametrize(

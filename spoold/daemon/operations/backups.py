@@ -78,6 +78,7 @@ async def _tell(call: Call, made: backup.Made, now_us: int) -> dict[str, Any]:
         "copied_bytes": made.copied_bytes,
         "took_s": round(made.took_s, 3),
         "removed": list(made.removed)[:100],
+        "has_ca_key": (made.path / "identity" / "ca-key.pem").exists(),
         "made_us": now_us,
     }
     log.info("backup_made", **{key: answer[key] for key in ("path", "position", "copied_bytes")})
