@@ -11,6 +11,7 @@ from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
 from spoold.cli.render import Column
 from spoold.cli.showing import show_each, show_list
 from spoold.model.errors import OperationError
+from spoold.model.money import format_amount
 from spoold.model.text import plain
 
 if TYPE_CHECKING:
@@ -61,6 +62,16 @@ def add(nouns: Nouns[Parser]) -> None:
         )
         _add_jobs(parser, "+")
         grammar.add_json(parser)
+    waiting = grammar.command(
+        verbs,
+        "held",
+        held,
+        "list what waits for somebody to release it, with pages and price",
+        "spoold job held ada\nspoold job held ada --printer frontdesk",
+    )
+    waiting.add_argument("user", metavar="USER")
+    waiting.add_argument("--printer", metavar="NAME", help="where the user stands")
+    grammar.add_json(waiting)
     for verb, (summary, default_states) in ACTIONS.items():
         parser = grammar.command(verbs, verb, act, summary, EXAMPLES[verb])
         parser.set_defaults(verb=verb)
@@ -181,6 +192,44 @@ def _telling(reasons: list[str]) -> list[str]:
     return [one for one in reasons if one not in ("none", "job-completed-successfully")]
 
 
+HELD = (
+    Column("ID", align_right=True),
+    Column("PRINTER", gives_way=True),
+    Column("PAGES", align_right=True),
+    Column("COPIES", align_right=True),
+    Column("PRICE", align_right=True),
+    Column("AGE", align_right=True),
+    Column("DELETED IN"),
+    Column("TITLE", gives_way=True),
+    Column("IN THE WAY", gives_way=True),
+)
+
+
+def held(args: Namespace) -> int:
+    asked = {"user": args.user, "limit": PAGE}
+    if args.printer:
+        asked["printer"] = args.printer
+    none = f"Nothing waits for {args.user}."
+    return show_list(args, "release.held", "jobs", HELD, _held_row, none, asked=asked)
+
+
+def _held_row(job: dict[str, Any]) -> list[str]:
+    import time
+
+    left_us = None if job["expires_us"] is None else job["expires_us"] - time.time_ns() // 1000
+    return [
+        str(job["id"]),
+        job["printer"],
+        "-" if job["pages"] is None else str(job["pages"]),
+        str(job["copies"]),
+        "-" if job["price"] is None else format_amount(job["price"]),
+        render.age(job["created_us"]),
+        "-" if left_us is None else render.duration(left_us / 1e6),
+        job["title"] or "-",
+        job["why"],
+    ]
+
+
 def show(args: Namespace) -> int:
     return show_each(args, "job.show", _named(args), _print)
 
@@ -238,7 +287,8 @@ def _pages(job: dict[str, Any]) -> str | None:
     """What was counted: of one copy, and on how many sheets in all."""
     if job.get("pages") is None:
         return None
-    return f"{job['pages']}, on {job['media_sheets']} sheets in all"
+    sheets = job.get("media_sheets")
+    return f"{job['pages']}" + (f", on {sheets} sheets in all" if sheets is not None else "")
 
 
 def _held_until(job: dict[str, Any]) -> str | None:

@@ -8,10 +8,12 @@ which they are kept. A rule for releases is `WHO [DAYS] [HH:MM-HH:MM]: EFFECT`; 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
@@ -273,6 +275,11 @@ class SenderRule:
         charge = f" charge {self.account}" if self.account else ""
         return f"{where}{user} -> {self.owner or '='}{charge}"
 
+    @property
+    def id(self) -> str:
+        """How a job says by which rule it has its owner: the rule itself may name people."""
+        return sha256(str(self).encode()).hexdigest()[:8]
+
     def is_for(self, address: str, user: str) -> bool:
         """Whether it is about a job from this address, sent in this normalised name."""
         if self.network is not None:
@@ -324,7 +331,7 @@ def owner_by_rule(rules: tuple[SenderRule, ...], owner: Owner, address: str) -> 
     for rule in rules:
         name = rule.owner or owner.name
         if name and rule.is_for(address, owner.name):
-            return Owner(name, Known.MAPPED, str(rule))
+            return Owner(name, Known.MAPPED, rule.id)
     return owner
 
 
@@ -332,7 +339,14 @@ def account_by_rule(rules: tuple[SenderRule, ...], owner: Owner) -> str:
     """The account that pays by the rule which said whose the job is; "" when none does."""
     if owner.known is not Known.MAPPED:
         return ""
-    return next((one.account for one in rules if str(one) == owner.by), "")
+    return next((one.account for one in rules if one.id == owner.by), "")
+
+
+def names_in(policies: Iterable[ReleaseRule], senders: Iterable[SenderRule]) -> list[str]:
+    """The people whom these rules name, for whoever has to find what names somebody."""
+    found = {one.removeprefix("!") for rule in policies for one in rule.who}
+    found |= {name for rule in senders for name in (rule.user, rule.owner)}
+    return sorted(name for name in found if name and name != "*" and not name.startswith("@"))
 
 
 # -- what may be changed when a job is released ------------------------------------------------

@@ -9,6 +9,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.person import normalise_name
 from spoold.model.record import Kind
+from spoold.model.release import names_in
 from spoold.spool import gate, store
 from spoold.spool.rows import (
     device_of,
@@ -86,6 +87,8 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
         raise OperationError("not-found", "the printer was removed.")
     printer = replace(printer, changed_us=change.now_us)
     fields = printer_fields(printer)
+    rules = {name: fields[name] for name in ("policies", "senders")}
+    names = names_in(printer.policies, printer.senders)
     writer.add_record(
         Kind.PRINTER_CHANGED,
         change.actor,
@@ -94,8 +97,9 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
             "printer": printer.guid.bytes,
             "name": printer.name,
             "device": device.guid.bytes if device else None,
-            **fields,
+            **{name: value for name, value in fields.items() if name not in rules},
         },
+        {**rules, "names": names} if any(rules.values()) else None,  # they may name people
     )
     if printer.id:
         db.execute(

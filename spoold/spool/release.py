@@ -84,6 +84,7 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
     after = next_state(before, event)
     number = last_number(writer.db, change.job_id) + 1
     fields = _fields(change)
+    personal = _personal(change, packed)
     price = None
     if change.cost is not None:  # the last that may refuse
         fields["charge"] = charge_key(row[0], number, writer.journal)
@@ -103,7 +104,7 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
             "number": number,
             **fields,
         },
-        {"attributes": packed} if change.attributes is not None else None,
+        personal or None,
     )
     if change.printer_id != row[1]:
         note_origin(writer, change.job_id)
@@ -113,7 +114,7 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
     )
     writer.db.execute(
         "INSERT INTO release VALUES (?, ?, ?, ?, ?)",
-        (change.job_id, number, change.now_us, change.printer_id, pack(fields)),
+        (change.job_id, number, change.now_us, change.printer_id, pack(fields | personal)),
     )
     if JobReason.JOB_HOLD_UNTIL_SPECIFIED not in left:
         note_hold(writer, change.job_id)
@@ -198,9 +199,16 @@ def _fields(change: store.ReleaseJob) -> dict[str, Any]:
         "by": change.actor,
         "where": change.where,
         "copies": change.copies,
-        "terms": list(change.terms),
     }
     return {name: value for name, value in known.items() if value not in (None, "", [])}
+
+
+def _personal(change: store.ReleaseJob, attributes: bytes | None) -> dict[str, Any]:
+    """What may name people: the rules that held, and the attributes that were set."""
+    found: dict[str, Any] = {"terms": list(change.terms)} if change.terms else {}
+    if change.attributes is not None:
+        found["attributes"] = attributes
+    return found
 
 
 # -- look-ups ----------------------------------------------------------------------------------

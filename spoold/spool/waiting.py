@@ -65,6 +65,13 @@ def set_job(writer: SqliteStore, change: store.SetJob) -> JobState:
         (change.job_id,),
     ).fetchone()
     title, priority, copies, embedded, packed, message = found
+    changes_pages = change.copies is not None or change.attributes is not None
+    if changes_pages and change.job_id in writer.reserved:
+        raise OperationError(
+            "not-possible",
+            "the job is paid for as it is.",
+            "Cancel it, and submit it again as it should be.",
+        )
     payload: dict[str, Any] = {"job": change.job_id, "uuid": row[0]}
     personal: dict[str, Any] = {}
     if change.copies is not None:
@@ -90,6 +97,8 @@ def set_job(writer: SqliteStore, change: store.SetJob) -> JobState:
         "UPDATE job SET title = ?, priority = ?, copies = ?, attributes = ? WHERE id = ?",
         (title, priority, copies, packed, change.job_id),
     )
+    if changes_pages:
+        writer.db.execute("UPDATE job SET media_sheets = NULL WHERE id = ?", (change.job_id,))
     return _stay(writer, change.job_id, row, priority, message, change.now_us, position)
 
 

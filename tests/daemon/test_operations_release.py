@@ -163,6 +163,7 @@ async def test_rules_of_the_printer_hold_for_its_people(desk, ada, safe):
         ({"release": "find-me", "releases_at": ["nowhere"]}, "no printer 'nowhere'"),
         ({"uri": "file:///x", "releases_at": ["safe"]}, "only a find-me printer"),
         ({"uri": "file:///x", "policies": ["@a: duplex"]}, "cannot be told"),
+        ({"members": ["safe"], "policies": ["*: monochrome"]}, "cannot be told"),
         ({"uri": "file:///x", "policies": ["nonsense"]}, "the rule 'nonsense'"),
         ({"uri": "file:///x", "senders": ["10.0.0.0/8"]}, "the rule '10.0.0.0/8'"),
     ],

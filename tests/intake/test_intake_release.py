@@ -47,12 +47,12 @@ async def test_a_job_waits_at_the_one_door(spool, acceptance):
 @pytest.mark.parametrize(
     ("owner", "host", "known", "found"),
     [
-        ("sapadm", "10.1.2.3", Known.CLAIMED, ("erp", Known.MAPPED, str(SAP))),
-        ("sapadm", "::ffff:10.1.2.3", Known.CLAIMED, ("erp", Known.MAPPED, str(SAP))),
+        ("sapadm", "10.1.2.3", Known.CLAIMED, ("erp", Known.MAPPED, SAP.id)),
+        ("sapadm", "::ffff:10.1.2.3", Known.CLAIMED, ("erp", Known.MAPPED, SAP.id)),
         ("sapadm", "10.9.2.3", Known.CLAIMED, ("sapadm", Known.CLAIMED, "")),
         ("other", "10.1.2.3", Known.CLAIMED, ("other", Known.CLAIMED, "")),
         ("sapadm", "10.1.2.3", Known.AUTHENTICATED, ("sapadm", Known.AUTHENTICATED, "")),
-        ("anna", "10.2.0.9", Known.CLAIMED, ("anna", Known.MAPPED, str(LABELS))),
+        ("anna", "10.2.0.9", Known.CLAIMED, ("anna", Known.MAPPED, LABELS.id)),
         ("", "10.2.0.9", Known.CLAIMED, ("", Known.CLAIMED, "")),
     ],
 )

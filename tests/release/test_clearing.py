@@ -18,7 +18,7 @@ from spoold.model.user import User
 from spoold.release.clearing import account_named
 from spoold.spool import ledger_views
 from spoold.spool import release as held
-from spoold.spool.store import AcceptJob, ChangeJob, NewDocument, PutAccount
+from spoold.spool.store import AcceptJob, ChangeJob, NewDocument, PutAccount, SetJob
 from support.money import PAGE
 
 PAGES = b"one\ftwo\fthree\f"
@@ -48,7 +48,7 @@ def test_the_first_word_counts():
     place = Printer(2, uuid4(), "place", default_account="place")
     owner = replace(ADA, default_account="own")
     job = job_of(attributes={"job-account-id": "job", PJL_ACCOUNT: "pjl"})
-    job = replace(job, owner=Owner("ada", Known.MAPPED, str(rule)))
+    job = replace(job, owner=Owner("ada", Known.MAPPED, rule.id))
     assert named(job, home, place, owner, "chosen") == ("chosen", "choice")
     assert named(job, home, place, owner) == ("job", "job-attribute")
     job = replace(job, attributes={PJL_ACCOUNT: "pjl"})
@@ -98,6 +98,8 @@ async def test_what_the_device_counted_is_charged(node, paid):
     job_id = (await node.spool.add_job(paid, PAGES, owner="ada")).job_id
     await node.pending(job_id)
     assert await node.purses.purses(ada) == {"paid-in": 7 * PAGE}
+    with pytest.raises(OperationError, match="paid for"):
+        await node.spool.journal.commit(SetJob(job_id, node.spool.wall_clock(), copies=100))
     (entry,) = await node.spool.reader.look(held.releases, job_id)
     assert entry.fields["charge"]
     await node.printed(job_id, paid, Delivered({"pages": 2}))
@@ -148,7 +150,7 @@ async def test_a_shared_account_pays_by_rule(node, nursery):
         "erp", charging=Charging.ON, senders=(read_sender(RULE),)
     )
     await node.purses.person()
-    owner = Owner("ada", Known.MAPPED, str(printer.senders[0]))
+    owner = Owner("ada", Known.MAPPED, printer.senders[0].id)
     document = NewDocument(len(PAGES), "blake3:00", "text/plain", PAGES)
     job = AcceptJob(printer.id, owner, "address:10.0.0.1", document, node.spool.wall_clock())
     job_id = (await node.spool.journal.commit(job)).job_id

@@ -40,7 +40,8 @@ def check_release(
         raise _bad(
             "without find-me it needs a device or members.", "Give a URI, or --member PRINTER."
         )
-    if device is not None and (old is None or old.policies != printer.policies):
+    is_known = device is not None or printer.device_id is None  # else it is made in this moment
+    if is_known and printer.policies and (old is None or old.policies != printer.policies):
         _check_policies(printer, device)
 
 
@@ -50,9 +51,13 @@ def _check_place(known: Known, printer: Printer, name: str) -> None:
         raise _bad(f"nothing comes out at {name}.", "Name printers with a device, or pools.")
 
 
-def _check_policies(printer: Printer, device: Device) -> None:
+def _check_policies(printer: Printer, device: Device | None) -> None:
     """What a rule forces on jobs the device must be able to be told."""
-    told = changeable(device.scheme, device.is_on("pjl"), "", copies_embedded=False)
+    if printer.is_find_me:
+        return  # the device where a job comes out is asked then
+    told = frozenset[str]()
+    if device is not None:
+        told = changeable(device.scheme, device.is_on("pjl"), "", copies_embedded=False)
     for rule in printer.policies:
         if rule.effect in _TOLD and _TOLD[rule.effect] not in told:
             raise _bad(

@@ -23,7 +23,9 @@ from spoold.dispatch.status import PrinterStatus
 from spoold.driver.link import DeviceStatus
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
+from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Device, Printer
+from spoold.model.release import Charging
 from spoold.model.text import plain
 from spoold.spool.store import JobFilter
 
@@ -104,6 +106,12 @@ def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list
         told.append(f"It is paused: `spoold printer resume {name}`.")
     if not printer.accepting:
         told.append(f"It takes no new jobs: `spoold printer set {name} --option accepting=on`.")
+    is_at_once = not printer.release.is_secure and printer.charging is Charging.ON
+    if is_at_once and printer.least_owner is HowKnown.CLAIMED:
+        told.append(
+            "Whoever claims to be somebody prints at their cost: `spoold printer set "
+            f"{name} --least-owner authenticated`, or --release hold."
+        )
     if status.failures and status.retry_at_us is not None:
         told.append(
             "Its device is tried again by itself; look at its power, cable and paper, or move "
