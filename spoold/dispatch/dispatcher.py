@@ -8,7 +8,7 @@ deadline. Idle printers cost a few entries in tables, no task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Protocol
