@@ -356,3 +356,39 @@ def test_a_chain_from_elsewhere_must_fit_its_key(tmp_path: Path) -> None:
     key.write_bytes(locked)
     with pytest.raises(IdentityError, match="without a password"):
         identity.read_chain(chain, key)
+
+
+# -- keys of cards -------------------------------------------------------------------------------
+
+
+def test_the_keys_of_cards_are_made_once_and_kept(tmp_path: Path) -> None:
+    """Private to the daemon; a line more is a new key beside the old one."""
+    (tmp_path / "identity").mkdir()
+    first = identity.open_digests(tmp_path)
+    file = tmp_path / "identity" / "card-keys"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert identity.open_digests(tmp_path).card("1234") == first.card("1234")
+    file.write_text(file.read_text() + "ab" * 32 + "\n")
+    both = identity.open_digests(tmp_path)
+    assert first.card("1234") in both.cards("1234")
+    assert both.card("1234") != first.card("1234")
+
+
+@pytest.mark.parametrize("content", [b"", b"abc\n", b"\xff\xfe", b"ab" * 31])
+def test_damaged_keys_of_cards_are_not_replaced(tmp_path: Path, content: bytes) -> None:
+    """With a new one every card would have to be given again."""
+    file = tmp_path / "identity" / "card-keys"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(IdentityError, match="Restore it from a backup"):
+        identity.open_digests(tmp_path)
+    assert file.read_bytes() == content
+
+
+def test_a_key_of_cards_is_handed_over(tmp_path: Path) -> None:
+    """As a credential of systemd; then none is made."""
+    (tmp_path / "identity").mkdir()
+    (tmp_path / "card-key").write_text("cd" * 32)
+    handed = identity.open_digests(tmp_path, tmp_path)
+    assert not (tmp_path / "identity" / "card-keys").exists()
+    assert identity.open_digests(tmp_path).card("1") != handed.card("1")
