@@ -51,9 +51,9 @@ class Operation(Protocol):
 
 
 def schema(argument: Described) -> dict[str, Any]:
-    """What the argument may be, and whether nil, too."""
+    """What the argument may be; nil, too, where it may be left out."""
     names = [_TYPES[kind] for kind in argument.types if kind is not type(None)]
-    may_be_nil = not argument.required or type(None) in argument.types
+    may_be_nil = not argument.required  # nil is what is not given
     found: dict[str, Any] = {"type": [*names, "null"] if may_be_nil else names}
     if len(found["type"]) == 1:
         (found["type"],) = found["type"]
@@ -79,7 +79,9 @@ def _bounds(argument: Described, kind: type) -> dict[str, Any]:
         return {"minItems": least, "maxItems": most, **items}
     if kind is dict:
         if argument.keys:
-            return fields(argument.keys, is_closed=True)
+            found = fields(argument.keys, is_closed=True)
+            del found["type"]
+            return found
         values = {} if argument.each is None else {"additionalProperties": _value(argument.each)}
         return {"minProperties": least, "maxProperties": most, **values}
     return {}

@@ -20,7 +20,9 @@ from spoold.model.usage import Work
 from spoold.release.news import Mode
 from spoold.spool import release as held
 from spoold.spool.store import Adjust, PutAccount, PutCard, PutPin, PutPrices, PutUser
+from spoold.web.openapi import fields
 from support.directory import DIGESTS
+from support.json_schema import is_valid
 
 CENT = 100  # 1/10,000
 PASSWORD = "correct horse"
@@ -39,7 +41,7 @@ HOSTILE = (
 
 
 class Panel:
-    """An MFD that comes in; `ask` asks as it does."""
+    """An MFD that comes in; `ask` asks as it does, and is answered as OpenAPI says."""
 
     def __init__(self, desk, guid, name):
         self.desk = desk
@@ -48,7 +50,10 @@ class Panel:
         self.session = ""
 
     async def ask(self, op, **args):
-        return await self.desk.ask(f"mfd.{op}", self.principal, **args)
+        answer = await self.desk.ask(f"mfd.{op}", self.principal, **args)
+        described = self.desk.table.operations[f"mfd.{op}"].answers
+        assert is_valid(fields(described, is_closed=True), answer), (op, answer)
+        return answer
 
     async def at(self, op, **args):
         """As `ask`, in the session of who logged in."""
@@ -261,6 +266,29 @@ async def test_an_mfd_releases_on_its_printers_alone(desk, enrol, here):
     await desk.ask("device.set", name="panel", printers=["vault", "safe"])
     assert (await here.at("jobs", printer="vault"))["jobs"] == []
     assert (await here.at("resume"))["printers"] == ["vault", "safe"]
+
+
+async def test_an_mfd_stands_for_printers_where_paper_comes_out(desk, enrol):
+    """A find-me printer is none of them: its jobs come out at others."""
+    await desk.ask("printer.add", name="roam", release="find-me")
+    for op, name in (("device.enrol", "panel-9"), ("device.set", "panel")):
+        await enrol("panel")
+        with pytest.raises(OperationError, match="nothing comes out at roam"):
+            await desk.ask(op, name=name, printers=["safe", "roam"])
+
+
+async def test_jobs_of_a_find_me_printer_come_out_where_their_owner_stands(desk, safe, here):
+    """They are listed at each machine, and gone once they are fetched."""
+    await desk.ask("printer.add", name="roam", release="find-me")
+    roam = (await desk.services.catalogue.look()).by_name["roam"]
+    job_id = await add_job(desk, roam, title="anywhere")
+    await desk.counts.count(await desk.spool.reader.job(job_id))
+    (shown,) = (await here.at("jobs"))["jobs"]
+    assert (shown["printer"], shown["fits"]) == ("roam", True)
+    (result,) = (await here.at("release"))["results"]
+    assert (result["state"], result["error"]) == ("pending", None)
+    assert (await desk.spool.reader.job(job_id)).printer_id == safe.id
+    assert (await here.at("jobs"))["jobs"] == []
 
 
 async def test_long_lists_come_in_pages(desk, safe, here):

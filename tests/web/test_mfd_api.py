@@ -241,8 +241,23 @@ OPERATIONS = [
     for one in getattr(room, "OPERATIONS", ())
     if one.name.startswith("mfd.")
 ]
+# Every kind of argument there is, also those that no operation has now.
+EVERYTHING = operation(
+    "everything",
+    Argument("filter", (dict,), keys=(Argument("owner", most=5), Argument("n", (int,), most=3))),
+    Argument("needed", (dict,), required=True, keys=(Argument("a", required=True),)),
+    Argument("options", (dict,), most=1, each=Argument("", most=2)),
+    Argument("either", (int, str), least=1, most=4),
+    Argument("kind", choices=("fair", "fifo")),
+    Argument("rows", (list,), most=2, each=Argument("", (dict,), keys=(Argument("b", (bool,)),))),
+    Argument("maybe", (str, type(None)), required=True),
+)
 DOCUMENTED = document(
-    OPERATIONS, prefix="/mfd/v1/", version="1", statuses={}, streams=frozenset({"mfd.follow"})
+    [*OPERATIONS, EVERYTHING],
+    prefix="/mfd/v1/",
+    version="1",
+    statuses={},
+    streams=frozenset({"mfd.follow"}),
 )
 
 
@@ -273,19 +288,47 @@ def values(argument):
     return inner | lists | maps | st.floats(allow_nan=False)
 
 
+def right(argument):
+    """A value that the argument takes."""
+    kind = argument.types[0]
+    if argument.choices:
+        return st.sampled_from(argument.choices)
+    if kind is str:
+        return st.just("x" * argument.least)
+    if kind is int:
+        return st.just(argument.least)
+    if kind is bool:
+        return st.booleans()
+    if kind is list:
+        element = right(argument.each) if argument.each is not None else st.none()
+        return st.lists(element, min_size=argument.least, max_size=argument.least + 1)
+    if argument.keys:
+        needed = {one.name: right(one) for one in argument.keys if one.required}
+        others = {one.name: right(one) for one in argument.keys if not one.required}
+        return st.fixed_dictionaries(needed, optional=others)
+    return st.just({"a": "x"} if argument.least else {})
+
+
 def arguments(known):
-    """A map of arguments, some of them left out, and maybe one that nobody knows."""
-    names = {argument.name: values(argument) for argument in known}
-    return st.fixed_dictionaries({}, optional={**names, "unknown": st.none() | st.integers()})
+    """A map of arguments: all right, or one of them wrong, missing, or known to nobody."""
+    needed = {argument.name: right(argument) for argument in known if argument.required}
+    others = {argument.name: right(argument) for argument in known if not argument.required}
+    base = st.fixed_dictionaries(needed, optional=others)
+    changes = [st.tuples(st.just("unknown"), st.none() | st.text(max_size=2))]
+    changes += [st.tuples(st.just(argument.name), values(argument)) for argument in known]
+    changed = st.builds(lambda whole, one: {**whole, one[0]: one[1]}, base, st.one_of(changes))
+    missing = base.map(lambda whole: dict(list(whole.items())[1:]))
+    return base | changed | changed | missing
 
 
-@pytest.mark.parametrize("one", OPERATIONS, ids=lambda one: one.name)
+@pytest.mark.slow
+@pytest.mark.parametrize("one", [*OPERATIONS, EVERYTHING], ids=lambda one: one.name)
 def test_the_document_promises_what_the_table_takes(one):
     """Whatever is sent: the schema lets it pass if, and only if, the operation reads it."""
     schema = schema_of(one)
     assert list(schema["properties"]) == [argument.name for argument in one.arguments]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(arguments(one.arguments))
     def check(sent):
         try:
@@ -300,7 +343,7 @@ def test_the_document_promises_what_the_table_takes(one):
 
 def test_every_operation_of_mfds_is_described():
     """With a summary, what it takes and what it answers."""
-    assert len(DOCUMENTED["paths"]) == len(OPERATIONS) >= 9
+    assert len(DOCUMENTED["paths"]) == len(OPERATIONS) + 1 >= 13
     for one in OPERATIONS:
         assert posted(one)["summary"]
         assert one.answers or one.name == "mfd.logout"

@@ -64,8 +64,15 @@ def _settings(args: dict[str, Any], known: Known, before: MfdSettings) -> MfdSet
     """What is not named stays."""
     printers = before.printers
     if args["printers"] is not None:
-        found = [find_printer(known, name).guid for name in args["printers"]]
-        printers = tuple(dict.fromkeys(found))
+        found = [find_printer(known, name) for name in args["printers"]]
+        roaming = next((one.name for one in found if one.is_find_me), "")
+        if roaming:
+            raise OperationError(
+                "bad-request",
+                f"nothing comes out at {roaming}.",
+                "Name printers where its jobs come out.",
+            )
+        printers = tuple(dict.fromkeys(one.guid for one in found))
     methods = before.methods
     if args["methods"] is not None:
         methods = tuple(dict.fromkeys(args["methods"]))

@@ -12,7 +12,7 @@ from typing import Any
 from spoold.accounts.authentication import ALL, Credential, Method
 from spoold.daemon.operations.access import DEVICES, KNOWN
 from spoold.daemon.operations.devices import printer_names
-from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.table import WHOLE_MAX, Argument, Call, Operation
 from spoold.model import card as cards
 from spoold.model.errors import OperationError
 from spoold.model.mfd import SECRET_CHARACTERS_MAX, Mfd, Session, SessionEnd
@@ -116,7 +116,7 @@ async def login(call: Call) -> dict[str, Any]:
     login = await services.authentication.authenticate(
         _credential(call, mfd), mfd.identity, services.wall_clock(), _methods(mfd)
     )
-    return await _begin(call, mfd, login.user, login.method)
+    return await _begin(call, mfd, login.user, login.method.value)
 
 
 async def associate(call: Call) -> dict[str, Any]:
@@ -129,7 +129,7 @@ async def associate(call: Call) -> dict[str, Any]:
     login = await services.authentication.associate(
         _credential(call, mfd), mfd.identity, services.wall_clock()
     )
-    return await _begin(call, mfd, login.user, login.method)
+    return await _begin(call, mfd, login.user, login.method.value)
 
 
 async def _begin(call: Call, mfd: Mfd, user: User, method: str) -> dict[str, Any]:
@@ -215,8 +215,15 @@ _STANDING = (
     Argument("full_name", required=True),
     Argument("method", required=True, summary="How the person logged in."),
     Argument("restricted", (bool,), required=True, summary="May not spend below the limit."),
-    Argument("balance", (int,), required=True, summary="In 1/10,000 of the currency."),
-    Argument("available", (int,), summary="What can be spent; null: without a limit."),
+    Argument(
+        "balance", (int,), required=True, least=-WHOLE_MAX, summary="In 1/10,000 of the currency."
+    ),
+    Argument(
+        "available",
+        (int,),
+        least=-WHOLE_MAX,
+        summary="What can be spent; null: without a limit.",
+    ),
     Argument("currency", required=True, summary="As EUR; empty where it has no name."),
     Argument("started_us", (int,), required=True, summary="UTC, in microseconds."),
     Argument("idle_s", (int,), required=True, summary="The session ends after so long unused."),

@@ -121,7 +121,7 @@ ACCOUNT = Argument(
 _ERROR = Argument(
     "error",
     (dict,),
-    keys=(Argument("code"), Argument("message"), Argument("advice")),
+    keys=tuple(Argument(name, required=True) for name in ("code", "message", "advice")),
     summary="Why it was not done; null when it was.",
 )
 RESULT = (

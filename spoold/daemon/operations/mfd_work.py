@@ -11,7 +11,7 @@ from typing import Any
 from spoold.daemon.operations.access import DEVICES, KNOWN
 from spoold.daemon.operations.mfd import PRINTER, SESSION, at_session, printer_of, standing
 from spoold.daemon.operations.mfd_jobs import ACCOUNT
-from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.table import WHOLE_MAX, Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
 from spoold.model.mfd import SECRET_CHARACTERS_MAX
@@ -125,8 +125,13 @@ _LINE = (
 _ACCOUNT_SHOWN = (
     Argument("name", required=True, summary="Empty: the person's own."),
     Argument("code", required=True, summary="What can be typed for it, or empty."),
-    Argument("balance", (int,), summary="In 1/10,000; null: not shown."),
-    Argument("available", (int,), summary="What can be spent; null: without a limit."),
+    Argument("balance", (int,), least=-WHOLE_MAX, summary="In 1/10,000; null: not shown."),
+    Argument(
+        "available",
+        (int,),
+        least=-WHOLE_MAX,
+        summary="What can be spent; null: without a limit.",
+    ),
 )
 
 OPERATIONS = (
