@@ -188,7 +188,7 @@ class Principals:
                 "this token is of nobody enrolled here.",
                 "See `spoold device list`.",
             )
-        roles = frozenset({Role.DEVICE, Role.ANYBODY})
+        roles = frozenset({Role.DEVICE})  # nobody else: its name is no user's
         return Principal(
             mfd.identity, Port.TLS, roles, mfd.name, (), principal.address, "token"
         )  # fmt: skip

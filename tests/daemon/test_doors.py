@@ -20,7 +20,7 @@ from spoold.codec.frame import Answer, FrameReader, Refusal
 from spoold.daemon.operations import build_table
 from spoold.model.errors import OperationError
 from spoold.model.principal import Port, Role
-from spoold.provider.blocking import ControlClient
+from spoold.provider.blocking import BlockingProvider, ControlClient
 from support.commands import Server
 from support.peers import wait_until
 
@@ -208,7 +208,7 @@ def test_each_credential_opens_what_the_table_says(house, user):
         house, Port.MUTUAL, Role.DEVICE
     )
     token = house.connect("tls", token=house.token("panel-1"))
-    assert passed(house, token) == expected(house, Port.TLS, Role.DEVICE, Role.ANYBODY)
+    assert passed(house, token) == expected(house, Port.TLS, Role.DEVICE)
     for role in GRANTED:
         connection = house.connect("mutual", house.given("user", user(role)))
         opened = passed(house, connection)
@@ -322,6 +322,27 @@ def test_a_token_counts_over_tls_alone_and_only_while_it_is_the_mfds(house):
     ):
         with pytest.raises(PermissionError, match=code):
             house.connect(label, files, token=shown)
+
+
+def test_an_mfd_that_is_called_like_a_user_is_not_the_user(house, user):
+    """Neither sees nor cancels that user's jobs, and submits nothing as proven."""
+    name = user(Role.USER)
+    host, port = house.server.running.ports["clear"]
+    with BlockingProvider([f"{host}:{port}"]) as provider:
+        job = provider.submit(b"page", printer="default", user=name, hold=True)
+    by_token = house.connect("tls", token=house.token(name))
+    by_certificate = house.connect("mutual", house.given("device", name, printers=["default"]))
+    for connection in (by_token, by_certificate):
+        for op, args in {
+            "job.list": {},
+            "job.show": {"job": job.job_id},
+            "job.cancel": {"job": job.job_id},
+            "job.cancel-many": {"printer": "default", "mine": True},
+            "release.held": {},
+            "release.release": {"jobs": [job.job_id]},
+        }.items():
+            assert connection.code(op, **args) == "forbidden", op
+    assert house.admin("job.show", job=job.job_id)["state"] == "pending-held"
 
 
 def test_a_new_token_ends_what_the_old_one_opened(house):
