@@ -17,6 +17,7 @@ from enum import StrEnum
 import structlog
 import trio
 
+from spoold.accounts.elsewhere import Elsewhere
 from spoold.accounts.guard import Guard, Key, Kind
 from spoold.accounts.passwords import Passwords
 from spoold.model import card as cards
@@ -91,7 +92,9 @@ class Login:
 
 
 class Authentication:
-    """Follows changes of users by the journal's events."""
+    """Follows changes of users by the journal's events. `elsewhere` are directories that know the
+    passwords of users who have none here.
+    """
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class Authentication:
         digests: Digests,
         guard: Guard,
         wall_clock: Callable[[], int],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._reader = reader
         self._journal = journal
@@ -108,6 +112,7 @@ class Authentication:
         self._digests = digests
         self._guard = guard
         self._wall_clock = wall_clock
+        self._elsewhere = elsewhere
         self._changes = 0
         # One look-up of each kind at a time: what tries at once is counted one after the other.
         self._turns = {kind: trio.Lock() for kind in (Kind.CARDS, Kind.PINS)}
@@ -284,6 +289,8 @@ class Authentication:
         user, stored = await self._look_up(name)
         for _ in range(TRIES):
             is_right = await self._passwords.verify(stored, password, where)
+            if user is not None and not stored and self._elsewhere is not None:
+                is_right = await self._elsewhere.is_right(user, password)
             verified = stored
             user, stored = await self._look_up(name)
             if stored == verified:

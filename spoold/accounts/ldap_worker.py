@@ -41,10 +41,13 @@ def main() -> None:
     question = msgpack.unpackb(sys.stdin.buffer.read(QUESTION_BYTES_MAX))
     signal.setitimer(signal.ITIMER_REAL, float(question["deadline_s"]) + GRACE_S)
     try:
-        connection = _connect(question)
+        connection = _connect(question, question["bind_dn"], question["password"])
         _tell({"connected": True})
+        if "check" in question:
+            _tell({"right": _check(connection, question), "done": True})
+            return
         for what in ("people", "groups"):
-            for page in _pages(connection, question, what):
+            for page in _pages(connection, question[what], what):
                 _tell({what: page})
         _tell({"done": True})
     except _Failed as failed:
@@ -65,24 +68,39 @@ def _tell(message: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _connect(question: dict[str, Any]) -> Any:
+def _connect(question: dict[str, Any], dn: str, password: str) -> Any:
     server = question["server"]
     is_clear = server.startswith("ldap:")
     client = bonsai.LDAPClient(server, tls=is_clear and question["start_tls"])
     client.set_cert_policy("demand")
     client.set_ca_cert(question["ca_file"])
     client.set_raw_attributes(["objectGUID"])
-    if question["bind_dn"]:
-        client.set_credentials("SIMPLE", question["bind_dn"], question["password"])
+    if dn:
+        client.set_credentials("SIMPLE", dn, password)
     try:
         return client.connect(timeout=float(question["connect_s"]))
     except bonsai.AuthenticationError as error:
+        if dn != question["bind_dn"]:
+            raise
         raise _Failed(
-            f"{server} refuses the login of {question['bind_dn']}: {_words(error)}",
+            f"{server} refuses the login of {dn}: {_words(error)}",
             "Correct bind_dn, or the password in password_file.",
         ) from None
     except bonsai.LDAPError as error:
         raise _Failed(f"{server}: {_words(error)}") from None
+
+
+def _check(connection: Any, question: dict[str, Any]) -> bool:
+    """Whether the one entry that is asked for lets somebody in with this password."""
+    asked = question["check"]
+    found = [dn for page in _pages(connection, asked, "a person") for dn, _ in page]
+    if len(set(found)) != 1 or not asked["password"]:
+        return False  # without a password a bind would be an anonymous one (RFC 4513 5.1.2)
+    try:
+        _connect(question, found[0], asked["password"])
+    except bonsai.AuthenticationError:
+        return False
+    return True
 
 
 def _words(error: Exception) -> str:
@@ -91,8 +109,7 @@ def _words(error: Exception) -> str:
     return words.rstrip(". ") or type(error).__name__
 
 
-def _pages(connection: Any, question: dict[str, Any], what: str) -> Iterator[list[Any]]:
-    asked = question[what]
+def _pages(connection: Any, asked: dict[str, Any], what: str) -> Iterator[list[Any]]:
     for base in asked["bases"]:
         try:
             found = connection.paged_search(

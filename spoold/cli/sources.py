@@ -25,7 +25,7 @@ _TEXTS = (
     "card_converter",
     "vanished",
 )
-_SWITCHES = ("start_tls", "clear_password")
+_SWITCHES = ("start_tls", "clear_password", "logins")
 _SECONDS = ("every", "deadline")
 
 
@@ -127,6 +127,12 @@ def _add_settings(parser: Parser) -> None:
         type=grammar.switch,
         metavar="on|off",
         help="let the password go out without TLS",
+    )
+    parser.add_argument(
+        "--logins",
+        type=grammar.switch,
+        metavar="on|off",
+        help="it is asked for the passwords of its users who have none here",
     )
     parser.add_argument("--people-filter", metavar="FILTER", help="as (objectClass=person)")
     parser.add_argument("--group-filter", metavar="FILTER", help="as (objectClass=groupOfNames)")

@@ -20,7 +20,7 @@ _NOBODY = UUID(int=0)
 _WHOLE = {"servers": ["ldaps://localhost"], "bases": ["dc=localhost"]}
 
 # Settings that are judged by others: looked at when all of them are known.
-_TOGETHER = frozenset({"bind_dn", "password_file", "start_tls", "clear_password"})
+_TOGETHER = frozenset({"bind_dn", "password_file", "start_tls", "clear_password", "logins"})
 
 
 class Sources(Kind):

@@ -104,6 +104,7 @@ EVENTS = {
     "people_synchronised": "People were taken over from a directory.",
     "person_erased": "A person was erased.",
     "person_erased_again": "A person who had come back with old data was erased again.",
+    "directory_silent": "A directory could not be asked for somebody's password.",
     "round_not_noted": "The state of a synchronisation could not be written.",
     "synchronisation_failed": "People could not be taken over from a directory; it tries again.",
 }

@@ -28,6 +28,7 @@ import trio
 from spoold import __version__
 from spoold.accounts.authentication import Authentication
 from spoold.accounts.charging import Charging
+from spoold.accounts.elsewhere import Elsewhere
 from spoold.accounts.guard import Guard
 from spoold.accounts.passwords import Passwords
 from spoold.accounts.rounds import Rounds
@@ -472,7 +473,10 @@ class Daemon:
     ) -> Authentication:
         """Who logs in, with what earlier failures have left."""
         guard = Guard(reader, journal, self.digests, wall_clock)
-        found = Authentication(reader, journal, passwords, self.digests, guard, wall_clock)
+        elsewhere = Elsewhere(reader)
+        found = Authentication(
+            reader, journal, passwords, self.digests, guard, wall_clock, elsewhere
+        )
         await found.start()
         lost = await reader.look(people.count_of_other_keys, self.digests.key_ids)
         if lost:

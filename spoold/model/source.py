@@ -80,10 +80,10 @@ class Source:
     STARTTLS unless `start_tls` is off, or `ldaps://`. Every base is searched below.
 
     `members_of`: only members of these groups, and of groups in them, are users; `groups`: only
-    these groups are taken over, or all. `attributes` names those that the flavour calls
-    otherwise, `-` those that are not asked for.
-    `every_s` is how often people are synchronised, 0 for only when somebody asks. A round in which
-    more than `vanish_share` (percent) of the users would go changes nothing.
+    these groups are taken over, or all. `attributes` names those that the flavour calls otherwise,
+    `-` those that are not asked for. `logins`: it is asked for the passwords of its users who have
+    none here. `every_s` is how often people are synchronised, 0 for only when somebody asks. A
+    round in which more than `vanish_share` (percent) of the users would go changes nothing.
     """
 
     guid: UUID
@@ -97,6 +97,7 @@ class Source:
     bind_dn: str = ""
     password_file: str = ""
     clear_password: bool = False
+    logins: bool = False
     people_filter: str = ""
     group_filter: str = ""
     attributes: Mapping[str, str]
@@ -226,10 +227,11 @@ def _check_together(source: Source) -> None:
     if bool(source.bind_dn) != bool(source.password_file):
         raise _bad("bind_dn and password_file go together.", "Give both, or none of them.")
     clear = [one for one in source.servers if one.startswith("ldap:")]
-    if source.password_file and clear and not (source.start_tls or source.clear_password):
+    has_secrets = source.password_file or source.logins
+    if has_secrets and clear and not (source.start_tls or source.clear_password):
         raise _bad(
-            f"the password would go to {clear[0]} in clear.",
-            "Leave start_tls on, or say that it may with clear_password.",
+            f"passwords would go to {clear[0]} in clear.",
+            "Leave start_tls on, or say that they may with clear_password.",
         )
     for key in ("password_file", "ca_file"):
         text = getattr(source, key)

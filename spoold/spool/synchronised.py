@@ -47,6 +47,14 @@ class Sourced(NamedTuple):
     card: bytes
 
 
+class Origin(NamedTuple):
+    """Where a user came from, and how the source knows them."""
+
+    source: Source
+    id: str
+    is_gone: bool
+
+
 # -- look-ups ----------------------------------------------------------------------------------
 
 
@@ -109,6 +117,17 @@ def sources_of(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
         if row is not None:
             found[guid] = row[0]
     return found
+
+
+def origin_of(db: sqlite3.Connection, guid: UUID) -> Origin | None:
+    """The source of a user; none for who was made by hand."""
+    row = db.execute(
+        "SELECT sourced.id, sourced.is_gone, source.guid, source.name, source.fields, "
+        "source.round, source.changed_us FROM person JOIN sourced ON person_id = person.id "
+        "JOIN source ON source.guid = sourced.source WHERE person.key = ?",
+        (guid.bytes,),
+    ).fetchone()
+    return None if row is None else Origin(_source_of(row[2:]).source, row[0], bool(row[1]))
 
 
 # -- sources -----------------------------------------------------------------------------------

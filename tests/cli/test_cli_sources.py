@@ -107,7 +107,7 @@ def test_a_source_is_an_object_and_its_people_are_not(
         (
             "[source.a]\nservers=['ldap://x']\nbases=['dc=x']\nbind_dn='cn=r'\n"
             "password_file='/p'\nstart_tls=false",
-            "the password would go to ldap://x in clear",
+            "passwords would go to ldap://x in clear",
         ),
         ("[source.a]\nattributes={phone='x'}", "there is no attribute 'phone'"),
         ("[source.a]\nflavour='ad'", "source.a: flavour is 'ad'."),

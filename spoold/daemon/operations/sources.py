@@ -47,6 +47,7 @@ ARGUMENTS = (
     Argument("bind_dn", summary="Who logs in; nobody without it."),
     Argument("password_file", summary="Its first line is the password: a path, credential:NAME."),
     Argument("clear_password", (bool,), summary="Let the password go out without TLS."),
+    Argument("logins", (bool,), summary="Ask it for the passwords of its users."),
     Argument("people_filter", summary="As (objectClass=person)."),
     Argument("group_filter", summary="As (objectClass=groupOfNames)."),
     Argument(
