@@ -6,19 +6,27 @@ has no password yet. Whoever came from a directory (`spoold source`) is left to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from spoold.daemon.apply import Asked, Kind, Problem, Whole
+from spoold.daemon.operations.roles import SCOPES
 from spoold.daemon.operations.table import Argument
 from spoold.daemon.operations.users import DETAILS, ROLES, USUAL
 from spoold.model.errors import OperationError
 from spoold.model.money import format_amount, parse_amount
 from spoold.model.objects import Action, Object, Step
-from spoold.model.principal import Role
-from spoold.model.user import FIELDS, User, check_fields, check_password, check_user_name
+from spoold.model.principal import Role, Scope
+from spoold.model.user import (
+    FIELDS,
+    User,
+    check_fields,
+    check_group,
+    check_password,
+    check_user_name,
+)
 
 _NOBODY = User(UUID(int=0), "", frozenset({Role.USER}), False, 0, 0)
 
@@ -29,11 +37,13 @@ class Users(Kind):
     word = "user"
     arguments = (
         ROLES,
+        SCOPES,
         *DETAILS,
         Argument("initial_password_file", least=1, summary="Holds the password of a new user."),
     )
     listing = Asked("user.list", {})
     rows = "users"
+    refers = ("printer",)
     unspoken = frozenset({"has_password"})
 
     def __init__(self, read_secret: Callable[[str], str]) -> None:
@@ -53,6 +63,9 @@ class Users(Kind):
                 found[key] = sorted({Role.USER.value, *value})
             elif key == "delegates":
                 found[key] = sorted({check_user_name(one) for one in value})
+            elif key == "scopes":
+                found[key] = _scopes(value)
+                check_fields({key: [Scope(Role(one["role"]), **_parts(one)) for one in value]})
             elif key == "overdraft":
                 found[key] = _overdraft(value)
             else:
@@ -61,7 +74,8 @@ class Users(Kind):
         return found
 
     def there(self, row: dict[str, Any]) -> Object:
-        return {**super().there(row), "has_password": row["has_password"]}
+        scopes = _scopes(row["scopes"])
+        return {**super().there(row), "scopes": scopes, "has_password": row["has_password"]}
 
     def is_left_alone(self, row: dict[str, Any]) -> bool:
         return bool(row["source"])
@@ -84,7 +98,7 @@ class Users(Kind):
         return 0 if step.action is Action.ADD else 1
 
     def problems(self, steps: Sequence[Step], whole: Whole, gone: set[str]) -> Iterable[Problem]:
-        names = whole.names("user", gone)
+        names, printers = whole.names("user", gone), whole.names("printer")
         for step in steps:
             path = f"user.{step.name}"
             if "has_password" in step.keys:
@@ -95,6 +109,8 @@ class Users(Kind):
             for one in sorted(set((step.wanted or {}).get("delegates", ())) - names):
                 cause = f"there is no user {one}."
                 yield Problem(f"{path}.delegates", cause, "Name them in the file.")
+
+            yield from _scope_problems(step, whole, printers)
 
     def _password(self, name: str) -> str:
         return check_password(self._read_secret(self._files[name]))
@@ -116,6 +132,36 @@ class Users(Kind):
 
     def told(self, key: str, value: Any) -> Any:
         return format_amount(value) if key == "overdraft" and isinstance(value, int) else value
+
+
+def _scopes(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Scopes in the one order in which they are compared; groups have no case."""
+    found = [
+        {
+            "role": one["role"],
+            "sites": sorted(set(one["sites"])),
+            "printers": sorted(set(one["printers"])),
+            "groups": sorted({check_group(group) for group in one["groups"]}),
+        }
+        for one in given
+    ]
+    return sorted(found, key=repr)
+
+
+def _parts(scope: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(scope[key]) for key in ("sites", "printers", "groups")}
+
+
+def _scope_problems(step: Step, whole: Whole, printers: set[str]) -> Iterable[Problem]:
+    wanted = step.wanted or {}
+    there = whole.there["user"].get(step.name, {})
+    roles = wanted.get("roles", there.get("roles", ()))
+    for one in wanted.get("scopes", ()):
+        path = f"user.{step.name}.scopes"
+        if one["role"] not in roles:
+            yield Problem(path, f"the user is no {one['role']}.", "Name the role in roles.")
+        for name in sorted(set(one["printers"]) - printers):
+            yield Problem(path, f"there is no printer {name}.", "Name it in the file, too.")
 
 
 def _overdraft(value: Any) -> Any:

@@ -166,6 +166,7 @@ def test_a_pool_becomes_a_printer_and_the_other_way_round(run: Run, apply: Apply
         ("[user.ada]\nroles=['king']", "user.ada: roles[0] is 'king'."),
         ("[user.ada]\n[user.ADA]", "user.ADA: ada stands here twice."),
         ("[user.ada]\ninitial_password_file='nowhere'", "No such file or directory."),
+        ("[user.ada]\nscopes=[{role='user'}]", "what every user may do has no scope."),
     ],
 )
 def test_a_fault_is_told_with_its_place_and_nothing_is_changed(
@@ -272,6 +273,8 @@ def test_what_is_known_of_users_can_stand_in_a_file(run: Run, apply: Apply) -> N
     delegates = ["ada"]
     disabled = true
     [user.cy]
+    roles = ["operator"]
+    scopes = [{ role = "operator", printers = ["default"], groups = ["Staff"] }]
     """
     said = apply(text, "--yes")
     assert said.code == 0, said.err
@@ -285,6 +288,10 @@ def test_what_is_known_of_users_can_stand_in_a_file(run: Run, apply: Apply) -> N
     assert apply(exported, "--yes", "--prune").out.startswith("Nothing to change: 3 objects")
     assert apply("[user.ada]\noverdraft = ''\ndelegates = []\n", "--yes").code == 0
     assert run("user show ada --json").json[0]["overdraft"] == "default"
+    text = "[user.bob]\nscopes = [{ role = 'operator', printers = ['nowhere'] }]"
+    said = apply(text, "--yes")
+    assert "user.bob.scopes: the user is no operator." in said.err
+    assert "there is no printer nowhere." in said.err
     assert "there is no user eve" in apply("[user.ada]\ndelegates = ['eve']", "--yes").err
 
 
