@@ -38,6 +38,7 @@ from spoold.spool.erasure import ERASED
 PARTIAL = ".partial"
 NAMED = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 COPY_BYTES = 1024 * 1024
+SYNCED_BYTES = 32 * COPY_BYTES  # much at once would hold up the commits of the spool
 # Beside spool.db and the documents: what makes the node itself. Nothing of it is large.
 BELONGINGS = ("node-guid", "identity", ERASED)
 CONFIGURATION = "spoold.toml"
@@ -294,6 +295,8 @@ def copy_file(
                 view = memoryview(data)
                 while view:
                     view = view[os.write(writing, view) :]
+                if size % SYNCED_BYTES == 0:
+                    os.fdatasync(writing)
                 step()
             os.fsync(writing)
         finally:

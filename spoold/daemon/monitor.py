@@ -23,6 +23,7 @@ from spoold.model.job import JobState
 from spoold.spool import depth, synchronised
 from spoold.spool.depth import Depth
 from spoold.spool.histogram import Histogram
+from spoold.spool.reader import SqliteReader
 from spoold.web import health
 from spoold.web.health import Check, Facts, Part, Stopped, Verdict
 from spoold.web.metrics import Counts, Metrics, Sight
@@ -31,9 +32,7 @@ from spoold.web.pages import Pages
 log = structlog.get_logger("spoold.daemon")
 
 LOOK_S = 5.0
-# Counting very long queues takes its time on the one connection that reads: never more than this
-# part of it.
-SHARE_OF_READER = 0.01
+SHARE = 0.01  # of a processor, at most, to count very long queues
 BEAT_S = 1.0
 TURN_S = 0.25
 LAG_KEPT_S = 60.0
@@ -56,6 +55,7 @@ class Monitor:
     ) -> None:
         self._services = services
         self._config = config
+        self._reader = services.reader
         ca = identity.authority.trusted[0]
         self._own_certificates = (
             ("node", identity.not_after_us),
@@ -85,6 +85,8 @@ class Monitor:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look until cancelled; started once there is something to tell."""
         self._services.journal.listen(self._counts.hear)
+        # One of its own: listings never wait while long queues are counted.
+        self._reader = await SqliteReader.open(self._config().node.data_dir)
         try:
             await self.look()
             async with trio.open_nursery() as nursery:
@@ -96,6 +98,7 @@ class Monitor:
                     await self.look()
         finally:
             self._services.journal.unlisten(self._counts.hear)
+            await self._reader.close()
 
     async def _beat(self) -> None:
         """Ask the writer again and again whether it still gets to what it is given."""
@@ -164,11 +167,11 @@ class Monitor:
         begun_s = trio.current_time()
         if begun_s < self._counted_until_s:
             return
-        reader = self._services.reader
+        reader = self._reader
         self._depths = await reader.look(depth.depths)
         self._in_doubt = await reader.look(depth.in_doubt)
         took_s = trio.current_time() - begun_s
-        self._counted_until_s = begun_s + took_s / SHARE_OF_READER - LOOK_S / 2
+        self._counted_until_s = begun_s + took_s / SHARE - LOOK_S / 2
 
     async def _read_certificates(self) -> None:
         now_s = trio.current_time()

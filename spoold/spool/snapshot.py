@@ -20,6 +20,8 @@ from spoold.model.errors import SpoolError
 from spoold.spool.rows import CHAIN_SHIFT
 
 STEP_PAGES = 2048  # 8 MiB: how much is copied between two looks at whether to go on
+# How many steps are synced together: much at once would hold up the commits of the spool.
+SYNCED_STEPS = 4
 CHECKED_AT_ONCE = 5_000
 PROBLEMS_MAX = 100
 NOT_A_SPOOL = "Name a copy of spool.db that spoold made."
@@ -56,16 +58,24 @@ def copy_database(source: Path, target: Path, step: Callable[[int, int], None]) 
     Raises:
         sqlite3.Error, OSError: one of the two cannot be read or written.
     """
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with _closing(_read_only(source)) as reading, _closing(sqlite3.connect(target)) as writing:
-        # It is synced as a whole, below: until then nobody is told of it.
-        writing.execute("PRAGMA synchronous = OFF")
-        reading.execute("BEGIN")
-        reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the view is taken here
-        reading.backup(writing, pages=STEP_PAGES, progress=lambda _, left, total: step(left, total))
-        reading.execute("ROLLBACK")
-    descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    steps = 0
+
+    def tell(_: int, left: int, total: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps % SYNCED_STEPS == 0:
+            os.fdatasync(descriptor)
+        step(left, total)
+
     try:
+        with _closing(_read_only(source)) as reading, _closing(sqlite3.connect(target)) as writing:
+            # It is synced from here: until all of it is, nobody is told of it.
+            writing.execute("PRAGMA synchronous = OFF")
+            reading.execute("BEGIN")
+            reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the view is taken
+            reading.backup(writing, pages=STEP_PAGES, progress=tell)
+            reading.execute("ROLLBACK")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
