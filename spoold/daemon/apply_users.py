@@ -128,7 +128,7 @@ class Users(Kind):
     def blank(self) -> Object:
         found = {key: getattr(_NOBODY, key) for key in FIELDS}
         found |= {key: [] for key, value in found.items() if value == ()}
-        return {**found, "roles": [Role.USER.value], "overdraft": USUAL}
+        return {**found, "roles": [Role.USER.value], "scopes": [], "overdraft": USUAL}
 
     def told(self, key: str, value: Any) -> Any:
         return format_amount(value) if key == "overdraft" and isinstance(value, int) else value
