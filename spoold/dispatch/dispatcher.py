@@ -9,25 +9,24 @@ deadline. Idle printers cost a few entries in tables, no task.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from random import Random
 from typing import Protocol
 
 import structlog
 import trio
 
-from spoold.dispatch.attempt import Attempt, Ended, Journal, Settings, Stop, note_refusals
+from spoold.dispatch.attempt import Attempt, Ended, Settings, Stop, note_refusals
 from spoold.dispatch.devices import SAID_S, Devices
 from spoold.dispatch.judge import Judge
-from spoold.dispatch.loading import Documents, Fresh, JobReader, Loading
-from spoold.dispatch.queues import Choice
-from spoold.dispatch.recovery import ACTIVE, OpenAttempts, Resumption, settle_open_attempts
+from spoold.dispatch.loading import Documents, JobReader, Loading
+from spoold.dispatch.recovery import ACTIVE, OpenAttempts, settle_open_attempts
 from spoold.dispatch.refresh import Refresh
+from spoold.dispatch.running import FreshJournal, Running
 from spoold.dispatch.schedule import Backoff, Schedule
 from spoold.dispatch.status import PrinterStatus, Statuses
 from spoold.dispatch.verdict import settle
 from spoold.driver import link
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import JobReason, JobState
 from spoold.model.outcome import Blame, Deferred, Delivered
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
@@ -37,9 +36,7 @@ from spoold.spool.store import Change, ChangeJob, JobMoved, JobPlaced, PrinterCh
 log = structlog.get_logger("spoold.dispatch")
 
 
-class ListenedJournal(Journal, Protocol):
-    @property
-    def fresh(self) -> Fresh: ...
+class ListenedJournal(FreshJournal, Protocol):
     def listen(self, callback: Callable[[list[store.Event]], None]) -> None: ...
     def unlisten(self, callback: Callable[[list[store.Event]], None]) -> None: ...
 
@@ -66,7 +63,6 @@ class Dispatcher:
     ) -> None:
         self._journal = journal
         self._reader = reader
-        self._documents = documents
         self._wall_clock = wall_clock
         self._settings = settings = settings or Settings()
         self._schedule = Schedule(
@@ -82,10 +78,19 @@ class Dispatcher:
         self._devices = Devices(
             network, driver_for, converting, max(SAID_S, 1.25 * settings.refresh_s)
         )
-        self._active: dict[int, Attempt] = {}  # device -> attempt
-        self._attempts: dict[int, Attempt] = {}  # job -> attempt
+        self._running = Running(
+            journal,
+            reader,
+            documents,
+            self._printers,
+            self._devices,
+            self._schedule,
+            wall_clock,
+            settings,
+            self._attempt_changed,
+        )
         self._statuses = Statuses(
-            self._printers, self._devices, self._active, self._schedule, wall_clock
+            self._printers, self._devices, self._running.by_device, self._schedule, wall_clock
         )
         self._judge = Judge(self._printers, self._devices, self._schedule, self._statuses)
         self._ready: dict[int, None] = {}  # devices that wait for one of `deliveries_max`
@@ -93,7 +98,6 @@ class Dispatcher:
         self._is_draining = False
         self._changed = trio.Event()
         self._turned = trio.Event()
-        self._idle = trio.Event()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -131,7 +135,10 @@ class Dispatcher:
         """Ask idle devices now and then how they are, until cancelled."""
         if self._settings.refresh_s:
             await Refresh(
-                self._devices, self._printers, self._active, self._settings.refresh_s
+                self._devices,
+                self._printers,
+                self._running.by_device,
+                self._settings.refresh_s,
             ).run()
 
     async def drain(self, deadline_s: float) -> None:
@@ -143,20 +150,7 @@ class Dispatcher:
         self._is_draining = True
         self._changed.set()
         self._turned.set()
-        for attempt in self._active.values():
-            if attempt.can_be_left:
-                attempt.stop(Stop.NODE)
-        with trio.move_on_after(deadline_s):
-            await self._wait_idle()
-        for attempt in self._active.values():
-            attempt.stop(Stop.NODE)
-        with trio.move_on_after(self._settings.end_s):
-            await self._wait_idle()
-
-    async def _wait_idle(self) -> None:
-        while self._active:
-            self._idle = trio.Event()
-            await self._idle.wait()
+        await self._running.drain(deadline_s)
 
     async def _load(self) -> list[Attempt]:
         """Read the spool; the attempts that go on are returned."""
@@ -168,7 +162,7 @@ class Dispatcher:
         cut_off = await settle_open_attempts(
             self._reader, self._journal, self._printers, self._devices, self._wall_clock
         )
-        resumed = [self._resume(found, job) for found, job in cut_off]
+        resumed = [self._running.resume(found, job) for found, job in cut_off]
         waiting = await self._reader.waiting()
         for count, moved in enumerate(waiting):
             self._schedule.add(moved.job_id, moved.printer_id, moved.owner, moved.priority)
@@ -199,11 +193,11 @@ class Dispatcher:
             self._changed.set()
 
     def _job_moved(self, moved: JobMoved) -> None:
-        attempt = self._attempts.get(moved.job_id)
+        attempt = self._running.by_job.get(moved.job_id)
         if moved.new is JobState.PENDING:
             is_set = moved.old is JobState.PENDING
             if moved.old is not None:  # what was loaded of it is not true any more
-                self._outdate(moved.job_id)
+                self._running.outdate(moved.job_id)
             if attempt is not None and attempt.goes_on:
                 if attempt.choice.queue_id == moved.printer_id:
                     attempt.is_back = True  # its device goes on with the job
@@ -231,11 +225,6 @@ class Dispatcher:
                     printer=self._judge.name(moved.printer_id),
                     position=moved.position,
                 )
-
-    def _outdate(self, job_id: int) -> None:
-        for attempt in self._active.values():
-            if attempt.ahead is not None and attempt.ahead.job_id == job_id:
-                attempt.ahead.is_outdated = True
 
     def _place(self, job_id: int, after_id: int | None, state: JobState) -> None:
         """A job is to come after another one, which was in `state`, or has its own place."""
@@ -303,26 +292,15 @@ class Dispatcher:
         now_s = trio.current_time()
         while True:
             self._ready |= dict.fromkeys(self._schedule.startable(now_s))
-            if not self._ready:
+            if not self._ready or not self._running.has_room:
                 return
-            while self._ready:
-                if not self._has_room():
-                    return
-                device_id = next(iter(self._ready))
-                del self._ready[device_id]
-                if device_id in self._active:
-                    continue
-                choice = self._schedule.take(device_id, now_s)
-                if choice is not None:
-                    loading = self._begin_loading(choice.job_id)
-                    nursery.start_soon(self._serve, self._make_attempt(choice, loading, ()))
-
-    def _has_room(self) -> bool:
-        room = self._settings.deliveries_max - len(self._active)
-        if room <= 0:
-            # A printer that has stood still for hours is in nobody's way.
-            room += sum(attempt.is_stalled for attempt in self._active.values())
-        return room > 0
+            device_id = next(iter(self._ready))
+            del self._ready[device_id]
+            if device_id in self._running.by_device:
+                continue
+            choice = self._schedule.take(device_id, now_s)
+            if choice is not None:
+                nursery.start_soon(self._serve, self._running.make(choice))
 
     async def _serve(self, attempt: Attempt) -> None:
         """Attempt jobs on one device, one after the other, until it has none to take."""
@@ -332,7 +310,9 @@ class Dispatcher:
                 following: Attempt | None = attempt
                 while following is not None:
                     attempt, following = following, None
-                    ahead = attempt.ahead = self._load_ahead(attempt)
+                    if not self._is_draining:
+                        attempt.ahead = self._running.load_ahead(attempt)
+                    ahead = attempt.ahead
                     try:
                         ended = await attempt.run(nursery)
                         following = await self._follow(attempt, ended, ahead)
@@ -342,12 +322,10 @@ class Dispatcher:
                         ):
                             ahead.close()
         finally:
-            self._forget(attempt)
+            self._running.forget(attempt)
             self._statuses.device_moved(attempt.choice.device_id)
             self._schedule.finish(attempt.choice.device_id)
             self._changed.set()
-            if not self._active:
-                self._idle.set()
 
     async def _follow(
         self, attempt: Attempt, ended: Ended, ahead: Loading | None
@@ -372,81 +350,22 @@ class Dispatcher:
         self._judge.hear(attempt, ended)
         device_id, now_s = attempt.choice.device_id, trio.current_time()
         if attempt.is_back:
-            self._forget(attempt)
+            self._running.forget(attempt)
             if self._schedule.go_on(attempt.choice) and not self._is_draining:
-                return self._make_attempt(
-                    attempt.choice, self._begin_loading(attempt.choice.job_id), ()
-                )
+                return self._running.make(attempt.choice)
             self._schedule.put_back(attempt.choice)
         choice = None if self._is_draining else self._schedule.take_next(device_id, now_s)
         if choice is None:
             await self._commit(attempt, carried)
             return None
-        self._forget(attempt)
-        if ahead is not None and ahead.job_id == choice.job_id and not ahead.is_outdated:
-            loading = ahead
-        else:
-            loading = self._begin_loading(choice.job_id)
-        following = self._make_attempt(choice, loading, carried)
+        self._running.forget(attempt)
+        if ahead is not None and (ahead.job_id != choice.job_id or ahead.is_outdated):
+            ahead = None
+        following = self._running.make(choice, ahead, carried)
         if carried and not following.is_eager:
             following.before = ()
             await self._commit(attempt, carried)
         return following
-
-    def _resume(self, found: store.Attempt, job: Job) -> Attempt:
-        """An attempt that the end of a spoold cut off, to go on: its device is busy with it."""
-        owner, priority = job.owner.name, job.priority
-        choice = Choice(job.id, found.device_id, found.printer_id, job.printer_id, owner, priority)
-        self._schedule.occupy(choice)
-        printer = self._judge.name(choice.printer_id)
-        log.info("attempt_resumed", job_uuid=str(job.uuid), printer=printer)
-        make = partial(Resumption, found, job)
-        return self._make_attempt(choice, self._begin_loading(job.id), (), make)
-
-    def _make_attempt(
-        self,
-        choice: Choice,
-        loading: Loading,
-        before: tuple[Change, ...],
-        make: Callable[..., Attempt] = Attempt,
-    ) -> Attempt:
-        printer, device = self._printers[choice.printer_id], self._devices[choice.device_id]
-        attempt = make(
-            choice,
-            printer,
-            device,
-            self._in_doubt(choice.queue_id),
-            partial(self._devices.driver_of, printer, device),
-            loading,
-            self._journal,
-            self._wall_clock,
-            self._settings,
-            self._schedule.failures(choice.device_id) == 0,
-            self._attempt_changed,
-            before,
-        )
-        self._active[choice.device_id] = attempt
-        self._attempts[choice.job_id] = attempt
-        return attempt
-
-    def _forget(self, attempt: Attempt) -> None:
-        choice = attempt.choice
-        if self._active.get(choice.device_id) is attempt:
-            del self._active[choice.device_id]
-        if self._attempts.get(choice.job_id) is attempt:
-            del self._attempts[choice.job_id]
-
-    def _begin_loading(self, job_id: int) -> Loading:
-        return Loading(job_id, self._journal.fresh, self._reader, self._documents)
-
-    def _load_ahead(self, attempt: Attempt) -> Loading | None:
-        """Begin to load the job that comes next, unless another device may take it."""
-        if self._is_draining:
-            return None
-        choice = self._schedule.peek(attempt.choice.device_id, trio.current_time())
-        if choice is None or choice.queue_id != choice.printer_id:
-            return None
-        return self._begin_loading(choice.job_id)
 
     # -- outcomes --------------------------------------------------------------------------
 
@@ -484,9 +403,3 @@ class Dispatcher:
                 only_from=(JobState.PENDING,),
             )
             note_refusals((cancel,), await self._journal.commit_all((cancel,)))
-
-    # -- names -----------------------------------------------------------------------------
-
-    def _in_doubt(self, printer_id: int) -> WhenInDoubt:
-        printer = self._printers.get(printer_id)
-        return printer.in_doubt if printer is not None else WhenInDoubt.HOLD
