@@ -247,8 +247,11 @@ def post(
     """
     booked = [line for line in lines if line.amount]
     assert sum(line.amount for line in booked) == 0, booked
-    new = [*opened, *(wallet.purse(kind) for kind in (PurseKind.CREDIT, PurseKind.OVERDRAFT))]
-    named = {one.guid: one for one in new if any(line.purse == one.guid for line in booked)}
+    # A purse that was opened is there from now on, also when a debt took all that came into it.
+    named = {one.guid: one for one in opened}
+    for one in map(wallet.purse, (PurseKind.CREDIT, PurseKind.OVERDRAFT)):
+        if any(line.purse == one.guid for line in booked):
+            named[one.guid] = one
     happened_us = now_us if happened_us is None else happened_us
     position = writer.add_record(
         Kind.LEDGER_POSTED,
@@ -272,22 +275,23 @@ def post(
             key, cause, wallet.holder.bytes, charge, happened_us, now_us, actor, reason, position,
         ),
     ).lastrowid  # fmt: skip
+    for guid, purse in named.items():
+        _make(writer.db, guid, purse)
     for number, line in enumerate(booked):
-        _book(writer.db, entry_id, number, line, named.get(line.purse))
+        _book(writer.db, entry_id, number, line)
     return position
 
 
-def _book(
-    db: sqlite3.Connection, entry_id: int | None, number: int, line: Line, purse: Purse | None
-) -> None:
-    """Add a line to its purse, which is made when it is new."""
+def _book(db: sqlite3.Connection, entry_id: int | None, number: int, line: Line) -> None:
+    """Add a line to its purse; those of the ledger itself are made by their first one."""
     change = (
         "UPDATE purse SET balance = balance + ? WHERE guid = ? RETURNING id, balance",
         (line.amount, line.purse.bytes),
     )
     row = db.execute(*change).fetchone()
     if row is None:
-        _make(db, line.purse, purse)
+        own = next(one for one in Own if one.guid == line.purse)
+        _make(db, line.purse, None, own.value)
         row = db.execute(*change).fetchone()
     db.execute(
         "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
@@ -295,10 +299,10 @@ def _book(
     )
 
 
-def _make(db: sqlite3.Connection, guid: UUID, purse: Purse | None) -> None:
+def _make(db: sqlite3.Connection, guid: UUID, purse: Purse | None, own: str = "") -> None:
+    """A purse is there from now on, empty if it was not."""
     if purse is None:
-        own = next(one for one in Own if one.guid == guid)
-        fields: tuple[Any, ...] = (LEDGER.bytes, own.value, None, "", 0, None)
+        fields: tuple[Any, ...] = (LEDGER.bytes, own, None, "", 0, None)
     else:
         allowance = None if purse.allowance is None else purse.allowance.bytes
         fields = (
@@ -307,7 +311,7 @@ def _make(db: sqlite3.Connection, guid: UUID, purse: Purse | None) -> None:
         )  # fmt: skip
     db.execute(
         "INSERT INTO purse (guid, holder, kind, allowance, period, from_us, until_us, balance) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (guid) DO NOTHING",
         (guid.bytes, *fields),
     )
 

@@ -209,6 +209,20 @@ async def test_an_allowance_is_granted_once_and_carried_over_up_to_its_limit(pur
     assert granted == ["2026-01", "2026-02", "2026-04", "2026-12"]
 
 
+async def test_an_allowance_that_a_debt_takes_is_granted_once(purses):
+    """All of it pays what is below zero; there is no second one for the same month."""
+    ada = await purses.person()
+    await purses.allow(3 * PAGE)
+    await purses.reserve(b"k", ada, 3, us(2026, 1, 5))
+    await purses.journal.commit(Settle(b"k", pages(8), us(2026, 1, 5)))
+    for number in range(3):
+        with pytest.raises(OperationError):
+            await purses.reserve(bytes([number]), ada, 1, us(2026, 2, 5))
+        await purses.reserve(b"free" + bytes([number]), ada, 0, us(2026, 2, 5))
+    assert await purses.purses(ada) == {"overdraft": -2 * PAGE}
+    await purses.check()
+
+
 async def test_groups_and_single_holders_have_allowances(purses):
     """Each is a purse of its own."""
     ada = await purses.person(groups=("students", "tutors"))

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from spoold.model.pricing import PriceList, Quote, Rate, quote
 from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, PurseKind
 from spoold.model.usage import Line, Usage, Work
+from spoold.spool import accounts
 from spoold.spool.store import Adjust, PutAllowance, PutPrices, PutUser, Reserve
 
 PAGE = 500  # 0.05 an impression
@@ -27,6 +28,11 @@ class Purses:
 
     async def start(self) -> Purses:
         self.prices = await self.journal.commit(PutPrices(PRICES, 1))
+        return self
+
+    async def again(self) -> Purses:
+        """The prices that are there, in a spool that was opened once more."""
+        self.prices = await self.spool.reader.look(accounts.prices_at, 1)
         return self
 
     async def person(self, name="ada", **fields) -> UUID:
