@@ -43,7 +43,8 @@ CERTIFICATES_S = 600.0  # how often files of certificates are looked at
 class Monitor:
     """`checks` is how the node was when it last looked, `age_s` ago.
 
-    `is_clock_doubtful` asks whether upkeep believes the clock.
+    `is_clock_doubtful` asks whether upkeep believes the clock; `tell` takes the one line that the
+    service manager shows.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Monitor:
         config: Callable[[], Config],
         identity: NodeIdentity,
         is_clock_doubtful: Callable[[], bool],
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._services = services
         self._config = config
@@ -62,6 +64,7 @@ class Monitor:
             ("authority", microseconds(ca.not_valid_after_utc)),
         )
         self._is_clock_doubtful = is_clock_doubtful
+        self._tell_manager = tell
         self._counts = Counts()
         self._lag_s = Histogram(LAG_BOUNDS_S)
         self._lags: list[tuple[float, float]] = []  # (when, how late) of the last while
@@ -160,6 +163,7 @@ class Monitor:
         self.checks = health.judge(self._facts, config.health, config.limits)
         self._looked_s = trio.current_time()
         self._tell()
+        self._tell_manager(self._line())
         return self.checks
 
     async def _count(self) -> None:
@@ -229,6 +233,14 @@ class Monitor:
                 log.warning("health_warning", part=check.part, detail=check.text)
             else:
                 log.error("health_failed", part=check.part, detail=check.text)
+
+    def _line(self) -> str:
+        """How the node is, in one line."""
+        facts = self._facts
+        said = [check.text for check in self.checks if check.verdict is not Verdict.OK]
+        printing = sum(one.jobs for one in self._depths if one.state is JobState.PROCESSING)
+        line = f"{facts.printers} printers, {facts.waiting} jobs wait, {printing} print"
+        return "; ".join([line, *said])
 
     # -- metrics -----------------------------------------------------------------------------
 

@@ -404,7 +404,13 @@ class Daemon:
             config_file=Path(self._file) if self._file is not None else None,
             checks=lambda: monitor.checks,
         )
-        monitor = Monitor(services, lambda: self.config, self.identity, self._doubts_clock)
+        monitor = Monitor(
+            services,
+            lambda: self.config,
+            self.identity,
+            self._doubts_clock,
+            lambda text: systemd.notify(self._surroundings, systemd.status(text)),
+        )
         async with trio.open_nursery() as dispatching:
             entrance = doors.Doors(
                 services,

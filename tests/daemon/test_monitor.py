@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPSConnection
 
 import pytest
 
-from support.process import running, send_raw
+from support.process import CONFIG, running, send_raw
+
+SECURE = CONFIG.replace("tls = []", 'tls = ["127.0.0.1:0"]')
+
+
+def get_secure(daemon, path, login=""):
+    """The same on the TLS port, with a login."""
+    context = ssl.create_default_context(cadata=daemon.call("node.ca")["pem"])
+    port = int(daemon.ports["tls"].rpartition(":")[2])
+    connection = HTTPSConnection("localhost", port, context=context, timeout=10)
+    pair = base64.b64encode(login.encode()).decode()
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Basic {pair}"} if login else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def get(daemon, path):
@@ -40,3 +60,48 @@ def test_a_daemon_tells_how_it_is(tmp_path):
             assert get(daemon, "/healthz")[0] == 200
         assert time.monotonic() - began < 5
         assert daemon.end() == 0
+
+
+@pytest.mark.slow
+def test_a_full_disk_takes_a_node_out_of_service(tmp_path):
+    """It lives, and is not ready: load balancers send jobs elsewhere."""
+    with running(tmp_path, config=CONFIG + "[limits]\nreserve_bytes = 1000000000000\n") as daemon:
+        assert get(daemon, "/livez")[0] == 200
+        for path in ("/readyz", "/healthz"):
+            status, body = get(daemon, path)
+            assert status == 503
+            assert json.loads(body)["checks"]["disk"] == "failed"
+        (check,) = [one for one in daemon.call("status")["checks"] if one["part"] == "disk"]
+        assert "new jobs are refused" in check["text"]
+        assert "Free space" in check["advice"]
+
+
+@pytest.mark.slow
+def test_numbers_are_for_staff_and_for_networks_that_are_named(tmp_path):
+    """With nobody named: refused in the clear, asked for a login over TLS, given to staff."""
+    with running(tmp_path, config=SECURE + "[metrics]\nallow = []\n") as daemon:
+        daemon.call("user.add", name="olga", password="secret-of-olga", roles=["help-desk"])
+        daemon.call("user.add", name="peter", password="secret-of-peter", roles=[])
+        assert get(daemon, "/metrics")[0] == 403
+        assert get_secure(daemon, "/metrics")[0] == 401
+        assert get_secure(daemon, "/metrics", "peter:secret-of-peter")[0] == 401
+        status, text = get_secure(daemon, "/metrics", "olga:secret-of-olga")
+        assert status == 200
+        assert b"spoold_journal_position" in text
+        assert b"free_bytes" not in get_secure(daemon, "/healthz", "peter:secret-of-peter")[1]
+        detail = json.loads(get_secure(daemon, "/healthz", "olga:secret-of-olga")[1])
+        assert any("free_bytes" in check for check in detail["checks"])
+
+
+@pytest.mark.slow
+def test_the_service_manager_shows_how_the_node_is(tmp_path, monkeypatch):
+    """In one line, from the first look on."""
+    where = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(where))
+        manager.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(where))
+        with running(tmp_path):
+            while not (said := manager.recv(4096)).startswith(b"STATUS="):
+                pass
+    assert said.startswith(b"STATUS=1 printers, 0 jobs wait, 0 print")
