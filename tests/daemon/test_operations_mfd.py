@@ -497,7 +497,7 @@ async def test_a_session_is_followed_to_its_end(desk, safe, here):
         nursery.start_soon(follow)
         await until("balance")
         assert [name for name, _ in told] == ["node-mode", "balance"]
-        assert told[1][1] == {"balance": 10 * CENT, "available": 10 * CENT}
+        assert told[1][1] == {"balance": 10 * CENT, "available": 10 * CENT, "currency": ""}
         told.clear()
         await here.copy(3)
         await until("balance")

@@ -7,7 +7,9 @@ who logged in since. See `codec/FRAMES.md`, section 10.
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
+from uuid import UUID
 
 from spoold.accounts.authentication import ALL, Credential, Method
 from spoold.daemon.operations.access import DEVICES, KNOWN
@@ -17,7 +19,7 @@ from spoold.model import card as cards
 from spoold.model.errors import OperationError
 from spoold.model.mfd import SECRET_CHARACTERS_MAX, Mfd, Session, SessionEnd
 from spoold.model.printer import Printer
-from spoold.model.purse import PayerKind
+from spoold.model.purse import PayerKind, Wallet
 from spoold.model.text import plain
 from spoold.model.user import User
 from spoold.release.news import Mode
@@ -70,12 +72,15 @@ async def printer_of(call: Call, mfd: Mfd) -> Printer:
 
 
 async def standing(call: Call, user: User) -> dict[str, Any]:
-    """What the person has, and can spend: nil is without a limit. In 1/10,000."""
+    """What the person has, and can spend (nil: without a limit), in 1/10,000; and of what."""
     services = call.services
-    wallet = await services.reader.look(
-        wallet_at, PayerKind.PERSON, user.guid, services.wall_clock()
-    )
-    return {"balance": wallet.balance, "available": wallet.available}
+    now_us = services.wall_clock()
+    wallet, currency = await services.reader.look(_purse_of, user.guid, now_us)
+    return {"balance": wallet.balance, "available": wallet.available, "currency": currency}
+
+
+def _purse_of(db: sqlite3.Connection, person: UUID, at_us: int) -> tuple[Wallet, str]:
+    return wallet_at(db, PayerKind.PERSON, person, at_us), terms(db).currency
 
 
 async def session_map(call: Call, mfd: Mfd, session: Session, user: User) -> dict[str, Any]:
@@ -88,7 +93,6 @@ async def session_map(call: Call, mfd: Mfd, session: Session, user: User) -> dic
         "method": session.method,
         "restricted": user.restricted,
         **await standing(call, user),
-        "currency": (await services.reader.look(terms)).currency,
         "started_us": session.started_us,
         "idle_s": mfd.settings.idle_s,
         "printers": printer_names(known, mfd.printers),

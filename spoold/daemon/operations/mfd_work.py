@@ -39,7 +39,8 @@ WORKS = (Work.COPY, Work.SCAN, Work.FAX)
 async def accounts(call: Call) -> dict[str, Any]:
     """Who can pay for what the person does: the person, and shared accounts."""
     _, _, user = await at_session(call)
-    own = {"name": "", "code": "", **await standing(call, user)}
+    has = await standing(call, user)
+    own = {"name": "", "code": "", "balance": has["balance"], "available": has["available"]}
     found = await call.services.charging.choices(user)
     shared = (
         {"name": one.name, "code": one.code, "balance": None, "available": None} for one in found
