@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +37,13 @@ STEP = 50  # users of one transaction: nobody else waits long for theirs
 TROUBLES_MAX = 50
 TROUBLE_CHARACTERS_MAX = 300
 _FIELDS = ("full_name", "email", "groups", "default_account", "disabled")
-_COUNTED = {"add": "added", "change": "changed", "disable": "disabled", "remove": "removed"}
+_COUNTED = {
+    "add": "added",
+    "change": "changed",
+    "adopt": "adopted",
+    "disable": "disabled",
+    "remove": "removed",
+}
 
 
 @dataclass(slots=True)
@@ -55,6 +62,7 @@ class Told:
     seen: int = 0
     added: int = 0
     changed: int = 0
+    adopted: int = 0
     disabled: int = 0
     removed: int = 0
     refused: int = 0
@@ -133,16 +141,20 @@ class Rounds:
         actor: str,
         is_dry: bool = False,
         lets_go: bool = False,
+        adopts: bool = False,
         show: Callable[[Sequence[Step]], None] = lambda _: None,
     ) -> Told:
-        """Make the users of a source what the source says; `lets_go` of however many vanish.
+        """Make the users of a source what the source says; `lets_go` of however many vanish, and
+        `adopts` users of the same name who were made by hand.
 
         `show` is given every step of the plan, before the first is made.
         """
         async with self._turns[source.guid]:
             told = Told(source.name, self._wall_clock())
             try:
-                await self._make(source, told, actor, is_dry, lets_go, show)
+                found = await self._planned(source, adopts=adopts)
+                show(found.steps)
+                await self._make(source, told, found, actor, is_dry=is_dry, lets_go=lets_go)
             except OperationError as error:
                 told.message, told.advice = error.message, error.advice
             except (ldap.DirectoryError, SpoolFull) as error:
@@ -152,21 +164,22 @@ class Rounds:
                 await self._end(source, told, actor)
             return told
 
-    async def _make(
-        self,
-        source: Source,
-        told: Told,
-        actor: str,
-        is_dry: bool,
-        lets_go: bool,
-        show: Callable[[Sequence[Step]], None],
-    ) -> None:
+    async def _planned(self, source: Source, *, adopts: bool) -> Round:
+        """What a round would do, as the directory and the users are now.
+
+        Raises:
+            DirectoryError, OperationError: the directory does not say.
+        """
         snapshot = await self._ask(source)
-        made, names = await self._reader.look(synchronised.people_of, source.guid)
-        found = await trio.to_thread.run_sync(self._plan, source, snapshot, made, names)
+        made, others = await self._reader.look(synchronised.people_of, source.guid)
+        plan_it = partial(self._plan, source, snapshot, made, others, adopts=adopts)
+        return await trio.to_thread.run_sync(plan_it)
+
+    async def _make(
+        self, source: Source, told: Told, found: Round, actor: str, *, is_dry: bool, lets_go: bool
+    ) -> None:
         told.seen = found.seen
         told.note_troubles(found.troubles)
-        show(found.steps)
         if found.stop and not lets_go:
             told.outcome, told.message = "stopped", found.stop
             told.advice = (
@@ -183,7 +196,13 @@ class Rounds:
         told.outcome = "done"
 
     def _plan(
-        self, source: Source, snapshot: ldap.Snapshot, made: list[Sourced], names: set[str]
+        self,
+        source: Source,
+        snapshot: ldap.Snapshot,
+        made: list[Sourced],
+        others: dict[str, UUID | None],
+        *,
+        adopts: bool,
     ) -> Round:
         """In a thread: of ten thousand people this is half a second."""
         understood = understand(source, snapshot.people, snapshot.groups)
@@ -192,7 +211,7 @@ class Rounds:
             for person in understood.people
             if person.card
         }
-        return plan(source, understood, map(_present, made), names, stand_for)
+        return plan(source, understood, map(_present, made), others, stand_for, adopts=adopts)
 
     async def _commit(self, source: Source, told: Told, actor: str, steps: Sequence[Step]) -> None:
         now_us = self._wall_clock()
@@ -230,6 +249,7 @@ class Rounds:
             was=step.was,
             fields=step.fields,
             is_off=step.is_off,
+            adopts=step.adopts,
             card=card,
             actor=actor,
         )

@@ -7,7 +7,7 @@ source's id, so that a new name is a new name and not a new person.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -37,8 +37,9 @@ class Present:
 class Step:
     """What becomes of one user; `guid` is None for a new one.
 
-    `fields` are those that change. `name` is the name from now on, `was` the one until now. `card`
-    is a new number, "" takes the source's card away, None lets it be.
+    `adopts`: who was made by hand is the source's from now on. `fields` are those that change.
+    `name` is the name from now on, `was` the one until now. `card` is a new number, "" takes the
+    source's card away, None lets it be.
     """
 
     id: str
@@ -49,9 +50,12 @@ class Step:
     is_off: bool = False
     card: str | None = None
     vanishes: Vanished | None = None
+    adopts: bool = False
 
     @property
     def action(self) -> str:
+        if self.adopts:
+            return "adopt"
         if self.vanishes is not None:
             return "remove" if self.vanishes is Vanished.REMOVE else "disable"
         return "add" if self.guid is None else "change"
@@ -72,13 +76,16 @@ def plan(
     source: Source,
     understood: Understood,
     present: Iterable[Present],
-    others: Collection[str],
+    others: Mapping[str, UUID | None],
     stands_for: Mapping[str, str],
+    *,
+    adopts: bool = False,
 ) -> Round:
     """The round that makes the users of a source what the source says.
 
-    `others` are the names of users who are not the source's. `stands_for` gives for the number of a
-    card what stands for it in `Present.card`.
+    `others` are the users who are not the source's, by name: the guid of who was made by hand, None
+    for who came from elsewhere. With `adopts` the former become the source's. `stands_for` gives
+    for the number of a card what stands for it in `Present.card`.
     """
     known = {one.id: one for one in present}
     found = Round(troubles=list(understood.troubles), seen=len(understood.people))
@@ -108,13 +115,19 @@ def plan(
     found.steps += changes
     _rename(renames, taken, found)
     for person in new:
-        if person.name in taken:
+        by_hand = others.get(person.name)
+        card, is_off = person.card or None, bool(person.fields.get("disabled"))
+        if adopts and by_hand is not None:
+            fields = dict(person.fields)
+            if not is_off:  # whom somebody disabled by hand stays so
+                fields.pop("disabled", None)
+            step = Step(person.id, person.name, by_hand, "", fields, is_off, card, adopts=True)
+            found.steps.append(step)
+        elif person.name in taken:
             whose = "is a user already" if person.name in others else "is still somebody else here"
             found.troubles.append(f"{plain(person.name[:60])} {whose}, and is left alone.")
         else:
             taken.add(person.name)
-            card = person.card or None
-            is_off = bool(person.fields.get("disabled"))
             found.steps.append(Step(person.id, person.name, None, "", person.fields, is_off, card))
     return found
 

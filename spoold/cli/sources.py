@@ -13,7 +13,7 @@ from spoold.cli.render import Column
 from spoold.cli.showing import show_each, show_list
 from spoold.model.text import plain
 
-SIGNS = {"add": "+", "change": "~", "disable": "!", "remove": "-"}
+SIGNS = {"add": "+", "change": "~", "adopt": "=", "disable": "!", "remove": "-"}
 _LISTS = ("servers", "bases", "group_bases", "members_of", "groups")
 _TEXTS = (
     "flavour",
@@ -88,6 +88,11 @@ def add_sync(verbs: Nouns[Parser]) -> None:
     syncing.add_argument("--dry-run", action="store_true", help="only say what would be done")
     syncing.add_argument(
         "--let-go", action="store_true", help="go on when more users vanish than a round may take"
+    )
+    syncing.add_argument(
+        "--adopt",
+        action="store_true",
+        help="users of the same name who were made by hand are the source's from now on",
     )
     syncing.add_argument("--status", action="store_true", help="only say how the last rounds went")
     grammar.add_json(syncing)
@@ -243,8 +248,8 @@ def _went(told: dict[str, Any]) -> str:
     """How a round went, in one line."""
     if told["outcome"] in ("failed", "stopped"):
         return f"{told['outcome']}: {told['message']}"
-    words = ("added", "changed", "disabled", "removed", "refused")
-    counts = [f"{told[word]} {word}" for word in words if told[word]]
+    words = ("added", "changed", "adopted", "disabled", "removed", "refused")
+    counts = [f"{told[word]} {word}" for word in words if told.get(word)]
     if told["trouble"]:
         counts.append(f"{told['trouble']} with trouble")
     return f"{told['seen']} seen, {', '.join(counts) or 'nothing to change'}"
@@ -284,7 +289,12 @@ def sync(args: Namespace) -> int:
     if args.source is None:
         print("spoold user sync: name a source; see `spoold source list`.", file=sys.stderr)
         return USAGE
-    asked = {"source": args.source, "dry_run": args.dry_run, "let_go": args.let_go}
+    asked = {
+        "source": args.source,
+        "dry_run": args.dry_run,
+        "let_go": args.let_go,
+        "adopt": args.adopt,
+    }
     with connect(args) as client:
         answer = client.call("user.sync", asked)
     if args.json:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SOURCES_MAX = 32
 ROUND_NEWS = ("outcome", "message")
-ROUND_COUNTS = ("added", "changed", "disabled", "removed", "refused")
+ROUND_COUNTS = ("added", "changed", "adopted", "disabled", "removed", "refused")
 _SOURCES = "SELECT guid, name, fields, round, changed_us FROM source "
 
 
@@ -80,8 +80,10 @@ def behind(db: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(name for name, told in rows.fetchall() if unpack(told)["outcome"] != "done")
 
 
-def people_of(db: sqlite3.Connection, source: UUID) -> tuple[list[Sourced], set[str]]:
-    """The users who came from a source, and the names of all others."""
+def people_of(db: sqlite3.Connection, source: UUID) -> tuple[list[Sourced], dict[str, UUID | None]]:
+    """The users who came from a source, and all others by name: the guid of who was made by hand,
+    None for who came from elsewhere.
+    """
     rows = db.execute(
         "SELECT person_id, id, is_off, is_gone, card FROM sourced WHERE source = ?",
         (source.bytes,),
@@ -96,13 +98,14 @@ def people_of(db: sqlite3.Connection, source: UUID) -> tuple[list[Sourced], set[
     for user, row in zip(users.users_of(db, found), found, strict=True):
         id_, is_off, is_gone, card = of[row[6]]
         made.append(Sourced(user, id_, bool(is_off), bool(is_gone), card or b""))
-    names = db.execute(
-        "SELECT person.name FROM directory JOIN person ON person.id = directory.person_id "
+    others = db.execute(
+        "SELECT person.name, person.key, sourced.source IS NULL "
+        "FROM directory JOIN person ON person.id = directory.person_id "
         "LEFT JOIN sourced ON sourced.person_id = directory.person_id "
         "WHERE sourced.source IS NULL OR sourced.source != ?",
         (source.bytes,),
     )
-    return made, {name for (name,) in names if name}
+    return made, {name: UUID(bytes=key) if by_hand else None for name, key, by_hand in others}
 
 
 def sources_of(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
@@ -235,6 +238,8 @@ def sync_user(writer: SqliteStore, change: store.SyncUser) -> str:
     if change.guid is None:
         person_id = _add(writer, change)
     else:
+        if change.adopts:
+            _adopt(writer, change, change.guid)
         person_id = _change(writer, change, change.guid)
     if card is not None:
         _put_card(writer, change, person_id, card)
@@ -258,12 +263,32 @@ def _add(writer: SqliteStore, change: store.SyncUser) -> int:
     users.put_user(writer, put)
     person_id, key = person(writer, change.name, change.now_us)
     _record_origin(writer, change, key)
+    _insert(writer, change, person_id)
+    return person_id
+
+
+def _adopt(writer: SqliteStore, change: store.SyncUser, guid: UUID) -> None:
+    """Somebody who was made by hand is the source's from now on, because an operator said so.
+
+    Raises:
+        OperationError: `not-found`; `conflict`: another source's.
+    """
+    user = users.find_by_guid(writer.db, guid)
+    if user is None or user.name != change.name:
+        raise users.unknown(change.name)
+    if sources_of(writer.db, [guid]):
+        raise OperationError("conflict", f"{plain(change.name[:60])} came from another source.")
+    person_id, key = person(writer, change.name, change.now_us)
+    _record_origin(writer, change, key)
+    _insert(writer, change, person_id)
+
+
+def _insert(writer: SqliteStore, change: store.SyncUser, person_id: int) -> None:
     writer.db.execute(
         "INSERT OR REPLACE INTO sourced (person_id, source, id, is_off, is_gone) "
         "VALUES (?, ?, ?, ?, 0)",
         (person_id, change.source.guid.bytes, change.id, change.is_off),
     )
-    return person_id
 
 
 def _change(writer: SqliteStore, change: store.SyncUser, guid: UUID) -> int:

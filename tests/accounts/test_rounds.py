@@ -13,6 +13,7 @@ import trio
 from spoold.accounts import ldap, rounds
 from spoold.accounts.rounds import Rounds
 from spoold.model.errors import OperationError
+from spoold.model.principal import Role
 from spoold.model.source import source_of
 from spoold.spool import people, synchronised
 from spoold.spool.store import ErasePerson, PutCard, PutSource, PutUser, RemoveSource, RemoveUser
@@ -142,6 +143,23 @@ async def test_whoever_was_made_by_hand_is_never_touched(desk, directory):
     assert counts(await desk.round()) == (0, 0, 0, 1)
     assert (await desk.user("ada")).full_name == ""
     assert await desk.user("robot") is not None
+
+
+async def test_users_made_by_hand_can_be_adopted(desk, directory, spool):
+    """Roles and money stay, names and groups come from the source, and they go with it."""
+    made = PutUser("ada", spool.wall_clock(), frozenset({Role.OPERATOR, Role.USER}), is_new=True)
+    ada = await spool.journal.commit(made)
+    assert (await desk.round()).added == 9
+    told = await desk.round(adopts=True, is_dry=True)
+    assert [(step.action, step.name) for step in desk.steps] == [("adopt", "ada")]
+    told = await desk.round(adopts=True)
+    assert (told.adopted, counts(told), told.troubles) == (1, (0, 0, 0, 0), [])
+    user = await desk.user("ada")
+    assert (user.guid, user.roles, user.full_name) == (ada.guid, ada.roles, "Ada Lovelace")
+    assert len(user.cards) == 1
+    assert counts(await desk.round()) == (0, 0, 0, 0)
+    directory.remove(dn("ada"))
+    assert counts(await desk.round()) == (0, 0, 0, 1)
 
 
 async def test_who_vanishes_is_removed_and_who_has_a_balance_disabled(desk, directory):

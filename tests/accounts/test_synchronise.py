@@ -33,7 +33,7 @@ def said(*people):
 
 def round_of(people, there, others=(), source=SOURCE):
     cards = {one.card: one.card for one in people.people}
-    return plan(source, people, there, set(others), cards)
+    return plan(source, people, there, dict.fromkeys(others), cards)
 
 
 def actions(found):
@@ -57,6 +57,17 @@ def test_whoever_was_made_by_hand_is_left_alone():
     found = round_of(said(person("1", "ada"), person("2", "bob")), [], others=["ada"])
     assert actions(found) == [("add", "bob")]
     assert found.troubles == ["ada is a user already, and is left alone."]
+
+
+def test_whoever_was_made_by_hand_can_be_adopted():
+    """Only where somebody says so, and never from another source."""
+    others = {"ada": UUID(int=1), "bob": None}
+    people = said(person("1", "ada", full_name="Ada", card="17"), person("2", "bob"))
+    found = plan(SOURCE, people, [], others, {"17": "17"}, adopts=True)
+    (step,) = found.steps
+    assert (step.action, step.name, step.guid, step.card) == ("adopt", "ada", UUID(int=1), "17")
+    assert step.fields == {"groups": (), "full_name": "Ada"}
+    assert found.troubles == ["bob is a user already, and is left alone."]
 
 
 @pytest.mark.parametrize(

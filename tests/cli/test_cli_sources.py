@@ -96,6 +96,7 @@ def test_a_source_is_an_object_and_its_people_are_not(
     assert said.out.splitlines()[-1] == "source hq: added"
     # They are as if made by hand: another source, also of this name, leaves them alone.
     assert run("user sync hq").out.splitlines()[0] == "hq: 3 seen, 3 with trouble."
+    assert run("user sync hq --adopt").out == "hq: 3 seen, 3 adopted.\n"
 
 
 @pytest.mark.parametrize(

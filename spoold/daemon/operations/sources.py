@@ -147,6 +147,7 @@ async def sync(call: Call) -> dict[str, Any]:
         actor=call.actor,
         is_dry=call.args["dry_run"],
         lets_go=call.args["let_go"],
+        adopts=call.args["adopt"],
         show=show,
     )
     answer = told.as_map()
@@ -189,6 +190,7 @@ OPERATIONS = (
             Argument("source", required=True, least=1, summary="Name a source."),
             Argument("dry_run", (bool,), default=False, summary="Only say what would be done."),
             Argument("let_go", (bool,), default=False, summary="However many users vanish."),
+            Argument("adopt", (bool,), default=False, summary="Take over who was made by hand."),
         ),
         ADMINS,
         LOCAL,

@@ -42,8 +42,9 @@ class CardOfSource:
 class SyncUser:
     """Make one user what the source says. Answer: what could not be done, in words; "" for all.
 
-    `guid` None: a new one. `was` is the name until now, where that changes. `fields` are those of
-    `PutUser`. `card`: None lets it be, no digests take it away.
+    `guid` None: a new one; `adopts`: one who was made by hand until now. `was` is the name until
+    now, where that changes. `fields` are those of `PutUser`. `card`: None lets it be, no digests
+    take it away.
     """
 
     source: Source
@@ -54,6 +55,7 @@ class SyncUser:
     was: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
     is_off: bool = False
+    adopts: bool = False
     card: CardOfSource | None = None
     actor: str = "node"
 
