@@ -33,6 +33,7 @@ log = structlog.get_logger("spoold.accounts")
 
 LOOK_INTERVAL_S = 5.0
 RETRY_S = 600.0  # after a round that failed, where the next would be later
+PAGE_USERS = 500
 STEP = 50  # users of one transaction: nobody else waits long for theirs
 TROUBLES_MAX = 50
 TROUBLE_CHARACTERS_MAX = 300
@@ -171,7 +172,17 @@ class Rounds:
             DirectoryError, OperationError: the directory does not say.
         """
         snapshot = await self._ask(source)
-        made, others = await self._reader.look(synchronised.people_of, source.guid)
+        made: list[Sourced] = []
+        others: dict[str, UUID | None] = {}
+        after_id = 0
+        while True:
+            look = synchronised.people_page
+            page = await self._reader.look(look, source.guid, after_id, PAGE_USERS)
+            made += page.made
+            others |= page.others
+            after_id = page.last_id
+            if not after_id:
+                break
         plan_it = partial(self._plan, source, snapshot, made, others, adopts=adopts)
         return await trio.to_thread.run_sync(plan_it)
 

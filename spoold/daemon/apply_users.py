@@ -28,6 +28,7 @@ from spoold.model.user import (
     check_user_name,
 )
 
+_OF_A_SOURCE = frozenset({"full_name", "email", "groups"})  # set again by each of its rounds
 _NOBODY = User(UUID(int=0), "", frozenset({Role.USER}), False, 0, 0)
 
 
@@ -111,6 +112,9 @@ class Users(Kind):
                 yield Problem(f"{path}.delegates", cause, "Name them in the file.")
 
             yield from _scope_problems(step, whole, printers)
+            if step.name in whole.kept["user"] and (theirs := step.keys & _OF_A_SOURCE):
+                cause = f"a directory says what {', '.join(sorted(theirs))} of this user are."
+                yield Problem(path, cause, "Change it there, and leave it out here.")
 
     def _password(self, name: str) -> str:
         return check_password(self._read_secret(self._files[name]))

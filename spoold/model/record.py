@@ -103,7 +103,8 @@ def is_administrative(kind: str, actor: str) -> bool:
 class Record:
     """`event_us` is UTC in microseconds; `clock_offset_us` the offset to upstream, if measured.
 
-    `actor` is `node`, `client`, `uid:N`, `provider:GUID`, `device:GUID` or `user:KEY`.
+    `actor` is `node`, `client`, `uid:N`, `provider:GUID`, `device:GUID`, `source:GUID` or
+    `user:KEY`.
     """
 
     position: int

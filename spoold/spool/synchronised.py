@@ -80,32 +80,42 @@ def behind(db: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(name for name, told in rows.fetchall() if unpack(told)["outcome"] != "done")
 
 
-def people_of(db: sqlite3.Connection, source: UUID) -> tuple[list[Sourced], dict[str, UUID | None]]:
-    """The users who came from a source, and all others by name: the guid of who was made by hand,
-    None for who came from elsewhere.
+class PeoplePage(NamedTuple):
+    """Users in the order of their rows: those who came from a source; and all others by name, with
+    the guid of who was made by hand, None for who came from elsewhere. `last_id` 0: the last page.
     """
+
+    made: list[Sourced]
+    others: dict[str, UUID | None]
+    last_id: int
+
+
+def people_page(db: sqlite3.Connection, source: UUID, after_id: int, limit: int) -> PeoplePage:
+    """At most `limit` users behind a row. Many pages rather than one long look: logins wait too."""
     rows = db.execute(
-        "SELECT person_id, id, is_off, is_gone, card FROM sourced WHERE source = ?",
-        (source.bytes,),
+        users.SELECT_USER + "WHERE directory.person_id > ? ORDER BY directory.person_id LIMIT ?",
+        (after_id, limit),
     ).fetchall()
-    of = {person_id: rest for person_id, *rest in rows}
-    found = db.execute(
-        users.SELECT_USER
-        + "JOIN sourced ON sourced.person_id = directory.person_id WHERE sourced.source = ?",
-        (source.bytes,),
-    ).fetchall()
-    made = []
-    for user, row in zip(users.users_of(db, found), found, strict=True):
-        id_, is_off, is_gone, card = of[row[6]]
-        made.append(Sourced(user, id_, bool(is_off), bool(is_gone), card or b""))
-    others = db.execute(
-        "SELECT person.name, person.key, sourced.source IS NULL "
-        "FROM directory JOIN person ON person.id = directory.person_id "
-        "LEFT JOIN sourced ON sourced.person_id = directory.person_id "
-        "WHERE sourced.source IS NULL OR sourced.source != ?",
-        (source.bytes,),
-    )
-    return made, {name: UUID(bytes=key) if by_hand else None for name, key, by_hand in others}
+    last_id = rows[-1][6] if rows else 0
+    origins = {
+        person_id: rest
+        for person_id, *rest in db.execute(
+            "SELECT person_id, source, id, is_off, is_gone, card FROM sourced "
+            "WHERE person_id > ? AND person_id <= ?",
+            (after_id, last_id),
+        )
+    }
+    page = PeoplePage([], {}, last_id if len(rows) == limit else 0)
+    for user, row in zip(users.users_of(db, rows), rows, strict=True):
+        origin = origins.get(row[6])
+        if origin is None:
+            page.others[user.name] = user.guid
+        elif origin[0] != source.bytes:
+            page.others[user.name] = None
+        else:
+            _, id_, is_off, is_gone, card = origin
+            page.made.append(Sourced(user, id_, bool(is_off), bool(is_gone), card or b""))
+    return page
 
 
 def sources_of(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:

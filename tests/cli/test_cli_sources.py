@@ -89,6 +89,10 @@ def test_a_source_is_an_object_and_its_people_are_not(
     assert found["source"]["hq"]["bind_dn"] == slapd.READER
     assert slapd.PASSWORD not in text
     file = tmp_path / "objects.toml"
+    file.write_text("[user.ada]\nemail = 'a@example.org'\nroles = ['operator']\n")
+    assert "user.ada: a directory says what email of this user are." in run("apply", str(file)).err
+    file.write_text("[user.ada]\nroles = ['operator']\n")
+    assert run("apply", str(file), "--yes").code == 0
     file.write_text(text)
     assert run("apply", str(file), "--yes", "--prune").out.startswith("Nothing to change")
     assert run("source remove hq").out == "Source hq is removed; its 3 users stay.\n"
