@@ -359,6 +359,7 @@ def _remove_all_but(directory: Path, node_guid: UUID, keep: int | None) -> tuple
     for name in names:
         partial = directory / (name + PARTIAL)
         (directory / name).rename(partial)
+        sync_directory(directory)
         shutil.rmtree(partial)
     return tuple(names)
 

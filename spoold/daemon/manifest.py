@@ -69,11 +69,7 @@ def write(folder: Path, head: Head, entries: Iterable[Entry]) -> None:
     lines += [_line(asdict(entry)) for entry in entries]
     body = b"".join(lines)
     last = _line({"lines": len(lines), "digest": blake3.blake3(body).hexdigest()})
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(folder / NAME, flags, 0o600), "wb") as file:
-        file.write(body + last)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(folder / NAME, body + last)
 
 
 def read(folder: Path) -> Manifest:
@@ -119,13 +115,18 @@ def as_map(head: Head) -> dict[str, Any]:
     return asdict(head)
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """A small file of our own, synced; raises OSError."""
+def write_synced(path: Path, data: bytes) -> None:
+    """A small file, synced; its name is not. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     with open(os.open(path, flags, 0o600), "wb") as file:
-        file.write(_line(value))
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """A small file of our own, synced; raises OSError."""
+    write_synced(path, _line(value))
 
 
 def read_json(path: Path) -> dict[str, Any]:

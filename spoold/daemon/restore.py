@@ -233,8 +233,8 @@ def _keep_erasures(path: Path, data_dir: Path, staging: Path) -> None:
         with contextlib.suppress(OSError):
             noted |= dict.fromkeys((folder / ERASED).read_text("ascii", "replace").split())
     if noted:
-        (staging / ERASED).write_text("".join(f"{key}\n" for key in noted), "ascii")
-        (staging / ERASED).chmod(0o600)
+        lines = "".join(f"{key}\n" for key in noted)
+        manifest.write_synced(staging / ERASED, lines.encode("ascii", "replace"))
 
 
 def _check_room(data_dir: Path, contents: Manifest) -> None:
@@ -292,8 +292,7 @@ async def _begin_anew(
     """A new incarnation of the copied spool; a record says what it was restored from."""
     witness = data_dir / "witness"
     if witness.exists():
-        (staging / "witness").write_bytes(witness.read_bytes())
-        (staging / "witness").chmod(0o600)
+        manifest.write_synced(staging / "witness", witness.read_bytes())
     guid = UUID((staging / "node-guid").read_text("ascii").strip())
     head = contents.head
     writer, store = await open_store(staging, now_us, os.urandom, guid, begins_anew=True)

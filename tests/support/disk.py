@@ -288,10 +288,18 @@ class Disk:
     _renameat = _renameat2 = _rename
 
     def _link(self, call: Call) -> bool:
-        assert self._place(call, 0) is None, "links are not simulated"
-        return False
+        old, new = self._place(call, 0), self._place(call, 1)
+        if old is None or new is None:
+            assert old is new, "a link into or out of the disk"
+            return False
+        self._change(new[0], {new[1]: old[0].now[old[1]]})
+        return True
 
-    _linkat = _symlink = _link
+    _linkat = _link
+
+    def _symlink(self, call: Call) -> bool:
+        assert self._place(call, 0) is None, "symbolic links are not simulated"
+        return False
 
     def _fsync(self, call: Call) -> bool:
         covered = self._syncing.pop(call.entered, None)
