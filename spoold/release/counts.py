@@ -9,8 +9,10 @@ waits is bounded: beyond that the spool itself is the list, and is looked throug
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import structlog
 import trio
@@ -21,10 +23,11 @@ from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import AWAITS_RELEASE, Document, Job, JobReason, JobState
 from spoold.model.printer import ANY_FORMAT, Printer
 from spoold.model.release import Charging
+from spoold.model.transitions import JobEvent
 from spoold.release.counting import count_of, read_contents
 from spoold.spool import release as held
 from spoold.spool.crashpoint import crash_point
-from spoold.spool.store import Change, CountJob, Event, JobMoved
+from spoold.spool.store import BalanceChanged, Change, ChangeJob, CountJob, Event, JobMoved
 
 log = structlog.get_logger("spoold.release")
 
@@ -88,6 +91,7 @@ class Counts:
         self._printers = printers
         self._wall_clock = wall_clock
         self._due: dict[int, None] = {}
+        self._paid: dict[UUID, None] = {}  # people whose money has changed
         self._busy: dict[int, trio.Event] = {}
         self._is_behind = True  # jobs in the spool may wait that are not in `_due`
         self._bell = trio.Event()
@@ -109,12 +113,16 @@ class Counts:
                 for _ in range(AT_ONCE):
                     nursery.start_soon(self._work, clears)
                 nursery.start_soon(self._scan)
+                nursery.start_soon(self._look_again)
         finally:
             self._journal.unlisten(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
-            if (
+            if type(event) is BalanceChanged and len(self._paid) < DUE_MAX:
+                self._paid[event.holder] = None
+                self._ring()
+            elif (
                 type(event) is JobMoved
                 and event.new is JobState.PENDING_HELD
                 and event.reasons
@@ -154,6 +162,19 @@ class Counts:
                     break
                 last = found[-1]
                 after = (last.printer_id, last.held_us, last.job_id)
+
+    async def _look_again(self) -> None:
+        """Have jobs that only lacked money looked at again when their owner has other."""
+        while True:
+            while not self._paid:
+                await self._bell.wait()
+            holder = next(iter(self._paid))
+            del self._paid[holder]
+            for job in await self._reader.look(held.held, [holder], 0, SCAN_JOBS):
+                if job.reasons == (JobReason.ACCOUNT_LIMIT_REACHED.value,):
+                    now_us = self._wall_clock()
+                    with suppress(OperationError, SpoolFull):  # it went on, or has to wait
+                        await self._journal.commit(ChangeJob(job.id, JobEvent.RELEASE, now_us))
 
     async def _work(self, clears: Clears) -> None:
         while True:

@@ -17,7 +17,13 @@ from spoold.spool.bounds import (
     bounded_text,
     bounded_word,
 )
-from spoold.spool.jobs import has_more, job_row, move_job, turn_to_document
+from spoold.spool.jobs import (
+    awaits_release,
+    has_more,
+    job_row,
+    move_job,
+    turn_to_document,
+)
 from spoold.spool.rows import STATE, pack
 
 if TYPE_CHECKING:
@@ -77,6 +83,8 @@ def note_attempt(writer: SqliteStore, change: store.NoteAttempt) -> None:
 def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     row = job_row(writer, change.job_id)
     before = STATE[row[2]]
+    if before not in ACTIVE and awaits_release(row[3].split()):
+        raise OperationError("not-possible", "that attempt has ended: the job waits for its owner.")
     event, words = onward(
         change.event, tuple(row[3].split()), change.reasons, has_more=has_more(row)
     )

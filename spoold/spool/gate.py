@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _RELEASE = JobReason.JOB_RELEASE_WAIT.value
 _COUNT = JobReason.JOB_BEING_COUNTED.value
 _COMES = frozenset({JobEvent.SUBMIT, JobEvent.RETRY, JobEvent.MOVE})
+_OF_DOUBT = frozenset({JobEvent.REPRINT, JobEvent.NEXT, JobEvent.ASSUME})
 _GOES_BACK = frozenset({JobEvent.HOLD, JobEvent.MISFIT})
 
 
@@ -67,11 +68,14 @@ def after_change(
     follow.
 
     Raises:
-        OperationError: `not-possible`: it waits for nothing but its owner at a machine.
+        OperationError: `not-possible`: it waits for nothing but its owner at a machine, or is to be
+            settled and waits for that.
     """
     reason = writer.gates.get(printer_id)
     if reason is None or after.is_final or has_begun:
         return after, reasons
+    if event in _OF_DOUBT and not AWAITS_RELEASE.isdisjoint(before):
+        raise OperationError("not-possible", "the job is not in doubt: it waits.")
     is_paid = reason == _COUNT and job_id in writer.reserved
     held = JobState.PENDING_HELD
     if event in _COMES and not is_paid and AWAITS_RELEASE.isdisjoint(reasons):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -231,6 +232,19 @@ async def test_pjl_says_that_the_job_ended_and_how_many_pages(attempt, printer_o
         assert outcome.evidence["page_count_after"] == 1004
         (paper,) = printer.papers
         assert (paper.document, paper.copies, paper.title) == (BODY, 2, "report.txt")
+
+
+async def test_pjl_tells_what_a_release_has_changed(attempt, printer_on):
+    """Sides and color of the job's attributes stand before its document."""
+    async with printer_on() as printer:
+        driver, job = attempt(uri(printer), BODY, pjl="on")
+        told = {"sides": "two-sided-long-edge", "print-color-mode": "monochrome"}
+        job.delivery.job = replace(job.delivery.job, attributes=told)
+        assert isinstance(await driver.deliver(job.delivery), Delivered)
+        (paper,) = printer.papers
+        assert paper.document == BODY
+        for line in (b"SET DUPLEX=ON", b"SET BINDING=LONGEDGE", b"SET RENDERMODE=GRAYSCALE"):
+            assert line in paper.data
 
 
 async def test_a_canceled_job_is_refused_and_not_repeated(attempt, printer_on):

@@ -39,6 +39,7 @@ _PRINTERS: dict[str, tuple[str, ...]] = {
     ),
     "printer.redirect": ("from", "to"),
     "job.move": ("to",),
+    "job.release": ("to",),
     "job.resubmit": ("printer",),
     "job.cancel-many": ("printer",),
 }
