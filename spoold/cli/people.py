@@ -25,7 +25,7 @@ def add(verbs: Nouns[Parser]) -> None:
         "set a user's PIN: make one, or ask for it",
         """spoold user pin ada --generate          # shown once
         spoold user pin ada                     # asks
-        spoold user pin ada --pin-file - < pin
+        cat pin | spoold user pin ada --pin-file -
         spoold user pin ada --remove""",
     )
     pin.add_argument("name", metavar="NAME")
@@ -74,7 +74,7 @@ def _add_cards(verbs: Nouns[Parser]) -> None:
         "give a user a card, or a card that the user has another label",
         """spoold user card add ada 04A1B2C3
         spoold user card add ada 2B3A4F1 --converter wiegand-26 --label "blue badge"
-        spoold user card add ada - < number""",
+        cat number | spoold user card add ada -""",
     )
     adding.add_argument("name", metavar="NAME")
     adding.add_argument("card", metavar="NUMBER|-", help="as a reader tells it")

@@ -47,8 +47,7 @@ def add(verbs: Nouns[Parser]) -> None:
         "add and change the users in a file of comma-separated values",
         """spoold user import people.csv --dry-run      # what would change
         spoold user import people.csv
-        spoold user import staff.csv --column "Login=name" --column "Badge=cards" \\
-            --converter hex-reversed-to-decimal""",
+        spoold user import staff.csv --column Login=name --column Badge=cards --converter hex""",
     )
     importing.add_argument("file", metavar="FILE|-", help="its first line names the columns")
     importing.add_argument("--dry-run", action="store_true", help="only say what would change")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from spoold.accounts import guard
 from spoold.accounts.guard import FREE_AT_HOME, FREE_OF_ACCOUNT, Guard, Kind
 from spoold.model.errors import OperationError

@@ -132,9 +132,12 @@ def attempt_map(attempt: Attempt, device: str, printer: str) -> dict[str, Any]:
     }
 
 
+_WITH_ATTRIBUTES = (Kind.JOB_ACCEPTED, Kind.JOB_ATTRIBUTES_SET, Kind.JOB_RELEASED)
+
+
 def _readable(kind: str, part: dict[str, Any] | None) -> dict[str, Any] | None:
     """A part of a record with the attributes of its job as they were before they were packed."""
-    with_attributes = kind in (Kind.JOB_ACCEPTED, Kind.JOB_ATTRIBUTES_SET)
+    with_attributes = kind in _WITH_ATTRIBUTES
     if part is None or not with_attributes or not isinstance(part.get("attributes"), bytes):
         return part
     return {**part, "attributes": msgpack.unpackb(part["attributes"])}
