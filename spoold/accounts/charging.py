@@ -123,9 +123,8 @@ class Charging:
         Raises:
             OperationError: `not-found`, `not-possible`: the account is gone, or closed.
         """
-        available = (await self.wallet(payer)).available
-        if available is None:
-            return most
+        now_us = self._wall_clock()
+        wallets = await self._reader.look(ledger_views.wallets_of, payer, now_us)
         prices = await self.prices()
         guid = None if printer is None else printer.guid
 
@@ -138,7 +137,7 @@ class Charging:
         while low < high:
             middle = -(-(low + high) // 2)
             total = costs(middle)
-            if not total or total <= available:
+            if any(wallet.holds(total) for wallet in wallets):
                 low = middle
             else:
                 high = middle - 1

@@ -18,6 +18,7 @@ from spoold.model.money import format_amount
 from spoold.model.purse import EVERYBODY, Period
 from spoold.model.text import plain
 
+_TERMS = ("currency", "zone", "spare_account")
 _HOLDER = "a shared account, or user:NAME"
 
 
@@ -61,6 +62,11 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     people.add_argument("--currency", metavar="EUR")
     people.add_argument("--zone", metavar="Europe/Berlin", help="in which periods begin and end")
+    people.add_argument(
+        "--spare-account",
+        metavar="NAME",
+        help="the shared account that pays where somebody's purses are empty",
+    )
     listing = grammar.command(
         verbs, "list", list_accounts, "list shared accounts", "spoold account list"
     )
@@ -209,7 +215,7 @@ def set_account(args: Namespace) -> int:
     for name in ("new_name", "open"):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
-    terms = {key: getattr(args, key) for key in ("currency", "zone") if getattr(args, key)}
+    terms = {key: getattr(args, key) for key in _TERMS if getattr(args, key) is not None}
     if args.name == EVERYBODY and "overdraft" in settings:
         terms["overdraft"] = settings.pop("overdraft")
     is_shared = args.name != EVERYBODY and not args.name.startswith(("user:", "group:"))
@@ -217,7 +223,7 @@ def set_account(args: Namespace) -> int:
     if settings and not is_shared:
         wrong = f"{args.name} is no shared account: it has allowances only."
     elif terms and args.name != EVERYBODY:
-        wrong = "currency and time zone are those of everybody."
+        wrong = "currency, time zone and spare account are those of everybody."
     elif args.carry_over is not None and args.allowance is None:
         wrong = "--carry-over goes with --allowance."
     elif not (settings or terms or args.allowance):

@@ -185,6 +185,11 @@ class Wallet:
         """What may be promised; below zero after a charge beyond the limit. None: without end."""
         return None if self.limit is None else self.balance + self.limit
 
+    def holds(self, amount: int) -> bool:
+        """Whether so much may be promised. What costs nothing always may."""
+        available = self.available
+        return not amount or available is None or amount <= available
+
     def purse(self, kind: PurseKind) -> Purse:
         """The purse of a kind that has no period; an empty one where there is none yet."""
         wanted = Purse(self.holder, kind)
@@ -311,7 +316,8 @@ class PayerKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Payer:
     """Whose purses pay. `by` is how that was found: `job-attribute`, `pjl`, `printer-default`,
-    `rule`, `choice` or `owner`. `person` is for whom it is, where an account pays.
+    `rule`, `choice`, `owner`, or `limit` where the purses of another one were empty. `person` is
+    for whom it is, where an account pays.
     """
 
     kind: PayerKind
@@ -342,12 +348,14 @@ class Payer:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What holds for everybody: the name of the currency, the site's IANA zone, and how far people
-    may go below zero who have no limit of their own.
+    may go below zero who have no limit of their own. The shared account `spare_account` (its GUID;
+    "" is none) pays for what a person's purses do not hold.
     """
 
     currency: str = ""
     zone: str = "UTC"
     overdraft: int = 0
+    spare_account: str = ""
 
 
 def limit_reached(total: int, wallet: Wallet) -> OperationError:

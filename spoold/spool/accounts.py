@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
 ALLOWANCES_MAX = 20  # for one recipient
+GROUP_ALLOWANCES_MAX = 100  # for groups and everybody: one person may be in all of them
 CURRENCY_CHARACTERS_MAX = 8
 ANYBODY = "*"  # the group of all
 GROUPS_BYTES_MAX = 8 * 1024
@@ -93,6 +94,8 @@ def put_terms(writer: SqliteStore, change: store.PutTerms) -> None:
     if len(terms.currency) > CURRENCY_CHARACTERS_MAX or not terms.currency.isprintable():
         raise _bad(f"{plain(terms.currency[:40])!r} is no currency.", "Write it as EUR.")
     _check_overdraft(terms.overdraft)
+    if terms.spare_account and by_guid(writer.db, UUID(terms.spare_account)) is None:
+        raise OperationError("not-found", "there is no such account.", "See `account list`.")
     writer.add_record(Kind.TERMS_CHANGED, change.actor, change.now_us, asdict(terms))
     writer.db.execute(
         "INSERT INTO terms VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET fields = excluded.fields",
@@ -126,8 +129,13 @@ def put_allowance(writer: SqliteStore, change: store.PutAllowance) -> None:
         count = writer.db.execute(
             "SELECT count(*) FROM allowance WHERE recipient = ?", (allowance.to,)
         ).fetchone()[0]
-        if count >= ALLOWANCES_MAX:
-            raise _bad(f"{count} allowances are there already.", "Change one of them.")
+        shared = writer.db.execute(
+            "SELECT count(*) FROM allowance WHERE recipient = 'everybody' OR "
+            "(recipient > 'group:' AND recipient < 'group;')"
+        ).fetchone()[0]
+        is_own = allowance.to.startswith(("person:", "account:"))
+        if count >= ALLOWANCES_MAX or (not is_own and shared >= GROUP_ALLOWANCES_MAX):
+            raise _bad("there are too many allowances already.", "Change one of them.")
     writer.add_record(
         Kind.ALLOWANCE_CHANGED,
         change.actor,

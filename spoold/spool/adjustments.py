@@ -17,6 +17,8 @@ from spoold.spool.postings import Line, Own, lines_of
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
+PURSES_MAX = 200  # of one holder at a time: an entry may speak of all of them
+
 
 def refund(writer: SqliteStore, change: store.Refund) -> Charge:
     charge, shares = charges.found(writer, change.charge)
@@ -102,6 +104,10 @@ def _adjusted(change: store.Adjust, wallet: Wallet) -> Purse:
     if kind is not PurseKind.CREDIT or change.amount < 0 or change.until_us <= change.now_us:
         raise OperationError(
             "bad-request", "only credit ends, and at a time to come.", "Leave the time out."
+        )
+    if len(wallet.purses) >= PURSES_MAX:
+        raise OperationError(
+            "not-possible", f"there are {PURSES_MAX} purses already.", "Give credit without an end."
         )
     purse = Purse(wallet.holder, kind, 0, None, f"{change.until_us}", 0, change.until_us)
     return next((one for one in wallet.purses if one.guid == purse.guid), purse)

@@ -28,7 +28,7 @@ from spoold.model.purse import (
 )
 from spoold.model.usage import Usage, check_usage
 from spoold.spool import charges, postings, store
-from spoold.spool.postings import Line, Own, lines_of
+from spoold.spool.postings import Line, Opened, Own, lines_of
 from spoold.spool.rows import unpack
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ def reserve(
     if not postings.is_known(writer.db, payer):
         raise OperationError("not-found", "there is nobody of this key who could pay.")
     at_us = now_us if happened_us is None else happened_us
-    opened = postings.open_wallet(writer.db, payer.kind, payer.guid, at_us)
-    wallet, shares = opened.wallet, list[Share]()
+    shares: list[Share] = []
     if enforce:
-        available = wallet.available
-        if quote.total and available is not None and quote.total > available:
-            raise limit_reached(quote.total, wallet)
-        shares = wallet.spend(quote.total)
+        payer, opened = _payable(writer.db, payer, quote.total, at_us)
+        shares = opened.wallet.spend(quote.total)
         postings.post_grants(writer, opened, now_us)
+        wallet = opened.wallet
+    else:
+        wallet = Wallet(payer.guid)
     charge = Charge(
         key,
         ChargeState.RESERVED,
@@ -101,6 +101,23 @@ def reserve(
     )
     _post(writer, charge, "reserve", wallet, shares, [], now_us, actor)
     return charges.keep(writer, charge, shares)
+
+
+def _payable(db: sqlite3.Connection, payer: Payer, total: int, at_us: int) -> tuple[Payer, Opened]:
+    """Who pays, with the wallet: the spare account where a person's purses do not hold it.
+
+    Raises:
+        OperationError: `account-limit-reached`, `not-found`, `not-possible`.
+    """
+    opened = postings.open_wallet(db, payer.kind, payer.guid, at_us)
+    if opened.wallet.holds(total):
+        return payer, opened
+    spare = postings.spare_of(db, payer)
+    if spare is not None:
+        other = postings.open_wallet(db, spare.kind, spare.guid, at_us)
+        if other.wallet.holds(total):
+            return spare, other
+    raise limit_reached(total, opened.wallet)
 
 
 def settle(

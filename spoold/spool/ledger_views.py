@@ -14,7 +14,7 @@ from uuid import UUID
 from spoold.model.charge import Charge
 from spoold.model.purse import Payer, PayerKind, Wallet
 from spoold.spool.charges import SELECT_CHARGE, charge_of
-from spoold.spool.postings import LEDGER, open_wallet
+from spoold.spool.postings import LEDGER, open_wallet, spare_of
 
 
 class PurseLine(NamedTuple):
@@ -64,8 +64,18 @@ def wallet_of(db: sqlite3.Connection, payer: Payer, at_us: int) -> Wallet:
     return open_wallet(db, payer.kind, payer.guid, at_us).wallet
 
 
+def wallets_of(db: sqlite3.Connection, payer: Payer, at_us: int) -> list[Wallet]:
+    """The same, and the wallet of whoever pays where this payer cannot.
+
+    Raises:
+        OperationError: as `wallet_of`.
+    """
+    spare = spare_of(db, payer)
+    return [wallet_of(db, one, at_us) for one in (payer, spare) if one is not None]
+
+
 def wallet_at(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: int) -> Wallet:
-    """As `wallet_of`."""
+    """As `wallet_of`, by the holder's kind and key."""
     return open_wallet(db, kind, holder, at_us).wallet
 
 

@@ -107,6 +107,15 @@ def open_wallet(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: in
     return opened
 
 
+def spare_of(db: sqlite3.Connection, payer: Payer) -> Payer | None:
+    """The open account that pays where this payer cannot, if there is one."""
+    guid = terms(db).spare_account
+    account = accounts.by_guid(db, UUID(guid)) if guid else None
+    if account is None or not account.is_open or payer.kind is PayerKind.ACCOUNT:
+        return None
+    return Payer(PayerKind.ACCOUNT, account.guid, "limit", payer.guid)
+
+
 def _grant(
     db: sqlite3.Connection,
     opened: Opened,

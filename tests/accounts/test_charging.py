@@ -10,9 +10,9 @@ from spoold.accounts.charging import IMPRESSIONS_MAX, Charging
 from spoold.model.charge import ChargeState, Flag
 from spoold.model.errors import OperationError
 from spoold.model.pricing import Per, PriceList, Rate, Unknown
-from spoold.model.purse import Payer, PayerKind
+from spoold.model.purse import Payer, PayerKind, Terms
 from spoold.model.usage import Usage, Work
-from spoold.spool.store import PutAccount, PutPrices
+from spoold.spool.store import PutAccount, PutPrices, PutTerms
 from support.money import PAGE, Purses, pages
 
 
@@ -143,3 +143,27 @@ async def test_who_pays_is_found_by_name_or_code(purses, charging):
         with pytest.raises(OperationError) as caught:
             await charging.payer(text, user, "choice")
         assert caught.value.code == "account-info-needed"
+
+
+async def test_a_spare_account_pays_where_purses_are_empty(purses, charging):
+    """A person's own money first; an account that is closed, or empty itself, pays nothing."""
+    ada = await purses.person()
+    await purses.pay_in(ada, 3 * PAGE)
+    spare = await purses.journal.commit(
+        PutAccount("spare", 1, True, is_restricted=True, overdraft=8 * PAGE)
+    )
+    await purses.journal.commit(PutTerms(Terms(spare_account=str(spare.guid)), 1))
+    assert await charging.affordable(person(ada), Work.COPY, None) == 8
+    charge = await charging.reserve(b"k", person(ada), pages(2), None)
+    assert charge.payer == person(ada)
+    charge = await charging.reserve(b"l", person(ada), pages(5), None)
+    assert (charge.payer.guid, charge.payer.by) == (spare.guid, "limit")
+    assert charge.payer.spender == ada
+    with pytest.raises(OperationError) as caught:
+        await charging.reserve(b"m", person(ada), pages(4), None)
+    assert (caught.value.code, "0.05" in caught.value.message) == ("account-limit-reached", True)
+    await charging.settle(b"l", pages(4))
+    await purses.journal.commit(PutAccount("spare", 2, is_open=False))
+    with pytest.raises(OperationError):
+        await charging.reserve(b"n", person(ada), pages(2), None)
+    await purses.check()

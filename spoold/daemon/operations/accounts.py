@@ -35,7 +35,7 @@ from spoold.model.charge import Charge
 from spoold.model.errors import OperationError
 from spoold.model.money import AMOUNT_MAX
 from spoold.model.pricing import quote
-from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Period, PurseKind
+from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Period, PurseKind, Terms
 from spoold.model.user import check_group
 from spoold.spool import accounts, ledger_views, postings
 from spoold.spool.ledger_views import Story
@@ -140,7 +140,7 @@ async def show(call: Call) -> dict[str, Any]:
         recipient = await recipient_of(services, name)
         shown: dict[str, Any] = {"name": recipient}
         if name == EVERYBODY:
-            shown |= {"zone": terms.zone, "overdraft": terms.overdraft}
+            shown |= await _terms_map(call, terms)
     else:
         holder = await find_holder(services, name)
         recipient = holder.recipient
@@ -211,13 +211,29 @@ def _recipient_guid(to: str) -> UUID | None:
 
 async def set_terms(call: Call) -> dict[str, Any]:
     """What holds for everybody; what is not named stays."""
-    services, args = call.services, call.args
+    services = call.services
     terms = await services.reader.look(postings.terms)
-    named = {key: value for key, value in args.items() if value is not None}
+    named = {key: value for key, value in call.args.items() if value is not None}
+    if named.get("spare_account"):
+        spare = await find_account(services, named["spare_account"])
+        named["spare_account"] = str(spare.guid)
     if named:
         terms = replace(terms, **named)
         await services.journal.commit(PutTerms(terms, services.wall_clock(), call.actor))
-    return {"currency": terms.currency, "zone": terms.zone, "overdraft": terms.overdraft}
+    return await _terms_map(call, terms)
+
+
+async def _terms_map(call: Call, terms: Terms) -> dict[str, Any]:
+    spare = ""
+    if terms.spare_account:
+        guid = UUID(terms.spare_account)
+        spare = (await call.services.reader.look(accounts.names, [guid])).get(guid, "")
+    return {
+        "currency": terms.currency,
+        "zone": terms.zone,
+        "overdraft": terms.overdraft,
+        "spare_account": spare,
+    }
 
 
 # -- by hand -----------------------------------------------------------------------------------
@@ -436,7 +452,12 @@ OPERATIONS = (
     ),
     Operation(
         "account.terms",
-        (Argument("currency"), Argument("zone", summary="As Europe/Berlin."), _OVERDRAFT),
+        (
+            Argument("currency"),
+            Argument("zone", summary="As Europe/Berlin."),
+            _OVERDRAFT,
+            Argument("spare_account", summary="Pays where somebody's purses are empty."),
+        ),
         MONEY,
         KNOWN,
         set_terms,
