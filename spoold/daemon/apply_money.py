@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -307,8 +308,7 @@ class Terms(Kind):
         return Asked("account.terms", {key: step.wanted[key] for key in step.keys})
 
     def blank(self) -> Object:
-        one = TermsOfAll()
-        return {"currency": one.currency, "zone": one.zone, "overdraft": one.overdraft}
+        return asdict(TermsOfAll())
 
     def told(self, key: str, value: Any) -> Any:
         return format_amount(value) if key == "overdraft" and value is not None else value

@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 ROWS_MAX = 2000  # of records that are looked at in one go
 # Tables that know a person by row, and in which nothing stays. Those that know somebody by key,
 # as the ledger does, stay as they are: nobody is behind that key any more.
-_TABLES = ("directory", "card", "delegate", "sourced")
+_TABLES = ("directory", "card", "delegate", "sourced", "joined")
 
 
 class Person(NamedTuple):
+    """`joined` are keys by which records know the person, too: see `synchronised`."""
+
     id: int
     key: bytes
     name: str
+    joined: tuple[bytes, ...] = ()
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return (self.key, *self.joined)
 
 
 class Traces(NamedTuple):
@@ -47,14 +54,18 @@ class Traces(NamedTuple):
 def find_person(db: sqlite3.Connection, name: str) -> Person | None:
     """Whoever has this name, with or without being a user."""
     row = db.execute("SELECT id, key, name FROM person WHERE name = ?", (name,)).fetchone()
-    return None if row is None else Person(*row)
+    return None if row is None else _person(db, row)
+
+
+def _person(db: sqlite3.Connection, row: tuple[int, bytes, str]) -> Person:
+    return Person(*row, joined=synchronised.joined(db, row[0]))
 
 
 def find_by_key(db: sqlite3.Connection, key: bytes) -> Person | None:
     row = db.execute(
         "SELECT id, key, name FROM person WHERE key = ? AND name IS NOT NULL", (key,)
     ).fetchone()
-    return None if row is None else Person(*row)
+    return None if row is None else _person(db, row)
 
 
 def jobs_of(
@@ -75,10 +86,11 @@ def traces(
     """The next records behind a row, and which of them speak of somebody who had these jobs."""
     found = Traces(after_id, [], set(jobs), [])
     last_id = 0
+    has_key = " OR ".join(["instr(payload, ?)"] * len(person.keys))
     rows = db.execute(
-        "SELECT id, payload, personal, instr(payload, ?), instr(personal, ?) FROM record "
+        f"SELECT id, payload, personal, {has_key}, instr(personal, ?) FROM record "
         "WHERE id > ? ORDER BY id LIMIT ?",
-        (person.key, person.name.encode(), after_id, limit),
+        (*person.keys, person.name.encode(), after_id, limit),
     )
     for id_, payload, personal, has_key, has_name in rows:
         last_id = id_
@@ -94,13 +106,13 @@ def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int) -> bo
     if not isinstance(payload, dict):
         return False
     job = payload.get("job")
-    if has_key and payload.get("owner") == person.key and isinstance(job, int):
+    if has_key and payload.get("owner") in person.keys and isinstance(job, int):
         found.jobs.add(job)
     if isinstance(job, int) and job in found.jobs:
         if isinstance(payload.get("uuid"), bytes):
             found.uuids.append(payload["uuid"])
         return True
-    return bool(has_key) and person.key in payload.values()
+    return bool(has_key) and any(key in payload.values() for key in person.keys)
 
 
 def _says(personal: bytes, person: Person) -> bool:

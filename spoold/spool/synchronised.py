@@ -132,6 +132,12 @@ def sources_of(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
     return found
 
 
+def joined(db: sqlite3.Connection, person_id: int) -> tuple[bytes, ...]:
+    """Keys of people who turned out to be this one: jobs and records from before name them."""
+    rows = db.execute("SELECT key FROM joined WHERE person_id = ? ORDER BY key", (person_id,))
+    return tuple(key for (key,) in rows)
+
+
 def origin_of(db: sqlite3.Connection, guid: UUID) -> Origin | None:
     """The source of a user; none for who was made by hand."""
     row = db.execute(
@@ -353,6 +359,8 @@ def _rename(
         # Somebody has printed under the new name before it was known whose it is.
         db.execute("UPDATE job SET owner_id = ? WHERE owner_id = ?", (person_id, claimed[0]))
         db.execute("UPDATE person SET name = NULL WHERE id = ?", (claimed[0],))
+        db.execute("UPDATE joined SET person_id = ? WHERE person_id = ?", (person_id, claimed[0]))
+        db.execute("INSERT INTO joined VALUES (?, ?)", (claimed[1], person_id))
     writer.add_record(
         Kind.PERSON_RENAMED,
         change.actor,

@@ -15,7 +15,7 @@ from spoold.accounts.rounds import Rounds
 from spoold.model.errors import OperationError
 from spoold.model.principal import Role
 from spoold.model.source import source_of
-from spoold.spool import people, synchronised
+from spoold.spool import erasing, people, synchronised
 from spoold.spool.store import ErasePerson, PutCard, PutSource, PutUser, RemoveSource, RemoveUser
 from support import slapd
 from support.directory import DIGESTS
@@ -130,6 +130,28 @@ async def test_a_new_name_keeps_the_person(desk, directory):
         assert (await desk.spool.reader.job(job.job_id)).owner.name == "countess"
     later = await desk.spool.add_job(printer, owner="countess")
     assert (await desk.spool.reader.job(later.job_id)).owner.name == "countess"
+
+
+async def test_erasing_somebody_reaches_what_came_before_a_new_name(desk, directory, spool):
+    """Also jobs that were sent under the name before anybody knew whose it is."""
+    await desk.round()
+    printer = await spool.add_printer(paused=True)
+    await spool.add_job(printer, owner="countess", title="Secret of a countess")
+    directory.change(
+        f"dn: {dn('ada')}\nchangetype: modrdn\nnewrdn: uid=countess\ndeleteoldrdn: 1\n\n"
+    )
+    await desk.round()
+    found = await spool.reader.look(erasing.find_person, "countess")
+    assert len(found.keys) == 2
+    seen = await spool.reader.look(erasing.traces, found, set(), 0, 2000)
+    kept = await spool.reader.look(_personal_parts)
+    secret = {id_ for id_, part in kept.items() if b"ountess" in part or b"Lovelace" in part}
+    assert secret
+    assert secret <= set(seen.records)
+
+
+def _personal_parts(db):
+    return dict(db.execute("SELECT id, personal FROM record WHERE personal IS NOT NULL").fetchall())
 
 
 async def test_whoever_was_made_by_hand_is_never_touched(desk, directory):

@@ -22,3 +22,9 @@ CREATE TABLE sourced (
   card_number INTEGER
 );
 CREATE UNIQUE INDEX sourced_id ON sourced (source, id);
+-- A new name of somebody under which jobs had come before: `key` was the person of those jobs.
+CREATE TABLE joined (
+  key BLOB PRIMARY KEY,
+  person_id INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX joined_person ON joined (person_id);
