@@ -48,10 +48,14 @@ def mfd_of(daemon: Daemon, folder: Path, token: str) -> Mfd:
     return Mfd([daemon.ports["tls"]], Tls(folder / "ca.crt"), token=token)
 
 
-async def work(mfd: Mfd, session: str, number: int) -> None:
+async def work(mfd: Mfd, session: str, turns: trio.Semaphore, number: int) -> None:
     """Half of the work is asked for first; all of it is reported."""
+    async with turns:
+        await _work(mfd, session, f"work-{number}", number)
+
+
+async def _work(mfd: Mfd, session: str, key: str, number: int) -> None:
     mfd.session = session
-    key = f"work-{number}"
     if number % 2:
         try:
             await mfd.authorize("copy", key, pages=PAGES + 2)
@@ -62,11 +66,12 @@ async def work(mfd: Mfd, session: str, number: int) -> None:
 
 
 async def all_at_once(mfd: Mfd, session: str) -> None:
-    """Until the node is killed, or all is done."""
+    """Until the node is killed, or all is done; a few at a time, so that it takes some commits."""
+    turns = trio.Semaphore(3)
     try:
         async with mfd.opened(), trio.open_nursery() as nursery:
             for number in range(WORKS):
-                nursery.start_soon(work, mfd, session, number)
+                nursery.start_soon(work, mfd, session, turns, number)
     except* Lost:
         pass
 
