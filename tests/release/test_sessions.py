@@ -15,7 +15,16 @@ from spoold.model.mfd import MfdSettings, SessionEnd, secret_key
 from spoold.release.mfds import Mfds
 from spoold.release.news import Mode, News
 from spoold.release.sessions import KEPT_S, Sessions
-from spoold.spool.store import ForgetSessions, PutMfd, PutUser, RemoveUser, RevokeMfd
+from spoold.spool.store import (
+    ForgetSessions,
+    PutCard,
+    PutMfd,
+    PutPin,
+    PutUser,
+    RemoveCard,
+    RemoveUser,
+    RevokeMfd,
+)
 
 
 class Place(SimpleNamespace):
@@ -119,6 +128,28 @@ async def test_who_is_removed_or_loses_a_role_is_out_at_once(place):
     await place.spool.journal.commit(RemoveUser("ada", place.spool.wall_clock()))
     assert len(place.sessions) == 0
     assert await place.why_ended(mfd, id_) == "nobody is logged in (user-changed)."
+
+
+async def test_what_is_taken_away_from_a_person_ends_their_session(place):
+    """A card, the PIN, the password, or everything at once; an e-mail address does not."""
+    commit, now_us = place.spool.journal.commit, place.spool.wall_clock
+    taken_away = [
+        lambda: RemoveCard("ada", 1, now_us()),
+        lambda: PutPin("ada", (), now_us()),
+        lambda: PutUser("ada", now_us(), password=""),
+        lambda: PutUser("ada", now_us(), fields={"disabled": True}),
+    ]
+    mfd, user = await place.mfd(), await place.user()
+    user = await commit(PutUser("ada", now_us(), password="hash"))
+    for change in taken_away:
+        await commit(PutUser("ada", now_us(), fields={"disabled": False}))
+        await commit(PutCard("ada", (b"digest",), "", "", now_us()))
+        user = await commit(PutPin("ada", (b"pin",), now_us()))
+        id_, _ = await place.sessions.begin(mfd, user, "card")
+        await commit(PutUser("ada", now_us(), fields={"email": "ada@example.org"}))
+        assert (await place.sessions.find(mfd, id_))[1].email == "ada@example.org"
+        await commit(change())
+        assert "user-changed" in await place.why_ended(mfd, id_)
 
 
 async def test_a_revoked_mfd_has_no_session_and_gets_none(place):

@@ -186,3 +186,47 @@ async def test_a_large_file_is_written_anew_at_the_next_start(spool, monkeypatch
     assert await spool.journal.call(lambda: rewrite(spool.store.db, spool.data_dir))
     assert not (spool.data_dir / PENDING).exists()
     assert texts_in(spool.data_dir) == set()
+
+
+@pytest.mark.slow
+async def test_an_erasure_that_is_cut_off_anywhere_is_done_again(tmp_path, spool_at):
+    """After each of its commits: the chain verifies, the name is found, and once more is enough."""
+    count = 0
+    while True:
+        count += 1
+        data = tmp_path / f"{count}"
+        data.mkdir()
+        async with spool_at(data) as spool:
+            guid = await live(spool, await spool.add_printer())
+            commit, left, is_cut = spool.journal.commit, count, False
+
+            async def commit_some(change, commit=commit):
+                nonlocal left
+                answer = await commit(change)
+                left -= 1
+                if not left:
+                    raise Cut
+                return answer
+
+            spool.journal.commit = commit_some
+            try:
+                await erasure_of(spool).erase(NAME)
+            except Cut:
+                is_cut = True
+            spool.journal.commit = commit
+        async with spool_at(data) as spool:
+            again = erasure_of(spool)
+            assert await spool.reader.verify_chain() == spool.journal.head
+            if await spool.reader.look(find_by_key, guid.bytes) is not None:
+                assert (await again.erase(NAME)).guid == guid
+            elif (data / PENDING).exists():  # as the daemon does when it starts
+                assert await spool.journal.call(lambda: rewrite(spool.store.db, spool.data_dir))
+            assert texts_in(data) == set()
+            assert await spool.reader.verify_chain() == spool.journal.head
+        if not is_cut:
+            assert count > 5
+            return
+
+
+class Cut(Exception):
+    """The daemon ended here."""
