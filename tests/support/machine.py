@@ -7,9 +7,9 @@ mounts, processes or control groups.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -22,7 +22,8 @@ from typing import Any
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
 BOOT_S = 60
-PYTHON = "/usr/lib/spoold/bin/python3"
+GROUPS_S = 5
+PYTHON = "/usr/lib/spoold/bin/python3"  # with the libraries of the package
 GROUPS = ("payload", "supervisor")  # control groups that nspawn makes below its own
 
 
@@ -73,14 +74,19 @@ class Machine:
         done = self.run("systemctl", "start", "spoold", check=False)
         assert done.returncode == 0, self.say("journalctl", "--unit=spoold", "--lines=40")
 
-    def python(self, code: str, *arguments: str) -> subprocess.Popen[str]:
-        """A program with the libraries of the package, while the test goes on."""
-        return subprocess.Popen(
-            [*self._enter, PYTHON, "-I", "-c", code, *arguments],
+    @contextmanager
+    def python(self, code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A program of the standard library, while the test goes on."""
+        with subprocess.Popen(
+            [*self._enter, "/usr/bin/python3", "-I", "-c", code, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def spoold(self, *words: str) -> Any:
         """What a command answers, as JSON."""
@@ -121,7 +127,10 @@ def machine(cache: Path, shared: Path) -> Iterator[Machine]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = subprocess.Popen(
             [
-                *("setpriv", "--pdeathsig", "KILL", "systemd-nspawn", "--quiet"),
+                # A PID namespace of its own ends with its first process, and that with us.
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+                *("systemd-nspawn", "--quiet"),
                 *(
                     "--directory",
                     str(tree(cache)),
@@ -138,8 +147,7 @@ def machine(cache: Path, shared: Path) -> Iterator[Machine]:
         try:
             yield Machine(_booted(process))
         finally:
-            for pid in _children(process.pid):
-                os.kill(pid, 9)  # PID 1 of the machine takes everything in it along
+            process.kill()
             process.communicate(timeout=30)
             _remove_groups()
 
@@ -148,7 +156,7 @@ def _booted(process: subprocess.Popen[str]) -> int:
     """PID 1 of the machine, as it is called here, once it is up."""
     deadline = time.monotonic() + BOOT_S
     while time.monotonic() < deadline and process.poll() is None:
-        for leader in _children(process.pid):
+        for leader in (one for nspawn in _children(process.pid) for one in _children(nspawn)):
             state = Machine(leader).run("systemctl", "is-system-running", check=False).stdout
             if state.strip() in ("running", "degraded"):
                 return leader
@@ -165,20 +173,23 @@ def _children(pid: int) -> Sequence[int]:
 
 
 def _remove_groups() -> None:
-    """Control groups without anybody in them; nspawn leaves its own."""
+    """Control groups without anybody in them; nspawn leaves its own. Whoever was in them is gone,
+    or is about to be.
+    """
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         name = "unified" if number == "0" else controllers.removeprefix("name=")
         for mount in (Path("/sys/fs/cgroup", name), Path("/sys/fs/cgroup")):
             for group in GROUPS:
-                top = mount / path.lstrip("/") / group
-                for folder in sorted(top.rglob("*/"), reverse=True):
-                    _remove(folder)
-                _remove(top)
+                deadline = time.monotonic() + GROUPS_S
+                while not _remove(mount / path.lstrip("/") / group) and time.monotonic() < deadline:
+                    time.sleep(0.05)
 
 
-def _remove(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        pass
+def _remove(top: Path) -> bool:
+    """Whether the group is gone with those in it."""
+    with contextlib.suppress(OSError):
+        for folder in sorted(top.rglob("*/"), reverse=True):
+            folder.rmdir()
+        top.rmdir()
+    return not top.exists()

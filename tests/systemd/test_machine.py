@@ -26,9 +26,8 @@ def knock():
         link = http.client.HTTPConnection("127.0.0.1", 9191, timeout=20)
         try:
             link.connect()
-        except OSError as error:
+        except OSError:
             refused += 1
-            print(error)
             continue
         try:
             link.request("GET", "/healthz")
