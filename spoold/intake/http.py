@@ -257,6 +257,9 @@ class _Connection:
             if error.code == "busy":
                 values = {"error": error.message, "advice": error.advice}
                 await _answer(exchange, 503, values, RETRY_AFTER)
+            elif basic.token(request.header("authorization") or "") is not None:
+                told = {"code": error.code, "message": error.message, "advice": error.advice}
+                await _answer(exchange, 401, {"error": told}, BEARER_CHALLENGE)
             else:
                 await self._challenge(exchange)
             return
@@ -297,10 +300,7 @@ class _Connection:
 
     async def _challenge(self, exchange: Exchange) -> None:
         """401 over TLS; in the clear first TLS: a password is never asked for there."""
-        header = exchange.request.header("authorization") or ""
-        if exchange.is_tls and basic.token(header) is not None:
-            await _answer(exchange, 401, {"error": "this token is not known"}, BEARER_CHALLENGE)
-        elif exchange.is_tls:
+        if exchange.is_tls:
             await _answer(exchange, 401, {"error": "log in"}, CHALLENGE)
         else:
             await _answer(exchange, 426, {"error": "go on over TLS"}, *UPGRADE_HEADERS)

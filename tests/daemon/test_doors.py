@@ -372,8 +372,9 @@ def test_a_revoked_mfd_is_out_at_once_by_every_door(house, user):
     assert house.refuses(files)
     with pytest.raises(PermissionError):
         house.connect("tls", token=token)
-    status, _, _ = house.post("tls", "/mfd/v1/login", Authorization=f"Bearer {token}")
-    assert status == 401
+    status, told, body = house.post("tls", "/mfd/v1/login", Authorization=f"Bearer {token}")
+    assert (status, json.loads(body)["error"]["code"]) == (401, "unauthorized")
+    assert told["www-authenticate"].startswith("Bearer ")
     with pytest.raises(OperationError, match="revoked"):
         house.token("panel-4")
 

@@ -211,6 +211,15 @@ async def test_who_is_disabled_is_logged_out(desk, here):
     assert (await here.refusal("login", name="ada", password=PASSWORD)).code == "unauthorized"
 
 
+async def test_who_loses_a_card_is_logged_out(desk, panel, ada):
+    """Whoever has found it is out at once, and does not come in again."""
+    await give_card(desk, "ada", "04A1B2C3")
+    await panel.login(card="04A1B2C3")
+    await desk.ask("user.remove-card", name="ada", number=1)
+    assert (await panel.refusal("jobs", session=panel.session)).code == "session-ended"
+    assert (await panel.refusal("login", card="04A1B2C3")).code == "unauthorized"
+
+
 async def test_a_logout_can_be_said_twice(here):
     """The answer to the first may have been lost."""
     assert await here.at("logout") == {}
