@@ -155,7 +155,9 @@ class Purse:
         """All but the balance."""
         found: dict[str, Any] = {"holder": self.holder.bytes, "kind": self.kind.value}
         if self.allowance is not None:
-            found |= {"allowance": self.allowance.bytes, "period": self.period}
+            found["allowance"] = self.allowance.bytes
+        if self.period:
+            found["period"] = self.period
         if self.until_us is not None:
             found |= {"from_us": self.from_us, "until_us": self.until_us}
         return found

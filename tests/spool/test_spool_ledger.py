@@ -253,6 +253,7 @@ async def test_money_is_given_and_taken_by_hand_with_a_reason(purses):
     fine = Adjust(b"f", PayerKind.PERSON, ada, -3 * PAGE, "lost card", 3, "uid:7")
     assert await purses.journal.commit(fine) == -2 * PAGE
     await purses.check()
+    await purses.check_records()
     told = [one for one in await purses.spool.reader.records(1, 1000) if one.personal]
     assert (told[-1].actor, told[-1].personal) == ("uid:7", {"reason": "lost card"})
     for purse in (PurseKind.ALLOWANCE, PurseKind.OVERDRAFT):

@@ -230,6 +230,7 @@ async def refused(commit) -> None:
 
 async def check(purses: Purses, people: dict[str, UUID], model: Model) -> None:
     await purses.check()
+    await purses.check_records()
     reader = purses.spool.reader
     for name, guid in people.items():
         rows = await reader._all(

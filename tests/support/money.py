@@ -5,9 +5,11 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from spoold.model.pricing import PriceList, Quote, Rate, quote
-from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, PurseKind
+from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Purse, PurseKind
+from spoold.model.record import Kind
 from spoold.model.usage import Line, Usage, Work
 from spoold.spool import accounts
+from spoold.spool.postings import Own
 from spoold.spool.store import Adjust, PutAllowance, PutPrices, PutUser, Reserve
 
 PAGE = 500  # 0.05 an impression
@@ -96,3 +98,41 @@ class Purses:
             "AND NOT is_shadow"
         )
         assert paid == [(await self.own("revenue"),)]
+
+    async def check_records(self) -> None:
+        """Whoever has the records alone can make the same purses, entries and charges of them."""
+        balances: dict[bytes, int] = {}
+        purses: dict[bytes, tuple] = {one.guid.bytes: (bytes(16), one.value) for one in Own}
+        charges: dict[bytes, tuple] = {}
+        keys = []
+        for record in await self.spool.reader.records(1, 100_000):
+            if record.kind != Kind.LEDGER_POSTED:
+                continue
+            found = record.payload
+            keys.append(found["entry"])
+            for one in found["purses"]:
+                allowance = one.get("allowance")
+                guid = Purse(
+                    UUID(bytes=one["holder"]),
+                    PurseKind(one["kind"]),
+                    allowance=None if allowance is None else UUID(bytes=allowance),
+                    period=one.get("period", ""),
+                ).guid.bytes
+                purses[guid] = (one["holder"], one["kind"])
+                balances.setdefault(guid, 0)
+            for guid, amount in found["lines"]:
+                balances[guid] = balances.get(guid, 0) + amount
+            if "state" in found:
+                total = found["quote"]["total"]
+                charges[found["charge"]] = (found["state"], found["payer"], total, 0)
+            elif "refunded" in found:
+                charges[found["charge"]] = (*charges[found["charge"]][:3], found["refunded"])
+        look = self.spool.reader._all
+        assert len(keys) == len(set(keys))
+        assert keys == [key for (key,) in await look("SELECT key FROM entry ORDER BY id")]
+        rows = await look("SELECT guid, holder, kind, balance FROM purse")
+        assert {row[0]: row[1:] for row in rows} == {
+            guid: (*purses[guid], balance) for guid, balance in balances.items()
+        }
+        rows = await look("SELECT key, state, holder, amount, refunded FROM charge")
+        assert {row[0]: row[1:] for row in rows} == charges
