@@ -91,7 +91,16 @@ def _add_cards(verbs: Nouns[Parser]) -> None:
     which = removing.add_mutually_exclusive_group(required=True)
     which.add_argument("card", nargs="?", metavar="NUMBER|-", help="as a reader tells it")
     which.add_argument("--number", type=grammar.count, metavar="N", help="which of the user's")
-    for parser in (adding, removing):
+    finding = grammar.command(
+        cards,
+        "find",
+        find_card,
+        "say whose card this is",
+        """spoold user card find 04A1B2C3
+        spoold user card find 13E0D4B --converter wiegand-26""",
+    )
+    finding.add_argument("card", metavar="NUMBER|-", help="as a reader tells it")
+    for parser in (adding, finding, removing):
         parser.add_argument(
             "--converter", metavar="NAME|STEPS", help="see `spoold card converters`"
         )
@@ -101,7 +110,7 @@ def _add_cards(verbs: Nouns[Parser]) -> None:
 def _card(args: Namespace) -> dict[str, Any]:
     from spoold.cli.users import read_secret
 
-    found: dict[str, Any] = {"name": args.name}
+    found: dict[str, Any] = {"name": args.name} if "name" in args else {}
     if args.card is not None:
         found["card"] = read_secret("-", "number") if args.card == "-" else args.card
     if args.converter is not None:
@@ -116,6 +125,18 @@ def add_card(args: Namespace) -> int:
 def remove_card(args: Namespace) -> int:
     number = {} if args.number is None else {"number": args.number}
     return _ask(args, "user.remove-card", {**_card(args), **number})
+
+
+def find_card(args: Namespace) -> int:
+    with connect(args) as client:
+        answer = client.call("user.find-card", _card(args))
+    if args.json:
+        render.print_json(answer)
+    else:
+        full_name = f" ({answer['full_name']})" if answer["full_name"] else ""
+        state = ", who is disabled" if answer["disabled"] else ""
+        print(plain(f"This card is one of {answer['name']}{full_name}{state}."))
+    return DONE
 
 
 def _ask(args: Namespace, op: str, asked: dict[str, Any]) -> int:

@@ -163,6 +163,8 @@ def test_what_people_show_at_machines(run: Run, monkeypatch: pytest.MonkeyPatch)
     typed(monkeypatch, b"99887766\n")
     assert run("user card add gil -").out.endswith("; 2: …7766.\n")
     assert "gil's" in run("user card add hal 99887766").err
+    assert run("user card find 9988-7766").out == "This card is one of gil.\n"
+    assert run("user card find 04A1B2C3 --converter hex").code == grammar.REFUSED
     made = run("user pin gil --generate")
     assert made.out.strip().isdecimal()
     assert "nobody tells it again" in made.err

@@ -126,6 +126,7 @@ EXPECTED = {
     "user.enrol": ADMINS,
     "user.list": LOCAL_STAFF,
     "user.erase": ADMINS,
+    "user.find-card": LOCAL_STAFF,
     "user.import": ADMINS,
     "user.pin": ADMINS,
     "user.remove": ADMINS,

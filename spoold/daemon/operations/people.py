@@ -1,4 +1,4 @@
-"""What people show at machines: `user.add-card`, `.remove-card`, `.pin`; and `user.erase`.
+"""What people show at machines: cards and PINs; and `user.erase`.
 
 Numbers of cards and PINs come in, become keyed hashes, and never leave; a PIN that was made here
 leaves once. `convert` is the same for whoever gives a card and for the reader that reads it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from spoold.daemon.operations.access import ADMINS, LOCAL
+from spoold.daemon.operations.access import ADMINS, LOCAL, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.users import NAME, find_user, user_map
 from spoold.model import card as cards
@@ -61,6 +61,20 @@ async def remove_card(call: Call) -> dict[str, Any]:
     digests = () if args["card"] is None else tuple(services.digests.cards(converted(call)))
     change = RemoveCard(user.name, args["number"], services.wall_clock(), digests, call.actor)
     return await user_map(services, await services.journal.commit(change))
+
+
+async def find_card(call: Call) -> dict[str, Any]:
+    """Whose card this is."""
+    services = call.services
+    digests = tuple(services.digests.cards(converted(call)))
+    user = await services.reader.look(people.by_card, digests)
+    if user is None:
+        raise OperationError(
+            "not-found",
+            "nobody has this card.",
+            "Try another converter, or give it: `spoold user card add`.",
+        )
+    return await user_map(services, user)
 
 
 async def set_pin(call: Call) -> dict[str, Any]:
@@ -132,6 +146,17 @@ OPERATIONS = (
         LOCAL,
         add_card,
         "Give a user a card.",
+    ),
+    Operation(
+        "user.find-card",
+        (
+            Argument("card", least=1, most=cards.RAW_CHARACTERS_MAX, required=True),
+            _CONVERTER,
+        ),
+        STAFF,
+        LOCAL,
+        find_card,
+        "Whose card this is.",
     ),
     Operation(
         "user.remove-card",
