@@ -311,7 +311,7 @@ _TYPE_DUPLEX, _TYPE_COPIES, _TYPE_REJECTING = 0x10, 0x40, 0x80000
 def cups_type(printer: Printer, plain: Mapping[str, Any]) -> int:
     """CUPS's `printer-type` of a printer with these capabilities."""
     kind = _TYPE_REMOTE | _TYPE_BW | _TYPE_COPIES
-    if printer.is_pool:
+    if printer.members:
         kind |= _TYPE_CLASS
     if plain["color-supported"]:
         kind |= _TYPE_COLOUR

@@ -71,7 +71,7 @@ def _chosen(server: Server, ask: Ask, *, pools_only: bool) -> list[Printer]:
         by_name[name]
         for name in sorted(by_name)
         if name >= first
-        and (by_name[name].is_pool or not pools_only)
+        and (by_name[name].members or not pools_only)
         and location in (None, by_name[name].location)
     )
     return list(islice(found, limit))

@@ -31,6 +31,7 @@ CRASH_POINTS = [
     ("commit-after", 26),
 ]
 JOBS = 6
+PAGE, PAID_IN = 500, 1_000_000  # in 1/10,000
 
 
 def print_to(daemon: Daemon, printer: str, title: str) -> bool:
@@ -54,14 +55,17 @@ def release_all(daemon: Daemon) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "count"), CRASH_POINTS)
 def test_killed_at_a_crash_point_every_held_job_prints_once(tmp_path, point, count):
-    """Counted or not, cleared or not, released or not: one job, one release, one printed file."""
+    """Counted or not, cleared or not, released or not: one job, one charge, one printed file."""
     with running(tmp_path) as daemon:
         printed = tmp_path / "data" / "printed"
         for name in ("safe", "paid"):
             (printed / name).mkdir()
         safe, paid = (printed / name for name in ("safe", "paid"))
-        daemon.call("printer.add", name="safe", uri=safe.as_uri(), release="hold")
-        daemon.call("printer.add", name="paid", uri=paid.as_uri(), charging="shadow")
+        daemon.call("printer.add", name="safe", uri=safe.as_uri(), release="hold", charging="on")
+        daemon.call("printer.add", name="paid", uri=paid.as_uri(), charging="on")
+        daemon.call("price.set", rates=[{"price": PAGE}])
+        daemon.call("user.add", name="ada", roles=["user"])
+        daemon.call("account.adjust", name="user:ada", amount=PAID_IN, reason="test")
         daemon.call("printer.add", name="roam", release="find-me", releases_at=["safe"])
         assert daemon.end() == 0
     acknowledged: set[str] = set()
@@ -83,4 +87,6 @@ def test_killed_at_a_crash_point_every_held_job_prints_once(tmp_path, point, cou
         wait_until(lambda: all(job["state"] == "completed" for job in all_jobs(daemon.control)), 20)
         files = [path for folder in (safe, paid) for path in folder.iterdir() if path.is_file()]
         assert sorted(path.read_text() for path in files) == sorted(f"{title}\f" for title in jobs)
+        money = daemon.call("account.show", name="user:ada")
+        assert money["balance"] == PAID_IN - PAGE * len(jobs)  # each page once, nothing reserved
         assert daemon.end() == 0

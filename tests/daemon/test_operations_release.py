@@ -202,7 +202,7 @@ async def test_explain_tells_who_paid_and_how_the_price_came_about(desk, ada, sa
     told = {entry["what"]: entry["detail"] for entry in story}
     assert "the job: 2 impressions a copy, 2 sheets in all" in told["counted: 2 pages"]
     assert told["released by ada at safe"] == f"from {user.identity}"
-    assert "paid by ada, as its owner" in told
+    assert "paid by user:ada, as its owner" in told
     (price,) = [detail for what, detail in told.items() if what.startswith("price 0.10")]
     assert "2 impression at 0.05 = 0.10" in price
     assert told["reserved 0.10"] == "paid-in 0.50 -> 0.40"

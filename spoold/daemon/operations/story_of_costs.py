@@ -6,19 +6,18 @@ line by line, and what the purses held before and after each step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from spoold.daemon.operations.holders import Names
 from spoold.daemon.operations.table import Call
 from spoold.daemon.operations.views import plain_value
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import Job
 from spoold.model.money import format_amount
 from spoold.model.pricing import Quote
-from spoold.model.purse import Payer, PayerKind
 from spoold.model.record import Record
-from spoold.spool import accounts, ledger_views, release
+from spoold.spool import ledger_views, release
 from spoold.spool.ledger_views import Story
 from spoold.spool.store import ReleaseEntry
 
@@ -63,14 +62,13 @@ def counted_entry(record: Record) -> Entry:
     return _entry(record.event_us, f"counted: {pages} pages{of}", "; ".join(parts))
 
 
-def release_entry(one: ReleaseEntry, known: Known, people: Mapping[str, str]) -> Entry:
+def release_entry(one: ReleaseEntry, known: Known, names: Names) -> Entry:
     """Who released the job, where, and on what terms."""
     fields = one.fields
     where = known.name_of(one.printer_id)
     person = fields.get("person")
     if person is not None:
-        name = people.get(str(UUID(bytes=person)), "a person who was removed")
-        what = f"released by {name} at {where}"
+        what = f"released by {names.person(UUID(bytes=person))} at {where}"
     elif fields.get("by") == "node":
         what = f"cleared to print on {where}"
     else:
@@ -82,11 +80,12 @@ def release_entry(one: ReleaseEntry, known: Known, people: Mapping[str, str]) ->
     return _entry(one.released_us, what, "; ".join(parts))
 
 
-def charge_entries(story: Story, payer: str) -> list[Entry]:
+def charge_entries(story: Story, names: Names) -> list[Entry]:
     """A charge: whom, how that was found, how its price came about, and each step in the purses."""
     charge = story.charge
     found = _FOUND.get(charge.payer.by, charge.payer.by)
     version = f"price list {charge.quote.price_version}"
+    payer = names.holder(charge.payer.guid)
     shadow = ", in shadow mode: nobody pays" if charge.is_shadow else ""
     told = [
         _entry(charge.happened_us, f"paid by {payer}, {found}{shadow}"),
@@ -130,15 +129,8 @@ async def cost_entries(call: Call, job: Job, known: Known) -> list[Entry]:
     stories = await reader.look(ledger_views.charges_of_job, job.id)
     guids = [UUID(bytes=one.fields["person"]) for one in entries if "person" in one.fields]
     guids += [one.charge.payer.guid for one in stories]
-    people = {str(guid): name for guid, name in (await reader.names(guids)).items()}
-    told = [release_entry(one, known, people) for one in entries]
+    names = await Names.of(call.services, guids)
+    told = [release_entry(one, known, names) for one in entries]
     for story in stories:
-        told += charge_entries(story, await _payer_name(call, story.charge.payer, people))
+        told += charge_entries(story, names)
     return told
-
-
-async def _payer_name(call: Call, payer: Payer, people: Mapping[str, str]) -> str:
-    if payer.kind is PayerKind.PERSON:
-        return people.get(str(payer.guid), "a person who was removed")
-    account = await call.services.reader.look(accounts.by_guid, payer.guid)
-    return f"the account {account.name}" if account is not None else "an account that was removed"
