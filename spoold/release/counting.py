@@ -156,12 +156,18 @@ def _colors(one: Charged, told: Mapping[str, Any]) -> dict[str, int]:
 def _shared(
     one: Charged, media: dict[str, int], colors: dict[str, int]
 ) -> list[tuple[tuple[str, str], int, int]]:
-    """Impressions and sheets of each medium and color: the sums are those of the job."""
-    keys = [(medium, color) for medium in media for color in colors]
-    weights = [media[medium] * colors[color] for medium, color in keys]
-    impressions = share_out(one.impressions, weights)
-    sheets = share_out(one.media_sheets, impressions)
-    return list(zip(keys, impressions, sheets, strict=True))
+    """Impressions and sheets of each medium and color: by either the sums are those of the job."""
+    of_media = share_out(one.impressions, list(media.values()))
+    sheets_of_media = share_out(one.media_sheets, of_media)
+    left = dict(colors)
+    found = []
+    for medium, impressions, sheets in zip(media, of_media, sheets_of_media, strict=True):
+        parts = share_out(impressions, list(left.values()))
+        sheet_parts = share_out(sheets, parts)
+        for color, part, sheet_part in zip(left, parts, sheet_parts, strict=True):
+            found.append(((medium, color), part, sheet_part))
+            left[color] -= part
+    return found
 
 
 def share_out(total: int, weights: list[int]) -> list[int]:

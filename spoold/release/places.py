@@ -16,6 +16,8 @@ from spoold.model.release import Changes, Terms, changeable, judge
 from spoold.release.counting import Count
 
 COPIES_MAX = 9999
+# What a printer is said to offer of what can be changed.
+_OFFERED = {"sides": "sides-supported", "color": "print-color-mode-supported"}
 _WAITS_FOR_OTHERS = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH, JobReason.JOB_HELD_ON_CREATE)
 
 
@@ -75,8 +77,13 @@ def check_changes(job: Job, printer: Printer, device: Device | None, changes: Ch
     )
     can = _can_change(job, printer, device)
     for name, value in zip(Changes._fields, wanted, strict=True):
-        if value is not None and name not in can:
+        if value is None:
+            continue
+        if name not in can:
             raise _not_there(f"{name} of this document cannot be changed at {printer.name}.")
+        offered = printer.options.get(_OFFERED.get(name, ""))
+        if isinstance(offered, list) and value not in offered:
+            raise _not_there(f"{printer.name} does not do {value}.")
     return wanted
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+import trio
 
 from spoold.model.errors import OperationError
 from spoold.model.job import Document, Job, JobState
@@ -210,4 +211,37 @@ async def test_without_money_nothing_comes_out_at_the_machine(node):
     assert result.error.code == "account-info-needed"
     (result,) = await node.desk.release(ada, [job_id], safe, "device:x", account="works")
     assert result.state is JobState.PENDING
+    await node.purses.check()
+
+
+@pytest.mark.slow
+async def test_two_people_at_two_machines_race_for_a_job(node):
+    """The owner and a delegate, both at once and again and again: one release each, one charge."""
+    await node.purses.start()
+    roam = await node.spool.add_printer("roam", release=ReleaseMode.FIND_ME)
+    machines = [
+        await node.spool.add_printer(
+            name, f"file:///{name}", release=ReleaseMode.HOLD, charging=Charging.ON
+        )
+        for name in ("near", "far")
+    ]
+    bob = await node.spool.reader.user_by_guid(await node.purses.person("bob"))
+    ada = await node.spool.reader.user_by_guid(
+        await node.purses.person("ada", delegates=(bob.guid,))
+    )
+    await node.purses.pay_in(ada.guid, 100 * PAGE)
+    ids = [(await node.spool.add_job(roam, PAGES, owner="ada")).job_id for _ in range(10)]
+    results = []
+
+    async def fetch(user, machine):
+        results.append(await node.desk.release(user, ids, machine, f"device:{machine.name}"))
+
+    async with trio.open_nursery() as nursery:
+        for user, machine in ((ada, machines[0]), (bob, machines[1])):
+            nursery.start_soon(fetch, user, machine)
+    for first, second in zip(*results, strict=True):
+        assert sorted((first.error is None, second.error is None)) == [False, True]
+    assert await node.purses.purses(ada.guid) == {"paid-in": 70 * PAGE}
+    for job_id in ids:
+        assert len(await node.spool.reader.look(held.releases, job_id)) == 1
     await node.purses.check()
