@@ -14,6 +14,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -43,11 +44,20 @@ class DirectoryError(SpooldError):
 
 @dataclass(slots=True)
 class Snapshot:
-    """All entries of a source, as they came."""
+    """All entries of a source, in pages as the worker packed them: until somebody reads them they
+    are a few bytes objects, and nothing that Python's collector has to look through.
+    """
 
-    people: list[Entry] = field(default_factory=list)
-    groups: list[Entry] = field(default_factory=list)
+    people: list[bytes] = field(default_factory=list)
+    groups: list[bytes] = field(default_factory=list)
     is_right: bool = False  # a password that was to be checked
+
+
+def entries(pages: Iterable[bytes]) -> Iterator[Entry]:
+    """The entries in pages of a snapshot."""
+    for page in pages:
+        for dn, values in msgpack.unpackb(page):
+            yield Entry(dn, {name: tuple(one) for name, one in values.items()})
 
 
 class AsksDirectory(Protocol):
@@ -237,7 +247,7 @@ async def _read(
             message = bytes(data[_LENGTH.size : _LENGTH.size + length])
             del data[: _LENGTH.size + length]
             connecting.deadline = math.inf
-            if await trio.to_thread.run_sync(_take, source, snapshot, message):
+            if _take(source, snapshot, message):
                 return snapshot
         received = await pipe.receive_some(RECEIVE_BYTES)
         total += len(received)
@@ -259,8 +269,8 @@ def _take(source: Source, snapshot: Snapshot, message: bytes) -> bool:
         if not said["advice"]:
             raise _NoServer(said["cause"])
         raise _failed(source, said["cause"], said["advice"])
-    for key, entries in (("people", snapshot.people), ("groups", snapshot.groups)):
-        for dn, values in said.get(key, ()):
-            entries.append(Entry(dn, {name: tuple(one) for name, one in values.items()}))
+    for key, pages in (("people", snapshot.people), ("groups", snapshot.groups)):
+        if key in said:
+            pages.append(said[key])
     snapshot.is_right = said.get("right") is True
     return "done" in said

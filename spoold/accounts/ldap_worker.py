@@ -48,7 +48,7 @@ def main() -> None:
             return
         for what in ("people", "groups"):
             for page in _pages(connection, question[what], what):
-                _tell({what: page})
+                _tell({what: msgpack.packb(page)})
         _tell({"done": True})
     except _Failed as failed:
         _tell({"cause": failed.cause, "advice": failed.advice})
