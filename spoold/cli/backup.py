@@ -109,7 +109,7 @@ def _take(args: Namespace, place: Path) -> int:
         render.print_json(answer)
         return DONE
     size, copied = (render.bytes_text(answer[key]) for key in ("total_bytes", "copied_bytes"))
-    print(f"{answer['path']}: {answer['jobs']} jobs, {size}, {copied} of it new.")
+    print(f"{answer['path']}: jobs: {answer['jobs']}, {size}, {copied} of it new.")
     if answer["damaged"]:
         print(
             f"warning: {answer['damaged']} documents were missing or changed in the spool; see "
@@ -169,7 +169,8 @@ def _verify(args: Namespace, place: Path) -> int:
         render.print_json(told)
         return DONE if found.is_whole else REFUSED
     if found.is_whole:
-        print(f"{found.path}: whole, {found.head.jobs} jobs, {render.bytes_text(found.head.bytes)}")
+        size = render.bytes_text(found.head.bytes)
+        print(f"{found.path}: whole, jobs: {found.head.jobs}, {size}")
         return DONE
     for problem in found.problems:
         print(plain(f"{found.path}: {problem}"), file=sys.stderr)
@@ -203,7 +204,7 @@ def restore(args: Namespace) -> int:
         render.print_json(_told(done, data_dir))
         return DONE
     made = render.local_time(done.head.made_us // 1_000_000 * 1_000_000)
-    print(f"{data_dir} is as it was at {made}: {done.head.jobs} jobs.")
+    print(f"{data_dir} is as it was at {made}, jobs: {done.head.jobs}.")
     print(f"New jobs get numbers from {done.first_job_id} on.")
     if done.aside is not None:
         print(f"What was there lies in {done.aside}; remove it when you do not need it any more.")
@@ -211,7 +212,8 @@ def restore(args: Namespace) -> int:
         print(f"warning: {len(done.damaged)} documents of the backup are damaged; the jobs that")
         print("         still wait for them are aborted at the start.")
     if done.held:
-        print(f"{done.held} jobs waited then, and may have been printed since; they are held:")
+        jobs = "1 job waited" if done.held == 1 else f"{done.held} jobs waited"
+        print(f"{jobs} then, and may have been printed since; held as in doubt:")
         print("  spoold job list --reason job-in-doubt")
         print("  spoold job settle ID... --printed, or --not-printed to print them now")
     print("Start the daemon now.")

@@ -93,8 +93,11 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def _verdict(answer: Mapping[str, Any]) -> Iterator[str]:
     """What is not well, the worst first, each with what to do."""
-    verdict = answer["verdict"]
-    yield _colored(VERDICTS[verdict], verdict)
+    verdict, is_well = answer["verdict"], answer["verdict"] == "ok"
+    if is_well and answer["stopped"]:
+        yield _colored("All is well, but for printers that print nothing now:", verdict)
+    else:
+        yield _colored(VERDICTS[verdict], verdict)
     for check in answer["checks"]:
         if check["verdict"] != "ok":
             mark = check["verdict"].upper()
@@ -110,7 +113,8 @@ def _printer(printer: Mapping[str, Any]) -> str:
     why = ", ".join(printer["reasons"]) or "stopped"
     message = f": {printer['message']}" if printer["message"] else ""
     since = render.duration(time.time() - printer["since_us"] / 1e6)
-    return f"{printer['name']} ({why}{message}) for {since}, {printer['waiting']} jobs wait."
+    waiting = "1 job waits" if printer["waiting"] == 1 else f"{printer['waiting']} jobs wait"
+    return f"{printer['name']} ({why}{message}) for {since}, {waiting}."
 
 
 def _told(text: str, advice: str) -> Iterator[str]:

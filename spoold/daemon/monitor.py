@@ -41,7 +41,8 @@ CERTIFICATES_S = 600.0  # how often files of certificates are looked at
 
 
 class Monitor:
-    """`checks` is how the node was when it last looked, `age_s` ago.
+    """`checks` is how the node was when it last looked, `age_s` ago; `stopped` are the printers
+    that print nothing.
 
     `is_clock_doubtful` asks whether upkeep believes the clock; `tell` takes the one line that the
     service manager shows.
@@ -79,7 +80,9 @@ class Monitor:
         self._known = Known({}, {}, {})
         self._facts = Facts(0)
         self._told: dict[Part, Verdict] = {}
+        self._stopped_since: dict[int, int] = {}
         self.checks: Sequence[Check] = ()
+        self.stopped: tuple[Stopped, ...] = ()
 
     @property
     def age_s(self) -> float:
@@ -138,7 +141,7 @@ class Monitor:
         config = self._config()
         space = await trio.to_thread.run_sync(services.documents.space)
         last = await trio.to_thread.run_sync(backup.last, config.node.data_dir)
-        stopped, paused = self._printers()
+        paused = self._look_at_printers()
         oldest = self._oldest()
         made_us = (last or {}).get("made_us")
         self._facts = Facts(
@@ -150,7 +153,7 @@ class Monitor:
             total_bytes=space.total_bytes,
             printers=len(self._known.printers),
             paused=paused,
-            stopped=stopped,
+            stopped=self.stopped,
             waiting=sum(one.jobs for one in self._depths if one.state is JobState.PENDING),
             in_doubt=self._in_doubt,
             oldest_us=oldest.oldest_us if oldest is not None else None,
@@ -191,22 +194,30 @@ class Monitor:
             return self._beat_took_s
         return max(self._beat_took_s, trio.current_time() - self._beat_begun_s)
 
-    def _printers(self) -> tuple[tuple[Stopped, ...], int]:
-        """The printers that do not print, the longest so first; and how many are paused."""
-        waiting = {
-            one.printer_id: one.jobs for one in self._depths if one.state is JobState.PENDING
-        }
-        stopped, paused = [], 0
-        for printer in self._known.printers.values():
-            if printer.paused:
-                paused += 1
-            elif not printer.is_pool:
-                status = self._services.dispatcher.status(printer.id)
-                if status.state == "stopped":
-                    reason = status.reasons[0] if status.reasons else "stopped"
-                    count = waiting.get(printer.id, 0)
-                    stopped.append(Stopped(printer.name, status.changed_us, reason, count))
-        return tuple(sorted(stopped, key=lambda one: one.since_us)), paused
+    def _look_at_printers(self) -> int:
+        """Note the printers that print nothing, the longest so first; returns how many are paused.
+
+        A device that fails now and then is one that does not print until an attempt succeeds.
+        """
+        counts = {(one.printer_id, one.state): one.jobs for one in self._depths}
+        now_us = self._services.wall_clock()
+        stopped: list[Stopped] = []
+        since: dict[int, int] = {}
+        printers = self._known.printers.values()
+        for printer in printers:
+            if printer.paused or printer.is_pool:
+                continue
+            status = self._services.dispatcher.status(printer.id)
+            is_stalled = (printer.id, JobState.PROCESSING_STOPPED) in counts
+            if status.failures or is_stalled:
+                reason = status.reasons[0] if status.reasons else "stopped"
+                first_us = self._stopped_since.get(printer.id, now_us)
+                since[printer.id] = first_us
+                waiting = counts.get((printer.id, JobState.PENDING), 0)
+                stopped.append(Stopped(printer.name, first_us, reason, printer.id, waiting))
+        self._stopped_since = since
+        self.stopped = tuple(sorted(stopped, key=lambda one: one.since_us))
+        return sum(printer.paused for printer in printers)
 
     def _oldest(self) -> Depth | None:
         """Where the job waits that has waited longest for a printer which is not paused."""
@@ -239,7 +250,7 @@ class Monitor:
         facts = self._facts
         said = [check.text for check in self.checks if check.verdict is not Verdict.OK]
         printing = sum(one.jobs for one in self._depths if one.state is JobState.PROCESSING)
-        line = f"{facts.printers} printers, {facts.waiting} jobs wait, {printing} print"
+        line = f"printers: {facts.printers}, jobs: {facts.waiting} waiting, {printing} printing"
         return "; ".join([line, *said])
 
     # -- metrics -----------------------------------------------------------------------------

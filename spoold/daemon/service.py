@@ -403,6 +403,7 @@ class Daemon:
             announced=lambda printer_id: announcer.told(printer_id),
             config_file=Path(self._file) if self._file is not None else None,
             checks=lambda: monitor.checks,
+            stopped=lambda: monitor.stopped,
         )
         monitor = Monitor(
             services,

@@ -71,11 +71,12 @@ class Room(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A printer that does not print, for a reason that is not an operator's."""
+    """A printer that does not print, for a reason that is not an operator's; seen since a time."""
 
     name: str
     since_us: int
     reason: str
+    printer_id: int = 0
     waiting: int = 0
 
 
@@ -191,7 +192,7 @@ def _printers(facts: Facts, wanted: Thresholds) -> Check:
     named = ", ".join(f"{one.name} ({one.reason})" for one in long[:NAMED_MAX])
     more = f" and {len(long) - NAMED_MAX} more" if len(long) > NAMED_MAX else ""
     advice = f"`spoold printer show {long[0].name}` says what it waits for."
-    text = f"{len(long)} of {facts.printers} printers do not print: {named}{more}"
+    text = f"{len(long)} of {facts.printers} printers print nothing: {named}{more}"
     return Check(Part.PRINTERS, Verdict.WARNING, text, advice, values)
 
 
@@ -199,7 +200,7 @@ def _jobs(facts: Facts, wanted: Thresholds) -> Check:
     age_s = 0 if facts.oldest_us is None else max(0, facts.now_us - facts.oldest_us) / SECOND_US
     values = {"waiting": facts.waiting, "in_doubt": facts.in_doubt, "oldest_s": round(age_s)}
     if facts.in_doubt:
-        text = f"{facts.in_doubt} jobs are in doubt: nobody knows whether they printed"
+        text = f"{_jobs_are(facts.in_doubt)} in doubt: nobody knows whether paper came out"
         advice = "`spoold job list --reason job-in-doubt`, look, then `spoold job settle ID`."
         return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
     if age_s >= wanted.job_waiting_s:
@@ -253,6 +254,10 @@ def _people(facts: Facts) -> Check:
         return Check(Part.PEOPLE)
     text = f"people could not be taken over from {', '.join(facts.behind[:NAMED_MAX])}"
     return Check(Part.PEOPLE, Verdict.WARNING, text, "`spoold user sync --status` says why.")
+
+
+def _jobs_are(count: int) -> str:
+    return "1 job is" if count == 1 else f"{count} jobs are"
 
 
 def _hours(seconds: float) -> str:

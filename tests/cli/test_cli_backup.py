@@ -17,7 +17,7 @@ def test_a_backup_is_taken_listed_verified_and_restored(run: Run, tmp_path: Path
     for _ in range(3):
         taken = run(f"backup {backups} --keep 2")
         assert taken.code == 0, taken.err
-    assert re.search(r"Z(-\d)?: \d+ jobs, [\d.]+ \w+, [\d.]+ \w+ of it new\.", taken.out)
+    assert re.search(r"Z(-\d)?: jobs: \d+, [\d.]+ \w+, [\d.]+ \w+ of it new\.", taken.out)
     assert "Removed " in taken.out
     assert "guard it" in taken.out
     listed = run(f"backup list {backups}")

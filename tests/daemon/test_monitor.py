@@ -13,6 +13,8 @@ from http.client import HTTPSConnection
 
 import pytest
 
+from spoold.provider.blocking import BlockingProvider
+from support.peers import wait_until
 from support.process import CONFIG, running, send_raw
 
 SECURE = CONFIG.replace("tls = []", 'tls = ["127.0.0.1:0"]')
@@ -104,4 +106,29 @@ def test_the_service_manager_shows_how_the_node_is(tmp_path, monkeypatch):
         with running(tmp_path):
             while not (said := manager.recv(4096)).startswith(b"STATUS="):
                 pass
-    assert said.startswith(b"STATUS=1 printers, 0 jobs wait, 0 print")
+    assert said.startswith(b"STATUS=printers: 1, jobs: 0 waiting, 0 printing")
+
+
+@pytest.mark.slow
+def test_a_printer_that_fails_is_told_with_since_when(tmp_path):
+    """However often it is tried meanwhile, it has failed since the first time."""
+    config = CONFIG + "[health]\nprinter_stopped_s = 1\n"
+    with running(tmp_path, config=config) as daemon:
+        daemon.call("printer.add", name="dead", uri="socket://127.0.0.1:1", options={})
+        with BlockingProvider([f"127.0.0.1:{daemon.port}"]) as provider:
+            provider.submit(b"page", printer="dead", title="a")
+
+        def warnings():
+            return [
+                check["text"]
+                for check in daemon.call("status")["checks"]
+                if check["verdict"] == "warning"
+            ]
+
+        text = wait_until(warnings, 20)[0]
+        assert text == "1 of 2 printers print nothing: dead (connecting-to-device)"
+        (stopped,) = daemon.call("status")["stopped"]
+        assert (stopped["name"], stopped["waiting"]) == ("dead", 1)
+        assert time.time() - stopped["since_us"] / 1e6 > 1
+        assert "power" in stopped["advice"]
+        assert get(daemon, "/healthz")[0] == 200

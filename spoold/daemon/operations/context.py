@@ -40,7 +40,8 @@ class Services:
     """`connections` counts the open connections by port; `reload` reads the configuration again
     and answers a line for each change.
 
-    `checks` is how the node was when it last looked at itself. `announced` says how a shared printer is told to the network.
+    `checks` is how the node was when it last looked at itself, `stopped` which printers
+    did not print then. `announced` says how a shared printer is told to the network.
 
     `changing` is held while printers and devices are looked at and changed, so that two operators
     never build on the same old state.
@@ -79,4 +80,5 @@ class Services:
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None
     checks: Callable[[], Sequence[Check]] = tuple
+    stopped: Callable[[], Sequence[Stopped]] = tuple
     changing: trio.Lock = field(default_factory=trio.Lock)

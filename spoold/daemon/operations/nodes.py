@@ -39,7 +39,7 @@ async def show_node(call: Call) -> dict[str, Any]:
         "endpoints": list(config.advertise.endpoints)[:50],
         "journal": journal,
         "incarnation": incarnation,
-        "incarnation_us": chain.started_us,
+        "incarnation_started_us": chain.started_us,
         "parent_incarnation": None if parent is None else str(parent),
         "parent_position": chain.parent_position,
         "journal_head": services.journal.head,

@@ -53,7 +53,7 @@ async def status(call: Call) -> dict[str, Any]:
         "documents_finished_bytes": kept_bytes,
         "printers": printers,
         "paused": sum(printer.paused for printer in known.printers.values()),
-        "stopped": _stopped(call, known, counts),
+        "stopped": _stopped(call, known),
         "spool_free_bytes": space.free_bytes,
         "spool_total_bytes": space.total_bytes,
         "quarantined": len(aside),
@@ -74,28 +74,27 @@ def _by_state(counts: dict[int, dict[JobState, int]]) -> dict[str, int]:
     return jobs
 
 
-def _stopped(
-    call: Call, known: Known, counts: dict[int, dict[JobState, int]]
-) -> list[dict[str, Any]]:
+def _stopped(call: Call, known: Known) -> list[dict[str, Any]]:
     """The printers that do not print, and what to do; those first for which most jobs wait."""
-    found: list[dict[str, Any]] = []
-    for printer in known.printers.values():
-        doing = call.services.dispatcher.status(printer.id)
-        if doing.state != "stopped":
+    found = sorted(call.services.stopped(), key=lambda one: (-one.waiting, one.since_us))
+    shown = []
+    for one in found[:STOPPED_MAX]:
+        printer = known.printers.get(one.printer_id)
+        if printer is None:
             continue
+        doing = call.services.dispatcher.status(printer.id)
         advice = advice_on(printer, doing, 0)
-        found.append(
+        shown.append(
             {
                 "name": printer.name,
-                "since_us": doing.changed_us,
-                "reasons": list(doing.reasons)[:5],
+                "since_us": one.since_us,
+                "reasons": list(doing.reasons)[:5] or [one.reason],
                 "message": doing.message[:200],
-                "waiting": counts.get(printer.id, {}).get(JobState.PENDING, 0),
-                "advice": advice[0] if advice else "",
+                "waiting": one.waiting,
+                "advice": advice[0] if advice else f"`spoold printer show {printer.name}`.",
             }
         )
-    found.sort(key=lambda one: (-one["waiting"], one["since_us"]))
-    return found[:STOPPED_MAX]
+    return shown
 
 
 OPERATIONS = (Operation("status", (), EVERYBODY, EVERYWHERE, status, "How the node is."),)
