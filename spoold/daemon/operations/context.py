@@ -32,7 +32,7 @@ from spoold.spool.documents import Documents
 from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.web.health import Check
+from spoold.web.health import Check, Stopped
 
 
 @dataclass(frozen=True, slots=True)
