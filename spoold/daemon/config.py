@@ -397,7 +397,7 @@ def _in_folder(config: Config, folder: Path, environ: Mapping[str, str]) -> Conf
         except FileNotFoundError as error:
             name = str(written).removeprefix(credentials.PREFIX)
             advice = f"Add LoadCredential={name}:PATH to the unit."
-            raise Wrong(error.strerror, advice, key) from None
+            raise Wrong(error.strerror or str(error), advice, key) from None
 
     return replace(
         config,

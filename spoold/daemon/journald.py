@@ -56,7 +56,7 @@ def _name(key: str) -> str:
 def _field(name: str, value: str) -> bytes:
     data = value.encode("utf-8", "replace")
     if name != "MESSAGE":
-        data = data[:VALUE_BYTES_MAX]
+        data = data[:VALUE_BYTES_MAX].decode("utf-8", "ignore").encode()
     if b"\n" in data:
         return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
     return name.encode() + b"=" + data + b"\n"
@@ -65,11 +65,15 @@ def _field(name: str, value: str) -> bytes:
 class Journald:
     """The end of structlog's chain: sends each event, or writes its line to `stream`."""
 
-    def __init__(self, stream: TextIO, where: str = SOCKET) -> None:
+    def __init__(self, stream: TextIO, where: str = "") -> None:
         self._stream = stream
-        self._where = where
+        self._where = where or SOCKET
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """From now on events go to the stream."""
+        self._socket.close()
 
     def msg(self, line: str, event: Mapping[str, Any]) -> None:
         try:

@@ -80,7 +80,7 @@ def _with_fields(
     logger: WrappedLogger, method: str, event: EventDict
 ) -> tuple[tuple[str, EventDict], dict[str, Any]]:
     """The line, and what stands in it, as arguments of `Journald`."""
-    return (_json(logger, method, event.copy()), event), {}
+    return (_json(logger, method, dict(event)), event), {}
 
 
 def _pretty() -> structlog.dev.ConsoleRenderer:

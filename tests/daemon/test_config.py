@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from ipaddress import ip_network
@@ -204,3 +205,24 @@ def test_difference_names_each_change_and_whether_it_needs_a_restart(write: Writ
         "listen.raw: [] -> [127.0.0.1:9101 labels half-close] (needs a restart)",
         "limits.idle_deadline_s: 60.0 -> 5.0 (takes effect now)",
     ]
+
+
+def test_sockets_of_systemd_are_used_where_no_address_is_written(write: Write) -> None:
+    """A socket called as a port takes its place; what the file says goes before."""
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "lpd:clear"}
+    found = config.load(write('[listen]\nclear = ["127.0.0.1:9000"]'), environ).listen
+    assert found.clear == (Address("127.0.0.1", 9000),)
+    assert found.lpd == (Address("", 0, "lpd"),)
+    assert found.tls == (Address("127.0.0.1", 9192),)
+    assert config.load(None, environ).listen.clear == (Address("", 0, "clear"),)
+    assert config.load(None, {**environ, "LISTEN_PID": "1"}).listen.lpd == ()
+
+
+def test_secrets_may_be_credentials(write: Write) -> None:
+    """ "credential:NAME" is a file of the service manager; without one the unit is at fault."""
+    file = write('[tls]\ncertificate = "credential:tls.crt"\nkey = "credential:tls.key"')
+    found = config.load(file, {"CREDENTIALS_DIRECTORY": "/run/credentials/x"}).tls
+    assert found.certificate == Path("/run/credentials/x/tls.crt")
+    assert found.key == Path("/run/credentials/x/tls.key")
+    with pytest.raises(ConfigError, match="Add LoadCredential="):
+        config.load(file, {})

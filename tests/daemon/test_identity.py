@@ -392,3 +392,24 @@ def test_a_key_of_cards_is_handed_over(tmp_path: Path) -> None:
     handed = identity.open_digests(tmp_path, tmp_path)
     assert not (tmp_path / "identity" / "card-keys").exists()
     assert identity.open_digests(tmp_path).card("1") != handed.card("1")
+
+
+def test_a_ca_that_is_handed_over_takes_the_place_of_the_own_one(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """The node is certified by it, and the disk holds no key of a CA; without it nothing starts."""
+    handed, data = tmp_path / "handed", tmp_path / "data"
+    handed.mkdir()
+    data.mkdir()
+    ca_pem, key_pem = authorities.make_ca(clock)
+    (handed / "ca.pem").write_bytes(ca_pem)
+    (handed / "ca-key.pem").write_bytes(key_pem)
+    node = identity.open_identity(
+        data, node_name="library", names=(), wall_clock=clock, handed=handed
+    )
+    assert node.authority.ca_pem == ca_pem
+    assert node.authority.is_issuer(certificate_of(node.chain_pem))
+    assert sorted(one.name for one in (data / "identity").iterdir()) == ["node.pem"]
+    (handed / "ca-key.pem").unlink()
+    with pytest.raises(IdentityError, match=r"ca\.pem"):
+        identity.open_identity(data, node_name="library", names=(), wall_clock=clock, handed=handed)

@@ -85,3 +85,17 @@ def test_sockets_of_another_process_are_left_alone() -> None:
     """With another pid, or no variables, there is nothing to take."""
     assert systemd.take_sockets({}) == {}
     assert systemd.take_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "2"}) == {}
+
+
+def test_sockets_have_names_before_they_are_taken() -> None:
+    """What is handed over is known when the configuration is read."""
+    own = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3", "LISTEN_FDNAMES": "lpd::extra"}
+    assert systemd.socket_names(own) == ["lpd", "unknown", "extra"]
+    assert systemd.socket_names({**own, "LISTEN_FDS": "1"}) == ["lpd"]
+    assert systemd.socket_names({**own, "LISTEN_PID": "1"}) == []
+    assert systemd.socket_names({}) == []
+
+
+def test_more_time_is_asked_for_in_microseconds() -> None:
+    """A drain that is longer than systemd would wait is told to it."""
+    assert systemd.more_time(50.5) == "EXTEND_TIMEOUT_USEC=50500000"

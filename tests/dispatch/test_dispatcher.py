@@ -787,6 +787,20 @@ async def test_drain_stops_what_does_not_end(floor, spool, sent, state):
     assert record.payload.get("counted", True) is bool(sent)
 
 
+async def test_the_loop_answers_while_a_printer_hangs(floor, spool):
+    """The watchdog asks the dispatcher, not its printers; one that drains has nothing to say."""
+    printer, machine = await floor.add()
+    machine.usual = machine.stuck(0)
+    await floor.add_jobs(printer, 1)
+    async with floor.dispatching(drain_s=0.01) as dispatcher:
+        await machine.busy.wait()
+        with trio.fail_after(5):
+            await dispatcher.beat()
+            await dispatcher.beat()
+    with trio.fail_after(5):
+        await dispatcher.beat()
+
+
 async def test_driver_that_never_reported_leaves_doubt(floor, spool):
     """Silence of a driver that may send is not evidence that nothing has left."""
     printer, machine = await floor.add()
