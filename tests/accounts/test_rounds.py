@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -213,6 +213,43 @@ async def test_somebody_who_comes_back_is_enabled_again(desk):
     assert counts(await desk.round()) == (0, 1, 0, 0)
     again = await desk.user("ada")
     assert (again.guid, again.disabled, again.cards) == (ada.guid, False, ada.cards)
+
+
+async def test_people_come_from_active_directory(tmp_path, spool):
+    """Known by objectGUID, in groups by memberOf, disabled where the account is; and they log in
+    with its passwords.
+    """
+    guids = [UUID(int=n << 64 | 0x1234) for n in range(1, 6)]
+    entries = "".join(
+        [
+            slapd.windows_person("ADA", guids[0], memberOf=f"cn=Print,{slapd.GROUPS}"),
+            slapd.windows_person("bob", guids[1], 514, userPassword="bob's secret"),
+            *(slapd.windows_person(f"p{n}", guids[n], userPassword="a secret") for n in (2, 3, 4)),
+            slapd.windows_group("Print", f"cn=All,{slapd.GROUPS}"),
+            slapd.windows_group("All"),
+        ]
+    )
+    folder = tmp_path / "windows"
+    folder.mkdir()
+    with slapd.running(folder, entries, schema=slapd.WINDOWS) as directory:
+        desk = await desk_of(spool, directory, flavour="active-directory", logins=True)
+        assert (await desk.round()).added == 5
+        ada = await desk.user("ada")
+        assert (ada.full_name, ada.groups, ada.disabled) == ("ADA", ("all", "print"), False)
+        assert (await desk.user("bob")).disabled
+        directory.change(
+            f"dn: cn=ADA,{slapd.PEOPLE}\nchangetype: modify\nreplace: sAMAccountName\n"
+            "sAMAccountName: countess\n\n"
+            f"dn: cn=bob,{slapd.PEOPLE}\nchangetype: modify\nreplace: userAccountControl\n"
+            "userAccountControl: 512\n"
+        )
+        assert counts(await desk.round()) == (0, 2, 0, 0)
+        assert (await desk.user("countess")).guid == ada.guid
+        assert not (await desk.user("bob")).disabled
+        assert await ldap.verify(desk.source, str(guids[2]), "a secret")
+        assert not await ldap.verify(desk.source, str(guids[2]), "another secret")
+        assert not await ldap.verify(desk.source, str(guids[1]), "a secret")
+        assert not await ldap.verify(desk.source, str(UUID(int=99)), "a secret")
 
 
 async def test_a_round_in_which_too_many_vanish_changes_nothing(desk, directory):

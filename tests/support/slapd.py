@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 import shutil
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import NAMESPACE_DNS, uuid5
+from uuid import NAMESPACE_DNS, UUID, uuid5
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -61,6 +62,51 @@ def _entry(dn: str, attributes: dict) -> str:
     return "\n".join(lines) + "\n\n"
 
 
+# What Active Directory says of people and groups, as far as it is asked; see MS-ADTS.
+WINDOWS = "\n".join(
+    f"attributetype ( 1.3.6.1.4.1.99999.1.{number} NAME '{name}' EQUALITY {rule} "
+    f"SYNTAX 1.3.6.1.4.1.1466.115.121.1.{syntax} )"
+    for number, (name, rule, syntax) in enumerate(
+        [
+            ("sAMAccountName", "caseIgnoreMatch", 15),
+            ("objectGUID", "octetStringMatch", 40),
+            ("userAccountControl", "integerMatch", 27),
+            ("objectCategory", "caseIgnoreMatch", 15),
+            ("memberOf", "distinguishedNameMatch", 12),
+        ]
+    )
+) + (
+    "\nobjectclass ( 1.3.6.1.4.1.99999.2.1 NAME 'user' SUP top AUXILIARY MAY ( sAMAccountName $ "
+    "objectGUID $ userAccountControl $ objectCategory $ memberOf ) )"
+)
+
+
+def windows_person(name: str, guid: UUID, control: int = 512, **more) -> str:
+    lines = {
+        "objectClass": ("inetOrgPerson", "user"),
+        "objectCategory": "person",
+        "cn": name,
+        "sn": name,
+        "displayName": name,
+        "sAMAccountName": name,
+        "objectGUID:": base64.b64encode(guid.bytes_le).decode(),
+        "userAccountControl": str(control),
+        **more,
+    }
+    return _entry(f"cn={name},{PEOPLE}", lines)
+
+
+def windows_group(name: str, *member_of: str) -> str:
+    lines = {
+        "objectClass": ("organizationalRole", "user"),
+        "objectCategory": "group",
+        "cn": name,
+        "sAMAccountName": name,
+        "memberOf": member_of,
+    }
+    return _entry(f"cn={name},{GROUPS}", lines)
+
+
 _TREE = f"""dn: {SUFFIX}
 objectClass: dcObject
 objectClass: organization
@@ -87,7 +133,9 @@ userPassword: {PASSWORD}
 class Slapd:
     """A running slapd: `clear` speaks STARTTLS, `tls` is LDAPS."""
 
-    def __init__(self, folder: Path, entries: str = "", *, max_size: int = 500) -> None:
+    def __init__(
+        self, folder: Path, entries: str = "", *, schema: str = "", max_size: int = 500
+    ) -> None:
         self.folder = folder
         self.clear, self.tls = (f"{s}://127.0.0.1:{_free_port()}" for s in ("ldap", "ldaps"))
         self.ca_file = folder / "ca.pem"
@@ -101,6 +149,7 @@ class Slapd:
             "\n".join(
                 [
                     *(f"include /etc/ldap/schema/{one}.schema" for one in _SCHEMAS),
+                    schema,
                     f"pidfile {folder}/pid",
                     "modulepath /usr/lib/ldap",
                     "moduleload back_mdb",
