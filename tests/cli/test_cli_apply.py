@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from spoold.cli import grammar
+from spoold.cli.apply import _kinds, _look
+from spoold.daemon.apply import Whole
+from spoold.provider.blocking import ControlClient
 from support.commands import Run, Said, Server
 
 Apply = Callable[..., Said]
@@ -373,6 +376,28 @@ def test_accounts_and_prices_stand_in_a_file(run: Run, apply: Apply) -> None:
         "account faculty/physics: removed",
     ]
     assert run("account remove faculty").code == 0
+
+
+def test_whatever_can_be_given_of_an_object_is_shown_of_it(
+    run: Run, apply: Apply, server: Server
+) -> None:
+    """Else it would be a difference for ever; a new setting of an operation must be listed, too."""
+    source = "[source.hq]\nservers = ['ldaps://192.0.2.1']\nbases = ['dc=x']\nevery_s = 0\n"
+    assert apply(MONEY + source, "--yes").code == 0
+    kinds, whole = _kinds(Path()), Whole()
+    assert server.running is not None
+    with ControlClient(server.running.control) as client:
+        _look(client, kinds, whole)
+    for kind in kinds:
+        given = {one.name for one in kind.arguments} - {"initial_password_file"}
+        assert whole.there[kind.word], kind.word
+        for one in whole.there[kind.word].values():
+            assert given <= one.keys(), kind.word
+    assert apply("[account.x]", "--yes", "--prune").code == 0
+    assert apply("[allowance.'everybody/day']\namount = '1'", "--yes", "--prune").code == 0
+    assert run("account set everybody --allowance 0/day").code == 0
+    assert run("account remove x").code == 0
+    assert run("source remove hq").code == 0
 
 
 @pytest.mark.parametrize(
