@@ -127,11 +127,14 @@ def test_names_from_outside_never_reach_a_shell():
 
 def test_each_module_imports_in_a_fresh_process():
     """No import cycle hides behind the order in which tests import."""
-    names = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in FILES
-        if path.name != "__main__.py"
-    ]
+    needs = {}
+    for path in FILES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        needs[name] = {module for _, module in imports(path)} | parents(name)
+    for those in needs.values():
+        those |= {parent for module in tuple(those) for parent in parents(module)}
+    # Only a module that needs itself, by way of others, can be imported before it is whole.
+    names = sorted(name for name in needs if name in reached(name, needs))
     code = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -143,3 +146,19 @@ def test_each_module_imports_in_a_fresh_process():
         [sys.executable, "-c", code, *names], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def parents(module):
+    """The packages that are imported before `module`."""
+    parts = module.split(".")
+    return {".".join(parts[:n]) for n in range(1, len(parts))}
+
+
+def reached(name, needs):
+    """Every module that is imported because `name` is."""
+    found, open_ = set(), [name]
+    while open_:
+        new = {one for one in needs[open_.pop()] if one in needs} - found
+        found |= new
+        open_ += new
+    return found

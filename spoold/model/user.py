@@ -221,7 +221,7 @@ FIELDS = tuple(name for name in _CHECKS if name != "scopes")
 
 
 def check_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `User` that are to be set, each in its one form. Keys are of `FIELDS`, or `scopes`.
+    """Fields of a `User` to be set, each in its one form. Keys are of `FIELDS`, or `scopes`.
 
     Raises:
         OperationError: `bad-request`, with what it can be.

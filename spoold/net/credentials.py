@@ -1,4 +1,4 @@
-"""Secrets that the service manager hands over as files: `LoadCredential=` (systemd.exec, section 5).
+"""Secrets that the service manager hands over as files, by `LoadCredential=` (systemd.exec).
 
 In: a path, or "credential:NAME", as people write it in the configuration or an option of a printer.
 Out: where the file lies. They are read-only, and nobody but this service sees them.

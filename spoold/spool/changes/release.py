@@ -39,7 +39,7 @@ class Cost:
 
 @dataclass(slots=True)
 class ReleaseJob:
-    """A job that waits for its owner, or to be cleared, goes on to `printer_id`. Answer: `Released`.
+    """A job that waits for its owner or to be cleared goes on to `printer_id`. Answer: `Released`.
 
     `releaser` is the person who stands at the machine `where`; None with `is_staff` is an operator,
     without it the node, which clears the job. `seen_us` is the job's `changed_us` that all of this
