@@ -65,13 +65,15 @@ def add(nouns: Nouns[Parser]) -> None:
 
 def _kinds(folder: Path) -> list[Kind]:
     """Every kind of object, in the order in which they can refer to one another."""
+    from spoold.daemon.apply_devices import Devices
     from spoold.daemon.apply_money import Accounts, Allowances, Prices, Terms
     from spoold.daemon.apply_printers import Printers
     from spoold.daemon.apply_sources import Sources
     from spoold.daemon.apply_users import Users
 
     users = Users(lambda file: _secret(folder / file))
-    return [Terms(), Sources(), Printers(), Prices(), users, Accounts(), Allowances()]
+    money = [users, Accounts(), Allowances()]
+    return [Terms(), Sources(), Printers(), Devices(), Prices(), *money]
 
 
 # -- applying ----------------------------------------------------------------------------------

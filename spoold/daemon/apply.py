@@ -53,16 +53,22 @@ class Whole:
         """The names that objects of a kind will have."""
         return (self.wanted.get(kind, {}).keys() | self.there.get(kind, {}).keys()) - set(gone)
 
+    def after(self, kind: str, name: str) -> Object:
+        """An object as it will be, entries of maps aside."""
+        there, wanted = self.there.get(kind, {}), self.wanted.get(kind, {})
+        return {**there.get(name, {}), **wanted.get(name, {})}
+
 
 class Kind:
     """One kind of object. `word` names its tables: `[printer.frontdesk]`.
 
     Of a kind that `is_single` there is one object, without a name: `[prices]`. `refers` are kinds
-    whose objects those of this kind name.
+    whose objects those of this kind name. Nothing of a kind that is not `is_pruned` ever goes.
     """
 
     word: str
     is_single: bool = False
+    is_pruned: bool = True
     refers: tuple[str, ...] = ()
     arguments: tuple[Argument, ...]
     listing: Asked
@@ -192,8 +198,9 @@ def plan(kinds: Sequence[Kind], whole: Whole, *, prune: bool) -> tuple[list[Step
         if kind.word not in whole.wanted:
             continue
         there = whole.there[kind.word]
-        is_pruned = prune and not kind.is_single
-        may_go = there.keys() - whole.kept[kind.word] if is_pruned else ()
+        may_go: set[str] = set()
+        if prune and kind.is_pruned and not kind.is_single:
+            may_go = there.keys() - whole.kept[kind.word]
         steps = steps_for(kind.word, whole.wanted[kind.word], there, prune=may_go)
         gone = {step.name for step in steps if step.action is Action.REMOVE}
         problems += kind.problems(steps, whole, gone)

