@@ -11,9 +11,9 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
 from spoold.model.job import JobReason, JobState
 from spoold.spool.store import JobFilter
+from support.limits import Limits
 
 HELD = JobReason.JOB_HOLD_UNTIL_SPECIFIED.value
-LIMITS = SimpleNamespace(document_bytes_max=1 << 30, spool_share=1.0, reserve_bytes=0)
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ async def clock(spool):
     """`clock.timers` looks at `clock.now_us`."""
     clock = SimpleNamespace(now_us=spool.wall_clock())
     acceptance = Acceptance(
-        spool.journal, spool.reader, spool.documents, LIMITS, lambda: clock.now_us
+        spool.journal, spool.reader, spool.documents, Limits(), lambda: clock.now_us
     )
     clock.printer = await spool.add_printer()
     await acceptance.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from types import SimpleNamespace
 
 import pytest
 import trio
@@ -28,10 +27,11 @@ from spoold.spool.store import (
     RemoveJobs,
     StartAttempt,
 )
+from support.limits import Limits
 
 MIB = 1024 * 1024
 FACT = AddRecord("test-fact", {"what": "x" * 30_000}, 3)  # a few of them need room
-LIMITS = SimpleNamespace(document_bytes_max=1 << 40, spool_share=1.0, reserve_bytes=0)
+LIMITS = Limits(document_bytes_max=1 << 40)
 
 
 def fill(path, but_bytes=0):
