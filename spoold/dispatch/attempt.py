@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
+from uuid import UUID
 
 import structlog
 import trio
@@ -147,10 +148,10 @@ class Attempt:
         return self._is_eager
 
     @property
-    def uuid(self) -> str:
-        """The job's, as far as it is loaded."""
+    def uuid(self) -> UUID | str:
+        """The job's, as far as it is loaded; for the log, which writes it out."""
         job = self.loading.job
-        return str(job.uuid) if job is not None else ""
+        return job.uuid if job is not None else ""
 
     @property
     def is_sending(self) -> bool:
@@ -162,6 +163,11 @@ class Attempt:
         """Whether the device has the whole document, and the next start can ask it for the rest."""
         delivery = self._delivery
         return self._can_resume and bool(delivery and delivery.notes.get(DOCUMENT_SENT))
+
+    def has_mark(self, number: int) -> None:
+        """It was marked by the commit that accepted the job: its device stood ready."""
+        self._is_marked = True
+        self.number = number
 
     def stop(self, why: Stop, reasons: tuple[str, ...] = ()) -> None:
         """Stop it, unless it has an outcome already or is stopping."""

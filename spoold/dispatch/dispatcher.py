@@ -1,8 +1,9 @@
 """Gives jobs to devices: a task for each device, only while it has work.
 
 In: what the journal tells of jobs and printers. Out: attempts, one at a time on a device, and
-their ends, committed. The end of one job and the mark of the next go into one commit. What a crash
-left open is settled at the start, as each printer says. Stopping lets attempts end, until a
+their ends, committed. The end of one job and the mark of the next go into one commit; a job for a
+printer that has just printed has its mark with the commit that accepts it (see `offers`). What a
+crash left open is settled at the start, as each printer says. Stopping lets attempts end, until a
 deadline. Idle printers cost a few entries in tables, no task.
 """
 
@@ -19,6 +20,8 @@ from spoold.dispatch.attempt import Attempt, Ended, Settings, Stop, note_refusal
 from spoold.dispatch.devices import SAID_S, Devices
 from spoold.dispatch.judge import Judge
 from spoold.dispatch.loading import Documents, JobReader, Loading
+from spoold.dispatch.offers import Claims, Offers
+from spoold.dispatch.queues import Choice
 from spoold.dispatch.recovery import ACTIVE, OpenAttempts, settle_open_attempts
 from spoold.dispatch.refresh import Refresh
 from spoold.dispatch.running import FreshJournal, Running
@@ -31,12 +34,21 @@ from spoold.model.outcome import Blame, Deferred, Delivered
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
 from spoold.spool import store
-from spoold.spool.store import Change, ChangeJob, JobMoved, JobPlaced, PrinterChanged
+from spoold.spool.store import (
+    Change,
+    ChangeJob,
+    JobClaimed,
+    JobMoved,
+    JobPlaced,
+    PrinterChanged,
+)
 
 log = structlog.get_logger("spoold.dispatch")
 
 
 class ListenedJournal(FreshJournal, Protocol):
+    @property
+    def claims(self) -> Claims: ...
     def listen(self, callback: Callable[[list[store.Event]], None]) -> None: ...
     def unlisten(self, callback: Callable[[list[store.Event]], None]) -> None: ...
 
@@ -94,6 +106,8 @@ class Dispatcher:
         )
         self._judge = Judge(self._printers, self._devices, self._schedule, self._statuses)
         self._ready: dict[int, None] = {}  # devices that wait for one of `deliveries_max`
+        self._offers = Offers(journal.claims)
+        self._claimed: list[Attempt] = []  # that came of offers, and are to be begun
         self._early: list[store.Event] | None = []  # events that came while the spool was read
         self._is_draining = False
         self._changed = trio.Event()
@@ -122,6 +136,7 @@ class Dispatcher:
                     with trio.CancelScope(deadline=float("inf") if wake_s is None else wake_s):
                         await self._changed.wait()
                     self._changed = trio.Event()
+                self._start_claimed(nursery)
         finally:
             self._journal.unlisten(self._hear)
 
@@ -147,6 +162,8 @@ class Dispatcher:
         Those that have not ended after `deadline_s` are stopped, and noted as what they are. One
         whose device has the whole job and can be asked later is left to the next start at once.
         """
+        while not self._offers.close():
+            await self._journal.hand_over(()).wait()  # the commit that is taking one up
         self._is_draining = True
         self._changed.set()
         self._turned.set()
@@ -189,7 +206,9 @@ class Dispatcher:
                 self._place(event.job_id, event.after_id, JobState.PENDING)
             elif isinstance(event, PrinterChanged):
                 self._printer_changed(event)
-        if self._schedule.has_news:
+            elif isinstance(event, JobClaimed):
+                self._job_claimed(event)
+        if self._schedule.has_news or self._ready:
             self._changed.set()
 
     def _job_moved(self, moved: JobMoved) -> None:
@@ -208,6 +227,7 @@ class Dispatcher:
                 if is_same and not attempt.is_ended and attempt.stopped is None:
                     return  # it is being attempted, and nothing that matters here has changed
                 attempt.stop(Stop.GONE)
+            self._offers.forget(moved.printer_id)
             self._schedule.add(moved.job_id, moved.printer_id, moved.owner, moved.priority)
         elif moved.new in ACTIVE:
             self._schedule.withdraw(moved.job_id)
@@ -226,6 +246,15 @@ class Dispatcher:
                     position=moved.position,
                 )
 
+    def _job_claimed(self, claimed: JobClaimed) -> None:
+        """A job came for a device that stood ready: its attempt has its mark already."""
+        job_id, printer_id, device_id, number, owner, priority = claimed
+        choice = Choice(job_id, device_id, printer_id, printer_id, owner, priority)
+        self._schedule.occupy(choice)
+        attempt = self._running.make(choice)
+        attempt.has_mark(number)
+        self._claimed.append(attempt)
+
     def _place(self, job_id: int, after_id: int | None, state: JobState) -> None:
         """A job is to come after another one, which was in `state`, or has its own place."""
         if after_id is None:
@@ -237,6 +266,7 @@ class Dispatcher:
 
     def _printer_changed(self, changed: PrinterChanged) -> None:
         printer, device = changed.printer, changed.device
+        self._offers.forget(changed.printer_id)
         if printer is None:
             self._printers.pop(changed.printer_id, None)
             self._schedule.remove_printer(changed.printer_id)
@@ -289,22 +319,34 @@ class Dispatcher:
 
     def _start(self, nursery: trio.Nursery) -> None:
         """Give each idle device that may have one its next job."""
+        self._start_claimed(nursery)
         now_s = trio.current_time()
+        taken: dict[int, None] = {}  # by a commit that is under way
         while True:
             self._ready |= dict.fromkeys(self._schedule.startable(now_s))
             if not self._ready or not self._running.has_room:
-                return
+                break
             device_id = next(iter(self._ready))
             del self._ready[device_id]
             if device_id in self._running.by_device:
                 continue
+            if not self._offers.withdraw(device_id):
+                taken[device_id] = None
+                continue
             choice = self._schedule.take(device_id, now_s)
             if choice is not None:
                 nursery.start_soon(self._serve, self._running.make(choice))
+        self._ready |= taken
+
+    def _start_claimed(self, nursery: trio.Nursery) -> None:
+        for attempt in self._claimed:
+            nursery.start_soon(self._serve, attempt)
+        self._claimed.clear()
 
     async def _serve(self, attempt: Attempt) -> None:
         """Attempt jobs on one device, one after the other, until it has none to take."""
         self._statuses.device_moved(attempt.choice.device_id)
+        ended: Ended | None = None
         try:
             async with trio.open_nursery() as nursery:
                 following: Attempt | None = attempt
@@ -325,7 +367,23 @@ class Dispatcher:
             self._running.forget(attempt)
             self._statuses.device_moved(attempt.choice.device_id)
             self._schedule.finish(attempt.choice.device_id)
+            if ended is not None and isinstance(ended.outcome, Delivered):
+                self._offer(attempt)
             self._changed.set()
+
+    def _offer(self, attempt: Attempt) -> None:
+        """Let the device stand ready for the next job, when nothing is to be weighed for that."""
+        choice = attempt.choice
+        printer = self._printers.get(choice.printer_id)
+        if (
+            attempt.is_eager
+            and printer is not None
+            and not printer.paused
+            and printer.device_id == choice.device_id
+            and choice.queue_id == printer.id
+            and not self._schedule.waiting(printer.id)
+        ):
+            self._offers.make(choice)
 
     async def _follow(
         self, attempt: Attempt, ended: Ended, ahead: Loading | None

@@ -249,8 +249,12 @@ class Schedule:
         return self._take(device, now_s)
 
     def occupy(self, choice: Choice) -> None:
-        """The device is busy with this job, which waited before there was this schedule."""
+        """The device is busy with this job, which has not waited here."""
         self._links.device(choice.device_id).active = choice
+        queue = self._queues.get(choice.queue_id)
+        if queue is not None:
+            self._served += 1
+            queue.served = self._served
 
     def take_next(self, device_id: int, now_s: float) -> Choice | None:
         """The job for a device whose attempt has ended. Without one, the device stays busy.

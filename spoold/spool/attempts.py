@@ -9,7 +9,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state, onward
-from spoold.spool import store
+from spoold.spool import jobs, store
 from spoold.spool.bounds import (
     REASONS_MAX,
     bounded_count,
@@ -30,6 +30,26 @@ if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
 ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
+
+
+def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
+    """Accept a job; where a device stands ready for it, its attempt begins with that."""
+    accepted = jobs.accept_job(writer, change)
+    if accepted.state is JobState.PENDING and not accepted.is_duplicate:
+        device_id = writer.take_claim(change.printer_id)
+        if device_id is not None:
+            start = store.StartAttempt(accepted.job_id, device_id, change.printer_id, change.now_us)
+            writer.events.append(
+                store.JobClaimed(
+                    accepted.job_id,
+                    change.printer_id,
+                    device_id,
+                    start_attempt(writer, start),
+                    change.owner.name,
+                    change.priority,
+                )
+            )
+    return accepted
 
 
 def start_attempt(writer: SqliteStore, change: store.StartAttempt) -> int:

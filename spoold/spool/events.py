@@ -9,6 +9,7 @@ from uuid import UUID
 from spoold.model.charge import Charge
 from spoold.model.job import JobState
 from spoold.model.mfd import Mfd, Session, SessionEnd
+from spoold.model.node import Node
 from spoold.model.printer import Device, Printer
 
 
@@ -26,6 +27,17 @@ class JobMoved(NamedTuple):
     size: int
     position: int
     old_printer_id: int | None = None
+
+
+class JobClaimed(NamedTuple):
+    """A job was accepted for a device that stood ready, and has the mark of its attempt."""
+
+    job_id: int
+    printer_id: int
+    device_id: int
+    number: int
+    owner: str
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,14 @@ class MfdChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A committed change of a site; `serials` were revoked with it."""
+
+    node: Node
+    serials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionStarted:
     session: Session
 
@@ -125,11 +145,13 @@ class PricesChanged:
 
 Event = (
     JobMoved
+    | JobClaimed
     | JobPlaced
     | PrinterChanged
     | ProviderRevoked
     | UserChanged
     | MfdChanged
+    | NodeChanged
     | SessionStarted
     | SessionEnded
     | Charged

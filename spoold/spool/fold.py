@@ -19,6 +19,7 @@ from spoold.spool import (
     jobs,
     ledger,
     mfds,
+    nodes,
     objects,
     open_jobs,
     people,
@@ -86,7 +87,7 @@ def prune_records(writer: SqliteStore, change: store.PruneRecords) -> int:
 
 
 DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
-    store.AcceptJob: jobs.accept_job,
+    store.AcceptJob: attempts.accept_job,
     store.OpenJob: open_jobs.open_job,
     store.AttachDocument: open_jobs.attach_document,
     store.CloseJob: open_jobs.close_job,
@@ -121,6 +122,11 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.KeepThrottles: people.keep_throttles,
     store.EraseRecords: erasing.erase_records,
     store.ErasePerson: erasing.erase_person,
+    store.InviteNode: nodes.invite_node,
+    store.JoinNode: nodes.join_node,
+    store.ApproveNode: nodes.approve_node,
+    store.CertifyNode: nodes.certify_node,
+    store.RevokeNode: nodes.revoke_node,
     store.PutMfd: mfds.put_mfd,
     store.RevokeMfd: mfds.revoke_mfd,
     store.StartSession: sessions.start_session,

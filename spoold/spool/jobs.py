@@ -326,6 +326,8 @@ def move_job(
         writer.db.execute(
             "UPDATE job SET held_us = ? WHERE id = ?", (now_us if is_awaiting else None, job_id)
         )
+    if after is JobState.PENDING:
+        writer.take_claim(to)  # this one comes before any that is accepted now
     if after.is_final:
         writer.active.pop(job_id, None)
         if job_id in writer.reserved:

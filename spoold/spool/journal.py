@@ -15,6 +15,7 @@ import outcome
 import trio
 
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
+from spoold.spool.claims import Claims
 from spoold.spool.connection import TrioConnection
 from spoold.spool.fresh import FreshJobs
 from spoold.spool.histogram import Histogram
@@ -119,6 +120,11 @@ class Journal:
         return self._fresh
 
     @property
+    def claims(self) -> Claims:
+        """Who may begin with the commit that accepts the next job."""
+        return self._store.claims
+
+    @property
     def identity(self) -> tuple[str, str]:
         """(journal GUID, incarnation) of this node's chain."""
         return str(self._store.journal), str(self._store.incarnation)
@@ -219,6 +225,8 @@ class Journal:
                 waiting.append(handed)
             else:
                 handed.settle(outcome.Value([full] * len(handed.changes)))
+        for callback in self._listeners:
+            callback([])  # what was taken up for them is given back
         if waiting:
             await trio.sleep(ROOM_INTERVAL_S)
             self._queue.extendleft(reversed(waiting))

@@ -51,6 +51,7 @@ def put_device(writer: SqliteStore, change: store.PutDevice) -> Any:
         (device.id,),
     ).fetchall():
         printer = printer_of(*row)
+        writer.take_claim(printer.id)
         writer.events.append(store.PrinterChanged(printer.id, printer, device))
     return device
 
@@ -114,6 +115,7 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
         assert id_ is not None
         printer = replace(printer, id=id_)
     writer.printers[printer.id] = printer.guid.bytes
+    writer.take_claim(printer.id)
     gate.learn(writer, printer)
     writer.events.append(store.PrinterChanged(printer.id, printer, device))
     return printer
@@ -137,6 +139,7 @@ def remove_printer(writer: SqliteStore, change: store.RemovePrinter) -> None:
     writer.add_record(Kind.PRINTER_REMOVED, change.actor, change.now_us, {"printer": guid})
     writer.db.execute("UPDATE printer SET name = NULL WHERE id = ?", (change.printer_id,))
     del writer.printers[change.printer_id]
+    writer.take_claim(change.printer_id)
     writer.gates.pop(change.printer_id, None)
     writer.events.append(store.PrinterChanged(change.printer_id, None, None))
 

@@ -21,6 +21,7 @@ from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFail
 from spoold.model.pricing import PriceList
 from spoold.model.record import VERSION
 from spoold.spool import connection, fold, migrations, witness
+from spoold.spool.claims import Claims
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import sync_directory
 from spoold.spool.rows import (
@@ -101,6 +102,8 @@ class SqliteStore:
             UUID, tuple[AcceptJob, Accepted]
         ] = {}  # uuids accepted in this transaction
         self.events: list[Event] = []
+        self.claims = Claims()
+        self._claimed: list[tuple[int, int]] = []
         self._entropy = b""
         fold.load(self, db)
         self._witness.note(self.incarnation, self.position, self.last_job_id)
@@ -156,6 +159,13 @@ class SqliteStore:
             self.jobs = []
             self.documents = []
             self.named = {}
+
+    def take_claim(self, printer_id: int) -> int | None:
+        """The device that stands ready for the printer's next job; it does so no more."""
+        device_id = self.claims.take(printer_id)
+        if device_id is not None:
+            self._claimed.append((printer_id, device_id))
+        return device_id
 
     def next_job_id(self) -> int:
         if self.last_job_id >= JOB_ID_MAX:
@@ -228,8 +238,11 @@ class SqliteStore:
             self.position, self._hash, self.last_job_id = before
             self.people.clear()
             fold.load(self, db)
+            for printer_id, device_id in self._claimed:
+                self.claims.offer(printer_id, device_id)
             raise
         finally:
+            self._claimed = []
             self._records = []
             self.jobs = []
             self.documents = []

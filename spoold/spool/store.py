@@ -78,6 +78,7 @@ from spoold.spool.changes.sources import SyncUser as SyncUser
 from spoold.spool.changes.sources import VanishUser as VanishUser
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobMoved as JobMoved
+from spoold.spool.events import JobClaimed as JobClaimed
 from spoold.spool.events import JobPlaced as JobPlaced
 from spoold.spool.events import MfdChanged as MfdChanged
 from spoold.spool.events import PricesChanged as PricesChanged

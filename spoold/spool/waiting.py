@@ -165,6 +165,7 @@ def copy_job(writer: SqliteStore, change: store.CopyJob) -> store.Accepted:
     ]
     change.document = documents[0]
     accepted = accept_job(writer, change)
+    writer.take_claim(change.printer_id)  # it comes before any that is accepted now
     if len(documents) > 1:
         _copy_more(writer, change, accepted, documents, [row[5] for row in rows])
     return accepted
