@@ -9,7 +9,6 @@ from uuid import UUID
 from spoold.model.charge import Charge
 from spoold.model.job import JobState
 from spoold.model.mfd import Mfd, Session, SessionEnd
-from spoold.model.node import Node
 from spoold.model.printer import Device, Printer
 
 
@@ -100,14 +99,6 @@ class MfdChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeChanged:
-    """A committed change of a site; `serials` were revoked with it."""
-
-    node: Node
-    serials: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class SessionStarted:
     session: Session
 
@@ -151,7 +142,6 @@ Event = (
     | ProviderRevoked
     | UserChanged
     | MfdChanged
-    | NodeChanged
     | SessionStarted
     | SessionEnded
     | Charged
