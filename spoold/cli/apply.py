@@ -6,6 +6,7 @@ operation, told in a line. Asked again, it finds everything in place.
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 from spoold.codec import toml
 from spoold.model.errors import ConfigError, OperationError
 from spoold.model.text import plain
+from spoold.net.credentials import is_private
 
 if TYPE_CHECKING:
     from spoold.daemon.apply import Kind, Problem, Whole
@@ -249,13 +251,15 @@ def _value(value: Any) -> str:
 
 
 def _secret(file: Path) -> str:
-    """The first line of a file that holds a secret.
+    """The first line of a file that holds a secret, and is nobody else's.
 
     Raises:
         OperationError: `bad-request`: it cannot be read.
     """
     try:
         with file.open("rb") as opened:
+            if not is_private(file, os.fstat(opened.fileno())):
+                raise ValueError("others can read it")
             raw = opened.read(SECRET_BYTES_MAX + 1)
         if len(raw) > SECRET_BYTES_MAX:
             raise ValueError(f"it is larger than {SECRET_BYTES_MAX} bytes")
@@ -265,7 +269,7 @@ def _secret(file: Path) -> str:
         raise OperationError("bad-request", cause, "Name a file that you can read.") from None
     except ValueError as error:
         cause = f"{file}: {error}."
-        raise OperationError("bad-request", cause, "Write one line of UTF-8 text.") from None
+        raise OperationError("bad-request", cause, "Write one line of UTF-8; chmod 600.") from None
 
 
 # -- exporting ---------------------------------------------------------------------------------

@@ -254,6 +254,9 @@ def test_the_first_password_comes_out_of_a_file(run: Run, apply: Apply, tmp_path
     """It is given to a user who has none, and stands in no output."""
     (tmp_path / "ada.password").write_text("correct horse battery\n")
     text = "[user.ada]\ninitial_password_file = 'ada.password'\n"
+    (tmp_path / "ada.password").chmod(0o644)
+    assert "others can read it" in apply(text, "--yes").err
+    (tmp_path / "ada.password").chmod(0o600)
     said = apply(text, "--yes")
     assert (said.code, "battery" in said.out) == (0, False)
     assert run("user show ada --json").json[0]["has_password"] is True
