@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,3 +141,18 @@ def test_lpd_has_its_port_from_systemd(host: Machine) -> None:
     host.run("systemctl", "disable", "--now", "spoold-lpd.socket")
     host.run("systemctl", "restart", "spoold")
     assert host.spoold("status")["printers"]
+
+
+def test_a_backup_is_made_by_the_timer_and_restored(host: Machine) -> None:
+    """The unit of the timer has one written; as the walk-through says it is put back."""
+    host.run("sh", "-c", "echo page | spoold submit --title in-the-backup -")
+    host.run("systemctl", "start", "spoold-backup.service")
+    host.run("sh", "-c", "echo page | spoold submit --title after-it -")
+    host.run("systemctl", "stop", "spoold*")
+    text = (Path(__file__).parents[2] / "systemd" / "README.md").read_text()
+    section = text.partition("## Backup, restore")[2].partition("\n## ")[0]
+    for command in [line[4:] for line in section.splitlines() if line.startswith("    ")]:
+        host.run("sh", "-ec", command)
+    titles = {job["title"] for job in host.spoold("job", "list", "--all")}
+    assert "in-the-backup" in titles
+    assert "after-it" not in titles
