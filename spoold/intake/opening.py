@@ -87,7 +87,7 @@ class OpenJobs:
                 "",
                 "" if hold is None else hold.until,
                 None if hold is None else hold.release_us,
-                self.deadline_us(now_us),
+                deadline_us=self.deadline_us(now_us),
             )
         )
         log.debug(
