@@ -369,7 +369,8 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_bytes().decode())
     except OSError as error:
-        raise Wrong(error.strerror or str(error), "Name a readable file with --config.") from None
+        advice = "Name a readable file with --config; an empty one will do."
+        raise Wrong(error.strerror or str(error), advice) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Wrong(f"this is not TOML: {error}", "Correct the file at that place.") from None
 
