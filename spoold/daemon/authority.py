@@ -34,6 +34,7 @@ from spoold.model.errors import IdentityError
 
 AUTHORITY_DAYS = 3650
 NODE_DAYS = 365
+SITE_DAYS = 90
 BACKDATED = timedelta(hours=1)  # for peers whose clocks are a little behind
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -111,6 +112,17 @@ class Authority:
         """
         return self._issue("node", guid, name, NODE_DAYS, names, is_server=True)
 
+    def certify_site(
+        self, guid: UUID, name: str, key: ec.EllipticCurvePublicKey
+    ) -> tuple[bytes, str]:
+        """A certificate (PEM) for the key of a site, and its serial. It serves nobody with it: a
+        site can show it to its application servers, and not pass for one of them.
+
+        Raises:
+            IdentityError: as `enrol`.
+        """
+        return self._sign("node", guid, name, SITE_DAYS, (), False, key)
+
     def crl(self, serials: Iterable[str]) -> bytes:
         """The list of revoked serials as PEM, one copy for each CA whose key is here.
 
@@ -156,6 +168,20 @@ class Authority:
         *,
         is_server: bool,
     ) -> tuple[bytes, bytes, str]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem, serial = self._sign(kind, guid, name, days, names, is_server, key.public_key())
+        return key_pem_of(key), pem, serial
+
+    def _sign(
+        self,
+        kind: str,
+        guid: UUID,
+        name: str,
+        days: int,
+        names: Iterable[str],
+        is_server: bool,
+        key: ec.EllipticCurvePublicKey,
+    ) -> tuple[bytes, str]:
         ca, ca_key = self._signers[0]
         now = moment(self._clock())
         if not ca.not_valid_before_utc <= now < ca.not_valid_after_utc:
@@ -169,14 +195,13 @@ class Authority:
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if is_server:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
-        key = ec.generate_private_key(ec.SECP256R1())
         serial = x509.random_serial_number()
         subject = x509.UniformResourceIdentifier(f"spoold:{kind}:{guid}")
         certificate = (
             x509.CertificateBuilder()
             .subject_name(_common_name(name or str(guid)))
             .issuer_name(ca.subject)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(serial)
             .not_valid_before(max(now - BACKDATED, ca.not_valid_before_utc))
             .not_valid_after(min(now + timedelta(days=days), ca.not_valid_after_utc))
@@ -186,13 +211,11 @@ class Authority:
             .add_extension(
                 x509.SubjectAlternativeName([subject, *map(general_name, names)]), critical=False
             )
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(_authority_key(ca), critical=False)
             .sign(ca_key, hashes.SHA256())
         )
-        return key_pem_of(key), certificate.public_bytes(Encoding.PEM), f"{serial:x}"
+        return certificate.public_bytes(Encoding.PEM), f"{serial:x}"
 
 
 def make_ca(wall_clock: Clock) -> tuple[bytes, bytes]:
@@ -257,9 +280,14 @@ def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
 
 def subject_of(certificate: x509.Certificate) -> tuple[str, UUID]:
     """KIND and GUID of the one `spoold:KIND:GUID`; else ValueError."""
+    return subject_in(alternative_names(certificate))
+
+
+def subject_in(names: Sequence[x509.GeneralName]) -> tuple[str, UUID]:
+    """KIND and GUID of the one `spoold:KIND:GUID` in a SAN; else ValueError."""
     uris = [
         name.value
-        for name in alternative_names(certificate)
+        for name in names
         if isinstance(name, x509.UniformResourceIdentifier) and name.value.startswith("spoold:")
     ]
     match = SUBJECT.fullmatch(uris[0]) if len(uris) == 1 else None

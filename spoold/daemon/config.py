@@ -135,7 +135,7 @@ class Node:
     """`data_dir` holds everything that must survive; relative paths start at the file's folder."""
 
     name: Annotated[str, node_name] = ""
-    role: Annotated[str, one_of("application")] = "application"
+    role: Annotated[str, one_of("application", "site")] = "application"
     data_dir: Annotated[Path, path] = Path("spoold-data")
 
 
@@ -248,6 +248,20 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a site's application servers are, in order; the site dials, they never do.
+
+    What the application servers tell of themselves comes after `servers`. A beat goes every
+    `beat_s`; three that are missed, and the line is gone.
+    """
+
+    servers: Endpoints = ()
+    connect_timeout_s: Annotated[float, seconds(0.1, 60)] = 5.0
+    beat_s: Annotated[float, seconds(0.25, 10)] = 0.25
+    retry_max_s: Annotated[float, seconds(0.25, 600)] = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """How long finished things stay. Records stay at least 30 days; 0 keeps no documents.
 
@@ -334,6 +348,7 @@ class Config:
     dnssd: Annotated[DnsSd, table(DnsSd)] = field(default_factory=DnsSd)
     limits: Annotated[Limits, table(Limits)] = field(default_factory=Limits)
     tls: Annotated[Tls, table(Tls)] = field(default_factory=Tls)
+    upstream: Annotated[Upstream, table(Upstream)] = field(default_factory=Upstream)
     retention: Annotated[Retention, table(Retention)] = field(default_factory=Retention)
     dispatch: Annotated[Dispatch, table(Dispatch)] = field(default_factory=Dispatch)
     conversion: Annotated[Conversion, table(Conversion)] = field(default_factory=Conversion)
@@ -344,7 +359,9 @@ class Config:
 
 
 # The sections that a running daemon cannot take over; the others change on SIGHUP.
-NEEDS_RESTART = frozenset({"node", "listen", "advertise", "tls", "dispatch", "documents"})
+NEEDS_RESTART = frozenset(
+    {"node", "listen", "advertise", "upstream", "tls", "dispatch", "documents"}
+)
 
 
 def load(file: Path | str | None, environ: Mapping[str, str]) -> Config:
@@ -414,6 +431,12 @@ def _check_together(config: Config) -> None:
         if one in taken and (one.port or one.socket_name):
             raise Wrong(f"{one} is already {taken[one]}", "Give each its own port.", key)
         taken[one] = key
+    if config.upstream.servers and config.node.role != "site":
+        raise Wrong(
+            "an application server has no upstream",
+            'Write role = "site" in [node], or remove it.',
+            "upstream.servers",
+        )
     for key, other in (("certificate", "key"), ("key", "certificate")):
         if getattr(config.tls, key) and not getattr(config.tls, other):
             raise Wrong("the other half is missing", f"Add tls.{other}, a PEM file.", f"tls.{key}")

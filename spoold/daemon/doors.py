@@ -20,6 +20,7 @@ import trio
 
 from spoold import __version__
 from spoold.codec.raw import Protocol
+from spoold.daemon import joining
 from spoold.daemon.config import Config, EndsOn
 from spoold.daemon.identity import NodeIdentity, read_chain
 from spoold.daemon.ipp_node import open_ipp
@@ -159,6 +160,14 @@ class Doors:
         if found.mutual:
             self._mutual = LiveContext(self._mutual_context)
             known = self._mutual
+            # Who has no certificate yet, or one that is too old, may ask for one, and that is all.
+            anonymous = LiveContext(self._join_context)
+            join = Rules(
+                Port.JOIN,
+                self._principals.joiner,
+                lambda: anonymous.current,
+                only=Protocol.FRAMES,
+            )
             wanted += [
                 (
                     "mutual",
@@ -169,6 +178,7 @@ class Doors:
                         lambda: known.current,
                         printer,
                         ending,
+                        by_name={joining.JOIN_NAME: join},
                     ),
                 )
                 for address in found.mutual
@@ -211,6 +221,9 @@ class Doors:
             client_ca_pem=authority.ca_pem,
             crl_pem=authority.crl(self._principals.revoked),
         )
+
+    def _join_context(self) -> ssl.SSLContext:
+        return server_context(self._identity.chain_pem, self._identity.key_pem)
 
     # -- who is refused ----------------------------------------------------------------------
 

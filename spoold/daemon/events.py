@@ -48,6 +48,13 @@ EVENTS = {
     "sessions_not_kept": "Sessions at MFDs could not be written; a restart would end them.",
     "token_refused": "A client showed a token that is not valid here.",
     "work_not_reported": "What an MFD made could not be charged.",
+    # Sites
+    "certificate_not_renewed": "This site got no new certificate; it tries again.",
+    "certificate_renewed": "This site has a new certificate for its line.",
+    "line_connected": "An application server has greeted this site.",
+    "line_gone": "The line to the application servers is gone: this site answers alone.",
+    "line_up": "The line to the application servers is up.",
+    "site_line_changed": "The line of a site is up, or gone.",
     # Jobs
     "attempt_deferred": "A delivery left nothing on paper, and is made again; with the reason.",
     "attempt_end_refused": "The end of a delivery fits no job any more.",

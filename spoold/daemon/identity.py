@@ -74,7 +74,7 @@ def node_guid(data_dir: Path) -> UUID:
         node_file = data_dir / "identity" / "node.pem"
         if node_file.exists():  # the file was lost, the node is still the same
             guid = _read_node(node_file)[2]
-        _write(path, f"{guid}\n".encode("ascii"))
+        write_file(path, f"{guid}\n".encode("ascii"))
         return guid
 
 
@@ -123,7 +123,7 @@ def open_identity(
             is_due = True
         if is_due:
             key_pem, chain_pem, _ = authority.enrol_node(guid, node_name, wanted)
-            _write(node_file, key_pem + chain_pem)
+            write_file(node_file, key_pem + chain_pem)
             certificate, key_pem, _ = _read_node(node_file)
     return NodeIdentity(
         guid=guid,
@@ -148,7 +148,7 @@ def open_digests(data_dir: Path, handed: Path | None = None) -> Digests:
         path = handed / "card-key"
     with _explained("open", path):
         if not path.exists():
-            _write(path, os.urandom(Digests.KEY_BYTES).hex().encode("ascii") + b"\n")
+            write_file(path, os.urandom(Digests.KEY_BYTES).hex().encode("ascii") + b"\n")
         lines = path.read_text("ascii", "replace").split()
     try:
         return Digests([bytes.fromhex(line) for line in lines])
@@ -203,8 +203,8 @@ def _make_authority(folder: Path, wall_clock: Clock) -> None:
         shutil.rmtree(new)
     new.mkdir(mode=0o700)
     ca_pem, key_pem = authorities.make_ca(wall_clock)
-    _write(new / "ca-key.pem", key_pem)
-    _write(new / "ca.pem", ca_pem)
+    write_file(new / "ca-key.pem", key_pem)
+    write_file(new / "ca.pem", ca_pem)
     new.rename(folder)
     sync_directory(folder.parent)
 
@@ -254,7 +254,7 @@ def _explained(operation: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """`path` holds `data` and nothing else, durably, and only its owner can read it."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)

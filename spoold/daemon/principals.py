@@ -16,12 +16,14 @@ import structlog
 from spoold.daemon.identity import NodeIdentity, PeerIdentity
 from spoold.daemon.operations.context import Services
 from spoold.model.errors import IdentityError, OperationError
+from spoold.model.node import NodeState
 from spoold.model.principal import Port, Principal, Role
 from spoold.net import listen
 from spoold.net.stream import Stream
 from spoold.net.tcp import SocketStream
 from spoold.net.tls import TlsStream
-from spoold.spool.store import Event, MfdChanged, ProviderRevoked, UserChanged
+from spoold.spool import nodes
+from spoold.spool.store import Event, MfdChanged, NodeChanged, ProviderRevoked, UserChanged
 
 log = structlog.get_logger("spoold.daemon")
 
@@ -70,6 +72,8 @@ class Principals:
                     self._refuse(event.serials, event.mfd.identity)
                 if event.ends_tokens:
                     self._cut(event.mfd.identity)
+            elif type(event) is NodeChanged and event.serials:
+                self._refuse(event.serials, event.node.identity)
 
     def _refuse(self, serials: tuple[str, ...], identity: str) -> None:
         self.revoked.update(serials)
@@ -86,6 +90,11 @@ class Principals:
         port = Port.TLS if isinstance(stream, TlsStream) else Port.CLEAR
         host = host_of(stream.peer)
         return Principal(f"address:{host}", port, address=host)
+
+    async def joiner(self, stream: Stream) -> Principal:
+        """A node that shows no certificate, and may ask for one."""
+        host = host_of(stream.peer)
+        return Principal(f"address:{host}", Port.JOIN, frozenset({Role.JOINER}), address=host)
 
     async def certified(self, stream: Stream) -> Principal:
         """By a certificate of the deployment CA that is enrolled and not revoked."""
@@ -104,6 +113,8 @@ class Principals:
             principal = await self._user(peer, host)
         elif peer is not None and peer.kind == "device":
             principal = self._device(peer, host)
+        elif peer is not None and peer.kind == "node":
+            principal = await self._node(peer, host)
         if principal is not None:
             return principal
         self._on_refused("certificate_refused", stream.peer)
@@ -153,6 +164,14 @@ class Principals:
             return None
         roles = frozenset({Role.DEVICE})
         return Principal(mfd.identity, Port.MUTUAL, roles, mfd.name, (), host, "certificate")
+
+    async def _node(self, peer: PeerIdentity, host: str) -> Principal | None:
+        node = await self._services.reader.look(nodes.find, peer.guid)
+        # Revoked since this was read is revoked, too: `cut` has not seen this connection.
+        if node is None or node.state is not NodeState.APPROVED or peer.serial in self.revoked:
+            return None
+        roles = frozenset({Role.SITE})
+        return Principal(node.identity, Port.MUTUAL, roles, node.name, (), host, "certificate")
 
     async def local(self, stream: Stream) -> Principal:
         """By the kernel's word: root, our own user, and the group spoold administer."""

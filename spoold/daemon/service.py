@@ -39,6 +39,7 @@ from spoold.daemon import doors, systemd
 from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
 from spoold.daemon.identity import node_guid, open_digests, open_identity
+from spoold.daemon.lines import LineKeeper, open_lines
 from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
 from spoold.daemon.monitor import Monitor
@@ -369,6 +370,7 @@ class Daemon:
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
         await sessions.start()
         news = News(journal, sessions)
+        lines = open_lines(config, self.identity, journal, network, wall_clock)
         services = Services(
             journal=journal,
             reader=reader,
@@ -400,6 +402,9 @@ class Daemon:
             news=news,
             work=work,
             random_bytes=os.urandom,
+            sites=lines.sites,
+            line=lines.line,
+            membership=lines.membership,
             announced=lambda printer_id: announcer.told(printer_id),
             config_file=Path(self._file) if self._file is not None else None,
             checks=lambda: monitor.checks,
@@ -440,6 +445,7 @@ class Daemon:
             await dispatching.start(monitor.run)
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
+                serving.start_soon(LineKeeper(lines, journal, news, wall_clock).run)
                 serving.start_soon(sessions.run)
                 serving.start_soon(work.run)
                 serving.start_soon(rounds.run)

@@ -34,6 +34,8 @@ def submission(args: dict[str, Any], principal: Principal, client_host: str) -> 
     Raises:
         OperationError: `bad-request`, or `forbidden` when the principal may not speak for the user.
     """
+    if principal.port is Port.JOIN:
+        raise OperationError("forbidden", "no jobs come in here.", "Show a certificate.")
     get = args.get
     uuid = get("job_uuid")
     if type(uuid) is not str or not _is_uuid(uuid):

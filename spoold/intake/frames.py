@@ -18,12 +18,12 @@ import trio
 from spoold.codec import frame
 from spoold.codec.frame import FrameReader, Item, Request
 from spoold.intake.acceptance import Acceptance
-from spoold.intake.deadlines import Watch
+from spoold.intake.deadlines import LOOK_INTERVAL_S, Watch
 from spoold.intake.frames_link import Link, Settings
 from spoold.intake.frames_v1 import Version1
 from spoold.intake.router import Router
 from spoold.model.errors import OperationError, RemoteProtocolError
-from spoold.model.principal import Principal
+from spoold.model.principal import Principal, Role
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
 
@@ -32,6 +32,7 @@ log = structlog.get_logger("spoold.intake")
 RECEIVE_BYTES = 64 * 1024
 BULK_RECEIVE_BYTES = 256 * 1024
 PING_S_MIN = 1.0
+BEAT_S_MIN = 0.25  # of sites, whose lines must be known to live
 MISSED_PINGS_MAX = 3
 
 
@@ -134,6 +135,7 @@ class _Connection:
         "_ping_s",
         "_pings",
         "_router",
+        "_sends",
         "_watch",
         "is_broken",
         "link",
@@ -164,7 +166,7 @@ class _Connection:
         self.is_broken = False
         self._is_heard = False
         self._is_waiting = False
-        self._missed = self._pings = 0
+        self._missed = self._pings = self._sends = 0
         self._ping_s = settings.hello_deadline_s
         watch.deadline = trio.current_time() + settings.hello_deadline_s
         watch.on_late = self._tick
@@ -264,7 +266,13 @@ class _Connection:
         asked = args.get("ping_s", own)
         if type(asked) not in (int, float) or not asked > 0:
             raise RemoteProtocolError("ping_s must be a number of seconds", "bad-request")
-        return max(min(float(asked), own), min(PING_S_MIN, own))
+        least = BEAT_S_MIN if self._is_steady else PING_S_MIN
+        return max(min(float(asked), own), min(least, own))
+
+    @property
+    def _is_steady(self) -> bool:
+        """Whether this is the line of a site: either side gives signs of life all the time."""
+        return Role.SITE in self.link.principal.roles
 
     def _welcome(self, version: int, ping_s: float) -> dict[str, Any]:
         settings = self.link.settings
@@ -303,11 +311,16 @@ class _Connection:
         if self.speaker is None:
             self.link.receiving.cancel()  # no hello came in time
             return
+        if self._is_steady:
+            self._watch.deadline -= LOOK_INTERVAL_S / 2  # at the look that is due then, no later
         if self._is_heard or not self._is_waiting:
             self._is_heard = False
             self._missed = 0
-            return
-        self._missed += 1
+            if not self._is_steady or self._sends != self.link.outbox.sends:
+                self._sends = self.link.outbox.sends
+                return
+        else:
+            self._missed += 1
         if self._missed >= MISSED_PINGS_MAX:
             log.info("frames_client_silent", client=self.link.stream.peer)
             self._cut()

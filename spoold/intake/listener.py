@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from spoold.codec import proxy
+from spoold.codec import client_hello, proxy
 from spoold.codec import raw as codec
 from spoold.intake.deadlines import Deadlines, Pace, Watch
 from spoold.intake.raw import Ending
@@ -35,6 +36,7 @@ HTTP_REFUSAL = (
     b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
 )
 CONTROL_CONNECTIONS_MAX = 256  # beside all others: a flood does not lock the operator out
+PEEK_PAUSES_S = (0.0, 0.05, 0.5)  # for what comes of a ClientHello after its first bytes
 NETWORK_BITS = 64  # of an IPv6 address: what one customer of a network usually holds
 
 
@@ -83,6 +85,7 @@ class Rules:
     ending: Ending = field(default_factory=Ending)
     only: codec.Protocol | str | None = None
     proxy_from: Networks = ()
+    by_name: dict[str, Rules] = field(default_factory=dict)  # for who names this server in TLS
 
 
 Handler = Callable[[Opening], Awaitable[None]]
@@ -194,9 +197,10 @@ class Listener:
 
     async def _serve(self, connection: socket.socket, address: Any, key: str, rules: Rules) -> None:
         peer = peer_name(address)
+        port = rules.port
         stream: SocketStream | TlsStream
         is_proxied = bool(rules.proxy_from) and _is_in(address[0], rules.proxy_from)
-        if rules.context is None or is_proxied:
+        if rules.context is None or is_proxied or rules.by_name:
             stream = SocketStream(connection, peer)
         else:
             stream = TlsStream(connection, rules.context(), server_side=True, peer=peer)
@@ -208,10 +212,12 @@ class Listener:
                     return
                 key = self._count_for(found[0], key)
                 stream.peer = peer = peer_name(found)
-                if rules.context is not None:
-                    sock = stream.detach()
-                    stream = TlsStream(sock, rules.context(), server_side=True, peer=peer)
-                    watch.stream = stream
+            if isinstance(stream, SocketStream) and rules.context is not None:
+                rules = await self._rules_for(stream.socket, rules)
+                assert rules.context is not None
+                sock = stream.detach()
+                stream = TlsStream(sock, rules.context(), server_side=True, peer=peer)
+                watch.stream = stream
             if isinstance(stream, SocketStream) or await self._secure(stream, rules):
                 await self._hand_over(stream, rules, watch)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -233,8 +239,22 @@ class Listener:
             self.deadlines.remove(watch)
             stream.abort()
             self.connections -= 1
-            self.by_port[rules.port] -= 1
+            self.by_port[port] -= 1
             self._uncount(key)
+
+    async def _rules_for(self, connection: socket.socket, rules: Rules) -> Rules:
+        """The rules of this connection, by the server that the client names in its first bytes."""
+        if rules.by_name:
+            with trio.move_on_after(self.limits.handshake_deadline_s):
+                for pause_s in PEEK_PAUSES_S:
+                    await trio.lowlevel.wait_readable(connection)
+                    await trio.sleep(pause_s)
+                    with suppress(OSError):  # a reset shows in the handshake
+                        head = connection.recv(client_hello.HELLO_BYTES_MAX, socket.MSG_PEEK)
+                        name = client_hello.server_name(head)
+                        if name is not None:
+                            return rules.by_name.get(name, rules)
+        return rules
 
     def _uncount(self, key: str) -> None:
         left = self._by_address[key] - 1

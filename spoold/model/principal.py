@@ -12,6 +12,7 @@ class Port(StrEnum):
     CLEAR = "clear"  # 9191
     TLS = "tls"  # 9192
     MUTUAL = "mutual"  # 9195
+    JOIN = "join"  # 9195 without a certificate, for a node that asks for one
     CONTROL = "control"  # the local socket
 
 
@@ -24,6 +25,8 @@ class Role(StrEnum):
     ACCOUNTANT = "accountant"  # prices, balances and what was used; no jobs
     PROVIDER = "provider"
     DEVICE = "device"  # an MFD: what people do at it
+    SITE = "site"  # a site server: what goes over its line
+    JOINER = "joiner"  # a node that wants to join, or whose certificate is too old
     USER = "user"  # somebody who has proven who they are: what they may do with their own jobs
     ANYBODY = "anybody"  # no credentials: submission, redacted queries and health
 
@@ -42,7 +45,7 @@ class Scope:
 @dataclass(frozen=True, slots=True)
 class Principal:
     """`identity`, the submitter of its jobs: `uid:N`, `provider:GUID`, `device:GUID`,
-    `user:GUID`, `address:IP`.
+    `node:GUID`, `user:GUID`, `address:IP`.
 
     `may_assert` lists the users that a provider may speak for; `("*",)` is any. `method` is how a
     user has proven to be `name`: `basic` or `certificate`. A role of `scopes` is none of `roles`:

@@ -52,6 +52,12 @@ class Kind(StrEnum):
     PERSON_ERASED = "person-erased"
     MFD_ENROLLED = "mfd-enrolled"
     MFD_REVOKED = "mfd-revoked"
+    NODE_INVITED = "node-invited"
+    NODE_JOINED = "node-joined"
+    NODE_APPROVED = "node-approved"
+    NODE_CERTIFIED = "node-certified"
+    NODE_REVOKED = "node-revoked"
+    LINE_CHANGED = "line-changed"
     SESSION_STARTED = "session-started"
     SESSION_ENDED = "session-ended"
     PRICES_CHANGED = "prices-changed"
@@ -83,6 +89,8 @@ _ORDINARY = frozenset(
         Kind.ATTEMPT_ENDED,
         Kind.SESSION_STARTED,
         Kind.SESSION_ENDED,
+        Kind.NODE_CERTIFIED,
+        Kind.LINE_CHANGED,
     }
 )
 # The same, unless somebody steers: an operator another one's job, an accountant a balance.
@@ -103,8 +111,8 @@ def is_administrative(kind: str, actor: str) -> bool:
 class Record:
     """`event_us` is UTC in microseconds; `clock_offset_us` the offset to upstream, if measured.
 
-    `actor` is `node`, `client`, `uid:N`, `provider:GUID`, `device:GUID`, `source:GUID` or
-    `user:KEY`.
+    `actor` is `node`, `client`, `uid:N`, `provider:GUID`, `device:GUID`, `source:GUID`,
+    `node:GUID` or `user:KEY`.
     """
 
     position: int

@@ -42,6 +42,7 @@ class Outbox:
         self._work = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._closing = False
+        self.sends = 0
 
     def put_nowait(self, piece: bytes | memoryview) -> None:
         """Queue a piece, without a copy: its buffer must not change until it is sent.
@@ -60,6 +61,10 @@ class Outbox:
         """Return when there is room for more. Not a checkpoint when there is."""
         while self._queued >= QUEUED_BYTES_MAX and not self._closing:
             await self._room.park()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._queued
 
     @property
     def is_full(self) -> bool:
@@ -103,6 +108,7 @@ class Outbox:
         batch = self._batch()
         with trio.fail_after(self._send_timeout_s):
             await self._stream.send_all(batch)
+        self.sends += 1
         self._queued -= len(batch)
         if self._room and self._queued < QUEUED_BYTES_MAX:
             self._room.unpark_all()

@@ -51,7 +51,8 @@ class _Pending:
 class Connection:
     """`welcome` is the server's answer to hello. Usable while `run` runs and `is_open`."""
 
-    def __init__(self, stream: Stream, *, answer_timeout_s: float) -> None:
+    def __init__(self, stream: Stream, *, answer_timeout_s: float, is_steady: bool = False) -> None:
+        """`is_steady`: a sign of life goes out every `ping_s`, whatever comes (FRAMES.md 11)."""
         self.welcome: dict[str, Any] = {}
         self.is_open = False
         self._stream = stream
@@ -63,7 +64,9 @@ class Connection:
         self._scope = trio.CancelScope()
         self._why = ""
         self._is_distrusted = False
-        self._is_heard = False
+        self._is_steady = is_steady
+        self._heard_at = 0.0
+        self.heard = 0  # how often something came
 
     @property
     def node_guid(self) -> str:
@@ -97,7 +100,7 @@ class Connection:
                     self.welcome = welcome
                     self.is_open = True
                     task_status.started()
-                    await self._watch(ping_s)
+                    await (self._beat if self._is_steady else self._watch)(ping_s)
         finally:
             is_idle = self.is_open and not self._pending
             self._close("the connection was closed")
@@ -268,7 +271,8 @@ class Connection:
                 if not data:
                     self._close("the server ended the connection")
                     return
-                self._is_heard = True
+                self.heard += 1
+                self._heard_at = trio.current_time()
                 for item in reader.feed(data):
                     self._take(item)
                 await self._outbox.room()
@@ -309,11 +313,11 @@ class Connection:
 
     async def _watch(self, ping_s: float) -> None:
         """Ping a silent server; give up one that stays silent."""
-        missed = 0
+        missed = heard = 0
         while True:
             await trio.sleep(ping_s)
-            if self._is_heard:
-                self._is_heard = False
+            if self.heard != heard:
+                heard = self.heard
                 missed = 0
                 continue
             missed += 1
@@ -321,6 +325,22 @@ class Connection:
                 self._close(f"the server was silent for {missed * ping_s:g} s")
                 return
             self._outbox.put_nowait(frame.request(next(self._ids), "ping", {}))
+
+    async def _beat(self, ping_s: float) -> None:
+        """Ping at every beat, unless bytes wait to go out anyway; give a silent server up.
+
+        It does the same, so that it is heard also while all that we send is one long upload.
+        """
+        silence_s = MISSED_PINGS_MAX * ping_s
+        while True:
+            gone_at = self._heard_at + silence_s
+            now = trio.current_time()
+            if now >= gone_at:
+                self._close(f"the server was silent for {silence_s:g} s")
+                return
+            if self._outbox.is_empty:
+                self._outbox.put_nowait(frame.request(next(self._ids), "ping", {}))
+            await trio.sleep(min(ping_s, gone_at - now))
 
     def _broke(self, error: Exception) -> None:
         if not self._why:

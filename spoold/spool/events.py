@@ -9,6 +9,7 @@ from uuid import UUID
 from spoold.model.charge import Charge
 from spoold.model.job import JobState
 from spoold.model.mfd import Mfd, Session, SessionEnd
+from spoold.model.node import Node
 from spoold.model.printer import Device, Printer
 
 
@@ -99,6 +100,14 @@ class MfdChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A committed change of a site; `serials` were revoked with it."""
+
+    node: Node
+    serials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionStarted:
     session: Session
 
@@ -142,6 +151,7 @@ Event = (
     | ProviderRevoked
     | UserChanged
     | MfdChanged
+    | NodeChanged
     | SessionStarted
     | SessionEnded
     | Charged

@@ -44,6 +44,11 @@ from spoold.spool.changes.money import RemoveAccount as RemoveAccount
 from spoold.spool.changes.money import RemoveAllowance as RemoveAllowance
 from spoold.spool.changes.money import Reserve as Reserve
 from spoold.spool.changes.money import Settle as Settle
+from spoold.spool.changes.nodes import ApproveNode as ApproveNode
+from spoold.spool.changes.nodes import CertifyNode as CertifyNode
+from spoold.spool.changes.nodes import InviteNode as InviteNode
+from spoold.spool.changes.nodes import JoinNode as JoinNode
+from spoold.spool.changes.nodes import RevokeNode as RevokeNode
 from spoold.spool.changes.objects import PutDevice as PutDevice
 from spoold.spool.changes.objects import PutPrinter as PutPrinter
 from spoold.spool.changes.objects import PutProvider as PutProvider
@@ -81,6 +86,7 @@ from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobClaimed as JobClaimed
 from spoold.spool.events import JobPlaced as JobPlaced
 from spoold.spool.events import MfdChanged as MfdChanged
+from spoold.spool.events import NodeChanged as NodeChanged
 from spoold.spool.events import PricesChanged as PricesChanged
 from spoold.spool.events import PrinterChanged as PrinterChanged
 from spoold.spool.events import ProviderRevoked as ProviderRevoked
@@ -124,6 +130,11 @@ Change = (
     | KeepThrottles
     | EraseRecords
     | ErasePerson
+    | InviteNode
+    | JoinNode
+    | ApproveNode
+    | CertifyNode
+    | RevokeNode
     | PutMfd
     | RevokeMfd
     | StartSession

@@ -35,6 +35,7 @@ from spoold.release.news import News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.presence import Presence
 from spoold.spool.erasure import Erasure
 from support.directory import DIGESTS, authentication_of
 from support.ipp_node import IppNode
@@ -129,6 +130,7 @@ async def desk(spool):
         news=News(spool.journal, sessions),
         work=WorkDesk(charging, spool.reader, spool.wall_clock),
         random_bytes=os.urandom,
+        sites=Presence(spool.wall_clock),
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
     yield Desk(

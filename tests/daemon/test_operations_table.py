@@ -28,6 +28,9 @@ CLIENTS = USERS | {
 }
 # An MFD shows a token or a certificate; nobody else stands for the people at it.
 DEVICES = {(Role.DEVICE, Port.TLS), (Role.DEVICE, Port.MUTUAL)}
+# A site shows its certificate; a node that has none yet may ask for one, and nothing else.
+LINES = {(Role.SITE, Port.MUTUAL)}
+JOINERS = LINES | {(Role.JOINER, Port.JOIN)}
 # Who handles money, and who looks at it.
 MONEY = KNOWN_ADMINS | set(itertools.product((Role.ACCOUNTANT,), KNOWN))
 EXPECTED = {
@@ -114,6 +117,16 @@ EXPECTED = {
     "release.delete": USERS,
     "release.held": STAFF | USERS,
     "release.release": USERS,
+    "site.approve": ADMINS,
+    "site.ca": JOINERS,
+    "site.clock": LINES,
+    "site.follow": LINES,
+    "site.hello": LINES,
+    "site.invite": ADMINS,
+    "site.join": JOINERS,
+    "site.list": LOCAL_STAFF,
+    "site.revoke": ADMINS,
+    "site.show": LOCAL_STAFF,
     "source.add": ADMINS,
     "source.list": LOCAL_STAFF,
     "source.remove": ADMINS,

@@ -12,6 +12,8 @@ from spoold.model.principal import Port, Principal, Role
 ADMINS = frozenset({Role.ADMIN})
 MONEY = ADMINS | {Role.ACCOUNTANT}  # who handles money
 DEVICES = frozenset({Role.DEVICE})
+SITES = frozenset({Role.SITE})
+JOINERS = SITES | {Role.JOINER}
 OPERATORS = ADMINS | {Role.OPERATOR}
 STAFF = OPERATORS | {Role.HELP_DESK}
 EVERYBODY = STAFF | {Role.PROVIDER, Role.USER, Role.ANYBODY}
@@ -22,6 +24,7 @@ USERS_AND_OPERATORS = OPERATORS | USERS
 
 LOCAL = frozenset({Port.CONTROL})
 KNOWN = LOCAL | {Port.TLS, Port.MUTUAL}  # after a login, or with a certificate
+LINES = frozenset({Port.MUTUAL})  # the lines of sites
 EVERYWHERE = frozenset(Port)
 
 

@@ -17,6 +17,7 @@ from spoold.daemon.announce import Told
 from spoold.daemon.authority import Authority
 from spoold.daemon.config import Config
 from spoold.daemon.logins import Logins
+from spoold.daemon.membership import Membership
 from spoold.daemon.operations.watch import Catalogue, Watch
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Network
@@ -28,6 +29,8 @@ from spoold.release.news import News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.line import Line
+from spoold.site.presence import Presence
 from spoold.spool.documents import Documents
 from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
@@ -42,6 +45,8 @@ class Services:
 
     `checks` is how the node was when it last looked at itself, `stopped` which printers
     did not print then. `announced` says how a shared printer is told to the network.
+
+    `sites` are the lines that come in here, `line` the one that goes out, where this is a site.
 
     `changing` is held while printers and devices are looked at and changed, so that two operators
     never build on the same old state.
@@ -77,6 +82,9 @@ class Services:
     news: News
     work: WorkDesk
     random_bytes: Callable[[int], bytes]
+    sites: Presence
+    line: Line | None = None  # of a site to its application servers,
+    membership: Membership | None = None  # and as what it shows itself there
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None
     checks: Callable[[], Sequence[Check]] = tuple

@@ -26,6 +26,8 @@ DOORS: dict[Role, frozenset[Port]] = {
     Role.ACCOUNTANT: frozenset({Port.CONTROL, Port.TLS, Port.MUTUAL}),
     Role.PROVIDER: frozenset({Port.MUTUAL}),
     Role.DEVICE: frozenset({Port.TLS, Port.MUTUAL}),
+    Role.SITE: frozenset({Port.MUTUAL}),
+    Role.JOINER: frozenset({Port.JOIN}),
     Role.USER: frozenset({Port.TLS, Port.MUTUAL}),
     Role.ANYBODY: frozenset({Port.CLEAR, Port.TLS}),
 }
@@ -33,6 +35,7 @@ _SPOKEN = {
     Port.CLEAR: "the clear port",
     Port.TLS: "the TLS port",
     Port.MUTUAL: "the port for client certificates",
+    Port.JOIN: "the port for client certificates, before there is one",
     Port.CONTROL: "the control socket",
 }
 _TYPES = {

@@ -1,0 +1,138 @@
+"""The line of this site, wired: its papers, and what follows when its state changes.
+
+In: the configuration, the identity, the journal. Out: a `Line` that runs and a `Membership`, where
+this node is a site; and for every node a record and news of each change of a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from spoold import __version__
+from spoold.daemon.config import Config
+from spoold.daemon.identity import NodeIdentity
+from spoold.daemon.membership import Membership
+from spoold.model.node import LineState
+from spoold.model.record import Kind
+from spoold.net.connect import TcpNetwork
+from spoold.release.news import Mode, News
+from spoold.site.line import Line, Settings
+from spoold.site.presence import Presence
+from spoold.spool.journal import Journal
+from spoold.spool.store import AddRecord, Event, NodeChanged
+
+CHANGES_MAX = 1000  # of lines, that wait for their record
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """`line` and `membership` are those of a site; an application server has `sites` alone."""
+
+    sites: Presence
+    line: Line | None = None
+    membership: Membership | None = None
+
+
+def open_lines(
+    config: Config,
+    identity: NodeIdentity,
+    journal: Journal,
+    network: TcpNetwork,
+    wall_clock: Callable[[], int],
+) -> Lines:
+    """Raises IdentityError: what it joined with is damaged."""
+    sites = Presence(wall_clock)
+    if config.node.role != "site":
+        return Lines(sites)
+    upstream = config.upstream
+    membership = Membership(
+        config.node.data_dir,
+        identity.guid,
+        config.node.name,
+        upstream.servers,
+        network,
+        wall_clock,
+        lambda: line.offset_us,
+    )
+
+    async def about() -> dict[str, Any]:
+        own, incarnation = journal.identity
+        return {
+            "software": f"spoold/{__version__}",
+            "journal": own,
+            "incarnation": incarnation,
+            "position": journal.head,
+        }
+
+    line = Line(
+        membership,
+        network,
+        wall_clock,
+        about,
+        Settings(upstream.connect_timeout_s, upstream.beat_s, upstream.retry_max_s),
+        name=config.node.name,
+        software=f"spoold/{__version__}",
+    )
+    return Lines(sites, line, membership)
+
+
+class LineKeeper:
+    """Runs the line, and lets everybody know how it and the lines of sites are."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        journal: Journal,
+        news: News,
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._lines = lines
+        self._journal = journal
+        self._news = news
+        self._wall_clock = wall_clock
+        self._to_note, self._noted = trio.open_memory_channel[AddRecord](CHANGES_MAX)
+        journal.listen(self._hear)
+        lines.sites.listen(self._note_site)
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is NodeChanged and event.serials:
+                self._lines.sites.drop(event.node.guid)
+
+    def _note_site(self, guid: UUID, state: LineState) -> None:
+        self._note({"node": guid.bytes, "line": state.value})
+
+    def _note_own(self, state: LineState) -> None:
+        line, membership = self._lines.line, self._lines.membership
+        assert line is not None
+        assert membership is not None
+        if state is LineState.UP and line.upstream is not None:
+            membership.learn(line.upstream.answer.get("endpoints") or ())
+        upstream = line.upstream.guid.bytes if line.upstream is not None else None
+        payload = {"upstream": upstream, "line": state.value, "reason": line.reason[:200]}
+        self._note(payload)
+        self._news.set_mode(Mode.ONLINE if state is LineState.UP else Mode.OFFLINE)
+
+    def _note(self, payload: dict[str, Any]) -> None:
+        record = AddRecord(Kind.LINE_CHANGED, payload, self._wall_clock())
+        try:
+            self._to_note.send_nowait(record)
+        except trio.WouldBlock:
+            pass  # the log has it
+
+    async def run(self) -> None:
+        """Keep the line and its records, for ever."""
+        line, membership = self._lines.line, self._lines.membership
+        async with trio.open_nursery() as nursery:
+            if line is not None and membership is not None:
+                line.listen(self._note_own)
+                nursery.start_soon(membership.run)
+                nursery.start_soon(line.run)
+            async for record in self._noted:
+                # On a full disk the log line must do: what answers it has is not looked at.
+                await self._journal.commit_all([record])

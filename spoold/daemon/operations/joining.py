@@ -1,0 +1,257 @@
+"""How sites come in: `site.invite`, `.approve`, `.list`, `.show`, `.revoke`, and `site.join`.
+
+The administrator's operations stay on the local socket. `site.join` is what a node asks for a
+certificate with, by a token the first time and by its known key from then on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from cryptography import x509
+
+from spoold.daemon import authority as authorities
+from spoold.daemon import joining
+from spoold.daemon.operations.access import ADMINS, JOINERS, LOCAL, STAFF
+from spoold.daemon.operations.jobs import find_printer
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.views import fitting
+from spoold.model.errors import IdentityError, OperationError
+from spoold.model.node import INVITE_S, INVITE_S_MAX, LineState, Node, NodeState, Scope
+from spoold.model.principal import Port
+from spoold.site.presence import Site
+from spoold.spool import nodes
+from spoold.spool.store import ApproveNode, CertifyNode, InviteNode, JoinNode, RevokeNode
+
+SCOPE_MAX = 500
+NODE_NAME = re.compile(r"[\w][\w.-]{0,62}")
+JOINING_PORTS = frozenset({Port.JOIN, Port.MUTUAL})
+
+
+async def invite(call: Call) -> dict[str, Any]:
+    """A token by which one node can join, as a site of this name."""
+    args, services = call.args, call.services
+    name = args["name"]
+    if NODE_NAME.fullmatch(name) is None:
+        raise OperationError(
+            "bad-request",
+            f"{name[:40]!r} cannot name a site.",
+            "Use at most 63 letters, digits, '.', '-' and '_'.",
+        )
+    fingerprint = bytes.fromhex(services.identity.fingerprint.replace(":", ""))
+    token = joining.Token(fingerprint, services.random_bytes(joining.SECRET_BYTES))
+    now_us = services.wall_clock()
+    scope = await _scope(call) or Scope()
+    found = await services.journal.commit(
+        InviteNode(
+            name,
+            token.key,
+            args["is_approved"],
+            now_us + args["ttl_s"] * 1_000_000,
+            now_us,
+            scope,
+            call.actor,
+        )
+    )
+    return {
+        "name": name,
+        "token": str(token),
+        "is_approved": found.is_approved,
+        "expires_us": found.expires_us,
+        "endpoints": list(services.config.advertise.endpoints)[:50],
+    }
+
+
+async def _scope(call: Call) -> Scope | None:
+    """What is to be copied to the site, if it was said."""
+    printers, groups = call.args["printers"], call.args["groups"]
+    if printers is None and groups is None:
+        return None
+    known = await call.services.catalogue.look()
+    guids = tuple(str(find_printer(known, one).guid) for one in printers or ())
+    return Scope(guids, tuple(dict.fromkeys(one.casefold() for one in groups or ())))
+
+
+async def show_ca(call: Call) -> dict[str, Any]:
+    return {"pem": call.services.identity.ca_pem.decode()}
+
+
+async def join(call: Call) -> dict[str, Any]:
+    """A certificate for the key of a node that is approved; asked again it is the same one."""
+    args, services = call.args, call.services
+    guid, key = joining.read_request(args["request"])
+    secret = joining.Token.parse(args["token"]).key if args["token"] else None
+    if guid == services.node_guid:
+        raise OperationError(
+            "conflict", "this node cannot join itself.", "Join from another data directory."
+        )
+    async with services.changing:
+        node: Node = await services.journal.commit(
+            JoinNode(guid, joining.key_hash(key), services.wall_clock(), secret, f"node:{guid}")
+        )
+        if node.state is NodeState.APPROVED and _is_due(node, services.wall_clock()):
+            try:
+                pem, serial = services.identity.certify_site(guid, node.name, key)
+            except IdentityError as error:
+                raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
+            until = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+            node = await services.journal.commit(
+                CertifyNode(
+                    guid,
+                    serial,
+                    pem.decode(),
+                    authorities.microseconds(until),
+                    services.wall_clock(),
+                )
+            )
+    return {
+        "state": node.state.value,
+        "name": node.name,
+        "certificate_pem": node.certificate_pem,
+        "ca_pem": services.identity.ca_pem.decode(),
+        "upstream": services.node_name,
+        "endpoints": list(services.config.advertise.endpoints_for(call.principal.address))[:50],
+        "clock_us": services.wall_clock(),
+    }
+
+
+def _is_due(node: Node, now_us: int) -> bool:
+    """Whether the certificate that it has is of no use soon: so that asking often makes few."""
+    life_us = authorities.SITE_DAYS * 86_400_000_000
+    return not node.certificate_pem or now_us >= node.not_after_us - life_us // 3 - 60_000_000
+
+
+async def approve(call: Call) -> dict[str, Any]:
+    node = await call.services.journal.commit(
+        ApproveNode(call.args["name"], call.services.wall_clock(), await _scope(call), call.actor)
+    )
+    return await _node_map(call, node)
+
+
+async def revoke(call: Call) -> dict[str, Any]:
+    """Refuse a site for ever: its line ends at once, and its certificates count no more."""
+    services = call.services
+    name = call.args["name"]
+    serials = await services.journal.commit(RevokeNode(name, services.wall_clock(), call.actor))
+    return {"name": name, "serials": serials[-200:]}
+
+
+async def list_sites(call: Call) -> dict[str, Any]:
+    services = call.services
+    after, limit = call.args["after_id"], call.args["limit"]
+    rows = [await _node_map(call, one) for one in await services.reader.look(nodes.find_all)]
+    known = {row["name"] for row in rows if row["state"] != NodeState.REVOKED}
+    for one in await services.reader.look(nodes.invites, services.wall_clock()):
+        if one.name not in known:
+            rows.append(
+                {
+                    "name": one.name,
+                    "guid": "",
+                    "state": "invited",
+                    "line": "",
+                    "since_us": None,
+                    "expires_us": one.expires_us,
+                }
+            )
+    rows.sort(key=lambda row: (row["name"], row["guid"]))
+    keyed = [(f"{row['name']} {row['guid']}", row) for row in rows]
+    page, more = fitting((row for key, row in keyed if key > after), limit)
+    last = f"{page[-1]['name']} {page[-1]['guid']}" if page else ""
+    return {"sites": page, "next_after_id": last if more else None}
+
+
+async def show_site(call: Call) -> dict[str, Any]:
+    name = call.args["name"]
+    found = [
+        one
+        for one in await call.services.reader.look(nodes.find_all)
+        if name in (one.name, str(one.guid))
+    ]
+    if not found:
+        raise nodes.unknown(name)
+    found.sort(key=lambda one: one.state is NodeState.REVOKED)
+    return await _node_map(call, found[0])
+
+
+async def _node_map(call: Call, node: Node) -> dict[str, Any]:
+    services = call.services
+    site = services.sites.find(node.guid) or Site(node, LineState.GONE)
+    known = await services.catalogue.look()
+    names = {str(one.guid): one.name for one in known.printers.values()}
+    return {
+        "name": node.name,
+        "guid": str(node.guid),
+        "state": node.state.value,
+        "line": site.state.value if node.state is NodeState.APPROVED else "",
+        "since_us": site.since_us or None,
+        "peer": site.peer,
+        "software": str(site.about.get("software", ""))[:200],
+        "clock_offset_us": site.offset_us,
+        "printers": [names.get(one, one) for one in node.scope.printers][:SCOPE_MAX],
+        "groups": list(node.scope.groups)[:SCOPE_MAX],
+        "not_after_us": node.not_after_us or None,
+        "created_us": node.created_us,
+        "changed_us": node.changed_us,
+    }
+
+
+_NAME = Argument("name", required=True, least=1, most=63, summary="Name a site.")
+_SCOPE = (
+    Argument(
+        "printers",
+        (list,),
+        most=SCOPE_MAX,
+        each=Argument("", least=1, most=127),
+        summary="Printers that the site gets to know; without it all.",
+    ),
+    Argument(
+        "groups",
+        (list,),
+        most=SCOPE_MAX,
+        each=Argument("", least=1, most=255),
+        summary="Groups of people that it gets to know; without it all.",
+    ),
+)
+
+OPERATIONS = (
+    Operation(
+        "site.invite",
+        (
+            _NAME,
+            *_SCOPE,
+            Argument("is_approved", (bool,), default=False),
+            Argument("ttl_s", (int,), default=INVITE_S, least=60, most=INVITE_S_MAX),
+        ),
+        ADMINS,
+        LOCAL,
+        invite,
+        "A token for one node to join with.",
+    ),
+    Operation("site.approve", (_NAME, *_SCOPE), ADMINS, LOCAL, approve, "Let a site in."),
+    Operation("site.revoke", (_NAME,), ADMINS, LOCAL, revoke, "Shut a site out for ever."),
+    Operation(
+        "site.list",
+        (
+            Argument("after_id", default="", summary="The page before's next_after_id."),
+            Argument("limit", (int,), default=100, least=1, most=500),
+        ),
+        STAFF,
+        LOCAL,
+        list_sites,
+        "The sites, and who is invited.",
+    ),
+    Operation("site.show", (_NAME,), STAFF, LOCAL, show_site, "What is known of a site."),
+    Operation("site.ca", (), JOINERS, JOINING_PORTS, show_ca, "The CA of the deployment."),
+    Operation(
+        "site.join",
+        (
+            Argument("request", required=True, most=joining.PEM_BYTES_MAX, summary="A CSR, PEM."),
+            Argument("token", default="", most=200),
+        ),
+        JOINERS,
+        JOINING_PORTS,
+        join,
+        "A certificate for a site.",
+    ),
+)

@@ -1,0 +1,67 @@
+"""Changes of the nodes that dial in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from spoold.model.node import EVERYTHING, Scope
+
+
+@dataclass(slots=True)
+class InviteNode:
+    """Let a node of this name join, once; an invitation before gives way. Answer: the `Invite`."""
+
+    name: str
+    secret: bytes = field(repr=False)  # the hash of it
+    is_approved: bool
+    expires_us: int
+    now_us: int
+    scope: Scope = EVERYTHING
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class JoinNode:
+    """A node with this key comes in. Answer: the `Node`.
+
+    Known by GUID and key it is what it was; else `secret`, the hash of what an invitation gave out,
+    lets it in, and the invitation is used up.
+    """
+
+    guid: UUID
+    key: bytes
+    now_us: int
+    secret: bytes | None = field(default=None, repr=False)
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class ApproveNode:
+    """Answer: the `Node`."""
+
+    name: str
+    now_us: int
+    scope: Scope | None = None  # None: as it was invited
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class CertifyNode:
+    """A certificate was made for an approved node. Answer: the `Node`."""
+
+    guid: UUID
+    serial: str
+    certificate_pem: str
+    not_after_us: int
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class RevokeNode:
+    """Refuse a node for ever, or forget an invitation. Answer: the revoked serials."""
+
+    name: str
+    now_us: int
+    actor: str = "node"
