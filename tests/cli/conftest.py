@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from spoold import cli
 from support.commands import Run, Said, Server
@@ -15,13 +14,8 @@ from support.commands import Run, Said, Server
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    # The daemon shares this process's stdout with the commands: its events stay out of theirs.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    try:
-        with Server(tmp_path_factory.mktemp("spoold")) as running:
-            yield running
-    finally:
-        structlog.reset_defaults()
+    with Server(tmp_path_factory.mktemp("spoold")) as running:
+        yield running
 
 
 @pytest.fixture

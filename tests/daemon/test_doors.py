@@ -13,7 +13,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import structlog
 
 from spoold.codec import frame
 from spoold.codec.frame import Answer, FrameReader, Refusal
@@ -156,12 +155,8 @@ class House:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    try:
-        with Server(tmp_path_factory.mktemp("spoold")) as running:
-            yield running
-    finally:
-        structlog.reset_defaults()
+    with Server(tmp_path_factory.mktemp("spoold")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 import trio
 
 from spoold.model.errors import OperationError
@@ -47,14 +46,10 @@ class Node:
 @contextmanager
 def serving(folder: Path):
     """The node of a folder; again the same one when it is started again."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    try:
-        with Server(folder) as server:
-            with ControlClient(server.running.control) as client:
-                ca = client.call("node.ca", {})["pem"]
-            yield Node(server, ca)
-    finally:
-        structlog.reset_defaults()
+    with Server(folder) as server:
+        with ControlClient(server.running.control) as client:
+            ca = client.call("node.ca", {})["pem"]
+        yield Node(server, ca)
 
 
 def furnish(node: Node) -> str:

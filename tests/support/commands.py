@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 
 from spoold.daemon.config import Config, Drain, Listen, Node
@@ -17,7 +18,10 @@ from spoold.net.address import Address
 
 
 class Server:
-    """A daemon in a thread of its own, so that commands run as they do: in the main thread."""
+    """A daemon in a thread of its own, so that commands run as they do: in the main thread.
+
+    They share this process's stdout: its events stay out of theirs.
+    """
 
     def __init__(self, folder: Path) -> None:
         anywhere = (Address("127.0.0.1", 0),)
@@ -42,6 +46,7 @@ class Server:
             self._ready.set()
 
     def __enter__(self) -> Server:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
         self._thread.start()
         assert self._ready.wait(20)
         assert self.running is not None
@@ -57,6 +62,7 @@ class Server:
         if self.running is not None and self._token is not None:
             self._token.run_sync_soon(self.running.stop)
         self._thread.join(20)
+        structlog.reset_defaults()
 
     def address(self, label: str) -> str:
         assert self.running is not None
