@@ -65,9 +65,9 @@ class OpenSpool(SimpleNamespace):
 
 
 @asynccontextmanager
-async def open_spool(data_dir: Path):
+async def open_spool(data_dir: Path, journal: UUID = JOURNAL):
     """The spool in `data_dir`, opened as the daemon does."""
-    writer, store = await open_store(data_dir, wall_clock(), os.urandom, JOURNAL)
+    writer, store = await open_store(data_dir, wall_clock(), os.urandom, journal)
     reader = await SqliteReader.open(data_dir)
     journal = Journal(writer, store)
     documents = Documents(data_dir, reader)

@@ -29,6 +29,7 @@ class Flag(StrEnum):
     NOT_RESERVED = "not-reserved"  # done before anybody asked whether it can be paid
     AFTER_CANCEL = "after-cancel"  # said to be nothing at first
     MORE_PRINTED = "more-printed"  # the device counted more than was counted before
+    NO_PAYER = "no-payer"  # another node charged it to an account that nobody knows here
     NOT_COUNTED = "not-counted"  # it was tried to print, and nobody knows what came out
 
 

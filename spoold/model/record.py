@@ -71,6 +71,10 @@ class Kind(StrEnum):
     QUARANTINE_REMOVED = "quarantine-removed"
     BACKUP_MADE = "backup-made"
     NODE_RESTORED = "node-restored"
+    RECORDS_RECEIVED = "records-received"
+    RECORDS_MISSING = "records-missing"
+    JOURNAL_FORKED = "journal-forked"
+    JOURNAL_BRANCHED = "journal-branched"
 
 
 # What happens to jobs by the day, and what people do for themselves.
@@ -89,6 +93,7 @@ _ORDINARY = frozenset(
         Kind.ATTEMPT_ENDED,
         Kind.SESSION_STARTED,
         Kind.SESSION_ENDED,
+        Kind.RECORDS_RECEIVED,
         Kind.NODE_CERTIFIED,
         Kind.LINE_CHANGED,
     }

@@ -143,6 +143,63 @@ class PricesChanged:
     version: int
 
 
+class RecordsReceived(NamedTuple):
+    """Records of another node were taken, up to `position` of the `head` that it has."""
+
+    journal: UUID
+    incarnation: UUID
+    position: int
+    head: int
+    taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordQuarantined:
+    """A record of another node was kept, and could not be applied."""
+
+    journal: UUID
+    position: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsMissing:
+    """Another node does not keep these records any more, and they never came."""
+
+    journal: UUID
+    incarnation: UUID
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalForked:
+    """Another node has other records, up to a position, than it had sent before."""
+
+    journal: UUID
+    incarnation: UUID
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTold:
+    """Another node has recorded something that operators of this one want to hear of, too."""
+
+    journal: UUID
+    position: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedTwice:
+    """A job of this node came out on paper at another one, too."""
+
+    uuid: UUID
+    job_id: int
+    journal: UUID
+
+
 Event = (
     JobMoved
     | JobClaimed
@@ -157,4 +214,10 @@ Event = (
     | Charged
     | BalanceChanged
     | PricesChanged
+    | RecordsReceived
+    | RecordQuarantined
+    | RecordsMissing
+    | JournalForked
+    | SiteTold
+    | PrintedTwice
 )

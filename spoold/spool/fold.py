@@ -23,6 +23,7 @@ from spoold.spool import (
     objects,
     open_jobs,
     people,
+    receiving,
     release,
     sessions,
     store,
@@ -148,4 +149,9 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.PutCursor: put_cursor,
     store.RemoveCursor: remove_cursor,
     store.PruneRecords: prune_records,
+    store.ReceiveRecords: receiving.receive_records,
+    store.BranchJournal: receiving.branch_journal,
+    store.StartRound: receiving.start_round,
+    store.FinishRound: receiving.finish_round,
+    store.RetryQuarantined: receiving.retry_quarantined,
 }

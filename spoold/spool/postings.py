@@ -1,9 +1,10 @@
 """Double entry: every posting is a record, its amounts add up to zero, and its key posts once.
 
 The amounts of an entry move between purses of holders and those of the ledger itself: `cash` (what
-was paid in, below zero), `given` (allowances and credit), `revenue` and `reserved`. A purse has the
-same key on every node. A record of an entry says all that another one needs to book it, the purses
-that it opens among them.
+was paid in, below zero), `given` (allowances and credit), `revenue`, `reserved` and `suspense`
+(what other nodes charged to nobody who is known here, below zero). A purse has the same key on
+every node. A record of an entry says all that another one needs to book it, the purses that it
+opens among them.
 
 Allowances are granted when somebody looks at a wallet to spend from it, for the period in which
 the work happened: no timer can miss one, and a late charge finds the period that it belongs to.
@@ -51,6 +52,7 @@ class Own(StrEnum):
     GIVEN = "given"
     REVENUE = "revenue"
     RESERVED = "reserved"
+    SUSPENSE = "suspense"
 
     @property
     def guid(self) -> UUID:

@@ -30,6 +30,7 @@ from spoold.spool.rows import (
     JOB_COLUMNS,
     RECORD_COLUMNS,
 )
+from spoold.spool.savepoint import Savepoint
 from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Change, Event
 
 APPLICATION_ID = 0x5350_4F4C  # "SPOL"
@@ -62,6 +63,11 @@ def _insert(table: str, columns: list[str]) -> Callable[[sqlite3.Connection, lis
     return insert
 
 
+_NEW_CHAIN = (
+    "INSERT INTO chain (journal, incarnation, parent_incarnation, parent_position, parent_hash, "
+    "is_own, started_us, position, hash, anchor_position, anchor_hash, last_job_id) "
+    "VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)"
+)
 _insert_jobs = _insert("job", JOB_COLUMNS)
 _insert_documents = _insert("document", DOCUMENT_COLUMNS)
 _insert_records = _insert("record", RECORD_COLUMNS)
@@ -160,6 +166,49 @@ class SqliteStore:
             self.documents = []
             self.named = {}
 
+    def add_rows(self, rows: list[Any]) -> None:
+        """Write records of other chains, or those of this one that were gathered so far."""
+        _insert_records(self._db, rows)
+
+    @property
+    def head_hash(self) -> bytes:
+        return self._hash
+
+    def savepoint(self) -> Savepoint:
+        """A part of this transaction that can be undone by itself; `flush` before."""
+        return Savepoint(self)
+
+    def mark(self) -> tuple[Any, ...]:
+        """Where the records and events of this transaction stand; see `go_back`."""
+        return (
+            self.position, self._hash, self.last_job_id, len(self._records), len(self.events),
+        )  # fmt: skip
+
+    def go_back(self, mark: tuple[Any, ...]) -> None:
+        """Forget what was gathered since `mark`; the tables stand as they did then."""
+        self.position, self._hash, self.last_job_id, records, events = mark
+        del self._records[records:]
+        del self.events[events:]
+        self.people.clear()
+        fold.load(self, self._db)
+
+    def begin_incarnation(
+        self, position: int, hash_: bytes, now_us: int, job_ids_skipped: int
+    ) -> UUID:
+        """Go on as another incarnation, which begins behind `position` of this one."""
+        self.add_rows(self._records)
+        self._records = []
+        parent = (self.incarnation.bytes, position, hash_)
+        self.incarnation = UUID(bytes=self.random(16), version=4)
+        self.last_job_id = min(self.last_job_id + job_ids_skipped, JOB_ID_MAX)
+        identity = (self.journal.bytes, self.incarnation.bytes)
+        id_ = self._db.execute(
+            _NEW_CHAIN, (*identity, *parent, now_us, 0, hash_, position, hash_, self.last_job_id)
+        ).lastrowid
+        assert id_ is not None
+        self.chain_id = id_
+        return self.incarnation
+
     def take_claim(self, printer_id: int) -> int | None:
         """The device that stands ready for the printer's next job; it does so no more."""
         device_id = self.claims.take(printer_id)
@@ -211,7 +260,7 @@ class SqliteStore:
         )
 
     def _apply(self, changes: list[Change]) -> tuple[list[Any], list[Event]]:
-        before = (self.position, self._hash, self.last_job_id)
+        before = (self.position, self._hash, self.last_job_id, self.chain_id, self.incarnation)
         self.events = []
         answers: list[Any] = []
         db = self._db
@@ -235,7 +284,7 @@ class SqliteStore:
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            self.position, self._hash, self.last_job_id = before
+            self.position, self._hash, self.last_job_id, self.chain_id, self.incarnation = before
             self.people.clear()
             fold.load(self, db)
             for printer_id, device_id in self._claimed:
@@ -441,9 +490,5 @@ def _begin_incarnation(
         parent = (own[1], own[2], own[3])
         last_job_id = max(own[4], seen.last_job_id if seen else 0) + witness.JOB_IDS_SKIPPED
     identity = (journal.bytes, UUID(bytes=random_bytes(16), version=4).bytes)
-    db.execute(
-        "INSERT INTO chain (journal, incarnation, parent_incarnation, parent_position, "
-        "parent_hash, is_own, started_us, position, hash, anchor_position, anchor_hash, "
-        "last_job_id) VALUES (?, ?, ?, ?, ?, 1, ?, 0, ?, 0, ?, ?)",
-        (*identity, *parent, now_us, codec.GENESIS, codec.GENESIS, last_job_id),
-    )
+    begin = (0, codec.GENESIS, 0, codec.GENESIS)
+    db.execute(_NEW_CHAIN, (*identity, *parent, now_us, *begin, last_job_id))

@@ -64,6 +64,13 @@ from spoold.spool.changes.people import PutUser as PutUser
 from spoold.spool.changes.people import RemoveCard as RemoveCard
 from spoold.spool.changes.people import RemoveUser as RemoveUser
 from spoold.spool.changes.people import RevokeUser as RevokeUser
+from spoold.spool.changes.receiving import BranchJournal as BranchJournal
+from spoold.spool.changes.receiving import FinishRound as FinishRound
+from spoold.spool.changes.receiving import Parent as Parent
+from spoold.spool.changes.receiving import Received as Received
+from spoold.spool.changes.receiving import ReceiveRecords as ReceiveRecords
+from spoold.spool.changes.receiving import RetryQuarantined as RetryQuarantined
+from spoold.spool.changes.receiving import StartRound as StartRound
 from spoold.spool.changes.records import AddRecord as AddRecord
 from spoold.spool.changes.records import PruneRecords as PruneRecords
 from spoold.spool.changes.records import PutCursor as PutCursor
@@ -73,25 +80,31 @@ from spoold.spool.changes.release import CountJob as CountJob
 from spoold.spool.changes.release import Released as Released
 from spoold.spool.changes.release import ReleaseEntry as ReleaseEntry
 from spoold.spool.changes.release import ReleaseJob as ReleaseJob
-from spoold.spool.events import BalanceChanged as BalanceChanged
-from spoold.spool.events import Charged as Charged
 from spoold.spool.changes.sources import CardOfSource as CardOfSource
 from spoold.spool.changes.sources import EndRound as EndRound
 from spoold.spool.changes.sources import PutSource as PutSource
 from spoold.spool.changes.sources import RemoveSource as RemoveSource
 from spoold.spool.changes.sources import SyncUser as SyncUser
 from spoold.spool.changes.sources import VanishUser as VanishUser
+from spoold.spool.events import BalanceChanged as BalanceChanged
+from spoold.spool.events import Charged as Charged
 from spoold.spool.events import Event as Event
-from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobClaimed as JobClaimed
+from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
+from spoold.spool.events import JournalForked as JournalForked
 from spoold.spool.events import MfdChanged as MfdChanged
 from spoold.spool.events import NodeChanged as NodeChanged
 from spoold.spool.events import PricesChanged as PricesChanged
+from spoold.spool.events import PrintedTwice as PrintedTwice
 from spoold.spool.events import PrinterChanged as PrinterChanged
 from spoold.spool.events import ProviderRevoked as ProviderRevoked
+from spoold.spool.events import RecordQuarantined as RecordQuarantined
+from spoold.spool.events import RecordsMissing as RecordsMissing
+from spoold.spool.events import RecordsReceived as RecordsReceived
 from spoold.spool.events import SessionEnded as SessionEnded
 from spoold.spool.events import SessionStarted as SessionStarted
+from spoold.spool.events import SiteTold as SiteTold
 from spoold.spool.events import UserChanged as UserChanged
 
 Change = (
@@ -156,6 +169,11 @@ Change = (
     | RemoveCursor
     | RemoveJobs
     | PruneRecords
+    | ReceiveRecords
+    | BranchJournal
+    | StartRound
+    | FinishRound
+    | RetryQuarantined
 )
 
 

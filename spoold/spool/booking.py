@@ -1,0 +1,169 @@
+"""What other nodes post, booked here once: by the keys under which they posted it.
+
+A charge is of the payer whom its node charged, for what that node found it to cost. Here it is
+taken from the payer's purses as they are: what lies beyond the limit is flagged, never refused, for
+the paper is out. Where nobody knows the payer, the ledger's own purse `suspense` pays until an
+accountant finds out. Reservations are of the node that made them, and are not booked here, nor are
+the allowances of a period: whoever spends here is granted them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from spoold.model.charge import Charge, ChargeState, Flag, check_key
+from spoold.model.errors import OperationError
+from spoold.model.money import check_amount
+from spoold.model.pricing import Quote
+from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
+from spoold.model.record import Record
+from spoold.model.usage import Usage
+from spoold.spool import adjustments, charges, ledger, postings, store
+from spoold.spool.postings import Line, Own, lines_of
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+Known = Callable[[bytes], UUID]  # the key by which a person of another node is known here
+
+
+def book(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+    """Book a record `ledger-posted` of another node, unless it is booked already.
+
+    Raises:
+        OperationError: `not-possible`: nobody knows how to book such an entry here.
+    """
+    cause = fact.payload["cause"]
+    book_one = BOOK.get(cause)
+    if book_one is None:
+        raise OperationError("not-possible", "this version of spoold books no such entry.")
+    book_one(writer, fact, known, now_us, actor)
+
+
+def _nothing(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+    """Of concern at its own node alone."""
+
+
+def _settle(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+    told = fact.payload
+    key = check_key(bytes(told["charge"]))
+    kept = charges.find(writer.db, key)
+    if kept is not None and kept.charge.state is not ChargeState.RESERVED:
+        if kept.charge.state is ChargeState.CANCELED:
+            ledger.settle(writer, key, Usage.from_map(told["usage"]), now_us, actor)
+        return
+    if kept is not None:  # it was promised here, and made there
+        usage = Usage.from_map(told["usage"])
+        ledger.settle(writer, key, usage, now_us, actor, told["happened_us"])
+        return
+    _post_settled(writer, _charge(told, known), now_us, actor)
+
+
+def _charge(told: dict[str, Any], known: Known) -> Charge:
+    payer = Payer.from_map(told["paid_by"])
+    if payer.kind is PayerKind.PERSON:
+        payer = replace(payer, guid=known(payer.guid.bytes))
+    if payer.person is not None:
+        payer = replace(payer, person=known(payer.person.bytes))
+    quote = Quote.from_map(told["quote"])
+    check_amount(quote.total)
+    printer, uuid = told.get("printer"), told.get("uuid")
+    return Charge(
+        bytes(told["charge"]),
+        ChargeState.SETTLED,
+        payer,
+        quote,
+        Usage.from_map(told["usage"]),
+        int(told["reserved"]),
+        int(told["happened_us"]),
+        None if printer is None else UUID(bytes=printer),
+        None,
+        None if uuid is None else UUID(bytes=uuid),
+        is_shadow=bool(told.get("shadow", False)),
+        flags=tuple(map(str, told.get("flags", ()))),
+    )
+
+
+def _post_settled(writer: SqliteStore, charge: Charge, now_us: int, actor: str) -> None:
+    wallet, shares, flags = _shares(writer, charge, now_us)
+    charge = replace(charge, flags=tuple(dict.fromkeys((*charge.flags, *flags))), ended_us=now_us)
+    lines = [*lines_of(shares), Line(Own.REVENUE.guid, sum(one.amount for one in shares))]
+    postings.post(
+        writer,
+        charge.key + b"/settle",
+        "settle",
+        wallet,
+        lines,
+        now_us,
+        actor,
+        happened_us=charge.happened_us,
+        charge=charge.key,
+        more=charge.as_map(),
+    )
+    charges.keep(writer, charge, shares)
+
+
+def _shares(
+    writer: SqliteStore, charge: Charge, now_us: int
+) -> tuple[Wallet, list[Share], list[str]]:
+    """Which purses pay for a charge, and what an accountant should look at."""
+    total, payer = charge.quote.total, charge.payer
+    if charge.is_shadow:
+        return Wallet(payer.guid), [], []
+    if not postings.is_known(writer.db, payer):
+        return Wallet(payer.guid), _suspended(total), [Flag.NO_PAYER.value]
+    wallet = ledger.wallet_of(writer, charge, charge.happened_us, now_us)
+    shares = wallet.spend(total)
+    after = wallet.after(shares).available
+    is_beyond = bool(total) and after is not None and after < 0
+    return wallet, shares, [Flag.BEYOND_LIMIT.value] if is_beyond else []
+
+
+def _suspended(total: int) -> list[Share]:
+    return [Share(Own.SUSPENSE.guid, total)] if total else []
+
+
+def _refund(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+    told = fact.payload
+    amount = -sum(amount for guid, amount in told["lines"] if guid == Own.REVENUE.guid.bytes)
+    change = store.Refund(
+        bytes(told["entry"]), bytes(told["charge"]), amount, _reason(fact), now_us, actor
+    )
+    adjustments.refund(writer, change)
+
+
+def _adjust(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+    told = fact.payload
+    holder = UUID(bytes=told["payer"])
+    is_account = postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder))
+    kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
+    if not is_account:
+        holder = known(holder.bytes)
+    amount = int(told["amount"])
+    purse: PurseKind | None = PurseKind.PAID_IN
+    if told["cause"] == "adjust":  # what is taken comes from whatever there is, in its order
+        purse = None if amount < 0 else PurseKind.CREDIT
+    change = store.Adjust(
+        bytes(told["entry"]), kind, holder, amount, _reason(fact), now_us, actor, purse
+    )
+    adjustments.adjust(writer, change)
+
+
+def _reason(fact: Record) -> str:
+    return str((fact.personal or {}).get("reason", ""))
+
+
+Book = Callable[["SqliteStore", Record, Known, int, str], None]
+BOOK: dict[str, Book] = {
+    "reserve": _nothing,
+    "cancel": _nothing,
+    "grant": _nothing,
+    "settle": _settle,
+    "refund": _refund,
+    "adjust": _adjust,
+    "pay-in": _adjust,
+    "pay-out": _adjust,
+}

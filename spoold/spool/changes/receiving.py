@@ -1,0 +1,97 @@
+"""Changes of what other nodes send: their records, rounds of sending, and a journal's branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from spoold.codec.batch import Sent
+
+
+class Parent(NamedTuple):
+    """The record after which an incarnation begins, in another one of the same journal."""
+
+    incarnation: UUID
+    position: int
+    hash: bytes
+
+
+class Received(NamedTuple):
+    """Where a foreign chain stands now. `state` is `open`, `forked` or `left`.
+
+    `taken` is how many records came anew; of these `quarantined` could not be applied.
+    """
+
+    position: int
+    hash: bytes
+    state: str
+    taken: int = 0
+    quarantined: int = 0
+
+
+@dataclass(slots=True)
+class ReceiveRecords:
+    """Records of another node's chain, from `first` on, after the hash `previous`.
+
+    `records` follow one another (`codec.batch` has seen to that). `head` is the last position that
+    the sender has. `is_oldest`: it keeps nothing before `first`; `is_behind`: it has seen that this
+    node has more of it than it has itself. Answer: `Received`; a gap takes nothing, what is here
+    already is not taken again, and a fork is noted.
+    """
+
+    journal: UUID
+    incarnation: UUID
+    first: int
+    previous: bytes
+    records: Sequence[Sent]
+    head: int
+    now_us: int
+    parent: Parent | None = None
+    is_oldest: bool = False
+    is_behind: bool = False
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class BranchJournal:
+    """This node's records behind `position` are of an incarnation of their own from now on.
+
+    For a disk that was restored: another node has other records under those positions. Answer: the
+    new incarnation.
+    """
+
+    position: int
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
+class StartRound:
+    """A round of sending begins. Answer: its id."""
+
+    peer: UUID
+    cause: str
+    first: int
+    now_us: int
+
+
+@dataclass(slots=True)
+class FinishRound:
+    """A round of sending is over; `result` is `done`, or why not. Answer: None."""
+
+    id: int
+    last: int
+    records: int
+    result: str
+    now_us: int
+
+
+@dataclass(slots=True)
+class RetryQuarantined:
+    """Apply quarantined records of a foreign chain once more. Answer: how many could be."""
+
+    chain_id: int
+    positions: tuple[int, ...]
+    now_us: int

@@ -1,0 +1,160 @@
+"""Look-ups of what other nodes have sent: how far each is, what is quarantined, rounds of sending.
+
+Each takes the read connection (see `reader.look`) and is one short snapshot.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from spoold.codec import record as codec
+from spoold.model.errors import RemoteProtocolError
+from spoold.model.record import Record
+from spoold.spool.rows import CHAIN_SHIFT
+
+
+class Standing(NamedTuple):
+    """One incarnation of another node's journal as it stands here; see `0014_received.sql`."""
+
+    chain_id: int
+    journal: UUID
+    incarnation: UUID
+    position: int
+    hash: bytes
+    head: int
+    received_us: int
+    state: str
+    fork_position: int | None
+    quarantined: int
+
+    @property
+    def lag(self) -> int:
+        """How many records its sender has that are not here yet, as far as it has said."""
+        return max(0, self.head - self.position)
+
+
+class Quarantined(NamedTuple):
+    chain_id: int
+    journal: UUID
+    incarnation: UUID
+    position: int
+    kind: str
+    reason: str
+    noticed_us: int
+
+
+class Round(NamedTuple):
+    """`ended_us` None and `result` "": it goes on."""
+
+    id: int
+    peer: UUID
+    cause: str
+    started_us: int
+    ended_us: int | None
+    first: int
+    last: int
+    records: int
+    result: str
+
+
+_STANDING = (
+    "SELECT chain.id, chain.journal, chain.incarnation, chain.position, chain.hash, received.head, "
+    "received.received_us, received.state, received.fork_position, (SELECT count(*) FROM "
+    "quarantine WHERE quarantine.chain_id = chain.id) FROM chain JOIN received "
+    "ON received.chain_id = chain.id "
+)
+
+
+def standings(db: sqlite3.Connection, journal: UUID | None = None) -> list[Standing]:
+    """Every foreign incarnation, or those of one journal, the oldest first."""
+    rows = (
+        db.execute(_STANDING + "ORDER BY chain.id")
+        if journal is None
+        else db.execute(_STANDING + "WHERE chain.journal = ? ORDER BY chain.id", (journal.bytes,))
+    )
+    return [_standing(row) for row in rows]
+
+
+def _standing(row: Sequence[Any]) -> Standing:
+    id_, journal, incarnation, *rest = row
+    return Standing(id_, UUID(bytes=journal), UUID(bytes=incarnation), *rest)
+
+
+def hash_at(
+    db: sqlite3.Connection, journal: UUID, incarnation: UUID, position: int
+) -> bytes | None:
+    """The hash of a foreign record that is kept, or of the anchor."""
+    row = db.execute(
+        "SELECT id, anchor_position, anchor_hash FROM chain WHERE journal = ? AND incarnation = ? "
+        "AND is_own = 0",
+        (journal.bytes, incarnation.bytes),
+    ).fetchone()
+    if row is None:
+        return None
+    if row[1] == position:
+        return bytes(row[2])
+    found = db.execute(
+        "SELECT hash FROM record WHERE id = ?", (row[0] << CHAIN_SHIFT | position,)
+    ).fetchone()
+    return None if found is None else bytes(found[0])
+
+
+def quarantined(db: sqlite3.Connection, after: tuple[int, int], limit: int) -> list[Quarantined]:
+    """Records that could not be applied, behind (chain id, position)."""
+    rows = db.execute(
+        "SELECT quarantine.chain_id, chain.journal, chain.incarnation, quarantine.position, kind, "
+        "reason, noticed_us FROM quarantine JOIN chain ON chain.id = quarantine.chain_id "
+        "WHERE (quarantine.chain_id, quarantine.position) > (?, ?) "
+        "ORDER BY quarantine.chain_id, quarantine.position LIMIT ?",
+        (*after, limit),
+    )
+    return [
+        Quarantined(id_, UUID(bytes=journal), UUID(bytes=incarnation), *rest)
+        for id_, journal, incarnation, *rest in rows
+    ]
+
+
+def count_quarantined(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+
+
+def record(db: sqlite3.Connection, chain_id: int, position: int) -> Record | None:
+    """A foreign record; None when it is not kept.
+
+    Raises:
+        RemoteProtocolError: it is none, and stands in quarantine for that.
+    """
+    row = db.execute(
+        "SELECT header, payload, personal, hash FROM record WHERE id = ?",
+        (chain_id << CHAIN_SHIFT | position,),
+    ).fetchone()
+    return None if row is None else codec.decode(*row)
+
+
+def records(db: sqlite3.Connection, chain_id: int, first: int, limit: int) -> list[Record]:
+    """Foreign records from a position on; those that are none are left out."""
+    base = chain_id << CHAIN_SHIFT
+    found = []
+    for row in db.execute(
+        "SELECT header, payload, personal, hash FROM record WHERE id >= ? AND id < ? "
+        "ORDER BY id LIMIT ?",
+        (base | first, base + (1 << CHAIN_SHIFT), limit),
+    ):
+        try:
+            found.append(codec.decode(*row))
+        except RemoteProtocolError:
+            continue
+    return found
+
+
+def rounds(db: sqlite3.Connection, limit: int, before: int = 0) -> list[Round]:
+    """The last rounds of sending, or those before one, the newest first."""
+    rows = db.execute(
+        "SELECT id, peer, cause, started_us, ended_us, first, last, records, result FROM round "
+        "WHERE ? = 0 OR id < ? ORDER BY id DESC LIMIT ?",
+        (before, before, limit),
+    )
+    return [Round(id_, UUID(bytes=peer), *rest) for id_, peer, *rest in rows]

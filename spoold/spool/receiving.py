@@ -1,0 +1,439 @@
+"""Foreign records in the writer's transaction: their place in the chain, and how they are kept.
+
+A batch that follows what is here is taken: stored as it came, applied, cited by a record of our
+own, and the position of its chain moves, all in one commit. What came before is skipped when its
+hash is that of the record here. Anything else is a fork: the sender's disk was put back, and it
+wrote other records under positions that it had sent. Nothing of a fork is taken.
+
+A record that cannot be applied is kept in its place and noted in `quarantine`: it never holds up
+those behind it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from spoold.codec import record as codec
+from spoold.codec.batch import Sent
+from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.model.record import Kind
+from spoold.spool import applying, store, witness
+from spoold.spool.crashpoint import crash_point
+from spoold.spool.rows import CHAIN_SHIFT
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+OPEN, FORKED, LEFT = "open", "forked", "left"
+REASON_CHARACTERS_MAX = 300
+KIND_CHARACTERS_MAX = 64
+ROUNDS_MAX = 1000  # that are kept
+# What a record that makes no sense here may raise; everything else is our own fault, or the disk's.
+POISON = (
+    OperationError,
+    RemoteProtocolError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+
+
+class _Chain(NamedTuple):
+    id: int
+    position: int
+    hash: bytes
+    anchor: int
+    state: str
+
+
+def receive_records(writer: SqliteStore, change: store.ReceiveRecords) -> store.Received:
+    """See `ReceiveRecords`.
+
+    Raises:
+        OperationError: `conflict`: that is this node's own journal.
+    """
+    if change.journal == writer.journal:
+        raise OperationError(
+            "conflict",
+            "this is the journal of this node itself.",
+            "A copy of a data directory needs an identity of its own.",
+        )
+    chain = _find(writer.db, change.journal, change.incarnation)
+    if chain is None:
+        if not _may_begin(writer.db, change):
+            return store.Received(0, codec.GENESIS, OPEN)
+        chain = _begin(writer, change)
+    if chain.state == FORKED:
+        return store.Received(chain.position, chain.hash, FORKED)
+    if change.first > chain.position + 1:
+        if not change.is_oldest:
+            return store.Received(chain.position, chain.hash, chain.state)
+        chain = _skip(writer, chain, change)
+    fork = _fork(writer.db, chain, change)
+    if fork is not None:
+        return _mark(writer, chain, change, fork)
+    return _take(writer, chain, change)
+
+
+def _find(db: sqlite3.Connection, journal: UUID, incarnation: UUID) -> _Chain | None:
+    row = db.execute(
+        "SELECT chain.id, chain.position, chain.hash, chain.anchor_position, received.state "
+        "FROM chain JOIN received ON received.chain_id = chain.id "
+        "WHERE chain.journal = ? AND chain.incarnation = ?",
+        (journal.bytes, incarnation.bytes),
+    ).fetchone()
+    return None if row is None else _Chain(*row)
+
+
+# -- the begin of an incarnation ---------------------------------------------------------------
+
+
+def _may_begin(db: sqlite3.Connection, change: store.ReceiveRecords) -> bool:
+    """Whether the first records of an incarnation that is new here are the first there are."""
+    return change.first == 1 or change.is_oldest or _branches(change)
+
+
+def _branches(change: store.ReceiveRecords) -> bool:
+    """Whether it goes on, in other records, from one of another incarnation."""
+    parent = change.parent
+    return (
+        parent is not None
+        and parent.position + 1 == change.first
+        and parent.hash == change.previous
+    )
+
+
+def _begin(writer: SqliteStore, change: store.ReceiveRecords) -> _Chain:
+    parent = change.parent
+    position, hash_ = change.first - 1, change.previous
+    parents = (
+        (None, None, None)
+        if parent is None
+        else (parent.incarnation.bytes, parent.position, parent.hash)
+    )
+    id_ = writer.db.execute(
+        "INSERT INTO chain (journal, incarnation, parent_incarnation, parent_position, "
+        "parent_hash, is_own, started_us, position, hash, anchor_position, anchor_hash, "
+        "last_job_id) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, 0)",
+        (
+            change.journal.bytes, change.incarnation.bytes, *parents, change.now_us, position,
+            hash_, position, hash_,
+        ),
+    ).lastrowid  # fmt: skip
+    assert id_ is not None
+    writer.db.execute(
+        "INSERT INTO received VALUES (?, ?, ?, 'open', NULL, NULL)",
+        (id_, change.head, change.now_us),
+    )
+    if parent is not None:  # whatever was wrong with that one, its sender has gone on
+        writer.db.execute(
+            "UPDATE received SET state = ? WHERE chain_id IN (SELECT id FROM chain "
+            "WHERE journal = ? AND id != ?)",
+            (LEFT, change.journal.bytes, id_),
+        )
+    if position and not _branches(change):
+        _note_missing(writer, change, 0)
+    return _Chain(id_, position, hash_, position, OPEN)
+
+
+def _skip(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> _Chain:
+    """The sender does not keep what is missing here any more: it is lost, and said to be."""
+    _note_missing(writer, change, chain.position)
+    position, hash_ = change.first - 1, change.previous
+    writer.db.execute(
+        "UPDATE chain SET position = ?, hash = ?, anchor_position = ?, anchor_hash = ? "
+        "WHERE id = ?",
+        (position, hash_, position, hash_, chain.id),
+    )
+    return chain._replace(position=position, hash=hash_, anchor=position)
+
+
+def _note_missing(writer: SqliteStore, change: store.ReceiveRecords, after: int) -> None:
+    writer.add_record(
+        Kind.RECORDS_MISSING,
+        change.actor,
+        change.now_us,
+        {
+            "journal": change.journal.bytes,
+            "incarnation": change.incarnation.bytes,
+            "from": after + 1,
+            "to": change.first - 1,
+        },
+    )
+    missing = store.RecordsMissing(change.journal, change.incarnation, after + 1, change.first - 1)
+    writer.events.append(missing)
+
+
+# -- forks -------------------------------------------------------------------------------------
+
+
+def _fork(db: sqlite3.Connection, chain: _Chain, change: store.ReceiveRecords) -> int | None:
+    """The position at or before which the sender's records are not ours; None: they agree.
+
+    The hash of a record covers all that stand before it: one comparison will do.
+    """
+    last = change.first - 1 + len(change.records)
+    at = min(last, chain.position)
+    sent = change.previous if at < change.first else change.records[at - change.first].encoded.hash
+    if at == chain.position:
+        kept = chain.hash
+    elif at <= chain.anchor:
+        kept = sent  # it is pruned here: nobody can tell any more
+    else:
+        kept = hash_at(db, chain.id, at)
+    return at if kept != sent or change.is_behind else None
+
+
+def hash_at(db: sqlite3.Connection, chain_id: int, position: int) -> bytes:
+    """The hash of a record that is kept; b"" where there is none."""
+    row = db.execute(
+        "SELECT hash FROM record WHERE id = ?", (chain_id << CHAIN_SHIFT | position,)
+    ).fetchone()
+    return b"" if row is None else bytes(row[0])
+
+
+def _mark(
+    writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords, at: int
+) -> store.Received:
+    """Quarantine a chain: nothing more is taken into it."""
+    writer.db.execute(
+        "UPDATE received SET state = ?, fork_position = ?, fork_us = ? WHERE chain_id = ?",
+        (FORKED, at, change.now_us, chain.id),
+    )
+    writer.add_record(
+        Kind.JOURNAL_FORKED,
+        change.actor,
+        change.now_us,
+        {
+            "journal": change.journal.bytes,
+            "incarnation": change.incarnation.bytes,
+            "position": at,
+            "kept": chain.position,
+        },
+    )
+    writer.events.append(store.JournalForked(change.journal, change.incarnation, at))
+    return store.Received(chain.position, chain.hash, FORKED)
+
+
+# -- taking ------------------------------------------------------------------------------------
+
+
+def _take(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> store.Received:
+    new = change.records[chain.position + 1 - change.first :]
+    if not new:
+        _note_head(writer, chain, change)
+        return store.Received(chain.position, chain.hash, chain.state)
+    first = chain.position + 1
+    site = applying.Site(change.journal, chain.id, change.now_us)
+    poisoned = _apply(writer, site, first, new)
+    base = chain.id << CHAIN_SHIFT
+    writer.add_rows(
+        [
+            (
+                base | position,
+                one.encoded.header,
+                one.encoded.payload,
+                None if position in site.erased else one.encoded.personal,
+                one.encoded.hash,
+            )
+            for position, one in enumerate(new, first)
+        ]
+    )
+    last, hash_ = first - 1 + len(new), new[-1].encoded.hash
+    crash_point("received-before-position")
+    writer.db.execute(
+        "UPDATE chain SET position = ?, hash = ? WHERE id = ?", (last, hash_, chain.id)
+    )
+    _note_head(writer, chain, change)
+    writer.add_record(
+        Kind.RECORDS_RECEIVED,
+        change.actor,
+        change.now_us,
+        {
+            "journal": change.journal.bytes,
+            "incarnation": change.incarnation.bytes,
+            "from": first,
+            "to": last,
+            "hash": hash_,
+            **({"quarantined": sorted(poisoned)} if poisoned else {}),
+        },
+    )
+    writer.events.append(
+        store.RecordsReceived(change.journal, change.incarnation, last, change.head, len(new))
+    )
+    return store.Received(last, hash_, chain.state, len(new), len(poisoned))
+
+
+def _note_head(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> None:
+    writer.db.execute(
+        "UPDATE received SET head = ?, received_us = ? WHERE chain_id = ?",
+        (change.head, change.now_us, chain.id),
+    )
+
+
+def _apply(
+    writer: SqliteStore, site: applying.Site, first: int, records: Sequence[Sent]
+) -> dict[int, str]:
+    """Apply records in order; the reasons of those that cannot be, by position.
+
+    All at once first: what makes no sense is rare, and then it is done again one by one.
+    """
+    writer.flush()
+    with writer.savepoint() as attempt:
+        try:
+            for position, one in enumerate(records, first):
+                _apply_one(writer, site, position, one)
+            site.write(writer)
+            return {}
+        except POISON:
+            attempt.undo()
+    site.forget()
+    poisoned: dict[int, str] = {}
+    for position, one in enumerate(records, first):
+        with writer.savepoint() as attempt:
+            try:
+                _apply_one(writer, site, position, one)
+                site.write(writer)
+            except POISON as error:
+                attempt.undo()
+                site.forget()
+                kind = "" if one.fact is None else one.fact.kind
+                poisoned[position] = _reason(error)
+                _quarantine(writer, site, position, kind, poisoned[position])
+    return poisoned
+
+
+def _apply_one(writer: SqliteStore, site: applying.Site, position: int, one: Sent) -> None:
+    if one.fact is None:
+        raise RemoteProtocolError(one.reason)
+    applying.apply(writer, site, position, one.fact)
+
+
+def _reason(error: BaseException) -> str:
+    """Why, without what the record holds: that may be personal, and cannot be erased here."""
+    if isinstance(error, OperationError):
+        return error.message[:REASON_CHARACTERS_MAX]
+    if isinstance(error, RemoteProtocolError):
+        return str(error)[:REASON_CHARACTERS_MAX]
+    return f"it is not as such records are ({type(error).__name__})"
+
+
+def _quarantine(
+    writer: SqliteStore, site: applying.Site, position: int, kind: str, reason: str
+) -> None:
+    kind = kind[:KIND_CHARACTERS_MAX]
+    writer.db.execute(
+        "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?) ON CONFLICT (chain_id, position) "
+        "DO UPDATE SET reason = excluded.reason",
+        (site.chain_id, position, kind, reason, site.now_us),
+    )
+    writer.events.append(store.RecordQuarantined(site.journal, position, kind, reason))
+
+
+def retry_quarantined(writer: SqliteStore, change: store.RetryQuarantined) -> int:
+    """A newer program may understand what an older one did not."""
+    row = writer.db.execute(
+        "SELECT journal FROM chain WHERE id = ? AND is_own = 0", (change.chain_id,)
+    ).fetchone()
+    if row is None:
+        raise OperationError("not-found", "there is no such journal here.")
+    site = applying.Site(UUID(bytes=row[0]), change.chain_id, change.now_us)
+    applied = 0
+    for position in change.positions:
+        found = writer.db.execute(
+            "SELECT header, payload, personal, hash FROM record JOIN quarantine "
+            "ON quarantine.chain_id = ? AND quarantine.position = ? WHERE record.id = ?",
+            (change.chain_id, position, change.chain_id << CHAIN_SHIFT | position),
+        ).fetchone()
+        if found is None:
+            continue
+        writer.flush()
+        with writer.savepoint() as attempt:
+            try:
+                applying.apply(writer, site, position, codec.decode(*found))
+                site.write(writer)
+            except POISON:
+                attempt.undo()
+                site.forget()
+                continue
+        writer.db.execute(
+            "DELETE FROM quarantine WHERE chain_id = ? AND position = ?",
+            (change.chain_id, position),
+        )
+        applied += 1
+    return applied
+
+
+# -- rounds, and a branch of our own -----------------------------------------------------------
+
+
+def start_round(writer: SqliteStore, change: store.StartRound) -> int:
+    db = writer.db
+    db.execute(
+        "UPDATE round SET ended_us = ?, result = 'cut off' WHERE ended_us IS NULL AND peer = ?",
+        (change.now_us, change.peer.bytes),
+    )
+    id_ = db.execute(
+        "INSERT INTO round (peer, cause, started_us, first, last, records, result) "
+        "VALUES (?, ?, ?, ?, ?, 0, '')",
+        (change.peer.bytes, change.cause, change.now_us, change.first, change.first - 1),
+    ).lastrowid
+    assert id_ is not None
+    db.execute("DELETE FROM round WHERE id <= ?", (id_ - ROUNDS_MAX,))
+    return id_
+
+
+def finish_round(writer: SqliteStore, change: store.FinishRound) -> None:
+    writer.db.execute(
+        "UPDATE round SET ended_us = ?, last = ?, records = ?, result = ? WHERE id = ?",
+        (
+            change.now_us, change.last, change.records,
+            change.result[:REASON_CHARACTERS_MAX], change.id,
+        ),
+    )  # fmt: skip
+
+
+def branch_journal(writer: SqliteStore, change: store.BranchJournal) -> UUID:
+    """Make the records behind a position an incarnation of their own, which goes on from there."""
+    if not 0 <= change.position <= writer.position:
+        raise OperationError("bad-request", f"the journal ends at {writer.position}.")
+    db = writer.db
+    old_id, (anchor, anchor_hash) = writer.chain_id, _anchor(db, writer.chain_id)
+    if change.position < anchor:
+        raise OperationError("not-possible", f"records before {anchor + 1} are not kept any more.")
+    hash_ = anchor_hash if change.position == anchor else hash_at(db, old_id, change.position)
+    head = writer.head_hash
+    new = writer.begin_incarnation(change.position, hash_, change.now_us, witness.JOB_IDS_SKIPPED)
+    db.execute(
+        "UPDATE record SET id = id - ? + ? WHERE id > ? AND id <= ?",
+        (
+            old_id << CHAIN_SHIFT, writer.chain_id << CHAIN_SHIFT,
+            old_id << CHAIN_SHIFT | change.position, old_id << CHAIN_SHIFT | writer.position,
+        ),
+    )  # fmt: skip
+    db.execute(
+        "UPDATE chain SET position = ?, hash = ? WHERE id = ?", (change.position, hash_, old_id)
+    )
+    db.execute(
+        "UPDATE chain SET position = ?, hash = ?, last_job_id = ? WHERE id = ?",
+        (writer.position, head, writer.last_job_id, writer.chain_id),
+    )
+    writer.add_record(
+        Kind.JOURNAL_BRANCHED, change.actor, change.now_us, {"position": change.position}
+    )
+    return new
+
+
+def _anchor(db: sqlite3.Connection, chain_id: int) -> tuple[int, bytes]:
+    position, hash_ = db.execute(
+        "SELECT anchor_position, anchor_hash FROM chain WHERE id = ?", (chain_id,)
+    ).fetchone()
+    return position, hash_

@@ -1,0 +1,223 @@
+"""Jobs of other nodes, as their records tell: enough to list them, to add up, and to merge.
+
+A job-uuid that is found at two homes is one job: printed wins over released over held. A job of
+this node that loses is canceled here; paper that came out twice is told, and both facts stand.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.job import JobReason, JobState
+from spoold.model.transitions import JobEvent
+from spoold.spool import jobs, store
+from spoold.spool.rows import NUMBER, STATE
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+_COLUMNS = (
+    "uuid, job_id, printer, owner, state, reasons, title, intake, copies, size, format, "
+    "impressions, media_sheets, attempts, created_us, changed_us, finished_us"
+)
+_PUT = (
+    f"INSERT INTO remote_job (node, {_COLUMNS}) VALUES (?{', ?' * 17}) "
+    "ON CONFLICT (uuid, node) DO UPDATE SET job_id = excluded.job_id, printer = excluded.printer, "
+    "owner = excluded.owner, state = excluded.state, reasons = excluded.reasons, "
+    "title = excluded.title, intake = excluded.intake, copies = excluded.copies, "
+    "size = excluded.size, format = excluded.format, impressions = excluded.impressions, "
+    "media_sheets = excluded.media_sheets, attempts = excluded.attempts, "
+    "created_us = excluded.created_us, changed_us = excluded.changed_us, "
+    "finished_us = excluded.finished_us"
+)
+TEXT_CHARACTERS_MAX = 1024
+# What a job here comes to when it is printed, or about to be, somewhere else.
+_WAITING = (JobState.PENDING, JobState.PENDING_HELD)
+_PRINTED = (JobState.PROCESSING, JobState.PROCESSING_STOPPED, JobState.COMPLETED)
+
+
+@dataclass(slots=True)
+class Row:
+    """A job of another node. Times in µs; `owner` is a person's key here."""
+
+    uuid: bytes
+    job_id: int
+    printer: bytes | None = None
+    owner: bytes | None = None
+    state: JobState = JobState.PENDING
+    reasons: str = ""
+    title: str = ""
+    intake: str = ""
+    copies: int = 1
+    size: int = 0
+    format: str = ""
+    impressions: int | None = None
+    media_sheets: int | None = None
+    attempts: int = 0
+    created_us: int = 0
+    changed_us: int = 0
+    finished_us: int | None = None
+
+
+class RemoteJob(NamedTuple):
+    """A job of another node as listings show it; `owner` is a name, "" of one who is not known."""
+
+    node: UUID
+    job_id: int
+    uuid: UUID
+    printer: UUID | None
+    owner: str
+    state: JobState
+    reasons: tuple[str, ...]
+    title: str
+    intake: str
+    copies: int
+    size: int
+    format: str
+    impressions: int | None
+    media_sheets: int | None
+    attempts: int
+    created_us: int
+    changed_us: int
+    finished_us: int | None
+
+
+# -- in the writer's transaction ---------------------------------------------------------------
+
+
+def row_of(
+    writer: SqliteStore, node: bytes, gathered: dict[bytes, Row], told: Mapping[str, Any]
+) -> Row:
+    """The job that a record tells of, to be changed; a new one when nothing was told of it yet."""
+    uuid = told["uuid"]
+    found = gathered.get(uuid)
+    if found is None:
+        row = writer.db.execute(
+            f"SELECT {_COLUMNS} FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node)
+        ).fetchone()
+        if row is None:
+            found = Row(UUID(bytes=uuid).bytes, int(told["job"]))
+        else:
+            found = Row(*row)
+            found.state = STATE[row[4]]
+        gathered[uuid] = found
+    return found
+
+
+def write(writer: SqliteStore, node: bytes, gathered: Mapping[bytes, Row]) -> None:
+    if gathered:
+        writer.db.executemany(_PUT, [(node, *_values(row)) for row in gathered.values()])
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    return (
+        row.uuid, row.job_id, row.printer, row.owner, NUMBER[row.state],
+        row.reasons[:TEXT_CHARACTERS_MAX], row.title[:TEXT_CHARACTERS_MAX], row.intake, row.copies,
+        row.size, row.format[:TEXT_CHARACTERS_MAX], row.impressions, row.media_sheets,
+        row.attempts, row.created_us, row.changed_us, row.finished_us,
+    )  # fmt: skip
+
+
+def remove(writer: SqliteStore, node: bytes, uuid: bytes) -> None:
+    """Its node does not keep it any more; what it cost stays in the ledger."""
+    writer.db.execute("DELETE FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node))
+
+
+def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us: int) -> None:
+    """Settle a uuid that is found here, too, now that it is in `state` at another node."""
+    if state in (JobState.CANCELED, JobState.ABORTED):
+        return
+    writer.flush()
+    row = writer.db.execute("SELECT id, state FROM job WHERE uuid = ?", (uuid,)).fetchone()
+    if row is None:
+        return
+    job_id, here = row[0], STATE[row[1]]
+    if here in _WAITING and _rank(state) > _rank(here):
+        change = store.ChangeJob(
+            job_id,
+            JobEvent.CANCEL,
+            now_us,
+            reasons=(JobReason.JOB_DONE_ELSEWHERE,),
+            message="It is printed at another node.",
+            only_from=_WAITING,
+        )
+        try:
+            jobs.change_job(writer, change)
+        except OperationError:
+            return
+    elif here in _PRINTED and state is JobState.COMPLETED and not _was_handed_on(writer, job_id):
+        writer.events.append(store.PrintedTwice(UUID(bytes=uuid), job_id, node))
+
+
+def _rank(state: JobState) -> int:
+    """Printed wins over released over held."""
+    return 2 if state in _PRINTED else int(state is JobState.PENDING)
+
+
+def _was_handed_on(writer: SqliteStore, job_id: int) -> bool:
+    """Whether no device of this node had it: another node was given the document."""
+    row = writer.db.execute(
+        "SELECT 1 FROM attempt JOIN device ON device.id = attempt.device_id "
+        "WHERE attempt.job_id = ? AND device.uri NOT LIKE 'spoold:%' LIMIT 1",
+        (job_id,),
+    ).fetchone()
+    return row is None
+
+
+# -- look-ups ----------------------------------------------------------------------------------
+
+_SELECT = (
+    "SELECT remote_job.node, job_id, uuid, printer, coalesce(person.name, ''), state, reasons, "
+    "title, intake, copies, size, format, impressions, media_sheets, attempts, created_us, "
+    "changed_us, finished_us FROM remote_job LEFT JOIN person ON person.key = remote_job.owner "
+)
+
+
+def _job(row: Sequence[Any]) -> RemoteJob:
+    node, job_id, uuid, printer, owner, state, reasons, *rest = row
+    return RemoteJob(
+        UUID(bytes=node),
+        job_id,
+        UUID(bytes=uuid),
+        None if printer is None else UUID(bytes=printer),
+        owner,
+        STATE[state],
+        tuple(reasons.split()),
+        *rest,
+    )
+
+
+def by_number(db: sqlite3.Connection, node: UUID, job_id: int) -> RemoteJob | None:
+    """A job by the number that its own node gave it; the newest where a restore gave it again."""
+    row = db.execute(
+        _SELECT + "WHERE remote_job.node = ? AND job_id = ? ORDER BY remote_job.id DESC LIMIT 1",
+        (node.bytes, job_id),
+    ).fetchone()
+    return None if row is None else _job(row)
+
+
+def by_uuid(db: sqlite3.Connection, uuid: UUID) -> list[RemoteJob]:
+    """The job at each other node that has told of it."""
+    rows = db.execute(_SELECT + "WHERE uuid = ? ORDER BY remote_job.id", (uuid.bytes,))
+    return [_job(row) for row in rows]
+
+
+def page(
+    db: sqlite3.Connection, node: UUID, before: int, limit: int, *, unfinished: bool = False
+) -> list[tuple[int, RemoteJob]]:
+    """The newest jobs of a node before a key (0: all), each with its key for the next page."""
+    where = "WHERE remote_job.node = ? AND (? = 0 OR remote_job.id < ?) "
+    if unfinished:
+        where += "AND finished_us IS NULL "
+    rows = db.execute(
+        _SELECT.replace("SELECT ", "SELECT remote_job.id, ", 1)
+        + where
+        + "ORDER BY remote_job.id DESC LIMIT ?",
+        (node.bytes, before, before, limit),
+    )
+    return [(row[0], _job(row[1:])) for row in rows]

@@ -1,0 +1,264 @@
+"""Records of another node: taken once and in order, whatever is sent twice, late or wrongly."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from spoold.codec import record as codec
+from spoold.model.errors import OperationError
+from spoold.model.job import JobState
+from spoold.model.record import Kind
+from spoold.model.transitions import JobEvent
+from spoold.spool import received, remote_jobs, sending
+from spoold.spool.store import AddRecord, BranchJournal, ChangeJob, PruneRecords
+from support.sites import HQ, SITE, receive, ship, stored
+
+
+@pytest.fixture
+async def site(tmp_path, spool_at):
+    (tmp_path / "site").mkdir()
+    async with spool_at(tmp_path / "site", SITE) as spool:
+        yield spool
+
+
+@pytest.fixture
+async def hq(tmp_path, spool_at):
+    (tmp_path / "hq").mkdir()
+    async with spool_at(tmp_path / "hq", HQ) as spool:
+        yield spool
+
+
+async def add(spool, count=1, kind="unheard-of", **payload):
+    for number in range(count):
+        await spool.journal.commit(AddRecord(kind, {"n": number, **payload}, 1))
+
+
+async def chain_of(spool):
+    return (await spool.reader.look(sending.chains))[-1]
+
+
+async def standing(hq, journal=SITE):
+    return (await hq.reader.look(received.standings, journal))[-1]
+
+
+async def test_records_arrive_as_they_were_written(site, hq):
+    """What the application server keeps are the bytes of the site, and a record that cites them."""
+    printer = await site.add_printer()
+    await site.add_job(printer, owner="ada", title="Report")
+    await ship(site, hq)
+    assert await stored(hq) == await stored(site)
+    assert (await standing(hq)).position == site.journal.head
+    (cited,) = [one for one in await hq.reader.records(1, 100) if one.kind == Kind.RECORDS_RECEIVED]
+    chain = await chain_of(site)
+    assert cited.payload["journal"] == SITE.bytes
+    assert (cited.payload["from"], cited.payload["to"]) == (1, chain.position)
+    assert cited.payload["hash"] == chain.hash
+
+
+async def test_what_is_sent_again_is_taken_once(site, hq):
+    """A batch whose answer was lost, or that overlaps another one, adds nothing that is there."""
+    await add(site, 5)
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    part = whole._replace(records=whole.records[:3])
+    assert (await receive(hq, SITE, chain, part)).taken == 3
+    assert (await receive(hq, SITE, chain, part)).taken == 0
+    answer = await receive(hq, SITE, chain, whole)
+    assert (answer.taken, answer.position) == (2, 5)
+    assert await stored(hq) == await stored(site)
+
+
+async def test_a_gap_takes_nothing_and_says_where_it_stands(site, hq):
+    """Records that came out of order are not kept: the sender is told what comes next."""
+    await add(site, 5)
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    await receive(hq, SITE, chain, whole._replace(records=whole.records[:2]))
+    late = await site.reader.look(sending.batch, chain.id, 3)
+    answer = await receive(hq, SITE, chain, late)
+    assert (answer.taken, answer.position, answer.state) == (0, 2, "open")
+    assert len(await stored(hq)) == 2
+
+
+async def test_a_fork_is_quarantined_and_nothing_of_it_is_taken(site, hq, tmp_path, spool_at):
+    """Other records under positions that were sent before: an alarm, a record, and no change."""
+    await add(site, 3)
+    await ship(site, hq)
+    before = await stored(hq)
+    (tmp_path / "image").mkdir()
+    async with spool_at(tmp_path / "image", SITE) as image:
+        await add(image, 5, kind="another")
+        fork = await image.reader.look(sending.batch, (await chain_of(image)).id, 0)
+        chain = (await chain_of(site))._replace(position=5)
+        events = []
+        hq.journal.listen(events.extend)
+        assert (await receive(hq, SITE, chain, fork)).state == "forked"
+        assert (await receive(hq, SITE, chain, fork)).state == "forked"
+    assert await stored(hq) == before
+    assert [type(one).__name__ for one in events] == ["JournalForked"]
+    found = await standing(hq)
+    assert (found.state, found.position, found.fork_position) == ("forked", 3, 3)
+
+
+async def test_a_fork_behind_what_was_sent_is_found_by_the_hash_before(site, hq):
+    """A site that was put back and went on past what it had sent does not slip through."""
+    await add(site, 3)
+    await ship(site, hq)
+    await add(site, 2)
+    chain = await chain_of(site)
+    late = await site.reader.look(sending.batch, chain.id, 3)
+    previous, records = bytes(32), []
+    for one in late.records:
+        hash_ = codec.link(previous, one.header, one.payload)
+        records.append(one._replace(hash=hash_))
+        previous = hash_
+    answer = await receive(hq, SITE, chain, late._replace(previous=bytes(32), records=records))
+    assert answer.state == "forked"
+
+
+async def test_a_forked_site_goes_on_as_an_incarnation_of_its_own(site, hq):
+    """Told to begin anew behind the last common record, the site sends what else it had written."""
+    await add(site, 3)
+    common = await stored(site)
+    await ship(site, hq)
+    other = await chain_of(site)
+    await add(site, 2, kind="lost-branch")
+    await ship(site, hq)
+    ahead = await standing(hq)
+    assert ahead.position == 5
+    # What the application server has behind position 3 is another disk's from now on.
+    new = await site.journal.commit(BranchJournal(3, 7))
+    chains = await site.reader.look(sending.chains)
+    assert [one.position for one in chains] == [3, 6]
+    assert chains[-1].incarnation == new != other.incarnation
+    assert chains[-1].parent == (other.incarnation, 3, common[-1][3])
+    await ship(site, hq)
+    assert [one.state for one in await hq.reader.look(received.standings, SITE)] == ["left", "open"]
+    found = await standing(hq)
+    assert (found.incarnation, found.position) == (new, 6)
+    await add(site, 1, kind="later")
+    await ship(site, hq)
+    assert (await standing(hq)).position == 7
+    assert site.journal.head == 7
+
+
+async def test_records_that_a_site_does_not_keep_are_missed_and_said_to_be(site, hq):
+    """A server that was pruned before it joined begins where its records begin."""
+    await add(site, 6)
+    await site.journal.commit(PruneRecords(4, 1))
+    await ship(site, hq)
+    assert (await standing(hq)).position == 6
+    missing = [one for one in await hq.reader.records(1, 50) if one.kind == Kind.RECORDS_MISSING]
+    assert [(one.payload["from"], one.payload["to"]) for one in missing] == [(1, 3)]
+
+
+async def test_a_record_that_makes_no_sense_blocks_nothing(site, hq):
+    """It is kept in its place, and told in quarantine; those behind it are applied."""
+    printer = await site.add_printer()
+    await add(site, 1, kind=Kind.JOB_CHANGED, job="seven", uuid=b"short", state="no state")
+    await add(site, 1, kind=Kind.LEDGER_POSTED, cause="of another time")
+    accepted = await site.add_job(printer, owner="ada")
+    await ship(site, hq)
+    assert await stored(hq) == await stored(site)
+    found = await hq.reader.look(received.quarantined, (0, 0), 10)
+    assert [one.kind for one in found] == [Kind.JOB_CHANGED, Kind.LEDGER_POSTED]
+    assert (await standing(hq)).quarantined == 2
+    (job,) = await hq.reader.look(remote_jobs.by_uuid, accepted.uuid)
+    assert (job.job_id, job.owner) == (accepted.job_id, "ada")
+
+
+async def test_a_damaged_personal_part_is_quarantined(site, hq):
+    """The chain covers it by a digest: what is not that is kept, and not believed."""
+    printer = await site.add_printer()
+    await site.add_job(printer, owner="ada")
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    records = [
+        one if one.personal is None else one._replace(personal=one.personal + b"x")
+        for one in whole.records
+    ]
+    answer = await receive(hq, SITE, chain, whole._replace(records=records))
+    assert answer.position == chain.position
+    assert answer.quarantined == sum(one.personal is not None for one in records) > 0
+
+
+async def test_unknown_kinds_are_kept_and_told(site, hq):
+    """A newer site's records are stored; that they change nothing here is said."""
+    await add(site, 1, kind="of-a-newer-version")
+    await ship(site, hq)
+    (found,) = await hq.reader.look(received.quarantined, (0, 0), 10)
+    assert "does not know" in found.reason
+    assert len(await stored(hq)) == 1
+
+
+async def test_nobody_sends_this_node_its_own_journal(hq):
+    """A cloned data directory is told apart by nothing but its identity."""
+    await add(hq, 1)
+    chain = await chain_of(hq)
+    whole = await hq.reader.look(sending.batch, chain.id, 0)
+    with pytest.raises(OperationError) as caught:
+        await receive(hq, HQ, chain, whole)
+    assert caught.value.code == "conflict"
+
+
+async def test_jobs_of_a_site_are_known_by_their_records(site, hq):
+    """State, owner, printer and sizes of a job follow what the site records."""
+    printer = await site.add_printer()
+    accepted = await site.add_job(printer, body=b"x" * 100, owner="ada", title="Report")
+    await ship(site, hq)
+    job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
+    assert (job.owner, job.title, job.size, job.printer) == ("ada", "Report", 100, printer.guid)
+    assert job.state is JobState.PENDING
+    await site.journal.commit(ChangeJob(accepted.job_id, JobEvent.CANCEL, 5))
+    await ship(site, hq)
+    job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
+    assert (job.state, job.finished_us) == (JobState.CANCELED, 5)
+    assert [one.uuid for _, one in await hq.reader.look(remote_jobs.page, SITE, 0, 10)] == [
+        accepted.uuid
+    ]
+
+
+async def test_a_person_is_the_same_one_by_name(site, hq):
+    """Who printed at the site and here under one name is one person, with one list of jobs."""
+    here = await hq.add_printer()
+    await hq.add_job(here, owner="ada")
+    there = await site.add_printer()
+    accepted = await site.add_job(there, owner="ada")
+    other = await site.add_job(there, owner="bob")
+    await ship(site, hq)
+    names = await hq.reader._all("SELECT name FROM person WHERE name != '' ORDER BY name")
+    assert names == [("ada",), ("bob",)]
+    for one, name in ((accepted, "ada"), (other, "bob")):
+        assert (await hq.reader.look(remote_jobs.by_uuid, one.uuid))[0].owner == name
+
+
+async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq):
+    """One uuid at two homes is one job: printed wins over released."""
+    here, there = await hq.add_printer(), await site.add_printer()
+    first = await hq.add_job(here, owner="ada", uuid=SITE)
+    await site.add_job(there, owner="ada", uuid=SITE)
+    await ship(site, hq)
+    assert (await hq.reader.job(first.job_id)).state is JobState.PENDING
+    await add(
+        site, 1, kind=Kind.ATTEMPT_ENDED, job=1, uuid=SITE.bytes, state="completed", reasons=[]
+    )
+    await ship(site, hq)
+    job = await hq.reader.job(first.job_id)
+    assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
+
+
+async def test_what_names_an_erased_person_is_not_learned_again(site, hq):
+    """A site that comes back late brings no name of somebody who is erased here."""
+    printer = await site.add_printer()
+    await site.add_job(printer, owner="ada")
+    await ship(site, hq)
+    await hq.journal.call(
+        lambda: hq.store.db.execute("UPDATE person SET name = NULL WHERE name = 'ada'")
+    )
+    await site.add_job(printer, owner="ada", title="Secret")
+    await ship(site, hq)
+    last = (await stored(hq))[-1]
+    assert last[2] is None
+    assert codec.decode(*last).kind == Kind.JOB_ACCEPTED
+    assert msgpack.unpackb(last[0])[0] == site.journal.head
