@@ -19,6 +19,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# Asks /healthz over and over for a while; says how often the connection was refused, or cut.
+KNOCK = """
+import http.client, sys, threading, time
+refused = cut = answered = 0
+until = time.monotonic() + float(sys.argv[1])
+def knock():
+    global refused, cut, answered
+    while time.monotonic() < until:
+        link = http.client.HTTPConnection("127.0.0.1", 9191, timeout=20)
+        try:
+            link.connect()
+        except OSError:
+            refused += 1
+            continue
+        try:
+            link.request("GET", "/healthz")
+            answered += link.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            cut += 1
+        link.close()
+threads = [threading.Thread(target=knock) for _ in range(4)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+print("refused", refused, "cut", cut, "answered", answered)
+"""
+
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
 BOOT_S = 60

@@ -8,38 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from support.machine import PYTHON, Machine
+from support.machine import KNOCK, PYTHON, Machine
 
 pytestmark = pytest.mark.slow
 
 CONFIG = "/etc/spoold/spoold.toml"
 SOCKETS = [f"spoold-{name}.socket" for name in ("control", "clear", "tls", "mutual")]
-
-# Asks /healthz over and over until its standard input ends; says what went wrong.
-KNOCK = """
-import http.client, sys, threading, time
-refused = cut = answered = 0
-until = time.monotonic() + float(sys.argv[1])
-def knock():
-    global refused, cut, answered
-    while time.monotonic() < until:
-        link = http.client.HTTPConnection("127.0.0.1", 9191, timeout=20)
-        try:
-            link.connect()
-        except OSError:
-            refused += 1
-            continue
-        try:
-            link.request("GET", "/healthz")
-            answered += link.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            cut += 1
-        link.close()
-threads = [threading.Thread(target=knock) for _ in range(4)]
-[one.start() for one in threads]
-[one.join() for one in threads]
-print("refused", refused, "cut", cut, "answered", answered)
-"""
 
 # Prints jobs by raw streams for a while, and says which of them were acknowledged: by a FIN.
 LOAD = """
@@ -283,12 +257,29 @@ def test_secrets_come_as_credentials(host: Machine) -> None:
 
 
 def test_members_of_the_group_may_give_commands(host: Machine) -> None:
-    """As root may; other users are told that they may not."""
+    """As root may; others may not. Who it was is known where the unit lets that be seen."""
     host.run("useradd", "--groups", "spoold", "ada")
     host.run("useradd", "bob")
-    host.run("runuser", "-u", "ada", "--", "spoold", "printer", "list")
+    as_ada = ("runuser", "-u", "ada", "--", "spoold", "printer", "set", "default", "--info")
+    host.run(*as_ada, "by somebody")
     refused = host.run("runuser", "-u", "bob", "--", "spoold", "printer", "list", check=False)
     assert refused.returncode != 0
+    example = "/usr/share/doc/spoold/examples/local-users.conf"
+    host.drop_in(host.say("cat", example))
+    try:
+        host.run("systemctl", "restart", "spoold")
+        host.run(*as_ada, "by ada")
+    finally:
+        host.drop_in("")
+        host.run("systemctl", "restart", "spoold")
+    changes = [
+        json.loads(line)
+        for line in host.say("spoold", "journal", "--json").splitlines()
+        if "printer-changed" in line
+    ]
+    actors = {one["payload"]["info"]: one["actor"] for one in changes}
+    assert actors["by ada"] == f"uid:{host.say('id', '--user', 'ada')}"
+    assert actors["by somebody"] == "uid:65534"
 
 
 def test_several_nodes_run_on_one_machine(host: Machine) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.machine import Machine
+from support.machine import KNOCK, Machine
 
 pytestmark = pytest.mark.slow
 
@@ -65,10 +65,12 @@ def test_the_package_runs_what_is_in_it(installed: Machine) -> None:
 
 
 def test_an_upgrade_keeps_data_and_goes_on(host: Machine, newer: Path) -> None:
-    """A daemon that ran runs the new version, with its jobs, and on the same sockets."""
+    """A daemon that ran runs the new version, with its jobs; clients waited for it."""
     host.run("sh", "-c", "echo hello | spoold submit --title kept -")
     pid = host.show("spoold", "MainPID")
-    host.run("dpkg", "--install", f"/mnt/{newer.name}")
+    with host.python(KNOCK, "8") as knocking:
+        host.run("dpkg", "--install", f"/mnt/{newer.name}")
+        assert knocking.communicate(timeout=60)[0].startswith("refused 0 ")
     assert host.show("spoold", "ActiveState") == "active"
     assert host.show("spoold", "MainPID") != pid
     assert "kept" in {job["title"] for job in host.spoold("job", "list", "--all")}
