@@ -77,9 +77,9 @@ def parser() -> grammar.Parser:
         imports,
         apply,
         backup,
+        check,
     ):
         module.add(nouns)
-        check,
     return top
 
 
