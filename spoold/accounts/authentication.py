@@ -20,6 +20,7 @@ import trio
 from spoold.accounts.elsewhere import Elsewhere
 from spoold.accounts.guard import Guard, Key, Kind
 from spoold.accounts.passwords import Passwords
+from spoold.accounts.vault import Vault, VaultError
 from spoold.model import card as cards
 from spoold.model.card import Digests
 from spoold.model.errors import OperationError
@@ -93,7 +94,7 @@ class Login:
 
 class Authentication:
     """Follows changes of users by the journal's events. `elsewhere` are directories that know the
-    passwords of users who have none here.
+    passwords of users who have none here, `vault` opens hashes that stand sealed.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Authentication:
         guard: Guard,
         wall_clock: Callable[[], int],
         elsewhere: Elsewhere | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._reader = reader
         self._journal = journal
@@ -113,6 +115,7 @@ class Authentication:
         self._guard = guard
         self._wall_clock = wall_clock
         self._elsewhere = elsewhere
+        self._vault = vault
         self._changes = 0
         # One look-up of each kind at a time: what tries at once is counted one after the other.
         self._turns = {kind: trio.Lock() for kind in (Kind.CARDS, Kind.PINS)}
@@ -288,7 +291,7 @@ class Authentication:
         """The user as of now, and whether this is the password as of now."""
         user, stored = await self._look_up(name)
         for _ in range(TRIES):
-            is_right = await self._passwords.verify(stored, password, where)
+            is_right = await self._passwords.verify(self._opened(user, stored), password, where)
             if user is not None and not stored and self._elsewhere is not None:
                 is_right = await self._elsewhere.is_right(user, password)
             verified = stored
@@ -296,6 +299,16 @@ class Authentication:
             if stored == verified:
                 return user, is_right
         raise OperationError("busy", "this user is being changed.", "Try again in a moment.")
+
+    def _opened(self, user: User | None, stored: str) -> str:
+        """The hash of a password; "" when this node's key does not open it."""
+        if user is None or self._vault is None:
+            return stored
+        try:
+            return self._vault.open_text(stored, user.guid.bytes)
+        except VaultError as error:
+            log.error("password_not_opened", user=user.name, reason=str(error))
+            return ""
 
     async def _look_up(self, name: str) -> tuple[User | None, str]:
         """The user and the hash of the password, with no change behind them that was heard of."""

@@ -305,6 +305,15 @@ class Digests:
     def key_ids(self) -> tuple[bytes, ...]:
         return tuple(key_id for key_id, _ in self._keys)
 
+    def secrets(self) -> list[bytes]:
+        """The keys, the one of new hashes last."""
+        return [key for _, key in self._keys]
+
+    def adopt(self, keys: Sequence[bytes]) -> None:
+        """Use another node's keys from now on; what was hashed here before is found as ever."""
+        adopted = Digests(keys)._keys
+        self._keys = [one for one in self._keys if one not in adopted] + adopted
+
     def card(self, number: str) -> bytes:
         return self.cards(number)[-1]
 

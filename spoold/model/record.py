@@ -71,6 +71,7 @@ class Kind(StrEnum):
     QUARANTINE_REMOVED = "quarantine-removed"
     BACKUP_MADE = "backup-made"
     NODE_RESTORED = "node-restored"
+    OBJECTS_COPIED = "objects-copied"
     RECORDS_RECEIVED = "records-received"
     RECORDS_MISSING = "records-missing"
     JOURNAL_FORKED = "journal-forked"
@@ -93,6 +94,7 @@ _ORDINARY = frozenset(
         Kind.ATTEMPT_ENDED,
         Kind.SESSION_STARTED,
         Kind.SESSION_ENDED,
+        Kind.OBJECTS_COPIED,
         Kind.RECORDS_RECEIVED,
         Kind.NODE_CERTIFIED,
         Kind.LINE_CHANGED,

@@ -383,19 +383,24 @@ def _rename_inside(writer: SqliteStore, before: str, after: str) -> None:
 
 
 def _keep(writer: SqliteStore, account: Account, fields: dict[str, Any]) -> None:
+    key, code = account.guid.bytes, account.code or None
+    times = (account.created_us, account.changed_us)
+    keep_row(writer, (key, account.name, code, pack(fields), *times))
+
+
+def keep_row(writer: SqliteStore, values: tuple[Any, ...]) -> None:
+    """Write the row of an account, and who may charge to it: guid, name, code, fields, times."""
     row = writer.db.execute(
         "INSERT INTO account (guid, name, code, fields, created_us, changed_us) "
         "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (guid) DO UPDATE SET name = excluded.name, "
         "code = excluded.code, fields = excluded.fields, changed_us = excluded.changed_us "
         "RETURNING id",
-        (
-            account.guid.bytes, account.name, account.code or None, pack(fields),
-            account.created_us, account.changed_us,
-        ),
-    ).fetchone()  # fmt: skip
+        values,
+    ).fetchone()
+    fields = unpack(values[3])
     writer.db.execute("DELETE FROM account_access WHERE account_id = ?", row)
-    allowed = {f"group:{one}" for one in account.groups}
-    allowed |= {f"person:{one}" for one in account.members}
+    allowed = {f"group:{one}" for one in fields["groups"]}
+    allowed |= {f"person:{UUID(bytes=one)}" for one in fields["members"]}
     writer.db.executemany(
         "INSERT INTO account_access VALUES (?, ?)", [(one, row[0]) for one in sorted(allowed)]
     )

@@ -25,6 +25,7 @@ from spoold.spool import (
     people,
     receiving,
     release,
+    replica,
     sessions,
     store,
     synchronised,
@@ -45,6 +46,7 @@ def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     writer.printers = dict(db.execute("SELECT id, guid FROM printer WHERE name IS NOT NULL"))
     gate.load(writer, db)
     ledger.load(writer, db)
+    replica.load(writer, db)
 
 
 def add_record(writer: SqliteStore, change: store.AddRecord) -> int:
@@ -149,9 +151,11 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.PutCursor: put_cursor,
     store.RemoveCursor: remove_cursor,
     store.PruneRecords: prune_records,
+    store.ApplyObjects: replica.apply_objects,
     store.ReceiveRecords: receiving.receive_records,
     store.BranchJournal: receiving.branch_journal,
     store.StartRound: receiving.start_round,
     store.FinishRound: receiving.finish_round,
     store.RetryQuarantined: receiving.retry_quarantined,
 }
+DECIDE |= {change: replica.guarded(DECIDE[change], of) for change, of in replica.GUARDS.items()}

@@ -30,6 +30,12 @@ def find_all(db: sqlite3.Connection) -> list[tuple[Mfd, bytes | None]]:
     return [(_mfd_of(row), row[3]) for row in db.execute(_SELECT + "ORDER BY name")]
 
 
+def find(db: sqlite3.Connection, guid: bytes) -> tuple[Mfd, bytes | None]:
+    """An MFD that there is, with the hash of its token."""
+    row = db.execute(_SELECT + "WHERE guid = ?", (guid,)).fetchone()
+    return _mfd_of(row), row[3]
+
+
 def _mfd_of(row: tuple[Any, ...]) -> Mfd:
     guid, name, packed, token, revoked, created_us, changed_us = row
     return Mfd(

@@ -27,7 +27,7 @@ def put_device(writer: SqliteStore, change: store.PutDevice) -> Any:
         "SELECT id, uri FROM device WHERE guid = ?", (change.guid.bytes,)
     ).fetchone()
     if known is not None and known[1] != change.uri:
-        _note_old_address(writer, *known)
+        note_old_address(writer, *known)
     fields = {"options": change.options, "serial": change.serial}
     writer.add_record(
         Kind.DEVICE_CHANGED,
@@ -56,7 +56,7 @@ def put_device(writer: SqliteStore, change: store.PutDevice) -> Any:
     return device
 
 
-def _note_old_address(writer: SqliteStore, device_id: int, uri: str) -> None:
+def note_old_address(writer: SqliteStore, device_id: int, uri: str) -> None:
     """What is under way went to `uri`: whoever settles it must not ask elsewhere."""
     writer.db.execute(
         "UPDATE attempt SET device_uri = ? WHERE device_id = ? AND ended_us IS NULL "

@@ -99,6 +99,7 @@ class SqliteStore:
         self.gates: dict[int, str] = {}  # printer -> the reason for which it keeps jobs; see gate
         self.price_lists: dict[int, PriceList] = {}  # by version, as they were asked for
         self.reserved: dict[int, bytes] = {}  # job -> key of its open reservation; see ledger
+        self.upstream: str | None = None  # whose objects are copied here; see replica
         self.active: dict[int, tuple[Any, ...]] = {}  # jobs changed lately; see jobs.job_row
         # What this transaction has gathered and not written yet.
         self._records: list[Any] = []

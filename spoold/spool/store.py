@@ -80,6 +80,8 @@ from spoold.spool.changes.release import CountJob as CountJob
 from spoold.spool.changes.release import Released as Released
 from spoold.spool.changes.release import ReleaseEntry as ReleaseEntry
 from spoold.spool.changes.release import ReleaseJob as ReleaseJob
+from spoold.spool.changes.replica import Applied as Applied
+from spoold.spool.changes.replica import ApplyObjects as ApplyObjects
 from spoold.spool.changes.sources import CardOfSource as CardOfSource
 from spoold.spool.changes.sources import EndRound as EndRound
 from spoold.spool.changes.sources import PutSource as PutSource
@@ -169,6 +171,7 @@ Change = (
     | RemoveCursor
     | RemoveJobs
     | PruneRecords
+    | ApplyObjects
     | ReceiveRecords
     | BranchJournal
     | StartRound

@@ -19,7 +19,7 @@ from spoold.model.principal import Role, Scope
 from spoold.model.record import Kind
 from spoold.model.text import plain
 from spoold.model.user import CardRef, User
-from spoold.spool import store
+from spoold.spool import replication, store
 from spoold.spool.jobs import person
 from spoold.spool.rows import pack, unpack
 
@@ -158,6 +158,8 @@ def put_user(writer: SqliteStore, change: store.PutUser) -> User:
     )
     after = look_again(writer, change.name)
     is_disabled = bool(change.fields.get("disabled")) and not before.disabled
+    if is_disabled or before.roles - after.roles or before.scopes != after.scopes:
+        replication.note_revocation(writer.db, "user", row[0])
     writer.events.append(
         store.UserChanged(
             before.guid,

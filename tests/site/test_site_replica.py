@@ -1,0 +1,361 @@
+"""A site's copy of its application server's objects."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from spoold.accounts.authentication import Authentication, Credential
+from spoold.accounts.guard import Guard
+from spoold.accounts.passwords import Passwords
+from spoold.model.card import Digests
+from spoold.model.errors import OperationError
+from spoold.model.node import Scope
+from spoold.model.pricing import PriceList, Rate
+from spoold.model.principal import Role
+from spoold.model.purse import Terms
+from spoold.model.release import ReleaseMode
+from spoold.provider.course import Lost
+from spoold.spool import accounts, people, replica
+from spoold.spool.store import (
+    EnrolUser,
+    ErasePerson,
+    PutAccount,
+    PutCard,
+    PutMfd,
+    PutPin,
+    PutPrices,
+    PutPrinter,
+    PutProvider,
+    PutTerms,
+    PutUser,
+    RemoveCard,
+    RemovePrinter,
+    RemoveUser,
+    RevokeProvider,
+    RevokeUser,
+    UserChanged,
+)
+from support.replicas import HQ_KEY, SITE_KEY, VAULT, Wire, everything, replica_of, serve, two
+
+HASH = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHRzYWx0c2E$aGFzaA"
+DIGESTS = Digests([HQ_KEY])
+ROLES = frozenset({Role.USER})
+
+
+async def add(spool, name="ada", password=HASH, **fields):
+    return await spool.journal.commit(PutUser(name, 1, ROLES, password, is_new=True, fields=fields))
+
+
+async def add_card(spool, name, number):
+    await spool.journal.commit(PutCard(name, (DIGESTS.card(number),), "", "", 1))
+
+
+async def who(spool, number):
+    found = await spool.reader.look(people.by_card, (DIGESTS.card(number),))
+    return found and found.name
+
+
+async def furnish(hq):
+    """Some of everything; answers ada and the printer."""
+    bob = await add(hq, "bob")
+    ada = await add(hq, "ada", groups=("staff",), delegates=(bob.guid,))
+    await add_card(hq, "ada", "4711")
+    await hq.journal.commit(PutPin("ada", (DIGESTS.pin("482913", ada.guid),), 1))
+    await hq.journal.commit(EnrolUser(ada.guid, "ada", "aa11", 9, 1))
+    printer = await hq.add_printer("frontdesk", "socket://10.0.0.7:9100", location="hall")
+    await hq.journal.commit(PutMfd(uuid4(), "panel", 1, token_key=b"t" * 32))
+    await hq.journal.commit(PutProvider(uuid4(), "desk", "bb22", ("*",), 9, 1))
+    await hq.journal.commit(PutAccount("works", 1, is_new=True, members=(ada.guid,)))
+    await hq.journal.commit(PutPrices(PriceList(0, rates=(Rate(100),)), 1))
+    await hq.journal.commit(PutTerms(Terms(currency="EUR"), 1))
+    return ada, printer
+
+
+async def refused(spool, change) -> OperationError:
+    with pytest.raises(OperationError) as caught:
+        await spool.journal.commit(change)
+    return caught.value
+
+
+async def test_what_the_application_server_has_is_at_the_site(tmp_path):
+    """Users with cards, PINs and delegates, printers, MFDs, providers, accounts, prices, terms."""
+    async with two(tmp_path) as (hq, site):
+        ada, printer = await furnish(hq)
+        copy = await replica_of(site, Wire(serve(hq)))
+        await copy.pull()
+
+        found = await everything(site)
+        assert found == await everything(hq)
+        assert {kind for kind, _ in found} == {
+            "user", "printer", "mfd", "provider", "account", "prices", "terms",
+        }  # fmt: skip
+        assert await who(site, "4711") == "ada"
+        bob = await site.reader.user("bob")
+        assert [one.name for one in await site.reader.look(people.delegators, bob.guid)] == ["ada"]
+        (there,) = await site.reader.printers()
+        assert replace(there, id=0, device_id=0) == replace(printer, id=0, device_id=0)
+        account = await site.reader.look(accounts.by_name, "works")
+        assert account.members == (ada.guid,)
+        assert (await site.reader.look(replica.state)).current_us > 0
+
+
+async def test_a_change_is_one_object_and_what_is_as_it_was_is_not_sent_again(tmp_path):
+    """A pull after one change carries that object alone, and the site's records carry no hash."""
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+        copy = await replica_of(site, Wire(serve(hq)))
+        await copy.pull()
+        assert await copy.pull() == 0
+        await add_card(hq, "bob", "4712")
+        assert await copy.pull() == 1
+        assert await who(site, "4712") == "bob"
+        rows = await site.reader._all("SELECT payload, personal FROM record")
+        secrets = (HASH.encode(), DIGESTS.card("4711"), b"t" * 32)
+        assert not any(
+            secret in (part or b"") for row in rows for part in row for secret in secrets
+        )
+
+
+async def test_passwords_are_sealed_in_the_files_of_the_site(tmp_path):
+    """No file of the site's spool holds the hash of a password, or the keys of cards."""
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        files = [path for path in (tmp_path / "site").iterdir() if path.is_file()]
+        assert files
+        for path in files:
+            data = path.read_bytes()
+            assert HASH.encode() not in data
+            assert HQ_KEY not in data
+
+
+async def test_a_page_that_is_cut_off_is_taken_again_and_a_restart_loses_nothing(tmp_path):
+    """Wherever the line breaks, the copy goes on from its last page, also with another process."""
+    async with two(tmp_path) as (hq, site):
+        for number in range(30):
+            await add(hq, f"user{number}")
+        objects = serve(hq)
+    async with two(tmp_path) as (hq, site):
+        objects = serve(hq)
+        for cuts in range(4):
+            wire = Wire(objects)
+            wire.cuts = cuts
+            copy = await replica_of(site, wire)
+            try:
+                await copy.pull()
+            except Lost:
+                continue
+        assert await everything(site) == await everything(hq)
+
+
+async def test_what_was_taken_away_comes_before_everything_else(tmp_path):
+    """With a hundred changes ahead of it, a lost card is refused with the first page."""
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+        wire = Wire(serve(hq))
+        copy = await replica_of(site, wire)
+        await copy.pull()
+        for number in range(20):
+            await add(hq, f"user{number}")
+        await hq.journal.commit(RemoveCard("ada", None, 1, (DIGESTS.card("4711"),)))
+        first = await wire.objects.answer(wire.node(), copy._told, [], 1, wire.drop)
+        assert first["objects"] == 1
+        heard = []
+        site.journal.listen(heard.extend)
+        await copy.pull()
+        assert await who(site, "4711") is None
+        (event,) = [one for one in heard if type(one) is UserChanged and one.name == "ada"]
+        assert event.ends_sessions
+        assert heard.index(event) == 0
+
+
+async def test_a_disabled_user_and_a_revoked_certificate_end_what_is_open(tmp_path):
+    """The site's events say so, once."""
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+        copy = await replica_of(site, Wire(serve(hq)))
+        await copy.pull()
+        heard = []
+        site.journal.listen(heard.extend)
+        await hq.journal.commit(PutUser("ada", 2, fields={"disabled": True}))
+        await copy.pull()
+        assert [one.ends_connections for one in heard if type(one) is UserChanged] == [True]
+        heard.clear()
+        await hq.journal.commit(RevokeProvider("desk", 2))
+        await hq.journal.commit(RevokeUser("ada", 2))
+        await copy.pull()
+        assert {serial for one in heard for serial in one.serials} == {"aa11", "bb22"}
+        assert await site.reader.revoked_serials() == ["aa11", "bb22"]
+
+
+async def test_a_site_is_told_what_its_scope_says_and_nothing_else(tmp_path):
+    """Users by groups, printers by name; who leaves the group goes; another scope is a new copy."""
+    async with two(tmp_path) as (hq, site):
+        _, printer = await furnish(hq)
+        other = await hq.add_printer("archive")
+        wire = Wire(serve(hq), Scope((str(printer.guid),), ("staff",)))
+        copy = await replica_of(site, wire)
+        await copy.pull()
+        assert await site.reader.user("bob") is None
+        assert [one.name for one in await site.reader.printers()] == ["frontdesk"]
+        assert b"archive" not in wire.carried
+        await hq.journal.commit(PutUser("ada", 2, fields={"groups": ()}))
+        await copy.pull()
+        assert await site.reader.user("ada") is None
+        wire.scope = Scope((str(other.guid),), ())
+        await copy.pull()
+        assert [one.name for one in await site.reader.printers()] == ["archive"]
+        assert await site.reader.user("bob") is not None
+        assert await everything(site) == await everything(hq, wire.scope)
+
+
+async def test_what_belongs_to_the_application_server_is_changed_there(tmp_path):
+    """Every change of a copied object is refused with that; the site's own can be changed."""
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        (printer,) = await site.reader.printers()
+        for change in (
+            PutUser("ada", 2, fields={"disabled": True}),
+            RemoveUser("ada", 2),
+            PutCard("ada", (b"x",), "", "", 2),
+            RemoveCard("ada", 1, 2),
+            PutPin("ada", (), 2),
+            PutPrinter(replace(printer, paused=True), 2),
+            RemovePrinter(printer.id, 2),
+            PutMfd(uuid4(), "panel", 2),
+            PutProvider(uuid4(), "desk", "cc", (), 9, 2),
+            PutAccount("works", 2, is_open=False),
+            PutPrices(PriceList(0), 2),
+            PutTerms(Terms(), 2),
+        ):
+            error = await refused(site, change)
+            assert (error.code, error.message) == ("not-possible", "it belongs to hq.")
+            assert error.advice.startswith("Change it there")
+        await add(site, "porter")
+        await site.journal.commit(PutUser("porter", 2, fields={"disabled": True}))
+        assert await everything(hq) == {
+            key: state
+            for key, state in (await everything(site)).items()
+            if state.get("name") != "porter"
+        }
+
+
+async def test_what_the_site_had_before_makes_way_and_is_reported(tmp_path):
+    """People of one name are one person with their jobs; a printer gets the site's name behind."""
+    async with two(tmp_path) as (hq, site):
+        ada, _ = await furnish(hq)
+        own = await site.add_printer("frontdesk", release=ReleaseMode.HOLD)
+        await add(site, "ada", "")
+        accepted = await site.add_job(own, owner="ada")
+        await site.add_job(own, owner="bob")
+        await site.journal.commit(PutAccount("works", 1, is_new=True))
+        await site.journal.commit(PutPrices(PriceList(0), 1))
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+
+        told = {
+            (one.kind, one.name, one.became) for one in await site.reader.look(replica.conflicts)
+        }
+        assert told == {
+            ("user", "ada", "the user of this name upstream"),
+            ("printer", "frontdesk", "frontdesk-library"),
+            ("account", "works", "works-library"),
+            ("prices", "1", "the prices of upstream"),
+        }
+        user = await site.reader.user("ada")
+        assert user.guid == ada.guid
+        job = await site.reader.job(accepted.job_id)
+        assert job.owner.name == "ada"
+        assert job.printer_id == own.id
+        names = {one.name for one in await site.reader.printers()}
+        assert names == {"frontdesk", "frontdesk-library"}
+        again = await site.add_job(own, owner="ada")
+        assert (await site.reader.job(again.job_id)).owner.name == "ada"
+
+
+async def test_a_printer_that_goes_upstream_stays_while_jobs_wait_on_it(tmp_path):
+    """It takes no more and is the site's own then, so that its jobs can be moved."""
+    async with two(tmp_path) as (hq, site):
+        _, printer = await furnish(hq)
+        copy = await replica_of(site, Wire(serve(hq)))
+        await copy.pull()
+        (there,) = await site.reader.printers()
+        await site.add_job(there)
+        await hq.journal.commit(RemovePrinter(printer.id, 2))
+        await copy.pull()
+        (kept,) = await site.reader.printers()
+        assert not kept.accepting
+        await site.journal.commit(PutPrinter(replace(kept, info="old"), 3))
+
+
+async def test_a_copy_ahead_of_a_restored_server_is_taken_anew_and_nobody_is_unknown(tmp_path):
+    """What the restored server does not know goes at the end; everybody else stays throughout."""
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+    shutil.copytree(tmp_path / "hq", tmp_path / "backup")
+    async with two(tmp_path) as (hq, site):
+        await add(hq, "carol")
+        await hq.journal.commit(RemoveUser("bob", 2))
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        assert await site.reader.user("carol") is not None
+    shutil.rmtree(tmp_path / "hq")
+    shutil.copytree(tmp_path / "backup", tmp_path / "hq")
+    async with two(tmp_path) as (hq, site):
+        for number in range(20):  # it has counted on past where the site had seen it
+            await add(hq, f"new{number}")
+        wire = Wire(serve(hq))
+        copy = await replica_of(site, wire)
+        seen = []
+
+        def look(events):
+            seen.append(site.store.db.execute("SELECT count(*) FROM card").fetchone()[0])
+
+        site.journal.listen(look)
+        await copy.pull()
+        assert set(seen) == {1}
+        assert await site.reader.user("carol") is None
+        assert await site.reader.user("bob") is not None
+        assert await everything(site) == await everything(hq)
+
+
+async def test_who_is_erased_upstream_is_erased_at_the_site(tmp_path):
+    """The key is noted before the copy goes on, so that a restart erases as well."""
+    async with two(tmp_path) as (hq, site):
+        ada, _ = await furnish(hq)
+        copy = await replica_of(site, Wire(serve(hq)))
+        await copy.pull()
+        await hq.journal.commit(RemoveUser("ada", 2))
+        change = ErasePerson(ada.guid.bytes, "ada", frozenset(), (), 0, 2)
+        await hq.journal.commit(change)
+        await copy.pull()
+        assert copy._erasure.noted == copy._erasure.erased == [ada.guid.bytes]
+        assert await site.reader.user("ada") is None
+
+
+async def test_cards_and_pins_log_in_at_the_site_from_the_copy(tmp_path):
+    """By card, PIN and password, with the keys and the vault of the site; also after a restart."""
+    async with two(tmp_path) as (hq, site):
+        passwords = Passwords(memory_kib=64)
+        ada, _ = await furnish(hq)
+        hashed = await passwords.hash("correct horse")
+        await hq.journal.commit(PutUser("ada", 2, password=hashed))
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        digests = Digests([SITE_KEY])
+        await replica_of(site, Wire(serve(hq)), digests)
+        guard = Guard(site.reader, site.journal, digests, site.wall_clock)
+        door = Authentication(
+            site.reader, site.journal, passwords, digests, guard, site.wall_clock, vault=VAULT
+        )
+        await door.start()
+        for credential in (
+            Credential(card="4711"),
+            Credential(pin="482913"),
+            Credential(card="4711", pin="482913"),
+            Credential(name="ada", password="correct horse"),
+        ):
+            login = await door.authenticate(credential, "device:1", 1)
+            assert login.user.guid == ada.guid
