@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 from spoold.daemon.schema import (
     DAY_S,
@@ -81,6 +82,14 @@ def printer_name(value: Any) -> str:
         raise Wrong(error.message.rstrip("."), error.advice) from None
 
 
+@takes("a GUID, as 6d9a…-…")
+def guid(value: Any) -> UUID:
+    try:
+        return UUID(text(value))
+    except ValueError:
+        raise Wrong(f"{value!r} is no GUID", "Leave it out: one is made then.") from None
+
+
 @takes("at most 63 letters, digits, '.', '-' and '_'")
 def node_name(value: Any) -> str:
     if re.fullmatch(r"[\w][\w.-]{0,62}", text(value)) is None:
@@ -132,11 +141,15 @@ HowItEnds = Annotated[EndsOn, ends_on]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`data_dir` holds everything that must survive; relative paths start at the file's folder."""
+    """`data_dir` holds everything that must survive; relative paths start at the file's folder.
+
+    A node keeps the `guid` of its first start; without one it makes its own.
+    """
 
     name: Annotated[str, node_name] = ""
     role: Annotated[str, one_of("application", "site")] = "application"
     data_dir: Annotated[Path, path] = Path("spoold-data")
+    guid: Annotated[UUID | None, guid] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ SECTIONS = {
 KEYS = {
     "node.name": "The name of this node, as in NODE/ID of a job.",
     "node.role": "What this node is in its deployment.",
+    "node.guid": "Who this node is, for ever; only a new node can be given one.",
     "node.data_dir": "Holds everything that must survive.",
     "listen.clear": "IPP, raw streams and frames in the clear; health.",
     "listen.tls": "The same over TLS, and logins.",
@@ -103,5 +104,6 @@ KEYS = {
 # Defaults that only the machine knows.
 DEFAULTS = {
     "node.name": "the host name",
+    "node.guid": "made at the first start",
     "node.data_dir": "$STATE_DIRECTORY, else spoold-data in the current directory",
 }

@@ -51,16 +51,24 @@ class NodeIdentity:
     not_after_us: int
 
 
-def node_guid(data_dir: Path) -> UUID:
-    """The GUID of this node; made, and durable, when there is none yet.
+def node_guid(data_dir: Path, given: UUID | None = None) -> UUID:
+    """The GUID of this node; as `given` or made, and durable, when there is none yet.
 
     Raises:
-        IdentityError: the file is damaged, or cannot be read or written.
+        IdentityError: the file is damaged, of another node, or cannot be read or written.
     """
     path = data_dir / "node-guid"
     with _explained("read or write", path):
         try:
-            return UUID(path.read_text("ascii").strip())
+            found = UUID(path.read_text("ascii").strip())
+            if given not in (None, found):
+                raise IdentityError(
+                    "use",
+                    str(path),
+                    f"this is node {found}, and the configuration names {given}",
+                    "Take node.guid out of the configuration, or use another data directory.",
+                )
+            return found
         except FileNotFoundError:
             pass
         except ValueError as error:
@@ -70,7 +78,7 @@ def node_guid(data_dir: Path) -> UUID:
                 "it holds no GUID",
                 "Restore it from a backup, or write the GUID of this node's certificate into it.",
             ) from error
-        guid = uuid4()
+        guid = given or uuid4()
         node_file = data_dir / "identity" / "node.pem"
         if node_file.exists():  # the file was lost, the node is still the same
             guid = _read_node(node_file)[2]
@@ -85,6 +93,7 @@ def open_identity(
     names: Iterable[str],
     wall_clock: Clock,
     handed: Path | None = None,
+    given: UUID | None = None,
 ) -> NodeIdentity:
     """The identity of this node, complete and durable; made at the first start.
 
@@ -96,7 +105,7 @@ def open_identity(
     Raises:
         IdentityError: something is missing, damaged or of another node; nothing was replaced.
     """
-    guid = node_guid(data_dir)
+    guid = node_guid(data_dir, given)
     folder = data_dir / "identity"
     ca_file, key_file, node_file = (folder / n for n in ("ca.pem", "ca-key.pem", "node.pem"))
     wanted = [*dict.fromkeys([*names, *LOCAL_NAMES])]

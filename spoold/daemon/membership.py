@@ -80,6 +80,14 @@ class Membership:
     def is_joined(self) -> bool:
         return self.member is not None and bool(self.member.certificate_pem)
 
+    @property
+    def not_after_us(self) -> int | None:
+        """Until when the certificate is good, by the upstream's clock."""
+        if self.member is None or not self.member.certificate_pem:
+            return None
+        pem = self.member.certificate_pem.encode()
+        return authorities.microseconds(x509.load_pem_x509_certificate(pem).not_valid_after_utc)
+
     async def wait_joined(self) -> None:
         """Return when there is a certificate; an open approval is asked for until then."""
         while not self.is_joined:
@@ -142,9 +150,9 @@ class Membership:
                 continue
             for server in self.servers():
                 if await self.renew(server):
+                    log.info("certificate_renewed", server=server)
                     break
-            else:
-                await trio.sleep(RENEW_AGAIN_S)
+            await trio.sleep(RENEW_AGAIN_S)
 
     def _now_us(self) -> int:
         return self._wall_clock() + (self._offset_us() or 0)

@@ -252,7 +252,9 @@ class Daemon:
     def _host_name(self) -> str:
         """The name by which clients on the link find this node."""
         node = self.config.node
-        return host_name(node.name, node_guid(node.data_dir), self.config.advertise.names)
+        return host_name(
+            node.name, node_guid(node.data_dir, node.guid), self.config.advertise.names
+        )
 
     @asynccontextmanager
     async def _spool(
@@ -266,6 +268,7 @@ class Daemon:
             names=(*config.advertise.names, self._host_name()),
             wall_clock=wall_clock,
             handed=credentials.directory(self._environ),
+            given=config.node.guid,
         )
         self.digests = open_digests(data_dir, credentials.directory(self._environ))
         async with AsyncExitStack() as stack:

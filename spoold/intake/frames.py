@@ -326,6 +326,7 @@ class _Connection:
             self._cut()
             return
         self._pings += 1
+        self._sends = self.link.outbox.sends + 1  # the ping's own is none of ours
         self.link.outbox.put_nowait(frame.request(self._pings, "ping", {}))
 
     def _stop(self) -> None:

@@ -187,7 +187,7 @@ async def _node_map(call: Call, node: Node) -> dict[str, Any]:
         "since_us": site.since_us or None,
         "peer": site.peer,
         "software": str(site.about.get("software", ""))[:200],
-        "clock_offset_us": site.offset_us,
+        "clock_offset_ms": None if site.offset_us is None else round(site.offset_us / 1000, 3),
         "printers": [names.get(one, one) for one in node.scope.printers][:SCOPE_MAX],
         "groups": list(node.scope.groups)[:SCOPE_MAX],
         "not_after_us": node.not_after_us or None,

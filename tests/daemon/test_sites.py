@@ -1,0 +1,423 @@
+"""Sites and their application server, as whole daemons on loopback: joining, the line, revoking."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+import trio
+
+from spoold.daemon import authority, joining
+from spoold.daemon.config import Config, Drain, Listen, Node
+from spoold.daemon.joining import Token
+from spoold.daemon.service import Daemon
+from spoold.model.errors import IdentityError, OperationError
+from spoold.model.node import LineState
+from spoold.net.address import Address
+from spoold.net.connect import TcpNetwork
+from spoold.provider.blocking import ControlClient
+from spoold.provider.client import Provider
+from spoold.provider.connection import Connection
+from spoold.provider.course import Lost, hello_arguments
+from spoold.release.news import Mode
+
+pytestmark = pytest.mark.slow
+
+ANYWHERE = (Address("127.0.0.1", 0),)
+
+
+class House(SimpleNamespace):
+    """A running node, asked on its control socket."""
+
+    async def ask(self, op, **args):
+        def ask():
+            with ControlClient(self.running.control) as client:
+                return client.call(op, args)
+
+        return await trio.to_thread.run_sync(ask)
+
+    @property
+    def services(self):
+        return self.running.services
+
+    @property
+    def line(self):
+        return self.services.line
+
+    @property
+    def address(self):
+        host, port = self.running.ports["mutual"]
+        return f"{host}:{port}"
+
+    async def stop(self):
+        self.running.stop()
+        await self.daemon.stopped.wait()
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Starts nodes: `await start("hq")`, `await start("library", "site")`."""
+    async with trio.open_nursery() as nursery:
+        running = []
+
+        async def begin(name, role="application", **more):
+            doors = {} if role == "application" else {"clear": (), "tls": (), "mutual": ()}
+            doors = {"clear": ANYWHERE, "tls": ANYWHERE, "mutual": ANYWHERE} | doors
+            config = Config(
+                node=Node(name, role, tmp_path / name, more.pop("guid", None)),
+                listen=Listen(**doors | more.pop("listen", {})),
+                drain=Drain(deadline_s=0.5),
+                **more,
+            )
+            daemon = Daemon(config, None, {})
+            found = await nursery.start(daemon.run)
+            running.append(found)
+            return House(running=found, daemon=daemon)
+
+        with trio.fail_after(60):
+            yield begin
+        for one in running:
+            one.stop()
+
+
+async def joined(hq, site, name="library", **more):
+    """`site` is a member of `hq`, and its line is up."""
+    invited = await hq.ask("site.invite", name=name, is_approved=True, **more)
+    answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
+    await site.line.wait_up()
+    return answer
+
+
+async def wait_until(condition, seconds=10):
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+async def kinds(house):
+    found = await house.ask("journal.read", **{"from": 1, "limit": 100})
+    return [one["kind"] for one in found["records"]]
+
+
+async def test_a_site_joins_is_approved_and_seen_on_both_sides(start):
+    """Invite, join, approve: the line is up without a restart, and both sides say so."""
+    hq, site = await start("hq"), await start("library", "site")
+    invited = await hq.ask("site.invite", name="library")
+    assert [one["state"] for one in (await hq.ask("site.list"))["sites"]] == ["invited"]
+    answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
+    assert answer["state"] == "pending"
+    assert site.services.news.mode is Mode.ONLINE  # alone, but nothing is missing
+    [listed] = (await hq.ask("site.list"))["sites"]
+    assert (listed["name"], listed["state"], listed["line"]) == ("library", "pending", "")
+    await hq.ask("site.approve", name="library")
+    await site.line.wait_up()
+    shown = await site.ask("site.line")
+    assert (shown["state"], shown["line"], shown["upstream"]) == ("joined", "up", "hq")
+    assert abs(shown["clock_offset_ms"]) < 1000
+    await wait_until(lambda: hq.services.sites.here())
+    [listed] = (await hq.ask("site.list"))["sites"]
+    assert (listed["state"], listed["line"], listed["peer"]) == ("approved", "up", "127.0.0.1")
+    assert listed["guid"] == str(site.services.node_guid)
+    assert "node-joined" in await kinds(hq)
+
+
+async def test_a_token_lets_one_node_in_once(start):
+    """Whoever finds a used token, one that is too old, or a made-up one, gets nothing."""
+    hq, site = await start("hq"), await start("library", "site")
+    other = await start("other", "site")
+    invited = await hq.ask("site.invite", name="library", is_approved=True)
+    await site.ask("site.enter", server=hq.address, token=invited["token"])
+    with pytest.raises(OperationError, match="used, too old, or of nobody"):
+        await other.ask("site.enter", server=hq.address, token=invited["token"])
+    made_up = Token(Token.parse(invited["token"]).fingerprint, bytes(16))
+    with pytest.raises(OperationError, match="used, too old, or of nobody"):
+        await other.ask("site.enter", server=hq.address, token=str(made_up))
+    with pytest.raises(OperationError, match="no whole token"):
+        await other.ask("site.enter", server=hq.address, token=invited["token"][:-5])
+    assert len((await hq.ask("site.list"))["sites"]) == 1
+
+
+async def test_an_old_invitation_counts_no_more(start):
+    """A token that lies around is worth nothing after its time."""
+    hq, site = await start("hq"), await start("library", "site")
+    invited = await hq.ask("site.invite", name="library", is_approved=True, ttl_s=60)
+    real = hq.services.wall_clock
+    later = replace(hq.services, wall_clock=lambda: real() + 61_000_000)
+    table = joining_table(later)
+    key = joining.make_key()
+    with pytest.raises(OperationError, match="too old"):
+        await table(joining.make_request(uuid4(), key), invited["token"])
+    assert site.line.state is LineState.JOINING
+
+
+def joining_table(services):
+    """`site.join` as somebody at the door asks it."""
+    from spoold.daemon.operations import build_table
+    from spoold.model.principal import Port, Principal, Role
+
+    somebody = Principal("address:192.0.2.7", Port.JOIN, frozenset({Role.JOINER}))
+
+    async def ask(request, token=""):
+        table = build_table(services)
+        return await table.call(somebody, "site.join", {"request": request, "token": token}, None)
+
+    return ask
+
+
+async def test_a_server_of_another_deployment_is_not_believed(start):
+    """The token says whose CA is right: a false server learns nothing of the secret."""
+    hq, false = await start("hq"), await start("false")
+    site = await start("library", "site")
+    invited = await hq.ask("site.invite", name="library", is_approved=True)
+    with pytest.raises(OperationError, match="not the one that the token is for"):
+        await site.ask("site.enter", server=false.address, token=invited["token"])
+    assert "certificate-refused" not in await kinds(false)
+    answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
+    assert answer["state"] == "joined"
+
+
+async def test_revoking_ends_the_line_at_once_and_for_ever(start):
+    """Within a second it is out, and neither its certificate nor its key lets it in again."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    began = trio.current_time()
+    await hq.ask("site.revoke", name="library")
+    await wait_until(lambda: site.line.state is LineState.GONE)
+    assert trio.current_time() - began < 1
+    assert site.services.news.mode is Mode.OFFLINE
+    await trio.sleep(1.5)  # in which it tries again
+    assert not site.line.is_connected
+    assert not hq.services.sites.here()
+    [listed] = (await hq.ask("site.list"))["sites"]
+    assert listed["state"] == "revoked"
+    request = joining.make_request(site.services.node_guid, private_key(site.services.membership))
+    with pytest.raises(OperationError, match="revoked"):
+        await joining_table(hq.services)(request)
+
+
+def private_key(membership):
+    [key] = authority.private_keys(membership.member.key_pem.encode())
+    return key
+
+
+async def test_a_name_is_free_again_after_its_site_was_revoked(start):
+    """A machine that is gone for good leaves its name to the next one."""
+    hq, site = await start("hq"), await start("library", "site")
+    other = await start("other", "site")
+    await joined(hq, site)
+    invited = await hq.ask("site.invite", name="library", is_approved=True)
+    with pytest.raises(OperationError, match="another site library"):
+        await other.ask("site.enter", server=hq.address, token=invited["token"])
+    await hq.ask("site.revoke", name="library")
+    await joined(hq, other)
+    states = [one["state"] for one in (await hq.ask("site.list"))["sites"]]
+    assert sorted(states) == ["approved", "revoked"]
+
+
+async def test_both_sides_restart_and_find_each_other(start):
+    """The line comes back by itself: the site keeps its key, the server knows it."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    guid = site.services.node_guid
+    await site.stop()
+    await wait_until(lambda: not hq.services.sites.here())
+    again = await start("library", "site")
+    await again.line.wait_up()
+    assert again.services.node_guid == guid
+    port = hq.running.ports["mutual"]
+    await hq.stop()
+    await wait_until(lambda: again.line.state is LineState.GONE)
+    assert again.services.news.mode is Mode.OFFLINE
+    back = await start("hq", listen={"mutual": (Address(*port),)})
+    await again.line.wait_up()
+    assert again.services.news.mode is Mode.ONLINE
+    assert back.services.sites.here()
+    told = [one for one in await kinds(again) if one == "line-changed"]
+    assert len(told) >= 3
+
+
+async def test_a_site_that_slept_too_long_comes_back_by_its_key(start, monkeypatch):
+    """Its certificate is too old: it asks for another one at the door, without a token."""
+    monkeypatch.setattr(authority, "SITE_DAYS", 2 / 86_400)
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    await site.stop()
+    await trio.sleep(2.5)
+    again = await start("library", "site")
+    before = again.services.membership.member.certificate_pem
+    assert again.services.membership.not_after_us < hq.services.wall_clock()
+    await again.line.wait_up()
+    assert again.services.membership.member.certificate_pem != before
+    assert "certificate-refused" in await kinds(hq)  # the old one was shown first
+
+
+async def test_times_in_certificates_do_not_end_the_line(start, monkeypatch):
+    """A site whose clock is years ahead takes every certificate for too old, and still joins."""
+    monkeypatch.setattr(authority, "NODE_DAYS", 1 / 86_400)
+    hq, site = await start("hq"), await start("library", "site")
+    await trio.sleep(1.5)  # the server's certificate has ended, as such a clock would see it
+    await joined(hq, site)
+    assert site.line.state is LineState.UP
+
+
+async def test_a_certificate_is_renewed_before_its_end(start, monkeypatch):
+    """Nobody has to think of it: two thirds of its life, and there is another one."""
+    hq, site = await start("hq"), await start("library", "site")
+    monkeypatch.setattr(authority, "SITE_DAYS", 1 / 24)  # backdated by an hour: half over
+    await joined(hq, site)
+    membership = site.services.membership
+    before = membership.member.certificate_pem
+    later = membership._wall_clock() + 1500 * 1_000_000
+    monkeypatch.setattr(membership, "_wall_clock", lambda: later)
+    monkeypatch.setattr(authority, "SITE_DAYS", 90)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(membership.run)
+        await wait_until(lambda: membership.member.certificate_pem != before)
+        nursery.cancel_scope.cancel()
+    assert site.line.state is LineState.UP
+
+
+async def test_asking_often_makes_few_certificates(start):
+    """Whoever knows a site's public key can make the CA sign next to nothing."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    ask = joining_table(hq.services)
+    request = joining.make_request(site.services.node_guid, private_key(site.services.membership))
+    answers = [await ask(request) for _ in range(5)]
+    assert len({one["certificate_pem"] for one in answers}) == 1
+    assert len([one for one in await kinds(hq) if one == "node-certified"]) == 1
+
+
+async def test_a_key_that_is_not_known_gets_nothing(start):
+    """Another key under the GUID of a site is somebody else."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    with pytest.raises(OperationError) as caught:
+        await joining_table(hq.services)(
+            joining.make_request(site.services.node_guid, joining.make_key())
+        )
+    assert caught.value.code == "unauthorized"
+
+
+async def test_the_door_without_a_certificate_opens_nothing_else(start):
+    """Who names the door of those who join can ask for a certificate, and for nothing more."""
+    hq = await start("hq")
+    async with joining.open_door(
+        TcpNetwork(), hq.address, "x", ca_pem=hq.services.identity.ca_pem.decode()
+    ) as (connection, _):
+        for op in ("status", "site.hello", "job.list", "site.list", "printer.list"):
+            with pytest.raises(OperationError) as caught:
+                await connection.call(op, {})
+            assert caught.value.code in ("forbidden", "bad-request"), op
+        with pytest.raises(OperationError) as caught:
+            await connection.call("submit", {"job_uuid": str(uuid4()), "printer": "default"})
+        assert caught.value.code == "forbidden"
+
+
+async def test_without_that_name_a_certificate_is_asked_for(start):
+    """The door stands beside the port, not in its place."""
+    hq = await start("hq")
+    host, port = hq.running.ports["mutual"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    stream = await TcpNetwork().connect_tls(host, port, context, timeout_s=5)
+    connection = Connection(stream, answer_timeout_s=5)
+    with pytest.raises(Lost) as caught:
+        await connection.run(hello_arguments("node", "x", "x", 15.0))
+    assert caught.value.is_distrusted
+
+
+async def test_a_site_cannot_pass_for_its_application_server(start):
+    """What a site got to show is of no use to serve others with."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    der = ssl.PEM_cert_to_DER_cert(site.services.membership.member.certificate_pem)
+    assert not joining._may_serve(der)
+
+
+async def test_a_guid_can_be_given_to_a_new_node_and_to_no_other(start):
+    """Who a node is is settled at its first start."""
+    given = uuid4()
+    node = await start("hq", guid=given)
+    assert node.services.node_guid == given
+    await node.stop()
+    with pytest.raises(IdentityError, match="the configuration names"):
+        await start("hq", guid=uuid4())
+
+
+async def test_an_application_server_joins_nobody(start):
+    """The role is in the configuration; the refusal says so."""
+    hq = await start("hq")
+    invited = await hq.ask("site.invite", name="library")
+    with pytest.raises(OperationError, match="application server"):
+        await hq.ask("site.enter", server=hq.address, token=invited["token"])
+
+
+async def test_jobs_go_on_at_an_application_server_while_a_site_joins(start):
+    """Sites come to a server that is in use, and nobody there notices."""
+    hq = await start("hq")
+    await hq.ask("user.add", name="ada", password="correct horse battery staple")
+    host, port = hq.running.ports["clear"]
+    async with Provider([f"{host}:{port}"]) as provider:
+        before = await provider.submit(b"one\f", printer="default")
+        site = await start("library", "site")
+        await joined(hq, site)
+        after = await provider.submit(b"two\f", printer="default")
+    assert after.job_id == before.job_id + 1
+    assert [one["name"] for one in (await hq.ask("user.list"))["users"]] == ["ada"]
+
+
+async def test_what_a_site_is_told_comes_over_its_own_line(start):
+    """The application server dials nobody: events come on the line that the site opened."""
+    hq, site = await start("hq"), await start("library", "site")  # the site listens nowhere
+    await joined(hq, site)
+    assert set(site.running.ports) == set()
+    heard = []
+    site.line.hear("sync-now", heard.append)
+    await wait_until(lambda: hq.services.sites.tell(site.services.node_guid, "sync-now", {"n": 1}))
+    await wait_until(lambda: heard == [{"n": 1}])
+
+
+async def test_a_silent_application_server_is_noticed_within_a_second(start, monkeypatch):
+    """Its process stands still, and its kernel goes on acknowledging."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    await trio.sleep(0.5)
+    from spoold.net.outbox import Outbox
+
+    async def never(self):
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Outbox, "flush", never)  # what servers send by
+    began = trio.current_time()
+    await wait_until(lambda: site.line.state is LineState.GONE, 3)
+    assert 0.4 < trio.current_time() - began < 1.1
+
+
+async def test_an_upload_over_a_slow_line_is_no_silence(start, monkeypatch):
+    """While all that the site sends waits in a queue, the server's own beats keep the line."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    connection = site.line._connection
+    monkeypatch.setattr(type(connection._outbox), "is_empty", property(lambda self: False))
+    await trio.sleep(0.5)
+    heard = connection.heard
+
+    async def busy():  # bytes, but nothing that is answered
+        while True:
+            connection._outbox.put_nowait(len(EVENT).to_bytes(4, "big") + EVENT)
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(busy)
+        await trio.sleep(3)
+        nursery.cancel_scope.cancel()
+    assert connection.heard - heard >= 8
+    assert site.line.state is LineState.UP
+
+
+EVENT = b"\x83\xa2id\x7f\xa5event\xa4none\xa4args\x80"
