@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from spoold.model.account import Account
 from spoold.model.charge import Charge
@@ -19,7 +20,7 @@ from spoold.model.purse import Payer, PayerKind, Wallet
 from spoold.model.text import plain
 from spoold.model.usage import UNKNOWN, Line, Usage, Work
 from spoold.model.user import User
-from spoold.spool import accounts, ledger_views
+from spoold.spool import accounts, ledger_views, postings
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Cancel, Event, PricesChanged, Reserve, Settle
@@ -94,6 +95,23 @@ class Charging:
         ):
             raise _nobody(f"the account {plain(account[:60])} is not for this user.")
         return Payer(PayerKind.ACCOUNT, found.guid, by, None if user is None else user.guid)
+
+    async def person(self, name: str) -> Payer | None:
+        """Somebody who was heard of under this name, a user or not; None: nobody was."""
+        guid = await self._reader.look(accounts.person_by_name, name) if name else None
+        return None if guid is None else Payer(PayerKind.PERSON, guid)
+
+    async def can_pay(self, payer: Payer, total: int) -> bool:
+        """Whether a payer, or the account that pays where purses are empty, has so much now."""
+        try:
+            wallets = await self._reader.look(ledger_views.wallets_of, payer, self._wall_clock())
+        except OperationError:  # the account is gone, or closed
+            return False
+        return any(wallet.holds(total) for wallet in wallets)
+
+    async def zone(self) -> ZoneInfo:
+        """The time zone of the site, in which periods run and rules hold."""
+        return ZoneInfo((await self._reader.look(postings.terms)).zone)
 
     async def choices(self, user: User) -> list[Account]:
         """The accounts that a user may charge to, by name."""

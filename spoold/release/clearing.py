@@ -4,10 +4,15 @@ An account is asked for in this order, and the first word counts: the one chosen
 job's own (`job-account-id`, `job-accounting-user-id`), the one in its PJL, the rule of its sender,
 the printer's default, the owner's default. Without any the owner pays. A printer whose default is
 `?` lets nobody pay until an account is named.
+
+The choice stands first because it is the last word, and that of a person who has logged in, who saw
+the price: what the job brings along is what a driver was set to. It reaches no other accounts than
+those that the owner may charge to. A rule stands before the printer's default because it says more.
 """
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -36,6 +41,18 @@ class Money(Protocol):
         """Raises OperationError: there is no such account, or it is not for this user."""
         ...
 
+    async def person(self, name: str) -> Payer | None:
+        """Somebody who was heard of under this name, a user or not."""
+        ...
+
+    async def can_pay(self, payer: Payer, total: int) -> bool:
+        """Whether there is so much now, there or where else it may be taken from."""
+        ...
+
+    async def zone(self) -> tzinfo:
+        """The time zone of the site."""
+        ...
+
 
 class Named(NamedTuple):
     """An account as it was named, "" for the owner's own money; and by what."""
@@ -47,12 +64,12 @@ class Named(NamedTuple):
 def account_named(
     job: Job, home: Printer, printer: Printer, owner: User | None, choice: str | None
 ) -> Named:
-    """The account that pays, as it was named.
+    """The account that pays, as it was named; a choice of "" is the owner's own money.
 
     Raises:
         OperationError: `account-info-needed`: nobody is known who would pay.
     """
-    if choice:
+    if choice is not None:
         return Named(choice, "choice")
     for name in _ATTRIBUTES:
         if account := _text(job, name):
@@ -62,17 +79,15 @@ def account_named(
     if account := account_by_rule(home.senders, job.owner):
         return Named(account, "rule")
     for place in (printer, home):
-        if place.default_account == SOMEBODY_CHOOSES and choice is None:
+        if place.default_account == SOMEBODY_CHOOSES:
             raise _nobody("the printer lets nobody pay until an account is chosen.")
-        if place.default_account not in ("", SOMEBODY_CHOOSES):
+        if place.default_account:
             return Named(place.default_account, "printer-default")
     if owner is None:
         raise _nobody(
             f"nobody here is called {job.owner.name}." if job.owner.name else "nobody owns it."
         )
-    if owner.default_account and choice is None:
-        return Named(owner.default_account, "owner")
-    return Named("", "owner")
+    return Named(owner.default_account, "owner")
 
 
 def _text(job: Job, name: str) -> str:
@@ -106,17 +121,25 @@ async def cost_of(
 
     Raises:
         OperationError: nobody pays, or it is not printed without a price. In shadow mode nothing is
-            raised: such a job prints without a charge.
+            raised: who owns the job is the one it counts for, a user or not, and one whose pages
+            nobody knows prints without a charge.
     """
     charging = charging_of(home, printer)
     if charging is Charging.OFF:
         return None
+    is_enforced = charging is Charging.ON
+    payer: Payer | None
     try:
         named = account_named(job, home, printer, owner, choice)
         payer = await money.payer(named.account, owner, named.by)
+    except OperationError:
+        if is_enforced:
+            raise
+        payer = await money.person(job.owner.name)
+    try:
         quote = await money.quote(count.usage, printer.guid)
     except OperationError:
-        if charging is Charging.ON:
+        if is_enforced:
             raise
         return None
-    return Cost(payer, quote, count.usage, charging is Charging.ON)
+    return None if payer is None else Cost(payer, quote, count.usage, is_enforced)

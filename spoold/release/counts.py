@@ -4,11 +4,14 @@ In: what the journal tells of jobs that wait for a release, or to be counted; at
 that are found uncounted in the spool. Out: `CountJob` for each document, and then, for a job that
 waits for nothing else, its clearing. Only jobs of printers that hold or charge are looked at. What
 waits is bounded: beyond that the spool itself is the list, and is looked through again.
+
+A job that only lacked money is cleared again when somebody can pay for it: after its owner has
+other money, after a shared account has, and now and then, as allowances begin with their periods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -25,6 +28,7 @@ from spoold.model.printer import ANY_FORMAT, Printer
 from spoold.model.release import Charging
 from spoold.model.transitions import JobEvent
 from spoold.release.counting import count_of, read_contents
+from spoold.spool import accounts
 from spoold.spool import release as held
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.store import BalanceChanged, Change, ChangeJob, CountJob, Event, JobMoved
@@ -36,6 +40,7 @@ DUE_MAX = 10_000
 AT_ONCE = 4  # jobs that are counted or cleared at once; the counter has workers of its own
 SCAN_JOBS = 500
 FULL_S = 5.0  # after a full disk
+LOOK_AGAIN_S = 300.0  # for jobs that somebody can pay for by now
 _COUNTED = JobReason.JOB_BEING_COUNTED.value
 
 
@@ -71,6 +76,10 @@ class Clears(Protocol):
         """Let a job that was counted print, or say on it why not."""
         ...
 
+    async def can_be_paid(self, job: Job) -> bool:
+        """Whether there is enough money for a job by now."""
+        ...
+
 
 class Counts:
     """One for a node. `run` is its life; `count` counts one job at once for who waits for it."""
@@ -91,7 +100,7 @@ class Counts:
         self._printers = printers
         self._wall_clock = wall_clock
         self._due: dict[int, None] = {}
-        self._paid: dict[UUID, None] = {}  # people whose money has changed
+        self._paid: dict[UUID, None] = {}  # people and accounts whose money has changed
         self._busy: dict[int, trio.Event] = {}
         self._is_behind = True  # jobs in the spool may wait that are not in `_due`
         self._bell = trio.Event()
@@ -113,7 +122,7 @@ class Counts:
                 for _ in range(AT_ONCE):
                     nursery.start_soon(self._work, clears)
                 nursery.start_soon(self._scan)
-                nursery.start_soon(self._look_again)
+                nursery.start_soon(self._look_again, clears)
         finally:
             self._journal.unlisten(self._hear)
 
@@ -148,33 +157,56 @@ class Counts:
             while not self._is_behind:
                 await self._bell.wait()
             self._is_behind = False
-            after = (0, 0, 0)
-            while True:
-                found: Sequence[held.Waiting] = await self._reader.look(
-                    held.waiting, after, SCAN_JOBS
-                )
-                for one in found:
-                    if one.is_due:
-                        while len(self._due) >= DUE_MAX // 2:
-                            await self._bell.wait()
-                        self._add(one.job_id)
-                if len(found) < SCAN_JOBS:
-                    break
-                last = found[-1]
-                after = (last.printer_id, last.held_us, last.job_id)
+            await self._go_through(self._add_if_due)
 
-    async def _look_again(self) -> None:
-        """Have jobs that only lacked money looked at again when their owner has other."""
-        while True:
-            while not self._paid:
+    async def _add_if_due(self, one: held.Waiting) -> None:
+        if one.is_due:
+            while len(self._due) >= DUE_MAX // 2:
                 await self._bell.wait()
-            holder = next(iter(self._paid))
-            del self._paid[holder]
-            for job in await self._reader.look(held.held, [holder], 0, SCAN_JOBS):
-                if job.reasons == (JobReason.ACCOUNT_LIMIT_REACHED.value,):
-                    now_us = self._wall_clock()
-                    with suppress(OperationError, SpoolFull):  # it went on, or has to wait
-                        await self._journal.commit(ChangeJob(job.id, JobEvent.RELEASE, now_us))
+            self._add(one.job_id)
+
+    async def _go_through(self, do: Callable[[held.Waiting], Awaitable[None]]) -> None:
+        """Do something with each job at a gate; they are read page by page."""
+        after = (0, 0, 0)
+        while True:
+            found: Sequence[held.Waiting] = await self._reader.look(held.waiting, after, SCAN_JOBS)
+            for one in found:
+                await do(one)
+            if len(found) < SCAN_JOBS:
+                return
+            last = found[-1]
+            after = (last.printer_id, last.held_us, last.job_id)
+
+    async def _look_again(self, clears: Clears) -> None:
+        """Have jobs that only lacked money looked at again when there may be some."""
+
+        async def try_again(one: held.Waiting) -> None:
+            if one.lacks_money:
+                await self._try_again(await self._reader.job(one.job_id), clears)
+
+        while True:
+            with trio.move_on_after(LOOK_AGAIN_S):
+                while not self._paid:
+                    await self._bell.wait()
+            holders = list(self._paid)
+            self._paid.clear()
+            is_for_all = not holders
+            for holder in holders:
+                # A shared account pays for many; for whom, only a clearing finds out.
+                is_for_all |= await self._reader.look(accounts.by_guid, holder) is not None
+            if is_for_all:
+                await self._go_through(try_again)
+            else:
+                for job in await self._reader.look(held.held, holders, 0, SCAN_JOBS):
+                    await self._try_again(job, clears)
+
+    async def _try_again(self, job: Job | None, clears: Clears) -> None:
+        if job is None or job.reasons != (JobReason.ACCOUNT_LIMIT_REACHED.value,):
+            return
+        with suppress(OperationError, SpoolFull):  # it went on, or has to wait
+            if await clears.can_be_paid(job):
+                change = ChangeJob(job.id, JobEvent.RELEASE, self._wall_clock())
+                await self._journal.commit(change)
 
     async def _work(self, clears: Clears) -> None:
         while True:

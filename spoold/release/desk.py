@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -34,7 +35,6 @@ from spoold.release.releasing import (
     Releaser,
     Releases,
     person_of,
-    site_time,
 )
 from spoold.spool import release as held
 from spoold.spool.store import ChangeJob, SetJob
@@ -111,8 +111,9 @@ class Desk:
         jobs = await self._reader.look(held.held, owners, after_id, min(limit, PAGE_JOBS_MAX))
         found = await self._reader.look(held.contents_of_many, [job.id for job in jobs])
         known = await self._printers.look()
+        when = await self._releases.site_time(*known.printers.values())
         return [
-            await self._shown(job, read_contents(found.get(job.id, {})), known, printer, people)
+            await self._shown(job, _contents(found, job), known, printer, people, when)
             for job in jobs
         ]
 
@@ -127,6 +128,7 @@ class Desk:
         known: Known,
         printer: Printer | None,
         people: dict[str, User],
+        when: datetime,
     ) -> HeldJob:
         home = known.printers.get(job.printer_id)
         count = count_of(job, contents)
@@ -137,7 +139,8 @@ class Desk:
                 raise OperationError("not-possible", "its printer was removed.")
             is_counted = len(contents) >= job.documents
             price = await self._price(home, printer or home, count) if is_counted else None
-            self._check(job, home, printer or home, known, count, people.get(job.owner.name))
+            owner = people.get(job.owner.name)
+            await self._check(job, home, printer or home, known, count, owner, when)
         except OperationError as error:
             why = str(error)
         keep_s = home.keep_held_s if home is not None else 0
@@ -179,7 +182,7 @@ class Desk:
                 raise
             return None
 
-    def _check(
+    async def _check(
         self,
         job: Job,
         home: Printer,
@@ -187,18 +190,19 @@ class Desk:
         known: Known,
         count: Count,
         owner: User | None,
+        when: datetime,
     ) -> None:
         """Raises OperationError when the job cannot be released there now."""
         check_waiting(job)
         if printer is home and home.is_find_me:
             return  # where it will come out nobody has said
-        check_place(job, home, printer)
+        check_place(job, home, printer, await self._releases.formats_of(job))
         terms_for(
             job,
             person_of(job, owner),
             (printer,) if home.id == printer.id else (home, printer),
             known.device_of(printer),
-            site_time(self._wall_clock()),
+            when,
             count,
             NO_CHANGES,
         )
@@ -305,6 +309,10 @@ class Desk:
         except OperationError as error:
             return Result(job.id, job.title, None, error)
         return Result(job.id, job.title, state)
+
+
+def _contents(found: dict[int, dict[int, dict[str, Any]]], job: Job) -> dict[int, Contents]:
+    return read_contents(found.get(job.id, {}))
 
 
 def _not_found(job_id: int) -> Result:

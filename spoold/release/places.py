@@ -6,6 +6,7 @@ gets there, or a refusal in words for a panel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ class Person(NamedTuple):
     groups: frozenset[str] = frozenset()
 
 
-def check_place(job: Job, home: Printer, printer: Printer) -> None:
-    """Let a job that waits on `home` come out at `printer`.
+def check_place(job: Job, home: Printer, printer: Printer, formats: Sequence[str]) -> None:
+    """Let a job that waits on `home` come out at `printer`; its documents are of these `formats`.
 
     Raises:
         OperationError: `not-possible`, with why.
@@ -43,10 +44,16 @@ def check_place(job: Job, home: Printer, printer: Printer) -> None:
         raise _not_there(f"it waits at {home.name}.", "Release it there.")
     if printer.paused or not printer.accepting:
         raise _not_there(f"{printer.name} does not print now.", "Choose another machine.")
-    if not printer.can_print(job.document.format):
-        raise _not_there(f"{printer.name} does not take {job.document.format}.")
+    check_formats(printer, formats)
     if not job.owner.known.is_at_least(printer.least_owner):
         raise _not_there(f"{printer.name} wants owners to be {printer.least_owner}.")
+
+
+def check_formats(printer: Printer, formats: Sequence[str]) -> None:
+    """Raises OperationError: `not-possible`: there is a document that the printer does not take."""
+    for one in formats:
+        if not printer.can_print(one):
+            raise _not_there(f"{printer.name} does not take {one}.")
 
 
 def check_waiting(job: Job) -> None:

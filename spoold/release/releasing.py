@@ -7,10 +7,10 @@ names the operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -19,14 +19,21 @@ import trio
 
 from spoold.codec.pages.contents import Contents
 from spoold.model.errors import OperationError
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import Document, Job, JobReason, JobState
 from spoold.model.printer import Device, Printer
 from spoold.model.release import NO_CHANGES, Changes, Charging, Terms
 from spoold.model.transitions import JobEvent
 from spoold.model.user import User
 from spoold.release.clearing import Money, charging_of, cost_of
 from spoold.release.counting import count_of, read_contents
-from spoold.release.places import Person, check_changes, check_place, check_waiting, terms_for
+from spoold.release.places import (
+    Person,
+    check_changes,
+    check_formats,
+    check_place,
+    check_waiting,
+    terms_for,
+)
 from spoold.spool import release as held
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.store import Change, ChangeJob, Released, ReleaseJob
@@ -45,6 +52,7 @@ class Journal(Protocol):
 
 class Reader(Protocol):
     async def job(self, job_id: int) -> Job | None: ...
+    async def documents(self, job_id: int) -> list[Document]: ...
     async def user(self, name: str) -> User | None: ...
     async def delegators(self, guid: UUID) -> list[User]: ...
     async def look(self, look_up: Callable[..., T], *values: Any) -> T: ...
@@ -96,11 +104,6 @@ class Done:
 
 def person_of(job: Job, owner: User | None) -> Person:
     return Person(job.owner.name, frozenset(owner.groups) if owner is not None else frozenset())
-
-
-def site_time(now_us: int) -> datetime:
-    """The time on the wall where this machine is."""
-    return datetime.fromtimestamp(now_us / 1e6)
 
 
 class Releases:
@@ -173,6 +176,32 @@ class Releases:
             price = done.released.price
             log.debug("job_cleared", job_uuid=str(job.uuid), price=price)
 
+    async def can_be_paid(self, job: Job) -> bool:
+        """Whether there is enough money for a job that waits for that.
+
+        Raises:
+            OperationError: nobody is known who would pay, or it is not printed without a price.
+        """
+        known = await self._printers.look()
+        printer = known.printers.get(job.printer_id)
+        if printer is None:
+            return False
+        owner = await self._reader.user(job.owner.name) if job.owner.name else None
+        count = count_of(job, await self._contents(job, printer, printer))
+        cost = await cost_of(self._money, job, printer, printer, owner, count, None)
+        return cost is None or await self._money.can_pay(cost.payer, cost.quote.total)
+
+    async def site_time(self, *places: Printer) -> datetime:
+        """The time on the wall at the site, by which the rules of these printers hold."""
+        zone = await self._money.zone() if any(one.policies for one in places) else UTC
+        return datetime.fromtimestamp(self._wall_clock() / 1e6, zone)
+
+    async def formats_of(self, job: Job) -> tuple[str, ...]:
+        """The formats of all documents of a job."""
+        if job.documents <= 1:
+            return (job.document.format,)
+        return tuple(one.format for one in await self._reader.documents(job.id))
+
     async def _has_moved_on(self, job: Job) -> bool:
         found = await self._reader.job(job.id)
         return found is None or found.reasons != job.reasons
@@ -183,10 +212,10 @@ class Releases:
         known = await self._printers.look()
         home = known.printers.get(job.printer_id, printer)
         if by.is_staff:
-            _check_for_staff(job, printer)
+            _check_for_staff(job, printer, await self.formats_of(job))
         elif not by.is_node:
             check_waiting(job)
-            check_place(job, home, printer)
+            check_place(job, home, printer, await self.formats_of(job))
         device = known.device_of(printer)
         changes = check_changes(job, printer, device, changes)
         now_us = self._wall_clock()
@@ -199,7 +228,7 @@ class Releases:
                 person_of(job, owner),
                 (printer,) if home.id == printer.id else (home, printer),
                 device,
-                site_time(now_us),
+                await self.site_time(home, printer),
                 count_of(job, found, changes),
                 changes,
             )
@@ -250,7 +279,7 @@ class Releases:
             await self._journal.commit(change)
 
 
-def _check_for_staff(job: Job, printer: Printer) -> None:
+def _check_for_staff(job: Job, printer: Printer, formats: Sequence[str]) -> None:
     """Let an operator release a job to a printer.
 
     Raises:
@@ -262,5 +291,4 @@ def _check_for_staff(job: Job, printer: Printer) -> None:
             f"nothing comes out at {printer.name}.",
             f"Say where: `spoold job release {job.id} --to PRINTER`.",
         )
-    if not printer.can_print(job.document.format):
-        raise OperationError("not-possible", f"{printer.name} does not take {job.document.format}.")
+    check_formats(printer, formats)

@@ -256,12 +256,13 @@ def unfetched(db: sqlite3.Connection, printer_id: int, before_us: int, limit: in
 
 
 class Waiting(NamedTuple):
-    """A job at a gate. `is_due`: it is to be counted, or cleared."""
+    """A job at a gate. `is_due`: it is to be counted, or cleared; `lacks_money`: only that is."""
 
     printer_id: int
     held_us: int
     job_id: int
     is_due: bool
+    lacks_money: bool
 
 
 def waiting(db: sqlite3.Connection, after: tuple[int, int, int], limit: int) -> list[Waiting]:
@@ -278,6 +279,7 @@ def waiting(db: sqlite3.Connection, after: tuple[int, int, int], limit: int) -> 
             held_us,
             job_id,
             counted < documents or reasons == JobReason.JOB_BEING_COUNTED.value,
+            reasons == JobReason.ACCOUNT_LIMIT_REACHED.value,
         )
         for printer_id, held_us, job_id, reasons, documents, counted in rows
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import trio
@@ -13,13 +15,23 @@ from spoold.model.job import Document, Job, JobState
 from spoold.model.outcome import Delivered, InDoubt
 from spoold.model.person import Known, Owner
 from spoold.model.printer import Printer
-from spoold.model.release import PJL_ACCOUNT, Charging, ReleaseMode, read_sender
+from spoold.model.purse import PayerKind, Terms
+from spoold.model.release import PJL_ACCOUNT, Charging, ReleaseMode, read_rule, read_sender
 from spoold.model.transitions import JobEvent
 from spoold.model.user import User
 from spoold.release.clearing import account_named
 from spoold.spool import ledger_views
 from spoold.spool import release as held
-from spoold.spool.store import AcceptJob, ChangeJob, NewDocument, PutAccount, SetJob
+from spoold.spool.store import (
+    AcceptJob,
+    Adjust,
+    AttachDocument,
+    ChangeJob,
+    NewDocument,
+    PutAccount,
+    PutTerms,
+    SetJob,
+)
 from support.money import PAGE
 
 PAGES = b"one\ftwo\fthree\f"
@@ -69,7 +81,9 @@ def test_a_printer_may_ask_for_an_account():
     with pytest.raises(OperationError) as caught:
         named(job_of(), home)
     assert caught.value.code == "account-info-needed"
-    assert named(job_of(), home, choice="") == ("", "owner")
+    assert named(job_of(), home, choice="") == ("", "choice")
+    works = Printer(1, uuid4(), "home", default_account="works")
+    assert named(job_of(), works, choice="") == ("", "choice"), "their own money is a choice, too"
     assert named(job_of(attributes={"job-account-id": "job"}), home)[0] == "job"
 
 
@@ -132,7 +146,10 @@ async def test_nobody_known_holds_a_job(node, paid):
     job_id = (await node.spool.add_job(paid, PAGES, owner="eve")).job_id
     await node.held(job_id, "account-info-needed")
     shadow = await node.spool.add_printer("shadow", "file:///s", charging=Charging.SHADOW)
-    await node.pending((await node.spool.add_job(shadow, PAGES, owner="eve")).job_id)
+    job_id = (await node.spool.add_job(shadow, PAGES, owner="eve")).job_id
+    await node.pending(job_id)
+    (story,) = await node.spool.reader.look(ledger_views.charges_of_job, job_id)
+    assert (story.charge.is_shadow, story.charge.quote.total) == (True, 3 * PAGE)
     await node.purses.person()
     job_id = (await node.spool.add_job(shadow, PAGES, owner="ada")).job_id
     await node.pending(job_id)
@@ -161,6 +178,44 @@ async def test_a_shared_account_pays_by_rule(node, nursery):
     assert (charge.charge.payer.by, charge.charge.reserved) == ("rule", 3 * PAGE)
     other = (await node.spool.add_job(printer, PAGES, owner="ada")).job_id
     await node.held(other, "account-limit-reached")  # only claimed: ada herself would pay
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["rule", "spare"])
+async def test_a_job_goes_on_when_a_shared_account_has_money(node, nursery, how):
+    """Whether it pays by a rule or because people's purses are empty."""
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    commit = node.spool.journal.commit
+    works = await commit(PutAccount("works", 1, is_new=True, is_restricted=True))
+    default = "works"
+    if how == "spare":
+        await commit(PutTerms(Terms(spare_account=str(works.guid)), 1))
+        default = ""
+    printer = await node.spool.add_printer("erp", charging=Charging.ON, default_account=default)
+    await node.purses.person()
+    ids = [(await node.spool.add_job(printer, PAGES, owner="ada")).job_id for _ in range(2)]
+    for job_id in ids:
+        await node.held(job_id, "account-limit-reached")
+    give = Adjust(b"k", PayerKind.ACCOUNT, works.guid, 4 * PAGE, "budget", 1, "uid:0")
+    await commit(give)
+    await node.pending(ids[0])
+    assert (await node.spool.reader.job(ids[1])).state is JobState.PENDING_HELD
+    await node.purses.check()
+
+
+@pytest.mark.slow
+async def test_a_job_goes_on_when_an_allowance_begins(node, nursery, monkeypatch):
+    """Now and then it is looked whether somebody can pay by now: nothing tells of a new month."""
+    monkeypatch.setattr("spoold.release.counts.LOOK_AGAIN_S", 0.05)
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    printer = await node.spool.add_printer("paid", charging=Charging.ON)
+    await node.purses.person()
+    job_id = (await node.spool.add_job(printer, PAGES, owner="ada")).job_id
+    await node.held(job_id, "account-limit-reached")
+    await node.purses.allow(3 * PAGE)
+    await node.pending(job_id)
 
 
 # -- at the machine ----------------------------------------------------------------------------
@@ -212,6 +267,37 @@ async def test_without_money_nothing_comes_out_at_the_machine(node):
     (result,) = await node.desk.release(ada, [job_id], safe, "device:x", account="works")
     assert result.state is JobState.PENDING
     await node.purses.check()
+
+
+async def test_rules_go_by_the_clock_of_the_site(node):
+    """Not by that of the machine: what is closed at noon here may be open where people are."""
+    await node.spool.journal.commit(PutTerms(Terms(zone="Asia/Tokyo"), 1))
+    here = datetime.now(ZoneInfo("Asia/Tokyo"))
+    for hour, fits in ((here.hour, False), ((here.hour + 9) % 24, True)):
+        rule = read_rule(f"* {hour:02}:00-{(hour + 2) % 24:02}:00: deny")
+        safe = await node.spool.add_printer(
+            f"safe-{fits}", release=ReleaseMode.HOLD, policies=(rule,)
+        )
+        ada = await node.spool.reader.user_by_guid(await node.purses.person(f"ada-{fits}"))
+        await node.spool.add_job(safe, PAGES, owner=ada.name)
+        (shown,) = await node.desk.held(ada, safe)
+        assert shown.fits is fits
+
+
+async def test_every_document_has_to_fit(node):
+    """A job of several documents comes out where all of them can be printed."""
+    await node.purses.start()
+    safe = await node.spool.add_printer("safe", release=ReleaseMode.HOLD, formats=("text/plain",))
+    ada = await node.spool.reader.user_by_guid(await node.purses.person())
+    job_id = (await node.spool.open_job(safe, owner="ada")).job_id
+    await node.spool.attach(job_id, last=False)
+    other = NewDocument(4, "blake3:00", "application/pdf", b"%PDF")
+    now_us = node.spool.wall_clock()
+    await node.spool.journal.commit(AttachDocument(job_id, "address:127.0.0.1", other, now_us))
+    (shown,) = await node.desk.held(ada, safe)
+    assert not shown.fits
+    (result,) = await node.desk.release(ada, [job_id], safe, "device:x")
+    assert "application/pdf" in str(result.error)
 
 
 @pytest.mark.slow
