@@ -27,6 +27,7 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer add archive file:///var/spool/archive --order fifo
         spoold printer add color ipps://192.0.2.9/ipp/print --option tls=pin --learn
         spoold printer add floor2 --member frontdesk --member annex --standby archive
+        spoold printer add far spoold://hq.example.org:9195/frontdesk --option credentials=FILE
         spoold printer add roam --release find-me --releases-at frontdesk,annex""",
     )
     adding.add_argument("name", metavar="NAME")
@@ -42,6 +43,7 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer set frontdesk --option pjl=
         spoold printer set frontdesk --offer sides-supported=one-sided,two-sided-long-edge
         spoold printer set frontdesk --accepting off
+        spoold printer set frontdesk --owner library
         spoold printer set frontdesk --release hold --keep-held 12h --policy '@guests: no-color'
         spoold printer set frontdesk --sender '10.1.0.0/16 sap* -> erp charge works/stores'
         spoold printer set frontdesk --convert 'application/pdf -> image/pwg-raster: gs ...'""",
@@ -153,6 +155,9 @@ def _add_settings(parser: Parser) -> None:
     parser.add_argument(
         "--shared", type=grammar.switch, metavar="on|off", help="announced to the network"
     )
+    parser.add_argument(
+        "--owner", metavar="NODE", help="the node that prints its jobs; empty: this one"
+    )
     _add_release(parser)
 
 
@@ -249,6 +254,7 @@ def _settings(args: Namespace) -> dict[str, Any]:
         "default_account": args.default_account,
         "policies": _rules(args.policy),
         "senders": _rules(args.sender),
+        "owner": args.owner,
     }
     return {key: value for key, value in found.items() if value is not None}
 
@@ -345,6 +351,7 @@ def _print(printer: dict[str, Any]) -> None:
             ("state", _state(printer)),
             ("reasons", [one for one in printer["reasons"] if one != "none"]),
             ("message", printer["message"]),
+            ("owner", printer.get("owner") or None),
             ("device", printer["uri"]),
             ("options", printer.get("options")),
             ("members", printer.get("members")),

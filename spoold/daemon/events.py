@@ -57,6 +57,7 @@ EVENTS = {
     "site_line_changed": "The line of a site is up, or gone.",
     # Jobs
     "attempt_deferred": "A delivery left nothing on paper, and is made again; with the reason.",
+    "handed_on_unheard": "The node that has jobs of this one cannot be asked how they are.",
     "attempt_end_refused": "The end of a delivery fits no job any more.",
     "attempt_in_doubt": "A delivery was cut off, and nobody knows whether it printed.",
     "attempt_interrupted": "A delivery that a crash cut off was settled at the start.",

@@ -12,6 +12,7 @@ import os
 import random
 import resource
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -51,6 +52,7 @@ from spoold.dispatch.attempt import Settings
 from spoold.dispatch.convert import Converter
 from spoold.dispatch.converting import converting
 from spoold.dispatch.dispatcher import Dispatcher
+from spoold.dispatch.handed import HandedJobs
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.listener import Listener
 from spoold.intake.opening import OpenJobs
@@ -59,6 +61,7 @@ from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.net import credentials
 from spoold.net.connect import TcpNetwork
+from spoold.net.context import client_context
 from spoold.release.counts import Counts
 from spoold.release.desk import Desk
 from spoold.release.mfds import Mfds
@@ -315,6 +318,15 @@ class Daemon:
             self.on_store_failed()
             raise
 
+    def _node_context(self) -> ssl.SSLContext:
+        """As this node, to others of its deployment."""
+        identity = self.identity
+        return client_context(
+            ca_pem=identity.authority.ca_pem,
+            chain_pem=identity.chain_pem,
+            key_pem=identity.key_pem,
+        )
+
     async def _serve(
         self,
         journal: Journal,
@@ -340,7 +352,7 @@ class Daemon:
         charging = Charging(journal, reader, wall_clock)
         work = WorkDesk(charging, reader, wall_clock)
         releases = Releases(journal, reader, catalogue, counts, charging, wall_clock)
-        network = TcpNetwork()
+        network = TcpNetwork(self._node_context)
         converter = Converter(config.node.data_dir / "converting", lambda: self.config.conversion)
         converter.sweep()
         dispatcher = Dispatcher(
@@ -445,6 +457,9 @@ class Daemon:
             )
             self._announcer = announcer
             await dispatching.start(dispatcher.run)
+            await dispatching.start(
+                HandedJobs(journal, reader, dispatcher.driver_of, wall_clock).run
+            )
             await dispatching.start(monitor.run)
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)

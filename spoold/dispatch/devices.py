@@ -67,6 +67,10 @@ class Devices:
         made = self._driver(device)
         return self._converting(printer, made.driver), made.can_resume
 
+    def driver(self, device: Device) -> link.Driver:
+        """As it is, without conversion; raises as `driver_of`."""
+        return self._driver(device).driver
+
     def can_resume(self, device: Device) -> bool:
         """Whether the device can be asked what became of an attempt that was cut off."""
         try:

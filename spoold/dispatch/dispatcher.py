@@ -21,7 +21,7 @@ from spoold.dispatch.devices import SAID_S, Devices
 from spoold.dispatch.judge import Judge
 from spoold.dispatch.loading import Documents, JobReader, Loading
 from spoold.dispatch.offers import Claims, Offers
-from spoold.dispatch.queues import Choice
+from spoold.dispatch.queues import Choice, as_seen_here
 from spoold.dispatch.recovery import ACTIVE, OpenAttempts, settle_open_attempts
 from spoold.dispatch.refresh import Refresh
 from spoold.dispatch.running import FreshJournal, Running
@@ -175,7 +175,7 @@ class Dispatcher:
             self._devices.put(device)
         for printer in await self._reader.printers():
             self._printers[printer.id] = printer
-            self._schedule.set_printer(printer)
+            self._schedule.set_printer(as_seen_here(printer))
         cut_off = await settle_open_attempts(
             self._reader, self._journal, self._printers, self._devices, self._wall_clock
         )
@@ -277,7 +277,7 @@ class Dispatcher:
             self._statuses.printer_paused(printer.id)
         is_resumed = before is not None and before.paused and not printer.paused
         is_new = device is not None and self._devices.put(device)
-        self._schedule.set_printer(printer)
+        self._schedule.set_printer(as_seen_here(printer))
         if is_new or is_resumed:
             # At its new address it may well answer; and an operator who resumes it has seen to it.
             self._schedule.wake(printer.id)
@@ -314,6 +314,14 @@ class Dispatcher:
         What it says is in the `status` of its printers for a while.
         """
         return await self._devices.ask(device_id)
+
+    def driver_of(self, device: Device) -> link.Driver:
+        """What delivers to the device.
+
+        Raises:
+            OperationError: the driver cannot work with the URI or an option; or whatever else.
+        """
+        return self._devices.driver(device)
 
     # -- devices ---------------------------------------------------------------------------
 
@@ -378,6 +386,7 @@ class Dispatcher:
         if (
             attempt.is_eager
             and printer is not None
+            and printer.is_ours
             and not printer.paused
             and printer.device_id == choice.device_id
             and choice.queue_id == printer.id

@@ -7,6 +7,7 @@ they are next asked for after a printer came, went or was renamed. See `schedule
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from spoold.dispatch.order import Entry, Lines
@@ -140,6 +141,11 @@ class Queues:
                 pool.members = tuple(_found(_names(pool.printer), by_name))
                 for member in pool.members:
                     member.pools = (*member.pools, pool)
+
+
+def as_seen_here(printer: Printer) -> Printer:
+    """A printer as the devices of this node serve it: not at all, when another node owns it."""
+    return printer if printer.is_ours else replace(printer, device_id=None, members=(), standby=())
 
 
 def _names(pool: Printer) -> Iterable[str]:

@@ -55,6 +55,8 @@ async def settle_open_attempts(
     ends: list[Change] = []
     resumed: dict[int, tuple[Attempt, Job]] = {}
     for attempt in await reader.open_attempts():
+        if not attempt.device_id:
+            continue  # another node was given the job, and says whether it has it
         job = await reader.job(attempt.job_id)
         if job is None or job.state not in ACTIVE:
             continue

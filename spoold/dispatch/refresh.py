@@ -58,7 +58,7 @@ class Refresh:
         turns: dict[int, _Turn] = {}
         for printer in self._printers.values():
             id_ = printer.device_id
-            if id_ is not None and self._devices.is_telling(id_):
+            if printer.is_ours and id_ is not None and self._devices.is_telling(id_):
                 turns[id_] = self._turns.get(id_) or _Turn(now_s + self._interval_s)
         self._turns = turns
         return [

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from spoold.driver.handed_on import where_it_is
 from spoold.model.job import Job, JobReason
-from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
+from spoold.model.outcome import Blame, Deferred, Delivered, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
 
 # A second attempt replaces what a first one left, so an interrupted one leaves no doubt.
-IDEMPOTENT_SCHEMES = frozenset({"file"})
+IDEMPOTENT_SCHEMES = frozenset({"file", "spoold"})
 MISFIT_REASONS = frozenset(
     {JobReason.DOCUMENT_FORMAT_ERROR.value, JobReason.UNSUPPORTED_DOCUMENT_FORMAT.value}
 )
@@ -21,6 +22,8 @@ ANY_FORMAT = "application/octet-stream"  # the sender left it to the printer (RF
 def settle(outcome: Outcome, in_doubt: WhenInDoubt) -> tuple[JobEvent, tuple[str, ...], str]:
     """What a job becomes by an outcome: the event, the job's reasons and its message."""
     match outcome:
+        case HandedOn(evidence):
+            return JobEvent.HAND_ON, (JobReason.QUEUED_IN_DEVICE,), where_it_is(evidence)
         case Delivered():
             return JobEvent.DELIVER, (JobReason.JOB_COMPLETED_SUCCESSFULLY,), ""
         case Deferred(reason, detail):

@@ -8,6 +8,7 @@ scheme, its value a callable that takes `(device, network)` and returns a `Drive
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, runtime_checkable
@@ -149,6 +150,26 @@ class Telling(Protocol):
         ...
 
     async def probe(self) -> DeviceStatus: ...
+
+
+class Elsewhere(Protocol):
+    """Another node, over an open connection."""
+
+    async def call(
+        self,
+        op: str,
+        args: dict[str, Any],
+        on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class HandingOn(Protocol):
+    """A driver whose devices are nodes: what becomes of a job there is followed."""
+
+    def connected(self) -> AbstractAsyncContextManager[Elsewhere]:
+        """A connection, as long as the block lasts; raises OSError or `Lost`: there is none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
+from uuid import UUID
 
 import trio
 
@@ -40,6 +41,8 @@ class Acceptance:
         self._documents = documents
         self.limits = limits
         self.wall_clock = wall_clock
+        # Whether a job for a printer of that node gets there from here.
+        self.hands_on: Callable[[UUID], bool] = lambda node: False
         self._printers: dict[str, Printer] = {}
         self._names: dict[int, str] = {}
         self._uploads: dict[str, Upload] = {}
@@ -80,6 +83,12 @@ class Acceptance:
         if not printer.accepting:
             raise OperationError(
                 "not-accepting", f"the printer {name} takes no jobs now.", "Try again later."
+            )
+        if printer.owner is not None and not self.hands_on(printer.owner):
+            raise OperationError(
+                "not-accepting",
+                f"the printer {name} belongs to the node {printer.owner}.",
+                "Hand the job to that node, or to its application server.",
             )
         return printer
 

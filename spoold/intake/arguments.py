@@ -7,6 +7,7 @@ principal alone.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,14 @@ from spoold.model.principal import Port, Principal, Role
 COPIES_MAX = 9999
 PRIORITY_MAX = 100
 DIGEST_ALGORITHMS = ("blake3", "sha256")
+HANDED_ON = "handed-on"  # the intake of a job that another node handed on
 
 _HEX = "[0-9a-fA-F]"
 _is_uuid = re.compile(
     rf"(?:urn:uuid:)?(?:{_HEX}{{32}}|{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}})"
 ).fullmatch
 _is_media_type = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}").fullmatch
+_is_identity = re.compile(r"[a-z]{1,16}:[!-~]{1,255}").fullmatch
 _is_digest = re.compile(r"(blake3|sha256):[0-9a-f]{64}").fullmatch
 
 
@@ -56,12 +59,15 @@ def submission(args: dict[str, Any], principal: Principal, client_host: str) -> 
     algorithm = get("digest_algorithm", "blake3")
     if algorithm not in DIGEST_ALGORITHMS:
         raise _bad(f"digest_algorithm must be one of {', '.join(DIGEST_ALGORITHMS)}")
+    first = _handed_on(args, principal)
+    if first is None:
+        first = _First(owner(principal, _text(args, "user", "")), principal.identity, client_host)
     return Submission(
         printer,
-        owner(principal, _text(args, "user", "")),
-        principal.identity,
-        "frames",
-        client_host,
+        first.owner,
+        first.submitter,
+        first.intake,
+        first.client_host,
         uuid=UUID(uuid),
         title=decode_text(title.encode()) if title else "",
         copies=_number(args, "copies", 1, COPIES_MAX),
@@ -71,7 +77,62 @@ def submission(args: dict[str, Any], principal: Principal, client_host: str) -> 
         hold=_switch(args, "hold"),
         size=size,
         digest_algorithm=algorithm,
+        copies_embedded=first.copies_embedded,
+        created_us=first.created_us,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """Where a job came from before anybody handed it on."""
+
+    owner: Owner
+    submitter: str
+    client_host: str
+    intake: str = "frames"
+    copies_embedded: bool = False
+    created_us: int | None = None
+
+
+def hands_on(principal: Principal) -> bool:
+    """Whether what `principal` says of the jobs that it hands on is taken on trust."""
+    if principal.port is not Port.MUTUAL:
+        return False
+    is_provider = Role.PROVIDER in principal.roles and "*" in principal.may_assert
+    return is_provider or Role.SITE in principal.roles
+
+
+def _handed_on(args: dict[str, Any], principal: Principal) -> _First | None:
+    """What another node says of a job that it hands on; None when nobody says so.
+
+    Raises:
+        OperationError: `forbidden`, this one may not; `bad-request`.
+    """
+    told = args.get("handed_on")
+    if told is None:
+        return None
+    if not hands_on(principal):
+        raise OperationError(
+            "forbidden",
+            f"{principal.name or principal.identity} may not hand on jobs of others.",
+            "Nodes of the deployment may, and providers that may speak for anybody.",
+        )
+    if type(told) is not dict:
+        raise _bad("handed_on must be a map")
+    submitter = _text(told, "submitter", principal.identity)
+    known = _text(told, "known", Known.CLAIMED.value)
+    if not _is_identity(submitter):
+        raise _bad("handed_on.submitter must be an identity, as provider:GUID")
+    if known not in set(Known):
+        raise _bad(f"handed_on.known must be one of {', '.join(Known)}")
+    created_us = told.get("created_us")
+    if created_us is not None and (type(created_us) is not int or not 0 < created_us < 1 << 53):
+        raise _bad("handed_on.created_us must be microseconds")
+    by = decode_text(_text(told, "by", "").encode())
+    host = decode_text(_text(told, "client_host", "").encode())
+    name = normalise_name(_text(args, "user", ""))
+    embedded = _switch(told, "copies_embedded")
+    return _First(Owner(name, Known(known), by), submitter, host, HANDED_ON, embedded, created_us)
 
 
 def is_eager(args: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ class Submission:
     """What an intake knows of a job. `printer` is a name; `size` in bytes, if announced.
 
     `hold_until` is its job-hold-until, `hold_until_us` its job-hold-until-time; `hold` is as
-    `indefinite`.
+    `indefinite`. `created_us` is when another node accepted it, which hands it on.
     """
 
     printer: str
@@ -36,6 +36,7 @@ class Submission:
     digest_algorithm: str = "blake3"
     hold_until: str = ""
     hold_until_us: int | None = None
+    created_us: int | None = None
 
     def hold_at(self, now_us: int) -> policy.Hold | None:
         """How the job is to be held that is submitted now.

@@ -290,7 +290,7 @@ class Upload:
             self._hold = one.hold_at(self._acceptance.wall_clock())
             if self._hold is not None:
                 reasons = (JobReason.JOB_HOLD_UNTIL_SPECIFIED.value,)
-        if self._printer.hold_new_jobs:
+        if self._printer.hold_new_jobs and self._printer.is_ours:
             reasons = (*reasons, JobReason.JOB_HELD_ON_CREATE.value)
         return reasons
 
@@ -304,11 +304,12 @@ class Upload:
 
     async def _accept(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
         one = self.submission
-        if self._printer.senders:
+        is_ours = self._printer.is_ours  # else its owner judges who may print there
+        if self._printer.senders and is_ours:
             one.owner = owner_by_rule(self._printer.senders, one.owner, one.client_host)
         least = self._printer.least_owner
         # Also of a job that is held for a time: that hold may end by itself.
-        if not message and not one.owner.known.is_at_least(least):
+        if is_ours and not message and not one.owner.known.is_at_least(least):
             state = JobState.PENDING_HELD
             reasons = (*reasons, JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value)
             message = f"the printer asks for an owner who is at least {least}"
@@ -366,6 +367,7 @@ class Upload:
                 message,
                 "" if hold is None else hold.until,
                 None if hold is None else hold.release_us,
+                one.created_us,
             )
         )
 

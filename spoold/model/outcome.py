@@ -27,6 +27,14 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOn(Delivered):
+    """Another node has the whole job, durably, and prints it; `evidence` names `node` and `job`.
+
+    What becomes of it there is asked for later.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Deferred:
     """Nothing that prints has left, or the device said that it discarded it. Try again later.
 

@@ -92,6 +92,9 @@ class Printer:
     or, without any, at each one with a device that takes their formats. `policies` say who may
     print what there, and `senders` whose the jobs of those are who prove nothing. Where `charging`
     is on, jobs are paid for, by `default_account` unless the job or its owner says otherwise.
+
+    `owner` is the node that alone has the printer's queue, state and dispatch (DECISIONS 11); None
+    is this node. Jobs that come for a printer of another node are handed on to it.
     """
 
     id: int
@@ -125,6 +128,12 @@ class Printer:
     default_account: str = ""
     policies: tuple[ReleaseRule, ...] = ()
     senders: tuple[SenderRule, ...] = ()
+    owner: UUID | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this node prints its jobs."""
+        return self.owner is None
 
     @property
     def is_pool(self) -> bool:
@@ -137,9 +146,8 @@ class Printer:
     @property
     def clears_jobs(self) -> bool:
         """Whether jobs are counted and cleared before they print, as nobody stands there."""
-        return not self.release.is_secure and (
-            self.charging is not Charging.OFF or bool(self.policies)
-        )
+        is_at_once = self.is_ours and not self.release.is_secure
+        return is_at_once and (self.charging is not Charging.OFF or bool(self.policies))
 
     @property
     def accepted_formats(self) -> tuple[str, ...]:

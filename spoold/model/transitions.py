@@ -19,6 +19,7 @@ class JobEvent(StrEnum):
     RESUME = "resume"  # it takes bytes again
     DEFER = "defer"  # the attempt left nothing on paper; wait
     DELIVER = "deliver"
+    HAND_ON = "hand-on"  # another node has it; said again when something changes there
     NEXT = "next"  # a document is printed, and the job has others
     REFUSE = "refuse"  # can never print
     MISFIT = "misfit"  # cannot print here as it is; an operator may move it
@@ -58,6 +59,7 @@ for _state in _ACTIVE:
     TABLE |= {
         (_state, JobEvent.DEFER): _S.PENDING,
         (_state, JobEvent.DELIVER): _S.COMPLETED,
+        (_state, JobEvent.HAND_ON): _S.PROCESSING,
         (_state, JobEvent.NEXT): _S.PENDING,
         (_state, JobEvent.REFUSE): _S.ABORTED,
         (_state, JobEvent.MISFIT): _S.PENDING_HELD,
@@ -79,7 +81,7 @@ for _state in _FINISHED:
     TABLE[_state, JobEvent.RETRY] = _S.PENDING
 
 # What means that nothing more is to be done for a document.
-_ENDS_DOCUMENT = frozenset({JobEvent.DELIVER, JobEvent.ASSUME})
+_ENDS_DOCUMENT = frozenset({JobEvent.DELIVER, JobEvent.ASSUME, JobEvent.HAND_ON})
 
 # What an open job does not take: nothing of it can print yet, nor be in doubt.
 _NOT_WHILE_INCOMING = frozenset(
@@ -124,9 +126,11 @@ def onward(
     """
     if event is JobEvent.NEXT and not has_more:
         raise OperationError("not-possible", "the job has no further document.")
+    stop = JobReason.PROCESSING_TO_STOP_POINT
+    if event is JobEvent.HAND_ON and not has_more and stop in before:
+        return event, tuple(dict.fromkeys((*before, *reasons)))  # to be canceled there, too
     if not has_more or event not in _ENDS_DOCUMENT:
         return event, reasons
-    stop = JobReason.PROCESSING_TO_STOP_POINT
     if stop not in before:
         return JobEvent.NEXT, ()
     kept = tuple(one for one in before if one != stop)

@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -36,10 +36,14 @@ class TcpNetwork:
     """The real network; what rooms take as their `Network` Protocol.
 
     At most `LOOKUPS_MAX` names are looked up at a time, also those that nobody waits for any more:
-    a dead name server holds some threads, and no more.
+    a dead name server holds some threads, and no more. `node_context` shows the certificate of this
+    node, where there is one: to other nodes.
     """
 
-    def __init__(self) -> None:
+    node_context: Callable[[], ssl.SSLContext] | None
+
+    def __init__(self, node_context: Callable[[], ssl.SSLContext] | None = None) -> None:
+        self.node_context = node_context
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
     async def connect(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
-from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, Refused
+from spoold.model.outcome import Blame, Deferred, Delivered, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state, onward
 from spoold.spool import jobs, store
@@ -160,6 +160,9 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
 
 def _outcome_fields(outcome: Outcome) -> tuple[str, str, str, int, dict[str, Any]]:
     match outcome:
+        case HandedOn(evidence):
+            sent = evidence.get("bytes", 0)
+            return "handed-on", "", "", bounded_count(sent), bounded_map(evidence)
         case Delivered(evidence):
             sent = evidence.get("bytes", 0)
             return "delivered", "", "", bounded_count(sent), bounded_map(evidence)

@@ -36,7 +36,10 @@ def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
 
 def learn(writer: SqliteStore, printer: Printer) -> None:
     """The printer is as it is from now on."""
-    reason = _RELEASE if printer.release.is_secure else _COUNT if printer.clears_jobs else None
+    reason = None
+    if printer.is_ours:  # else its owner holds the jobs
+        is_secure = printer.release.is_secure
+        reason = _RELEASE if is_secure else _COUNT if printer.clears_jobs else None
     if reason is None:
         writer.gates.pop(printer.id, None)
     else:

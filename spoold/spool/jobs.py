@@ -100,6 +100,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             "size": document.size,
             "digest": document.digest,
             "format": document.format,
+            **({} if change.created_us is None else {"created_us": change.created_us}),
         },
         # What a sender says of a job may name people, too: its document, an account.
         {"title": title, "host": host, **({"attributes": attributes} if attributes else {})},
@@ -125,7 +126,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             change.copies_embedded,
             attributes,
             0,
-            now,
+            now if change.created_us is None else min(now, change.created_us),
             now,
             None,
             JobReason.SUBMISSION_INTERRUPTED in change.reasons,
@@ -367,6 +368,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     if change.event is JobEvent.RETRY and row[8] in ("gone", "none"):
         cause = "is not kept any more" if row[8] == "gone" else "never came"
         raise OperationError("not-possible", f"its document {cause}.", "Submit the job again.")
+    if change.event is JobEvent.RETRY and row[7]:
+        _check_was_ours(writer, change.job_id, row[7])
     message = bounded_text(change.message)
     reasons = tuple(map(bounded_word, words[:REASONS_MAX]))
     is_incoming = JobReason.JOB_INCOMING in row[3]
@@ -424,6 +427,19 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     elif event is JobEvent.RETRY and row[10] > 1:
         turn_to_document(writer, change.job_id, 1)
     return after
+
+
+def _check_was_ours(writer: SqliteStore, job_id: int, attempt: int) -> None:
+    """A job that another node had is not printed again from here: it would know the uuid."""
+    row = writer.db.execute(
+        "SELECT outcome FROM attempt WHERE job_id = ? AND number = ?", (job_id, attempt)
+    ).fetchone()
+    if row is not None and row[0] == "handed-on":
+        raise OperationError(
+            "not-possible",
+            "another node had the job.",
+            "Retry it there: `spoold job show` says where.",
+        )
 
 
 def note_origin(writer: SqliteStore, job_id: int) -> None:

@@ -162,6 +162,8 @@ def printer_fields(printer: Printer) -> dict[str, Any]:
         value = getattr(printer, name)
         if name in _RULES:
             value = [str(one) for one in value]
+        if isinstance(value, UUID):
+            value = value.bytes
         found[name] = value.value if isinstance(value, Enum) else value
     return found
 
@@ -181,6 +183,8 @@ def printer_of(id_: int, guid: bytes, name: str, device_id: int | None, packed: 
     found["order"] = Order(found.get("order", Order.FAIR))
     found["in_doubt"] = WhenInDoubt(found.get("in_doubt", WhenInDoubt.HOLD))
     found["least_owner"] = Known(found.get("least_owner", Known.CLAIMED))
+    if found.get("owner") is not None:
+        found["owner"] = UUID(bytes=found["owner"])
     return Printer(id_, UUID(bytes=guid), name, device_id, **found)
 
 

@@ -72,6 +72,8 @@ EXPECTED = {
     "job.settle": OPERATORS,
     "job.show": STAFF | CLIENTS,
     "journal.audit": KNOWN_ADMINS,
+    "handed.cancel": LINES | {(Role.PROVIDER, Port.MUTUAL)},
+    "handed.follow": LINES | {(Role.PROVIDER, Port.MUTUAL)},
     "journal.cursor": OPERATORS,
     "journal.cursors": STAFF,
     "journal.follow": OPERATORS,

@@ -16,6 +16,7 @@ from spoold.daemon.operations import (
     backups,
     booking,
     devices,
+    handing,
     jobs,
     joining,
     journal,
@@ -50,6 +51,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
     rooms = (
         jobs,
         steering,
+        handing,
         queueing,
         release,
         story,

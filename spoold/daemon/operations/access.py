@@ -13,6 +13,7 @@ ADMINS = frozenset({Role.ADMIN})
 MONEY = ADMINS | {Role.ACCOUNTANT}  # who handles money
 DEVICES = frozenset({Role.DEVICE})
 SITES = frozenset({Role.SITE})
+NODES = SITES | {Role.PROVIDER}  # who may hand on jobs of others, if it may speak for anybody
 JOINERS = SITES | {Role.JOINER}
 OPERATORS = ADMINS | {Role.OPERATOR}
 STAFF = OPERATORS | {Role.HELP_DESK}

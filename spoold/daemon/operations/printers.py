@@ -19,6 +19,7 @@ from spoold.daemon.operations.conversions import check_conversions
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.learning import LEARN, Acquaintance, get_to_know
 from spoold.daemon.operations.offer import merged_offer
+from spoold.daemon.operations.ownership import owner_of
 from spoold.daemon.operations.plans import ACTIVE, WAITING, plan_move
 from spoold.daemon.operations.releasing import check_release, renamed_in, those_naming
 from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
@@ -157,7 +158,7 @@ async def add(call: Call) -> dict[str, Any]:
         raise _bad("a pool has no device to learn from.", "Let its members learn.")
     offer = merged_offer(met.offer, args["offer"] or {})
     advice += met.advice
-    fields = {**met.names, **met.fields, **fields}
+    fields = {**met.names, **met.fields, **fields, **await owner_of(call)}
     printer = replace(Printer(0, uuid4(), name), options=offer, **fields)
     check_conversions(printer, call.principal)
     async with services.changing:
@@ -218,7 +219,8 @@ async def change(call: Call) -> dict[str, Any]:
         known = await services.catalogue.look()
         old = find_printer(known, args["name"])
         offer = merged_offer(met.offer or old.options, args["offer"] or {})
-        printer = replace(old, options=offer, **{**met.fields, **fields})
+        fields = {**met.fields, **fields, **await owner_of(call)}
+        printer = replace(old, options=offer, **fields)
         check_conversions(printer, call.principal, old)
         changes: list[Change] = []
         if args["rename"] not in (None, old.name):

@@ -75,6 +75,7 @@ ARGUMENTS = (
     Argument("default_account", most=255, summary="Who pays for jobs; ? lets somebody choose."),
     Argument("policies", (list,), most=RULES_MAX, each=_RULE, summary="Who may print what, when."),
     Argument("senders", (list,), most=RULES_MAX, each=_RULE, summary="Whose jobs of senders are."),
+    Argument("owner", most=63, summary="The node that prints its jobs; empty is this one."),
     CONVERSIONS,
     OFFER,
 )

@@ -15,6 +15,7 @@ import trio
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.conversions import conversion_map
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
+from spoold.daemon.operations.ownership import names_of_owners
 from spoold.daemon.operations.settings import read_uri
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting, plain_value, uuid_of
@@ -80,6 +81,7 @@ def printer_map(
         "default_account": printer.default_account,
         "policies": [str(one) for one in printer.policies],
         "senders": [str(one) for one in printer.senders],
+        "owner": "" if printer.owner is None else str(printer.owner),
         "changed_us": printer.changed_us,
         "jobs": {
             "pending": counts.get(JobState.PENDING, 0),
@@ -132,6 +134,7 @@ async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list
     services = call.services
     counts = await services.reader.counts()
     since_us = midnight_us(services.wall_clock())
+    owners = await names_of_owners(services, printers := list(printers))
     shown = []
     for printer in printers:
         one = printer_map(
@@ -141,6 +144,8 @@ async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list
             counts.get(printer.id, {}),
             await services.reader.interrupted(printer.id, since_us),
         )
+        if printer.owner is not None:
+            one["owner"] = owners.get(printer.owner, one["owner"])
         told = services.announced(printer.id)
         one["announced_as"] = told.name
         if told.trouble:

@@ -34,9 +34,11 @@ _INTAKES = {
     "frames": "the frames protocol",
     "lpd": "LPD",
     "ipp": "IPP",
+    "handed-on": "another node",
 }
 _OUTCOMES = {
     "delivered": "delivered",
+    "handed-on": "handed on to another node",
     "deferred": "put off: nothing of it printed",
     "refused": "refused",
     "in-doubt": "in doubt: bytes left, and nobody knows whether they printed",
@@ -57,6 +59,7 @@ _ACTS: dict[str, str] = {
     JobEvent.STALL: "stalled: the device takes no more bytes",
     JobEvent.RESUME: "going on: the device takes bytes again",
     JobEvent.REFUSE: "refused",
+    JobEvent.HAND_ON: "at another node",
 }
 
 _CHANGES = frozenset(

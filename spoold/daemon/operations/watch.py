@@ -7,8 +7,8 @@ are read anew after each change.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -44,12 +44,31 @@ class Moves:
         return moved
 
 
+class Moved:
+    """The jobs that have changed since their follower looked last; any number of them."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[int, None] = {}
+        self._bell = trio.Event()
+
+    def put(self, moved: JobMoved) -> None:
+        self._jobs[moved.job_id] = None
+        self._bell.set()
+
+    async def wait(self) -> list[int]:
+        """Their numbers, at least one."""
+        await self._bell.wait()
+        self._bell = trio.Event()
+        jobs, self._jobs = list(self._jobs), {}
+        return jobs
+
+
 class Watch:
     """Wakes those who follow a job or the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._followers: dict[int, list[Moves]] = {}
+        self._followers: dict[int, list[Moves | Moved]] = {}
         self._bell = trio.Event()
         journal.listen(self._hear)
 
@@ -70,11 +89,25 @@ class Watch:
     def following(self, job_id: int) -> Iterator[Moves]:
         """The changes of a job that are committed while this is open."""
         moves = Moves()
-        self._followers.setdefault(job_id, []).append(moves)
-        try:
+        with self._told(job_id, moves):
             yield moves
+
+    @contextmanager
+    def following_all(self, job_ids: Iterable[int]) -> Iterator[Moved]:
+        """Which of these jobs are changed while this is open."""
+        moved = Moved()
+        with ExitStack() as stack:
+            for job_id in job_ids:
+                stack.enter_context(self._told(job_id, moved))
+            yield moved
+
+    @contextmanager
+    def _told(self, job_id: int, follower: Moves | Moved) -> Iterator[None]:
+        self._followers.setdefault(job_id, []).append(follower)
+        try:
+            yield
         finally:
-            self._followers[job_id].remove(moves)
+            self._followers[job_id].remove(follower)
             if not self._followers[job_id]:
                 del self._followers[job_id]
 

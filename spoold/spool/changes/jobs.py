@@ -40,7 +40,7 @@ class AcceptJob:
 
     `uuid` None lets the store name it; then it cannot be a duplicate. With a uuid the submission is
     idempotent by (submitter, uuid): the same printer and digest gets the first answer again;
-    anything else is `conflict`.
+    anything else is `conflict`. `created_us` is when another node accepted it first.
     """
 
     printer_id: int
@@ -61,6 +61,7 @@ class AcceptJob:
     message: str = ""
     hold_until: str = ""
     release_us: int | None = None
+    created_us: int | None = None
 
 
 @dataclass(slots=True)

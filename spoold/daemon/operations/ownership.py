@@ -1,0 +1,44 @@
+"""Which node a printer belongs to: named by people, kept by GUID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.table import Call
+from spoold.daemon.operations.views import uuid_of
+from spoold.model.errors import OperationError
+from spoold.model.node import NodeState
+from spoold.model.printer import Printer
+from spoold.model.text import plain
+from spoold.spool import nodes
+
+
+async def owner_of(call: Call) -> dict[str, Any]:
+    """The field `owner` of a printer, when it was given.
+
+    Raises:
+        OperationError: `not-found`: no node of the deployment is called that.
+    """
+    name, services = call.args["owner"], call.services
+    if name is None:
+        return {}
+    if name in ("", services.node_name, str(services.node_guid)):
+        return {"owner": None}
+    for node in await services.reader.look(nodes.find_all):
+        if node.state is NodeState.APPROVED and (node.name == name or node.guid == uuid_of(name)):
+            return {"owner": node.guid}
+    raise OperationError(
+        "not-found",
+        f"there is no node {plain(name)!r}.",
+        "See `spoold site list`; a site joins by `spoold site invite`.",
+    )
+
+
+async def names_of_owners(services: Services, printers: Iterable[Printer]) -> dict[UUID, str]:
+    """What the nodes are called that own these printers; those that this node knows."""
+    if all(one.is_ours for one in printers):
+        return {}
+    return {one.guid: one.name for one in await services.reader.look(nodes.find_all)}

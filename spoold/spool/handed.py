@@ -1,0 +1,86 @@
+"""Jobs that another node has: which they are, and what is told to whoever handed one on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from spoold.model.job import JobReason
+from spoold.spool.rows import STATE, unpack
+
+
+class HandedJob(NamedTuple):
+    """A job that is not finished, and that another node has, as its last attempt's end says."""
+
+    job_id: int
+    uuid: UUID
+    device_id: int
+    printer_id: int
+    evidence: dict[str, Any]
+    is_canceled: bool  # here: it is to be canceled there
+
+
+class JobThere(NamedTuple):
+    """A job that somebody handed on to this node; `intake` is "" when only a trace is left."""
+
+    job_id: int
+    state: str
+    reasons: tuple[str, ...]
+    message: str
+    intake: str
+    impressions: int | None
+
+
+_HANDED = (
+    "SELECT job.id, job.uuid, attempt.device_id, attempt.printer_id, attempt.evidence, job.reasons "
+    "FROM job {index} JOIN attempt ON attempt.job_id = job.id AND attempt.number = job.attempts "
+    "WHERE job.finished_us IS NULL AND job.state IN (5, 6) AND attempt.outcome = 'handed-on'"
+)
+
+
+def find_handed(db: sqlite3.Connection, job_ids: Sequence[int] | None = None) -> list[HandedJob]:
+    """All of them, or those among `job_ids`."""
+    if job_ids is None:
+        rows = db.execute(_HANDED.format(index="INDEXED BY job_unfinished") + " ORDER BY job.id")
+        return [_handed_of(row) for row in rows]
+    one = _HANDED.format(index="") + " AND job.id = ?"
+    return [_handed_of(row) for id_ in job_ids for row in db.execute(one, (id_,))]
+
+
+def _handed_of(row: tuple[Any, ...]) -> HandedJob:
+    job_id, uuid, device_id, printer_id, packed, reasons = row
+    evidence = unpack(packed) if packed else {}
+    stop = JobReason.PROCESSING_TO_STOP_POINT in reasons.split()
+    return HandedJob(job_id, UUID(bytes=uuid), device_id, printer_id, evidence, stop)
+
+
+def find_there(db: sqlite3.Connection, uuids: Sequence[UUID]) -> dict[UUID, JobThere]:
+    """How these jobs are, as far as this node has had them; also those long forgotten."""
+    found = {}
+    for uuid in uuids:
+        row = db.execute(
+            "SELECT id, state, reasons, message, intake, impressions FROM job WHERE uuid = ?",
+            (uuid.bytes,),
+        ).fetchone()
+        if row is None:
+            row = db.execute(
+                "SELECT job_id, state, '', '', '', NULL FROM tombstone WHERE uuid = ?",
+                (uuid.bytes,),
+            ).fetchone()
+        if row is not None:
+            id_, state, reasons, message, intake, impressions = row
+            words = tuple(reasons.split())
+            found[uuid] = JobThere(id_, STATE[state].value, words, message, intake, impressions)
+    return found
+
+
+def waiting_of(db: sqlite3.Connection, printer_id: int, limit: int) -> list[int]:
+    """The pending jobs of a printer, by priority and then age."""
+    rows = db.execute(
+        "SELECT id FROM job INDEXED BY job_unfinished WHERE finished_us IS NULL "
+        "AND printer_id = ? AND state = 3 ORDER BY priority DESC, id LIMIT ?",
+        (printer_id, limit),
+    )
+    return [id_ for (id_,) in rows]
