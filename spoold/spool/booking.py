@@ -1,10 +1,11 @@
 """What other nodes post, booked here once: by the keys under which they posted it.
 
 A charge is of the payer whom its node charged, for what that node found it to cost. Here it is
-taken from the payer's purses as they are: what lies beyond the limit is flagged, never refused, for
-the paper is out. Where nobody knows the payer, the ledger's own purse `suspense` pays until an
-accountant finds out. Reservations are of the node that made them, and are not booked here, nor are
-the allowances of a period: whoever spends here is granted them here.
+taken from what the node was granted the right to spend (see `rights`), then from the payer's purses
+as they are: what lies beyond the limit is flagged, never refused, for the paper is out. Where
+nobody knows the payer, the ledger's own purse `suspense` pays until an accountant finds out.
+Reservations are of the node that made them, and are not booked here, nor are the allowances of a
+period: whoever spends here is granted them here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from spoold.model.pricing import Quote
 from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
 from spoold.model.record import Record
 from spoold.model.usage import Usage
-from spoold.spool import adjustments, charges, ledger, postings, store
+from spoold.spool import adjustments, charges, ledger, postings, rights, store
 from spoold.spool.postings import Line, Own, lines_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _settle(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor:
         usage = Usage.from_map(told["usage"])
         ledger.settle(writer, key, usage, now_us, actor, told["happened_us"])
         return
-    _post_settled(writer, _charge(told, known), now_us, actor)
+    _post_settled(writer, _charge(told, known), int(told.get("epoch", 0)), now_us, actor)
 
 
 def _charge(told: dict[str, Any], known: Known) -> Charge:
@@ -87,10 +88,12 @@ def _charge(told: dict[str, Any], known: Known) -> Charge:
     )
 
 
-def _post_settled(writer: SqliteStore, charge: Charge, now_us: int, actor: str) -> None:
-    wallet, shares, flags = _shares(writer, charge, now_us)
-    charge = replace(charge, flags=tuple(dict.fromkeys((*charge.flags, *flags))), ended_us=now_us)
-    lines = [*lines_of(shares), Line(Own.REVENUE.guid, sum(one.amount for one in shares))]
+def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, now_us: int, actor: str) -> None:
+    wallet, taken = _taken(writer, charge, epoch, now_us, site_of(actor))
+    flags = tuple(dict.fromkeys((*charge.flags, *taken.flags)))
+    charge = replace(charge, flags=flags, ended_us=now_us)
+    paid = sum(one.amount for one in taken.shares)
+    lines = [*taken.lines, Line(Own.REVENUE.guid, paid)]
     postings.post(
         writer,
         charge.key + b"/settle",
@@ -103,23 +106,28 @@ def _post_settled(writer: SqliteStore, charge: Charge, now_us: int, actor: str) 
         charge=charge.key,
         more=charge.as_map(),
     )
-    charges.keep(writer, charge, shares)
+    charges.keep(writer, charge, taken.shares)
 
 
-def _shares(
-    writer: SqliteStore, charge: Charge, now_us: int
-) -> tuple[Wallet, list[Share], list[str]]:
-    """Which purses pay for a charge, and what an accountant should look at."""
+def _taken(
+    writer: SqliteStore, charge: Charge, epoch: int, now_us: int, site: UUID
+) -> tuple[Wallet, rights.Taken]:
+    """What pays for a charge of a site, and what an accountant should look at."""
     total, payer = charge.quote.total, charge.payer
     if charge.is_shadow:
-        return Wallet(payer.guid), [], []
+        return Wallet(payer.guid), rights.Taken()
     if not postings.is_known(writer.db, payer):
-        return Wallet(payer.guid), _suspended(total), [Flag.NO_PAYER.value]
-    wallet = ledger.wallet_of(writer, charge, charge.happened_us, now_us)
-    shares = wallet.spend(total)
-    after = wallet.after(shares).available
-    is_beyond = bool(total) and after is not None and after < 0
-    return wallet, shares, [Flag.BEYOND_LIMIT.value] if is_beyond else []
+        shares = _suspended(total)
+        flags = [Flag.NO_PAYER.value]
+        return Wallet(payer.guid), rights.Taken(shares, lines_of(shares), flags)
+    at_us = charge.happened_us
+    wallet = ledger.wallet_of(writer, charge, at_us, now_us)
+    return wallet, rights.consume(writer, site, epoch, payer.kind, wallet, total, at_us)
+
+
+def site_of(actor: str) -> UUID:
+    """The node that posts, `node:GUID`."""
+    return UUID(actor.removeprefix("node:"))
 
 
 def _suspended(total: int) -> list[Share]:
@@ -152,6 +160,13 @@ def _adjust(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor:
     adjustments.adjust(writer, change)
 
 
+def _right_back(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+    holder = UUID(bytes=fact.payload["payer"])
+    if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
+        holder = known(holder.bytes)
+    rights.take_back(writer, site_of(actor), fact.payload, holder, now_us, actor)
+
+
 def _reason(fact: Record) -> str:
     return str((fact.personal or {}).get("reason", ""))
 
@@ -161,6 +176,8 @@ BOOK: dict[str, Book] = {
     "reserve": _nothing,
     "cancel": _nothing,
     "grant": _nothing,
+    "right": _nothing,
+    "right-return": _right_back,
     "settle": _settle,
     "refund": _refund,
     "adjust": _adjust,

@@ -143,6 +143,20 @@ class PricesChanged:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """What holds at a site that is cut off is another; None: at all that have no policy."""
+
+    site: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyChanged:
+    """Held printers print at once until then; None: no more."""
+
+    until_us: int | None
+
+
 class RecordsReceived(NamedTuple):
     """Records of another node were taken, up to `position` of the `head` that it has."""
 
@@ -214,6 +228,8 @@ Event = (
     | Charged
     | BalanceChanged
     | PricesChanged
+    | PolicyChanged
+    | EmergencyChanged
     | RecordsReceived
     | RecordQuarantined
     | RecordsMissing

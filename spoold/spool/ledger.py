@@ -18,16 +18,18 @@ from spoold.model.charge import Charge, ChargeState, Flag, check_key
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.money import check_amount
+from spoold.model.offline import Beyond
 from spoold.model.pricing import NO_PRICES, PriceList, Quote, quote
 from spoold.model.purse import (
     Payer,
+    PayerKind,
     Share,
     Wallet,
     limit_reached,
     split,
 )
 from spoold.model.usage import Usage, check_usage
-from spoold.spool import charges, postings, store
+from spoold.spool import charges, held, postings, store
 from spoold.spool.postings import Line, Opened, Own, lines_of
 from spoold.spool.rows import unpack
 
@@ -58,10 +60,12 @@ def reserve(
     enforce: bool,
     job_id: int | None = None,
     happened_us: int | None = None,
+    beyond: Beyond | None = None,
 ) -> Charge:
     """Take what a piece of work will cost from the payer's purses.
 
-    Without `enforce` it is counted and priced, and nobody pays.
+    Without `enforce` it is counted and priced, and nobody pays. `beyond` is what a site that is
+    alone lets pay for what the purses do not hold.
 
     Raises:
         OperationError: `account-limit-reached`: the purses do not hold it; `not-found`,
@@ -80,7 +84,7 @@ def reserve(
     at_us = now_us if happened_us is None else happened_us
     shares: list[Share] = []
     if enforce:
-        payer, opened = _payable(writer.db, payer, quote.total, at_us)
+        payer, opened = _payable(writer.db, payer, quote.total, at_us, beyond)
         shares = opened.wallet.spend(quote.total)
         postings.post_grants(writer, opened, now_us)
         wallet = opened.wallet
@@ -103,7 +107,9 @@ def reserve(
     return charges.keep(writer, charge, shares)
 
 
-def _payable(db: sqlite3.Connection, payer: Payer, total: int, at_us: int) -> tuple[Payer, Opened]:
+def _payable(
+    db: sqlite3.Connection, payer: Payer, total: int, at_us: int, beyond: Beyond | None
+) -> tuple[Payer, Opened]:
     """Who pays, with the wallet: the spare account where a person's purses do not hold it.
 
     Raises:
@@ -117,6 +123,17 @@ def _payable(db: sqlite3.Connection, payer: Payer, total: int, at_us: int) -> tu
         other = postings.open_wallet(db, spare.kind, spare.guid, at_us)
         if other.wallet.holds(total):
             return spare, other
+    if beyond is not None and payer.kind is PayerKind.PERSON:
+        wallet = opened.wallet
+        if wallet.limit is not None:
+            opened.wallet = replace(wallet, limit=wallet.limit + beyond.overdraft)
+        if opened.wallet.holds(total):
+            return payer, opened
+        if beyond.account is not None:
+            spare = Payer(PayerKind.ACCOUNT, beyond.account, "offline", payer.guid)
+            other = postings.open_wallet(db, spare.kind, spare.guid, at_us)
+            if other.wallet.holds(total):
+                return spare, other
     raise limit_reached(total, opened.wallet)
 
 
@@ -212,6 +229,7 @@ def _post(
     lines = [*lines_of(shares), *more]
     lines.append(Line(Own.RESERVED.guid, -sum(line.amount for line in lines)))
     key = charge.key if cause == "reserve" else charge.key + b"/" + cause.encode()
+    epoch = held.epoch_of(writer, wallet.holder, now_us)
     postings.post(
         writer,
         key,
@@ -222,7 +240,7 @@ def _post(
         actor,
         happened_us=charge.happened_us if happened_us is None else happened_us,
         charge=charge.key,
-        more=charge.as_map(),
+        more=charge.as_map() if epoch is None else {**charge.as_map(), "epoch": epoch},
     )
 
 
@@ -331,6 +349,7 @@ def reserve_change(writer: SqliteStore, change: store.Reserve) -> Charge:
         change.is_enforced,
         change.job_id,
         change.happened_us,
+        change.beyond,
     )
 
 

@@ -1,10 +1,10 @@
 """Double entry: every posting is a record, its amounts add up to zero, and its key posts once.
 
 The amounts of an entry move between purses of holders and those of the ledger itself: `cash` (what
-was paid in, below zero), `given` (allowances and credit), `revenue`, `reserved` and `suspense`
-(what other nodes charged to nobody who is known here, below zero). A purse has the same key on
-every node. A record of an entry says all that another one needs to book it, the purses that it
-opens among them.
+was paid in, below zero), `given` (allowances and credit), `revenue`, `reserved`, `suspense`
+(what other nodes charged to nobody who is known here, below zero) and `rights` (at a site: what its
+application server granted). A purse has the same key on every node. A record of an entry says all
+that another one needs to book it, the purses that it opens among them.
 
 Allowances are granted when somebody looks at a wallet to spend from it, for the period in which
 the work happened: no timer can miss one, and a late charge finds the period that it belongs to.
@@ -36,7 +36,7 @@ from spoold.model.purse import (
     span_at,
 )
 from spoold.model.record import Kind
-from spoold.spool import accounts
+from spoold.spool import accounts, leases
 from spoold.spool.rows import unpack
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Own(StrEnum):
     REVENUE = "revenue"
     RESERVED = "reserved"
     SUSPENSE = "suspense"
+    RIGHTS = "rights"
 
     @property
     def guid(self) -> UUID:
@@ -99,7 +100,10 @@ def open_wallet(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: in
     """
     house = terms(db)
     limit, recipients = _standing(db, kind, holder, house)
+    lease = leases.own(db)
     purses = [one for one in purses_of(db, holder) if one.counts_at(at_us)]
+    if lease is not None:
+        return Opened(leases.wallet_at_site(db, lease, holder, purses, limit, at_us))
     opened = Opened(Wallet(holder, tuple(purses), limit))
     known = {one.guid for one in purses}
     for allowance in allowances(db, recipients):

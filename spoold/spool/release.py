@@ -149,6 +149,7 @@ def _reserve(writer: SqliteStore, change: store.ReleaseJob, cost: store.Cost, ke
         change.actor,
         cost.enforce,
         change.job_id,
+        beyond=cost.beyond,
     )
 
 

@@ -82,6 +82,14 @@ from spoold.spool.changes.release import ReleaseEntry as ReleaseEntry
 from spoold.spool.changes.release import ReleaseJob as ReleaseJob
 from spoold.spool.changes.replica import Applied as Applied
 from spoold.spool.changes.replica import ApplyObjects as ApplyObjects
+from spoold.spool.changes.rights import Granted as Granted
+from spoold.spool.changes.rights import GrantRights as GrantRights
+from spoold.spool.changes.rights import KeepRights as KeepRights
+from spoold.spool.changes.rights import KeepVerifier as KeepVerifier
+from spoold.spool.changes.rights import PutPolicy as PutPolicy
+from spoold.spool.changes.rights import ReclaimRights as ReclaimRights
+from spoold.spool.changes.rights import ReturnRights as ReturnRights
+from spoold.spool.changes.rights import SetEmergency as SetEmergency
 from spoold.spool.changes.sources import CardOfSource as CardOfSource
 from spoold.spool.changes.sources import EndRound as EndRound
 from spoold.spool.changes.sources import PutSource as PutSource
@@ -90,6 +98,7 @@ from spoold.spool.changes.sources import SyncUser as SyncUser
 from spoold.spool.changes.sources import VanishUser as VanishUser
 from spoold.spool.events import BalanceChanged as BalanceChanged
 from spoold.spool.events import Charged as Charged
+from spoold.spool.events import EmergencyChanged as EmergencyChanged
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobClaimed as JobClaimed
 from spoold.spool.events import JobMoved as JobMoved
@@ -97,6 +106,7 @@ from spoold.spool.events import JobPlaced as JobPlaced
 from spoold.spool.events import JournalForked as JournalForked
 from spoold.spool.events import MfdChanged as MfdChanged
 from spoold.spool.events import NodeChanged as NodeChanged
+from spoold.spool.events import PolicyChanged as PolicyChanged
 from spoold.spool.events import PricesChanged as PricesChanged
 from spoold.spool.events import PrintedTwice as PrintedTwice
 from spoold.spool.events import PrinterChanged as PrinterChanged
@@ -134,14 +144,14 @@ Change = (
     | RemoveUser
     | EnrolUser
     | RevokeUser
-    | PutCard
-    | RemoveCard
-    | PutPin
     | PutSource
     | RemoveSource
     | SyncUser
     | VanishUser
     | EndRound
+    | PutCard
+    | RemoveCard
+    | PutPin
     | KeepThrottles
     | EraseRecords
     | ErasePerson
@@ -167,6 +177,13 @@ Change = (
     | Settle
     | Cancel
     | Refund
+    | GrantRights
+    | KeepRights
+    | ReturnRights
+    | ReclaimRights
+    | PutPolicy
+    | SetEmergency
+    | KeepVerifier
     | PutCursor
     | RemoveCursor
     | RemoveJobs

@@ -88,7 +88,7 @@ class Purses:
             "WHERE purse_id = purse.id), 0)"
         )
         assert not await look("SELECT guid FROM purse WHERE kind NOT IN ('overdraft', 'cash', "
-                              "'given', 'suspense') AND balance < 0")  # fmt: skip
+                              "'given', 'suspense', 'rights') AND balance < 0")  # fmt: skip
         held = await look(
             "SELECT coalesce(sum(amount), 0) FROM charge WHERE state = 'reserved' AND NOT is_shadow"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from spoold.model.offline import Beyond
 from spoold.model.pricing import PriceList, Quote
 from spoold.model.purse import Allowance, Payer, PayerKind, PurseKind, Terms
 from spoold.model.usage import Usage
@@ -104,7 +105,8 @@ class Reserve:
     """Take what a piece of work will cost, before it is done. Answer: the `Charge`.
 
     Refused with `account-limit-reached`. `is_enforced` False: it is counted and priced, no more.
-    The same key again gets the same charge, as it is by then.
+    The same key again gets the same charge, as it is by then. `beyond` is what a site that is alone
+    lets pay for what the purses do not hold.
     """
 
     key: bytes
@@ -117,6 +119,7 @@ class Reserve:
     is_enforced: bool = True
     job_id: int | None = None
     happened_us: int | None = None
+    beyond: Beyond | None = None
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from spoold.model.job import JobState
+from spoold.model.offline import Beyond
 from spoold.model.pricing import Quote
 from spoold.model.purse import Payer
 from spoold.model.usage import Usage
@@ -29,12 +30,15 @@ class CountJob:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a release costs, and whom. `enforce`: not without the money."""
+    """What a release costs, and whom. `enforce`: not without the money; `beyond` is what a site
+    that is alone lets pay for what the purses do not hold.
+    """
 
     payer: Payer
     quote: Quote
     usage: Usage
     enforce: bool = True
+    beyond: Beyond | None = None
 
 
 @dataclass(slots=True)

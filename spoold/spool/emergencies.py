@@ -1,0 +1,53 @@
+"""Emergencies: held printers print at once, until a time that was set when it began."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, NamedTuple
+
+from spoold.model.errors import OperationError
+from spoold.model.record import Kind
+from spoold.spool import store
+from spoold.spool.bounds import bounded_text
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+
+class Emergency(NamedTuple):
+    """Since when and until when, who began it, and why."""
+
+    since_us: int
+    until_us: int
+    actor: str
+    reason: str
+
+
+def find(db: sqlite3.Connection) -> Emergency | None:
+    row = db.execute("SELECT since_us, until_us, actor, reason FROM emergency").fetchone()
+    return None if row is None else Emergency(*row)
+
+
+def set_emergency(writer: SqliteStore, change: store.SetEmergency) -> None:
+    """See `SetEmergency`."""
+    before = find(writer.db)
+    reason = bounded_text(change.reason)
+    if change.until_us is None:
+        if before is None:
+            raise OperationError("not-possible", "there is no emergency.")
+        writer.db.execute("DELETE FROM emergency")
+    else:
+        since_us = change.now_us if before is None else before.since_us
+        writer.db.execute(
+            "INSERT INTO emergency VALUES (1, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "until_us = excluded.until_us, actor = excluded.actor, reason = excluded.reason",
+            (since_us, change.until_us, change.actor, reason),
+        )
+    writer.add_record(
+        Kind.EMERGENCY_CHANGED,
+        change.actor,
+        change.now_us,
+        {"until_us": change.until_us},
+        {"reason": reason} if reason else None,
+    )
+    writer.events.append(store.EmergencyChanged(change.until_us))

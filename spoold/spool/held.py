@@ -1,0 +1,172 @@
+"""Rights at the site that holds them: they come in as money of its purses, and are spent from them.
+
+What was granted is counted altogether for each epoch: an answer that comes twice, late or in
+another order adds nothing. In another epoch what is left of the one before is gone; what is
+reserved out of it is owed until its work is settled or given up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.offline import Right
+from spoold.model.purse import Purse, PurseKind, Wallet
+from spoold.spool import leases, postings, store
+from spoold.spool.leases import Lease
+from spoold.spool.postings import Line, Own, lines_of
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from spoold.spool.sqlite import SqliteStore
+
+NOTE_US = 60_000_000  # how often the lease notes that time goes on
+KEY_BYTES = 16
+
+
+def keep_rights(writer: SqliteStore, change: store.KeepRights) -> None:
+    """See `KeepRights`."""
+    granted = change.granted
+    lease = leases.own(writer.db) or Lease(change.site, is_own=True)
+    if change.incarnation != writer.incarnation or granted.epoch < lease.epoch:
+        raise OperationError("conflict", "this was asked for before the journal began anew.")
+    lease.epoch = granted.epoch
+    lease.from_us = change.asked_us
+    lease.until_us = change.asked_us + granted.valid_us
+    lease.incarnation = lease.own = writer.incarnation
+    lease.upstream = granted.upstream
+    lease.policy = granted.policy
+    leases.keep(writer.db, lease)
+    by_holder: dict[UUID, list[Right]] = {}
+    for right in granted.rights:
+        by_holder.setdefault(right.purse.holder, []).append(right)
+    for holder, rights in by_holder.items():
+        _drop(writer, lease, holder, change.now_us, change.actor)
+        _receive(writer, lease, holder, rights, change.now_us, change.actor)
+
+
+def _receive(
+    writer: SqliteStore, lease: Lease, holder: UUID, rights: list[Right], now_us: int, actor: str
+) -> None:
+    """Add to the holder's purses what was granted since the last time."""
+    held = leases.granted(writer.db, lease.site, holder, lease.epoch)
+    before = {one.purse.guid: one.amount for one in held}
+    total = sum(before.values())
+    purses = {one.guid: one for one in postings.purses_of(writer.db, holder)}
+    wallet = Wallet(holder, tuple(purses.values()))
+    lines: list[Line] = []
+    opened: list[Purse] = []
+    for right in rights:
+        more = right.amount - before.get(right.purse.guid, 0)
+        if more <= 0:
+            continue
+        local = wallet.purse(right.local.kind) if not right.local.period else right.local
+        local = purses.get(local.guid, local)
+        shares = wallet.receive(local, more)
+        wallet = wallet.after(shares, () if local.guid in purses else (local,))
+        purses = {one.guid: one for one in wallet.purses}
+        opened.append(local)
+        lines += [*lines_of(shares), Line(Own.RIGHTS.guid, -more)]
+        leases.note_granted(writer.db, lease.site, lease.epoch, right)
+        total += more
+    if not lines:
+        return
+    postings.post(
+        writer,
+        b"held/" + _address(lease, holder) + total.to_bytes(8, "big"),
+        "right",
+        wallet,
+        lines,
+        now_us,
+        actor,
+        opened=opened,
+        more={"epoch": lease.epoch},
+    )
+    writer.events.append(store.BalanceChanged(holder))
+
+
+def _drop(writer: SqliteStore, lease: Lease, holder: UUID, now_us: int, actor: str) -> None:
+    """What is left of epochs before is gone."""
+    if not _is_stale(writer.db, lease, holder):
+        return
+    purses = postings.purses_of(writer.db, holder)
+    reserved = writer.db.execute(
+        "SELECT coalesce(sum(amount), 0) FROM charge "
+        "WHERE state = 'reserved' AND NOT is_shadow AND holder = ?",
+        (holder.bytes,),
+    ).fetchone()[0]
+    wallet = Wallet(holder, tuple(purses))
+    lines = [Line(one.guid, -one.balance) for one in purses]
+    lines.append(Line(wallet.purse(PurseKind.OVERDRAFT).guid, -reserved))
+    lines.append(Line(Own.RIGHTS.guid, -sum(line.amount for line in lines)))
+    postings.post(
+        writer,
+        b"dropped/" + _address(lease, holder),
+        "right",
+        wallet,
+        lines,
+        now_us,
+        actor,
+        more={"epoch": lease.epoch},
+    )
+    writer.db.execute(
+        "DELETE FROM right_granted WHERE site = ? AND holder = ? AND epoch < ?",
+        (lease.site.bytes, holder.bytes, lease.epoch),
+    )
+    writer.events.append(store.BalanceChanged(holder))
+
+
+def _is_stale(db: sqlite3.Connection, lease: Lease, holder: UUID) -> bool:
+    row = db.execute(
+        "SELECT 1 FROM right_granted WHERE site = ? AND holder = ? AND epoch < ?",
+        (lease.site.bytes, holder.bytes, lease.epoch),
+    ).fetchone()
+    return row is not None
+
+
+def _address(lease: Lease, holder: UUID) -> bytes:
+    return lease.site.bytes + lease.epoch.to_bytes(4, "big") + holder.bytes
+
+
+def return_rights(writer: SqliteStore, change: store.ReturnRights) -> int:
+    """See `ReturnRights`."""
+    lease, holder = leases.own(writer.db), change.holder
+    if lease is None or not lease.holds_at(change.now_us) or _is_stale(writer.db, lease, holder):
+        return 0
+    purses = postings.purses_of(writer.db, holder)
+    wallet = Wallet(holder, tuple(one for one in purses if one.counts_at(change.now_us)))
+    amount = wallet.balance - change.keep
+    if amount <= 0:
+        return 0
+    postings.post(
+        writer,
+        b"right-return/" + writer.random(KEY_BYTES),
+        "right-return",
+        wallet,
+        [*lines_of(wallet.spend(amount)), Line(Own.RIGHTS.guid, amount)],
+        change.now_us,
+        change.actor,
+        more={"epoch": lease.epoch, "returned": amount},
+    )
+    writer.events.append(store.BalanceChanged(holder))
+    return amount
+
+
+def epoch_of(writer: SqliteStore, holder: UUID, now_us: int) -> int | None:
+    """In which epoch a site charges a holder now; None: this node is no site that holds rights.
+
+    The lease learns that time goes on, so that a clock which is set back is noticed.
+    """
+    lease = leases.own(writer.db)
+    if lease is None:
+        return None
+    if now_us > lease.from_us + NOTE_US and lease.holds_at(now_us):
+        lease.from_us = now_us
+        leases.keep(writer.db, lease)
+    row = writer.db.execute(
+        "SELECT max(epoch) FROM right_granted WHERE site = ? AND holder = ? AND epoch < ?",
+        (lease.site.bytes, holder.bytes, lease.epoch),
+    ).fetchone()
+    return lease.epoch if row[0] is None else int(row[0])

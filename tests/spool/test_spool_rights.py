@@ -1,0 +1,419 @@
+"""Rights: money that a site may spend without asking, in escrow at its application server."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from spoold.model.charge import Flag
+from spoold.model.errors import OperationError
+from spoold.model.offline import HOUR_US, MARGIN_US, Beyond, OfflinePolicy
+from spoold.spool import charges, leases
+from spoold.spool.store import PutPolicy, ReclaimRights, ReturnRights, Settle
+from support.money import PAGE
+from support.rights import deployment
+
+DAY_US = 24 * HOUR_US
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def hall(tmp_path, spool_at):
+    async with deployment(tmp_path, spool_at) as made:
+        yield made
+
+
+async def charge_at_hq(hall, key):
+    return (await hall.hq.spool.reader.look(charges.find, key)).charge
+
+
+async def test_a_site_spends_what_it_was_granted_and_no_more(hall):
+    """The grant leaves the person's purses; what the site charges comes out of it."""
+    await hall.pay(40)
+    await hall.sync("a")
+    assert await hall.left("hq") == 30 * PAGE  # a quarter is at the site
+    assert await hall.left("a") == 10 * PAGE
+    with pytest.raises(OperationError, match="is left"):
+        await hall.reserve("a", b"much", 11)
+    await hall.reserve("a", b"some", 4)
+    await hall.settle("a", b"some", 3)
+    await hall.ship("a")
+    assert await hall.left("hq") == 30 * PAGE
+    assert await hall.rights("a") == 7 * PAGE == await hall.left("a")
+    assert (await charge_at_hq(hall, b"some")).flags == ()
+    await hall.check()
+
+
+async def test_a_site_gets_more_when_it_asks_for_more(hall):
+    """What is needed at once is granted, as far as the money goes."""
+    await hall.pay(40)
+    await hall.sync("a", least=25)
+    assert await hall.left("a") == 25 * PAGE
+    await hall.sync("b", least=25)
+    assert await hall.left("b") == 15 * PAGE
+    assert await hall.left("hq") == 0
+    await hall.check()
+
+
+async def test_nothing_is_granted_twice(hall):
+    """Answers that are lost, late or come twice add nothing."""
+    await hall.pay(40)
+    lost = await hall.ask("a")
+    second = await hall.ask("a")
+    assert await hall.rights("a") == 10 * PAGE
+    await hall.keep("a", second)
+    await hall.keep("a", lost)
+    await hall.keep("a", second)
+    assert await hall.left("a") == 10 * PAGE
+    await hall.check()
+
+
+async def test_two_sites_never_hold_the_same_money(hall):
+    """However often they ask, both together have what there is."""
+    await hall.pay(40)
+    for _ in range(3):
+        await hall.sync("a", least=30)
+        await hall.sync("b", least=30)
+    assert await hall.left("a") + await hall.left("b") == 40 * PAGE
+    await hall.check()
+
+
+async def test_paper_beyond_the_rights_is_charged_and_flagged(hall):
+    """A settlement above them posts, and the site's books agree again afterwards."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 10)
+    await hall.settle("a", b"k", 14)
+    await hall.ship("a")
+    charge = await charge_at_hq(hall, b"k")
+    assert charge.net == 14 * PAGE
+    assert Flag.BEYOND_RIGHTS in charge.flags
+    assert await hall.left("hq") == 26 * PAGE
+    await hall.sync("a")
+    assert await hall.rights("a") == await hall.left("a") > 0
+    await hall.check()
+
+
+async def test_a_site_that_is_alone_may_let_people_owe(hall):
+    """By its policy, as far as the cap goes, and no further."""
+    await hall.pay(4)
+    await hall.sync("a")
+    capped = Beyond(overdraft=3 * PAGE)
+    await hall.reserve("a", b"1", 4, beyond=capped)  # one was granted
+    with pytest.raises(OperationError, match="is left"):
+        await hall.reserve("a", b"2", 1, beyond=capped)
+    await hall.check()
+
+
+async def test_rights_end_with_the_lease_and_go_back_after_the_margin(hall):
+    """The site stops first; the application server takes them back a day later."""
+    await hall.pay(40)
+    await hall.sync("a")
+    valid_us = OfflinePolicy().valid_hours * HOUR_US
+    hall.now_us += valid_us
+    with pytest.raises(OperationError, match="is left"):
+        await hall.reserve("a", b"k", 1)
+    await hall.reclaim()
+    assert await hall.left("hq") == 30 * PAGE
+    hall.now_us += MARGIN_US
+    await hall.reclaim()
+    assert await hall.left("hq") == 40 * PAGE
+    assert await hall.left("a") == 0
+    await hall.sync("a")
+    assert await hall.left("a") == 10 * PAGE == await hall.rights("a")
+    await hall.check()
+
+
+async def test_work_of_rights_that_were_taken_back_is_charged_late(hall):
+    """It was printed: the person pays, and the new rights are not touched."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 6)
+    await hall.settle("a", b"k", 6)
+    hall.now_us += OfflinePolicy().valid_hours * HOUR_US + MARGIN_US
+    await hall.reclaim()
+    await hall.sync("a")
+    await hall.ship("a")
+    assert (await charge_at_hq(hall, b"k")).flags == (Flag.LATE,)
+    assert await hall.rights("a") == await hall.left("a") == 10 * PAGE
+    assert await hall.left("hq") == 24 * PAGE
+    await hall.check()
+
+
+async def test_what_is_reserved_when_the_rights_end_comes_out_of_the_next_ones(hall):
+    """Given back or settled, the site never has more than it was granted."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 6)
+    await hall.reserve("a", b"l", 2)
+    hall.now_us += OfflinePolicy().valid_hours * HOUR_US + MARGIN_US
+    await hall.reclaim()
+    await hall.sync("a")
+    await hall.cancel("a", b"k")
+    await hall.settle("a", b"l", 2)
+    await hall.ship("a")
+    assert await hall.rights("a") == await hall.left("a")
+    await hall.check()
+
+
+async def test_a_clock_that_went_back_freezes_rights(hall):
+    """Nobody spends by a lease that might be over."""
+    await hall.pay(40)
+    await hall.sync("a")
+    hall.now_us -= DAY_US
+    with pytest.raises(OperationError, match="0 is left"):
+        await hall.reserve("a", b"k", 1)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 1)
+
+
+async def test_a_clock_that_goes_back_between_charges_freezes_rights(hall):
+    """Also when it shows a time after the lease began."""
+    await hall.pay(40)
+    await hall.sync("a")
+    hall.now_us += DAY_US
+    await hall.reserve("a", b"k", 1)
+    hall.now_us -= HOUR_US
+    with pytest.raises(OperationError, match="is left"):
+        await hall.reserve("a", b"l", 1)
+
+
+async def test_a_site_that_was_put_back_spends_nothing_until_it_asked(hall):
+    """Its spool is older than its witness: what it had left is not known any more."""
+    await hall.pay(40)
+    await hall.sync("a")
+    image = await hall.image("a")
+    await hall.reserve("a", b"k", 10)
+    await hall.settle("a", b"k", 10)
+    await hall.ship("a")
+    await hall.restore("a", image)
+    with pytest.raises(OperationError, match="is left"):
+        await hall.reserve("a", b"l", 1)
+    await hall.sync("a")
+    await hall.reclaim()
+    assert await hall.left("a") == await hall.rights("a") == 7 * PAGE + PAGE // 2
+    await hall.check()
+
+
+async def test_a_restored_application_server_books_again_what_sites_hold(hall):
+    """Whether the rights or the charges come first."""
+    for first in ("rights", "charges"):
+        await hall.pay(40)
+        image = await hall.image("hq")
+        await hall.sync("a", least=20)
+        await hall.reserve("a", first.encode(), 5)
+        await hall.settle("a", first.encode(), 5)
+        left = await hall.left("a")
+        await hall.restore("hq", image)
+        steps = [hall.sync, hall.ship]
+        for step in steps if first == "rights" else reversed(steps):
+            await step("a")
+        assert await hall.rights("a") == await hall.left("a") == left
+        await hall.check()
+
+
+async def test_a_site_gives_back_what_it_does_not_need(hall):
+    """It comes with its records, once."""
+    await hall.pay(40)
+    await hall.sync("a", least=40)
+    change = ReturnRights(hall.ada, 10 * PAGE, hall.now_us)
+    assert await hall.at["a"].spool.journal.commit(change) == 30 * PAGE
+    await hall.ship("a")
+    await hall.ship("a")
+    assert await hall.left("hq") == 30 * PAGE
+    assert await hall.rights("a") == await hall.left("a") == 10 * PAGE
+    await hall.check()
+
+
+async def test_a_site_grants_no_allowances_of_its_own(hall):
+    """The application server grants them, and the site gets its share of them."""
+    await hall.hq.allow(8 * PAGE)
+    await hall.at["a"].allow(8 * PAGE)
+    await hall.sync("a")
+    assert await hall.left("a") == 2 * PAGE
+    assert await hall.left("hq") == 6 * PAGE
+    await hall.check()
+
+
+async def test_who_is_not_restricted_needs_no_rights(hall):
+    """Their work is charged to their own purses."""
+    await hall.set_user(restricted=False)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 9)
+    await hall.settle("a", b"k", 9)
+    await hall.ship("a")
+    assert (await charge_at_hq(hall, b"k")).flags == ()
+    assert (await hall.hq.purses(hall.ada)) == {"overdraft": -9 * PAGE}
+    await hall.check()
+
+
+async def test_policies_come_with_the_rights(hall):
+    """Each site keeps the one that was set for it last."""
+    policy = OfflinePolicy(overdraft=5, share=50)
+    await hall.hq.journal.commit(PutPolicy(None, policy, hall.now_us))
+    await hall.pay(40)
+    await hall.sync("a")
+    assert await hall.at["a"].spool.reader.look(leases.own_policy) == policy
+    assert await hall.left("a") == 20 * PAGE
+
+
+async def test_a_site_that_is_frozen_gets_nothing(hall):
+    """Until its journal is sound again, it keeps what it has."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.freeze("a")
+    with pytest.raises(OperationError, match="gets no rights"):
+        await hall.sync("a", least=20)
+    assert await hall.left("a") == 10 * PAGE
+
+
+async def test_reclaiming_goes_on_in_pages(hall):
+    """Each is one commit; there is an end."""
+    await hall.pay(40)
+    await hall.sync("a")
+    hall.now_us += OfflinePolicy().valid_hours * HOUR_US + MARGIN_US
+    change = ReclaimRights(hall.now_us, limit=1)
+    assert await hall.hq.journal.commit(change) == 1
+    assert await hall.hq.journal.commit(change) == 0
+
+
+async def test_settling_without_usage_takes_what_was_reserved(hall):
+    """As at every other node."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 4)
+    await hall.at["a"].journal.commit(Settle(b"k", None, hall.now_us))
+    await hall.ship("a")
+    assert await hall.rights("a") == 6 * PAGE
+    assert await hall.left("hq") == 30 * PAGE
+
+
+SITES = st.sampled_from(["a", "b"])
+COUNTS = st.integers(1, 12)
+LATE = st.integers(0, 3)  # how many charges ago
+STEPS = st.one_of(
+    st.tuples(st.just("pay"), COUNTS),
+    st.tuples(st.just("spend"), COUNTS),
+    st.tuples(st.just("reserve"), SITES, COUNTS),
+    st.tuples(st.just("settle"), SITES, LATE, COUNTS),
+    st.tuples(st.just("cancel"), SITES, LATE),
+    st.tuples(st.just("sync"), SITES, st.integers(0, 12)),
+    st.tuples(st.just("lose"), SITES, st.integers(0, 12)),
+    st.tuples(st.just("late"), SITES),
+    st.tuples(st.just("ship"), SITES),
+    st.tuples(st.just("return"), SITES, COUNTS),
+    st.tuples(st.just("crash"), st.sampled_from(["hq", "a", "b"])),
+    st.tuples(st.just("days"), st.integers(1, 9)),
+)
+
+
+class Story:
+    """What was promised, in pages, and the charges of each site that go on."""
+
+    def __init__(self) -> None:
+        self.paid = self.spent = self.number = 0
+        self.open = {"a": {}, "b": {}}
+        self.lost = {"a": [], "b": []}
+
+    @property
+    def promised(self) -> int:
+        return self.spent + sum(sum(one.values()) for one in self.open.values())
+
+
+async def step(hall, story, what) -> None:
+    match what:
+        case ("pay", count):
+            story.paid += count
+            await hall.pay(count)
+        case ("spend", count):
+            story.number += 1
+            key = story.number.to_bytes(4, "big")
+            with suppress(OperationError):
+                await hall.reserve("hq", key, count)
+                story.spent += count
+                await hall.settle("hq", key, count)
+        case ("reserve", site, count):
+            story.number += 1
+            key = story.number.to_bytes(4, "big")
+            with suppress(OperationError):
+                await hall.reserve(site, key, count)
+                story.open[site][key] = count
+        case ("settle", site, late, count):
+            if key := nth(story.open[site], late):
+                made = min(count, story.open[site].pop(key))
+                story.spent += made
+                await hall.settle(site, key, made)
+        case ("cancel", site, late):
+            if key := nth(story.open[site], late):
+                del story.open[site][key]
+                await hall.cancel(site, key)
+        case ("sync", site, least):
+            await hall.sync(site, least)
+        case ("lose", site, least):
+            story.lost[site].append(await hall.ask(site, least))
+        case ("late", site):
+            if story.lost[site]:
+                with suppress(OperationError):  # of an epoch that is over
+                    await hall.keep(site, story.lost[site].pop(0))
+        case ("return", site, keep):
+            change = ReturnRights(hall.ada, keep * PAGE, hall.now_us)
+            await hall.at[site].journal.commit(change)
+        case ("ship", site):
+            await hall.ship(site)
+        case ("crash", name):
+            await hall.crash(name)
+        case ("days", count):  # work that is reported later than the margin may overspend
+            await finish(hall, story)
+            hall.now_us += count * DAY_US
+            await hall.reclaim()
+
+
+async def finish(hall, story) -> None:
+    """All work is done, and reported."""
+    for site, found in story.open.items():
+        for key, count in found.items():
+            story.spent += count
+            await hall.settle(site, key, count)
+        found.clear()
+        await hall.ship(site)
+
+
+def nth(found, late):
+    keys = list(found)
+    return keys[-1 - late] if late < len(keys) else None
+
+
+@settings(
+    max_examples=25,
+    phases=(Phase.explicit, Phase.generate),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@example([("pay", 9), ("sync", "a", 9), ("reserve", "a", 9), ("days", 9), ("sync", "a", 5),
+          ("cancel", "a", 0), ("reserve", "a", 9)])  # fmt: skip
+@given(st.lists(STEPS, min_size=10, max_size=40))
+async def test_nobody_promises_money_twice(spool_at, steps):
+    """Whatever is lost, late, killed or over: three nodes never promise more than was paid in."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with deployment(Path(folder), spool_at) as hall:
+            story = Story()
+            for one in steps:
+                await step(hall, story, one)
+                assert story.promised <= story.paid
+            await hall.check()
+            await finish(hall, story)
+            for site in ("a", "b"):
+                await hall.sync(site)
+            await hall.check()
+            held = 0
+            for site in ("a", "b"):
+                assert await hall.rights(site) >= await hall.left(site) >= 0
+                held += await hall.rights(site)
+            await hall.reclaim()
+            total = await hall.left("hq") + held
+            assert total == (story.paid - story.spent) * PAGE
