@@ -55,6 +55,13 @@ EVENTS = {
     "line_gone": "The line to the application servers is gone: this site answers alone.",
     "line_up": "The line to the application servers is up.",
     "site_line_changed": "The line of a site is up, or gone.",
+    "job_printed_twice": "A job of this node came out at another one, too: both facts stand.",
+    "journal_branched": "After a fork this site goes on as an incarnation of its own.",
+    "journal_forked": "A site has other records than it had sent; nothing more is taken from it.",
+    "record_quarantined": "A record of a site was kept, and could not be applied.",
+    "records_missing": "A site does not keep records any more that never came.",
+    "site_alarmed": "A site has recorded something that operators want to hear of.",
+    "uplink_lost": "Sending the journal up broke off; it goes on behind what was acknowledged.",
     # Jobs
     "attempt_deferred": "A delivery left nothing on paper, and is made again; with the reason.",
     "handed_on_unheard": "The node that has jobs of this one cannot be asked how they are.",

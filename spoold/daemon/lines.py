@@ -23,7 +23,9 @@ from spoold.net.connect import TcpNetwork
 from spoold.release.news import Mode, News
 from spoold.site.line import Line, Settings
 from spoold.site.presence import Presence
+from spoold.site.uplink import Uplink
 from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
 from spoold.spool.store import AddRecord, Event, NodeChanged
 
 CHANGES_MAX = 1000  # of lines, that wait for their record
@@ -79,6 +81,17 @@ def open_lines(
         software=f"spoold/{__version__}",
     )
     return Lines(sites, line, membership)
+
+
+def open_uplink(
+    lines: Lines, journal: Journal, reader: SqliteReader, wall_clock: Callable[[], int]
+) -> Uplink | None:
+    """What sends the journal of a site up; told by the application server when to, besides."""
+    if lines.line is None:
+        return None
+    uplink = Uplink(lines.line, journal, reader, wall_clock)
+    lines.line.hear("sync-now", lambda _: uplink.sync_nowait("asked from above"))
+    return uplink
 
 
 class LineKeeper:

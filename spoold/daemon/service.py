@@ -40,7 +40,7 @@ from spoold.daemon import doors, systemd
 from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
 from spoold.daemon.identity import node_guid, open_digests, open_identity
-from spoold.daemon.lines import LineKeeper, open_lines
+from spoold.daemon.lines import LineKeeper, open_lines, open_uplink
 from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
 from spoold.daemon.monitor import Monitor
@@ -69,6 +69,7 @@ from spoold.release.news import Mode, News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.receiver import Receiver
 from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.documents import Documents
@@ -386,6 +387,7 @@ class Daemon:
         await sessions.start()
         news = News(journal, sessions)
         lines = open_lines(config, self.identity, journal, network, wall_clock)
+        uplink = open_uplink(lines, journal, reader, wall_clock)
         services = Services(
             journal=journal,
             reader=reader,
@@ -418,6 +420,8 @@ class Daemon:
             work=work,
             random_bytes=os.urandom,
             sites=lines.sites,
+            receiver=Receiver(journal, reader, wall_clock),
+            uplink=uplink,
             line=lines.line,
             membership=lines.membership,
             announced=lambda printer_id: announcer.told(printer_id),
@@ -464,6 +468,8 @@ class Daemon:
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
                 serving.start_soon(LineKeeper(lines, journal, news, wall_clock).run)
+                if uplink is not None:
+                    serving.start_soon(uplink.run)
                 serving.start_soon(sessions.run)
                 serving.start_soon(work.run)
                 serving.start_soon(rounds.run)

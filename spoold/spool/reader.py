@@ -73,6 +73,11 @@ class SqliteReader:
     async def close(self) -> None:
         await self._connection.close()
 
+    async def turn_to_own(self) -> None:
+        """The journal goes on as another incarnation: read that one from now on."""
+        rows = await self._all("SELECT max(id) FROM chain WHERE is_own = 1")
+        self._chain = int(rows[0][0])
+
     async def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
             return self._connection.raw.execute(sql, values).fetchall()

@@ -93,7 +93,7 @@ def hash_at(db: sqlite3.Connection, chain_id: int, position: int) -> bytes | Non
     return None if row is None else bytes(row[0])
 
 
-def last_records(db: sqlite3.Connection, chain_id: int, position: int) -> Batch | None:
+def last_record(db: sqlite3.Connection, chain_id: int, position: int) -> Batch | None:
     """The one record at a position, as a batch."""
     found = batch(db, chain_id, position - 1)
     if found is None or found.first != position:

@@ -36,6 +36,7 @@ from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.presence import Presence
+from spoold.site.receiver import Receiver
 from spoold.spool.erasure import Erasure
 from support.directory import DIGESTS, authentication_of
 from support.ipp_node import IppNode
@@ -131,6 +132,7 @@ async def desk(spool):
         work=WorkDesk(charging, spool.reader, spool.wall_clock),
         random_bytes=os.urandom,
         sites=Presence(spool.wall_clock),
+        receiver=Receiver(spool.journal, spool.reader, spool.wall_clock),
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
     yield Desk(

@@ -37,6 +37,7 @@ from spoold.daemon.operations import (
     status,
     steering,
     story,
+    uplink,
     usage,
     user_import,
     users,
@@ -76,6 +77,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         mfd_jobs,
         mfd_work,
         journal,
+        uplink,
         backups,
         audit,
     )

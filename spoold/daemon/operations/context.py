@@ -31,6 +31,8 @@ from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.line import Line
 from spoold.site.presence import Presence
+from spoold.site.receiver import Receiver
+from spoold.site.uplink import Uplink
 from spoold.spool.documents import Documents
 from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
@@ -83,8 +85,10 @@ class Services:
     work: WorkDesk
     random_bytes: Callable[[int], bytes]
     sites: Presence
+    receiver: Receiver
     line: Line | None = None  # of a site to its application servers,
     membership: Membership | None = None  # and as what it shows itself there
+    uplink: Uplink | None = None  # what goes over the line of this journal
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None
     checks: Callable[[], Sequence[Check]] = tuple

@@ -40,6 +40,7 @@ _SPOKEN = {
 }
 _TYPES = {
     str: "a text",
+    bytes: "bytes",
     int: "a whole number",
     bool: "true or false",
     list: "a list",

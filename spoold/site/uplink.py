@@ -1,0 +1,405 @@
+"""The journal of a site on its way up: behind what the application server has acknowledged.
+
+In: the line, this node's journal and its reader. Out: batches, a few in flight, of each incarnation
+in order; woken by commits. What the application server says of where it stands is the truth at the
+begin of each session: it may have been restored, and then all is sent again that it lost. Nothing
+here is waited for by anybody; memory is bounded by the batches in flight.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import structlog
+import trio
+
+from spoold.codec import batch
+from spoold.model.errors import OperationError
+from spoold.provider.course import Lost
+from spoold.site.line import LineState, Upstream
+from spoold.site.rate import Rate
+from spoold.spool import sending
+from spoold.spool.crashpoint import crash_point
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.sending import Batch, Chain
+from spoold.spool.store import BranchJournal, Event, FinishRound, PutCursor, StartRound
+
+log = structlog.get_logger("spoold.site")
+
+CURSOR = "upstream"  # holds back pruning of what is not acknowledged
+WINDOW = 4  # batches in flight
+CALL_S = 60.0  # what the answer to a batch may take: many sites may be returning
+GATHER_S = 0.02  # after a commit, for what comes with it
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 30.0
+CURSOR_INTERVAL_S = 5.0
+FORKED_LOOK_S = 60.0  # between looks whether somebody has settled a fork
+ROUND_MAX = 500  # records sent at once that make a round of their own
+
+
+class Line(Protocol):
+    """The part of `site.line.Line` that is used here."""
+
+    @property
+    def upstream(self) -> Upstream | None: ...
+    @property
+    def is_connected(self) -> bool: ...
+    def listen(self, listener: Callable[[LineState], None]) -> None: ...
+    async def call(self, op: str, args: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
+
+
+class Stalled(Exception):
+    """The application server takes nothing more of what is sent: its place is asked for again."""
+
+
+class Forked(Exception):
+    """The application server has other records of this journal."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """How sending goes. `state`: `waiting` for the line, `sending`, `idle` (nothing is to be sent),
+    `forked`. `acknowledged` is of the incarnation in use; `lag` what is not.
+    """
+
+    state: str = "waiting"
+    acknowledged: int = 0
+    acknowledged_us: int | None = None
+    reason: str = ""
+
+
+class Uplink:
+    def __init__(
+        self,
+        line: Line,
+        journal: Journal,
+        reader: SqliteReader,
+        wall_clock: Callable[[], int],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._line = line
+        self._journal = journal
+        self._reader = reader
+        self._wall_clock = wall_clock
+        self._rng = rng or random.Random()
+        self._bell = trio.Event()
+        self._asked = ""  # the cause of the round that begins next, if somebody asked for one
+        self._kept_position = -1
+        self._kept_at = 0.0
+        self._rate = Rate()
+        self.standing = Standing()
+
+    # -- for others ------------------------------------------------------------------------------
+
+    @property
+    def lag(self) -> int:
+        """How many records of the incarnation in use are not acknowledged."""
+        return max(0, self._journal.head - self.standing.acknowledged)
+
+    @property
+    def rate(self) -> float:
+        """Records a second that were acknowledged lately."""
+        return self._rate.per_second(trio.current_time())
+
+    def sync_nowait(self, cause: str = "asked") -> None:
+        """Start a round at once, whatever was waited for."""
+        self._asked = cause
+        self._bell.set()
+
+    async def begin_anew(self) -> int:
+        """Go on as an incarnation of its own behind the last record that both have.
+
+        Returns its position.
+
+        Raises:
+            OperationError: `not-possible`: there is no fork.
+            Lost: the application server cannot be asked where it parts.
+        """
+        if self.standing.state != "forked":
+            raise OperationError(
+                "not-possible",
+                "the application server has no other records of this journal.",
+                "There is nothing to do.",
+            )
+        chain = (await self._reader.look(sending.chains))[-1]
+        position = await self._common(chain)
+        await self._journal.commit(BranchJournal(position, self._wall_clock()))
+        await self._reader.turn_to_own()
+        log.warning("journal_branched", position=position)
+        self.standing.state = "waiting"
+        self.sync_nowait("begun anew")
+        return position
+
+    async def _common(self, chain: Chain) -> int:
+        """The last position at which this node and the application server have the same record."""
+        low, high = chain.anchor, chain.position
+        while low < high:
+            middle = (low + high + 1) // 2
+            own = await self._reader.look(sending.hash_at, chain.id, middle)
+            answer = await self._line.call(
+                "site.hash", {"incarnation": str(chain.incarnation), "position": middle}, CALL_S
+            )
+            if own is not None and answer.get("hash") == own:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    # -- its own life ----------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send, for ever."""
+        await self._hold_records()
+        self._journal.listen(self._hear)
+        self._line.listen(self._hear_line)
+        task_status.started()
+        pause_s = RETRY_FIRST_S
+        try:
+            while True:
+                self.standing.state = "waiting"
+                await self._wait_line()
+                before = self.standing.acknowledged
+                try:
+                    await self._session()
+                except Forked:
+                    await self._rest(FORKED_LOOK_S)
+                except (Lost, OperationError, Stalled) as error:
+                    self.standing.reason = str(error)
+                    log.info("uplink_lost", reason=str(error), acknowledged=before)
+                    if self.standing.acknowledged > before:
+                        pause_s = RETRY_FIRST_S
+                    await self._rest(self._rng.uniform(0, pause_s))
+                    pause_s = min(RETRY_MAX_S, 2 * pause_s)
+                else:
+                    pause_s = RETRY_FIRST_S
+        finally:
+            self._journal.unlisten(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        self._bell.set()
+
+    def _hear_line(self, state: LineState) -> None:
+        self._bell.set()
+
+    async def _wait_line(self) -> None:
+        while not self._line.is_connected:
+            await self._wait_bell()
+
+    async def _wait_bell(self) -> None:
+        await self._bell.wait()
+        self._bell = trio.Event()
+
+    async def _rest(self, longest_s: float) -> None:
+        """A pause, unless somebody asks for a round."""
+        with trio.move_on_after(longest_s):
+            while not self._asked:
+                await self._wait_bell()
+
+    async def _session(self) -> None:
+        """Send on one line, until it is another one.
+
+        Raises:
+            Lost, OperationError, Stalled, Forked.
+        """
+        upstream = self._line.upstream
+        cause = self._asked or "connected"
+        self._asked = ""
+        stands = await self._ask()
+        *old, chain = await self._reader.look(sending.chains)
+        for one in old:
+            stand = stands.get(one.incarnation)
+            if stand is None or (stand.position < one.position and stand.state == "open"):
+                await self._send_all(one, 0 if stand is None else stand.position, cause)
+        stand = stands.get(chain.incarnation, _Stand(0, "open"))
+        self._acknowledge(stand.position)
+        if stand.state == "forked" or stand.position > chain.position:
+            await self._tell_fork(chain, stand)
+        await self._keep_cursor(at_once=True)
+        while self._line.upstream is upstream:
+            if self.standing.acknowledged < self._journal.head or self._asked:
+                cause, self._asked = self._asked or cause, ""
+                (*_, chain) = await self._reader.look(sending.chains)
+                self.standing.state = "sending"
+                await self._send_all(chain, self.standing.acknowledged, cause)
+                cause = ""
+                await self._keep_cursor(at_once=False)
+            else:
+                self.standing.state = "idle"
+                self.standing.reason = ""
+                await self._wait_bell()
+                await trio.sleep(GATHER_S)
+
+    async def _ask(self) -> Mapping[UUID, _Stand]:
+        answer = await self._line.call("site.stand", {}, CALL_S)
+        return {
+            UUID(one["incarnation"]): _Stand(one["position"], one["state"])
+            for one in answer["chains"]
+        }
+
+    async def _tell_fork(self, chain: Chain, stand: _Stand) -> None:
+        """Show the application server the last record here, so that it sees the fork, too."""
+        if stand.state != "forked" and chain.position > chain.anchor:
+            found = await self._reader.look(sending.last_record, chain.id, chain.position)
+            if found is not None:
+                await self._call(chain, found, "", is_behind=True)
+        self._alarm(stand.position)
+        raise Forked
+
+    def _alarm(self, position: int) -> None:
+        if self.standing.state != "forked":
+            log.error(
+                "journal_forked",
+                position=position,
+                detail="The application server has other records of this journal: this disk was "
+                "put back, or runs twice. Make sure that it runs once, then "
+                "`spoold site begin-anew`.",
+            )
+        self.standing.state = "forked"
+        self.standing.reason = "the application server has other records of this journal"
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    async def _send_all(self, chain: Chain, after: int, cause: str) -> None:
+        """Send what there is of a chain behind a position; a round of its own, if it is worth one.
+
+        Raises:
+            Lost, OperationError, Stalled, Forked.
+        """
+        ends_at = chain.position
+        is_round = bool(cause) and (ends_at > after or cause == "asked")
+        is_round = is_round or ends_at - after > ROUND_MAX
+        round_id: int | None = None
+        if is_round:
+            cause = cause or "records"
+            upstream = self._line.upstream
+            peer = UUID(int=0) if upstream is None else upstream.guid
+            round_id = await self._journal.commit(
+                StartRound(peer, cause, after + 1, self._wall_clock())
+            )
+        burst = _Burst(after)
+        result = "done"
+        try:
+            await self._burst(chain, burst, cause if is_round else "")
+        except (Lost, OperationError, Stalled, Forked) as error:
+            result = "forked" if isinstance(error, Forked) else str(error)
+            raise
+        except trio.Cancelled:
+            result = "cut off"
+            raise
+        finally:
+            if round_id is not None and not self._journal.is_failed:
+                now_us = self._wall_clock()
+                self._journal.hand_over(
+                    [FinishRound(round_id, burst.acknowledged, burst.records, result, now_us)]
+                )
+
+    async def _burst(self, chain: Chain, burst: _Burst, round_cause: str) -> None:
+        slots = trio.Semaphore(WINDOW)
+        sent = burst.acknowledged
+        async with trio.open_nursery() as nursery:
+            while not burst.is_over:
+                found = await self._reader.look(sending.batch, chain.id, sent)
+                if found is None:
+                    break
+                await slots.acquire()
+                if burst.is_over:
+                    break
+                nursery.start_soon(self._send, chain, found, burst, slots, round_cause)
+                round_cause = ""
+                sent = found.last
+        if burst.error is not None:
+            raise burst.error
+        if burst.acknowledged < sent:
+            raise Stalled(f"the application server stands at {burst.acknowledged}")
+
+    async def _send(
+        self, chain: Chain, found: Batch, burst: _Burst, slots: trio.Semaphore, round_cause: str
+    ) -> None:
+        try:
+            answer = await self._call(chain, found, round_cause)
+            position, state = answer["position"], answer["state"]
+            if state == "forked":
+                self._alarm(position)
+                raise Forked
+        except (Lost, OperationError, Forked) as error:
+            burst.error = burst.error or error
+            burst.is_over = True
+        else:
+            crash_point("uplink-acknowledged")
+            burst.is_over = burst.is_over or position < found.last
+            burst.records += max(0, position - burst.acknowledged)
+            self._rate.add(trio.current_time(), max(0, position - burst.acknowledged))
+            burst.acknowledged = max(burst.acknowledged, position)
+            if chain.incarnation == UUID(self._journal.identity[1]):
+                self._acknowledge(burst.acknowledged)
+        finally:
+            slots.release()
+
+    async def _call(
+        self, chain: Chain, found: Batch, round_cause: str, *, is_behind: bool = False
+    ) -> dict[str, Any]:
+        parent = chain.parent
+        args = batch.write(found.first, found.previous, found.records) | {
+            "incarnation": str(chain.incarnation),
+            "head": max(chain.position, found.last),
+            "window": WINDOW,
+        }
+        if parent is not None:
+            args["parent"] = {
+                "incarnation": str(parent.incarnation),
+                "position": parent.position,
+                "hash": parent.hash,
+            }
+        if found.first == chain.anchor + 1:
+            args["oldest"] = True
+        if is_behind:
+            args["behind"] = True
+        if round_cause:
+            args["round"] = round_cause
+        return await self._line.call("site.records", args, CALL_S)
+
+    def _acknowledge(self, position: int) -> None:
+        if position != self.standing.acknowledged:
+            self.standing.acknowledged = position
+            self.standing.acknowledged_us = self._wall_clock()
+
+    # -- the cursor ------------------------------------------------------------------------------
+
+    async def _hold_records(self) -> None:
+        """Nothing is pruned before it is acknowledged, from the first start on."""
+        kept = (await self._reader.cursors()).get(CURSOR)
+        if kept is None or kept > self._journal.head:
+            self.standing.acknowledged = await self._reader.anchor()
+            await self._keep_cursor(at_once=True)
+        else:
+            self.standing.acknowledged = self._kept_position = kept
+
+    async def _keep_cursor(self, *, at_once: bool) -> None:
+        position = min(self.standing.acknowledged, self._journal.head)
+        now_s = trio.current_time()
+        if position == self._kept_position:
+            return
+        if at_once or now_s - self._kept_at >= CURSOR_INTERVAL_S:
+            await self._journal.commit(PutCursor(CURSOR, position, self._wall_clock()))
+            self._kept_position, self._kept_at = position, now_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    position: int
+    state: str
+
+
+@dataclass(slots=True)
+class _Burst:
+    """What is sent at a stretch; `acknowledged` goes with the answers."""
+
+    acknowledged: int
+    records: int = 0
+    is_over: bool = False
+    error: Exception | None = None

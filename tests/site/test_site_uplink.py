@@ -1,0 +1,270 @@
+"""The journal of a site goes up exactly once, whatever is lost, late, or put back."""
+
+from __future__ import annotations
+
+import shutil
+from uuid import UUID
+
+import pytest
+import trio
+
+from spoold.model.errors import OperationError
+from spoold.model.record import Kind
+from spoold.site import uplink as uplinks
+from spoold.spool import received, sending
+from spoold.spool.store import AddRecord
+from support.sites import HQ, SITE, stored
+from support.wire import Sending, Wire, until
+
+
+@pytest.fixture
+async def site(tmp_path, spool_at):
+    (tmp_path / "site").mkdir()
+    async with spool_at(tmp_path / "site", SITE) as spool:
+        yield spool
+
+
+@pytest.fixture
+async def hq(tmp_path, spool_at):
+    (tmp_path / "hq").mkdir()
+    async with spool_at(tmp_path / "hq", HQ) as spool:
+        yield spool
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    """No test waits for its pauses."""
+    monkeypatch.setattr(uplinks, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(uplinks, "RETRY_MAX_S", 0.02)
+    monkeypatch.setattr(uplinks, "GATHER_S", 0.0)
+
+
+async def add(spool, count=1, size=10):
+    changes = [AddRecord(Kind.NODE_STARTED, {"fill": bytes(size)}, 1) for _ in range(count)]
+    await spool.journal.commit_all(changes)
+
+
+async def arrived(site, hq):
+    return await stored(hq) == await stored(site)
+
+
+async def test_records_go_up_by_themselves(site, hq):
+    """What is there goes at once, and what is committed later as it is committed."""
+    await add(site, 700)
+    wire = Wire(hq)
+    async with Sending(site, wire) as uplink:
+        await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+        assert await arrived(site, hq)
+        await add(site, 3)
+        await until(lambda: uplink.lag == 0)
+        assert await arrived(site, hq)
+        assert uplink.standing.acknowledged == site.journal.head == 703
+        assert uplink.rate > 0
+
+
+@pytest.mark.parametrize("what", ["request", "answer"])
+async def test_nothing_is_lost_or_doubled_on_a_line_that_loses(site, hq, what):
+    """Every third batch, or its answer, is lost: everything arrives once, in order."""
+    await add(site, 300, size=600)
+    wire = Wire(hq)
+    count = 0
+
+    def lose(op, args):
+        nonlocal count
+        count += op == "site.records"
+        return what if op == "site.records" and count % 3 == 0 else ""
+
+    wire.loses = lose
+    async with Sending(site, wire) as uplink:
+        await until(lambda: uplink.lag == 0)
+    assert await arrived(site, hq)
+    received_ = [
+        one.payload for one in await hq.reader.records(1, 1000)
+        if one.kind == Kind.RECORDS_RECEIVED
+    ]  # fmt: skip
+    assert [one["from"] for one in received_[1:]] == [one["to"] + 1 for one in received_[:-1]]
+
+
+async def test_a_line_that_comes_back_goes_on_where_it_stood(site, hq):
+    """While the line is cut nothing is asked; afterwards the rest goes up."""
+    wire = Wire(hq)
+    async with Sending(site, wire) as uplink:
+        await add(site, 5)
+        await until(lambda: uplink.lag == 0)
+        wire.cut()
+        await add(site, 5)
+        await until(lambda: uplink.standing.state == "waiting")
+        assert uplink.lag == 5
+        wire.connect(hq)
+        await until(lambda: uplink.lag == 0)
+    assert await arrived(site, hq)
+
+
+async def test_a_restored_application_server_gets_again_what_it_lost(site, tmp_path, spool_at):
+    """It stands where it stood yesterday, and the site sends everything since."""
+    (tmp_path / "hq").mkdir()
+    await add(site, 20)
+    async with spool_at(tmp_path / "hq", HQ) as hq, Sending(site, Wire(hq)) as uplink:
+        await until(lambda: uplink.lag == 0)
+    shutil.copytree(tmp_path / "hq", tmp_path / "yesterday")
+    await add(site, 20)
+    async with spool_at(tmp_path / "hq", HQ) as hq:
+        wire = Wire(hq)
+        async with Sending(site, wire) as uplink:
+            await until(lambda: uplink.lag == 0)
+            wire.cut()
+            (tmp_path / "yesterday" / "witness").unlink()
+            async with spool_at(tmp_path / "yesterday", HQ) as restored:
+                assert len(await stored(restored)) == 20
+                wire.connect(restored)
+                await until(lambda: arrived(site, restored))
+                assert restored.journal.identity != hq.journal.identity
+                uplink.sync_nowait()
+                await until(lambda: uplink.standing.state == "idle")
+
+
+@pytest.mark.parametrize("count", [0, 2, 9])
+async def test_a_forked_site_is_told_and_goes_on_when_somebody_says_so(
+    hq, tmp_path, spool_at, count
+):
+    """A disk image was put back, and `count` other records written: none gets lost or doubled."""
+    (tmp_path / "site").mkdir()
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 5)
+    shutil.copytree(tmp_path / "site", tmp_path / "image")
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 5)
+        async with Sending(site, Wire(hq)) as uplink:
+            await until(lambda: uplink.lag == 0)
+        lost = await stored(site)
+    async with spool_at(tmp_path / "image", SITE) as image:
+        for _ in range(count):
+            await image.add_job(await image.add_printer(f"p{_}"))
+        wire = Wire(hq)
+        async with Sending(image, wire) as uplink:
+            await until(lambda: uplink.standing.state == "forked")
+            assert await stored(hq) == lost
+            standing = (await hq.reader.look(received.standings, SITE))[-1]
+            assert standing.state == "forked"
+            assert await uplink.begin_anew() == 5
+            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+            mine = await stored(image)
+            assert await stored(hq) == [*lost, *mine[5:]]
+            standing = (await hq.reader.look(received.standings, SITE))[-1]
+            assert (standing.state, standing.position) == ("open", image.journal.head)
+            await image.add_printer("later")
+            await until(lambda: uplink.lag == 0)
+            with pytest.raises(OperationError):
+                await uplink.begin_anew()
+        assert await image.reader.verify_chain() == image.journal.head
+        chains = await image.reader.look(sending.chains)
+        assert chains[-1].parent == (chains[0].incarnation, 5, mine[4][3])
+
+
+async def test_a_restored_site_goes_on_as_the_incarnation_that_it_began(hq, tmp_path, spool_at):
+    """A backup was restored: what it had sent stays, and the new incarnation names its parent."""
+    (tmp_path / "site").mkdir()
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 5)
+    shutil.copytree(tmp_path / "site", tmp_path / "backup")
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 3)
+        async with Sending(site, Wire(hq)) as uplink:
+            await until(lambda: uplink.lag == 0)
+        before = await stored(site)
+    shutil.copy(tmp_path / "site" / "witness", tmp_path / "backup" / "witness")
+    async with spool_at(tmp_path / "backup", SITE) as site:
+        await add(site, 4)
+        async with Sending(site, Wire(hq)) as uplink:
+            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+        own = await stored(site)
+        assert await stored(hq) == [*before, *own[5:]]
+        old, new = await hq.reader.look(received.standings, SITE)
+        assert (old.state, old.position, new.state, new.position) == ("left", 8, "open", 4)
+
+
+async def test_records_of_an_older_incarnation_go_first(hq, tmp_path, spool_at):
+    """A site that was restored before it had sent all sends the rest of both incarnations."""
+    (tmp_path / "site").mkdir()
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 5)
+    (tmp_path / "site" / "witness").unlink()
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 2)
+        async with Sending(site, Wire(hq)) as uplink:
+            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+        assert await stored(hq) == await stored(site)
+        assert len(await stored(hq)) == 7
+
+
+async def test_batches_that_overtake_one_another_are_put_in_order(site, hq):
+    """Two that are on their way together arrive the wrong way round."""
+    await add(site, 400, size=300)
+    wire = Wire(hq)
+    direct = wire.receiver.take
+    held = trio.Event()
+    firsts = []
+
+    async def take(guid, args):
+        firsts.append(args["first"])
+        if len(firsts) == 1:
+            await held.wait()
+        elif len(firsts) == 2:
+            held.set()
+        return await direct(guid, args)
+
+    wire.receiver.take = take
+    async with Sending(site, wire) as uplink:
+        await until(lambda: uplink.lag == 0)
+    assert await arrived(site, hq)
+    assert wire.calls.count("site.stand") == 1
+
+
+async def test_rounds_are_told_at_both_ends(site, hq):
+    """When it began, why, what went, and how it ended."""
+    await add(site, 30)
+    wire = Wire(hq)
+    async with Sending(site, wire) as uplink:
+        await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+        uplink.sync_nowait()
+        await until(lambda: wire.calls.count("site.records") >= 1 and not uplink._asked)
+        await add(site, 1)
+        await until(lambda: uplink.lag == 0)
+    await site.journal.commit_all([])
+    rounds = await site.reader.look(received.rounds, 10)
+    assert [(one.cause, one.peer, one.records, one.result) for one in rounds] == [
+        ("asked", HQ, 0, "done"),
+        ("connected", HQ, 30, "done"),
+    ]
+    (there,) = await hq.reader.look(received.rounds, 10)
+    assert (there.cause, there.peer, there.last, there.result) == ("connected", SITE, 30, "done")
+
+
+async def test_what_is_not_acknowledged_is_not_pruned(site, hq):
+    """The cursor stands from the first start, and follows what the application server has."""
+    await add(site, 10)
+    wire = Wire(hq)
+    wire.cut()
+    async with Sending(site, wire):
+        assert (await site.reader.cursors())["upstream"] == 0
+        wire.connect(hq)
+        await until(lambda: arrived(site, hq))
+    async with Sending(site, wire) as uplink:
+        await until(lambda: uplink.standing.state == "idle")
+        assert (await site.reader.cursors())["upstream"] == 10
+
+
+async def test_a_refusal_of_one_site_is_not_asked_in_a_loop(site, hq):
+    """An application server that wants nothing is asked with growing pauses, jittered."""
+    await add(site, 1)
+    wire = Wire(hq)
+
+    async def refuse(guid, args):
+        raise OperationError("busy", "not now.")
+
+    wire.receiver.take = refuse
+    async with Sending(site, wire) as uplink:
+        await until(lambda: wire.calls.count("site.records") >= 3)
+        assert "not now" in uplink.standing.reason
+        assert uplink.lag == 1
+    assert UUID(site.journal.identity[0]) == SITE
