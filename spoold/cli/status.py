@@ -79,6 +79,7 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
     if answer["quarantined"]:
         line += f"; {answer['quarantined']} damaged documents in quarantine/"
     yield line
+    yield from _lines(answer)
     days: dict[str, int] = {}
     for check in answer["checks"]:
         days |= check.get("days_left", {})
@@ -89,6 +90,35 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"backup        {'never' if made_us is None else render.age(made_us) + ' ago'}"
     told = [f"{port} {count}" for port, count in sorted(answer["connections"].items())]
     yield f"connections   {', '.join(told)}"
+
+
+def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The line of a site, or the sites of an application server."""
+    line = answer.get("line")
+    if line is not None:
+        since = render.age(line["since_us"])
+        if line["state"] != "joined":
+            told = "not joined" if line["state"] == "alone" else "waits to be approved there"
+        elif line["line"] == "up":
+            told = f"up for {since}, to {line['upstream']} ({line['server']})"
+            if line["clock_offset_ms"] is not None:
+                told += f", whose clock is {line['clock_offset_ms'] / 1000:+.3f} s off ours"
+        else:
+            told = f"{line['line']} for {since}"
+        yield plain(f"line          {told}")
+    if answer.get("sites"):
+        gone = answer["sites_gone"]
+        told = f"; no line: {', '.join(gone)}" if gone else ", all lines up"
+        yield plain(f"sites         {answer['sites']}{told}")
+
+
+def copied(copy: Mapping[str, Any]) -> str:
+    """How old the copy of a site is."""
+    whose = f" of {plain(copy['upstream'])}" if copy["upstream"] else ""
+    if copy["age_s"] is None:
+        return f"none{whose} so far: nobody is known here yet" if not whose else f"begun{whose}"
+    line = f"{render.duration(copy['age_s'])} old{whose}"
+    return line if copy["is_whole"] else f"{line}; it is being taken anew"
 
 
 def _verdict(answer: Mapping[str, Any]) -> Iterator[str]:

@@ -80,6 +80,7 @@ def open_lines(
         name=config.node.name,
         software=f"spoold/{__version__}",
     )
+    line.clock_hearers.append(journal.note_clock)
     return Lines(sites, line, membership)
 
 

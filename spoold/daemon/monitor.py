@@ -20,6 +20,7 @@ from spoold.daemon.identity import NodeIdentity
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
+from spoold.model.node import LineState
 from spoold.spool import depth, synchronised
 from spoold.spool.depth import Depth
 from spoold.spool.histogram import Histogram
@@ -144,6 +145,8 @@ class Monitor:
         paused = self._look_at_printers()
         oldest = self._oldest()
         made_us = (last or {}).get("made_us")
+        line = services.line
+        is_gone = line is not None and line.state is LineState.GONE
         self._facts = Facts(
             now_us=services.wall_clock(),
             is_store_failed=services.journal.is_failed,
@@ -161,6 +164,8 @@ class Monitor:
             certificates=self._certificates,
             is_clock_doubtful=self._is_clock_doubtful(),
             backup_us=made_us if isinstance(made_us, int) else None,
+            line_gone_us=line.since_us if is_gone and line is not None else None,
+            line_reason=line.reason if line is not None else "",
             behind=await services.reader.look(synchronised.behind),
         )
         self.checks = health.judge(self._facts, config.health, config.limits)
@@ -187,7 +192,10 @@ class Monitor:
         self._certificates_until_s = now_s + CERTIFICATES_S
         file = self._config().tls.certificate
         found = () if file is None else await trio.to_thread.run_sync(_ends_of, file)
-        self._certificates = (*self._own_certificates, *found)
+        member = self._services.membership
+        end_us = None if member is None else member.not_after_us
+        line = () if end_us is None else (("line", end_us),)
+        self._certificates = (*self._own_certificates, *line, *found)
 
     def _commit_s(self) -> float:
         if self._beat_begun_s is None:

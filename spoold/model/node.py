@@ -59,6 +59,10 @@ class Node:
     def identity(self) -> str:
         return f"node:{self.guid}"
 
+    @property
+    def is_approved(self) -> bool:
+        return self.state is NodeState.APPROVED
+
 
 @dataclass(frozen=True, slots=True)
 class Invite:

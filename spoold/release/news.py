@@ -70,6 +70,7 @@ class News:
         self._followers: dict[bytes, set[Follower]] = {}
         self._by_name: dict[str, set[Follower]] = {}
         self.mode = Mode.ONLINE
+        self._mode_bell = trio.Event()
         journal.listen(self._hear)
         sessions.listen(self._hear_end)
 
@@ -107,10 +108,18 @@ class News:
     def set_mode(self, mode: Mode) -> None:
         if mode is not self.mode:
             self.mode = mode
+            self._mode_bell.set()
+            self._mode_bell = trio.Event()
             for followers in self._followers.values():
                 for follower in followers:
                     follower.mode = mode
                     follower.ring()
+
+    async def wait_mode(self, known: Mode | None) -> Mode:
+        """The node's mode, once it is another one than `known`."""
+        while self.mode is known:
+            await self._mode_bell.wait()
+        return self.mode
 
     @contextmanager
     def following(self, session: Session, name: str) -> Iterator[Follower]:

@@ -88,7 +88,8 @@ class Line:
     """`state` holds since `since_us`; `upstream` is who is at the other end, or was last.
 
     `offset_us` is how far the upstream's clock is ahead of ours, None while nobody measured it.
-    `reason` says why the line is not up. `greetings` are asked for what goes into hello's `more`.
+    `reason` says why the line is not up. `greetings` are asked for what goes into hello's `more`;
+    `clock_hearers` are told each new `offset_us`.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Line:
         self._hearers: dict[str, list[Callable[[dict[str, Any]], None]]] = {}
         self._changed = trio.Event()
         self.greetings: list[Callable[[], Awaitable[dict[str, Any]]]] = []
+        self.clock_hearers: list[Callable[[int], None]] = []
         self.state = LineState.JOINING
         self.since_us = wall_clock()
         self.reason = "it has not been tried yet"
@@ -265,7 +267,11 @@ class Line:
 
     async def _follow(self, connection: Connection) -> None:
         """Hear what the application server tells, until it tells no more."""
-        await connection.call("site.follow", {}, self._heard)
+        try:
+            await connection.call("site.follow", {}, self._heard)
+        except OperationError as error:
+            if error.code != "canceled":  # so the server says it when it stops
+                raise
 
     def _heard(self, event: str, args: dict[str, Any]) -> None:
         for hearer in self._hearers.get(event, ()):
@@ -295,6 +301,8 @@ class Line:
     def _note_clock(self, asked_us: int, theirs_us: int) -> None:
         """The upstream's clock, taken at the middle of the way there and back."""
         self.offset_us = theirs_us - (asked_us + self._wall_clock()) // 2
+        for hearer in self.clock_hearers:
+            hearer(self.offset_us)
 
     def _tell(self) -> None:
         """Tell a change of the state, if there is one."""

@@ -87,6 +87,10 @@ class Presence:
     def find(self, guid: UUID) -> Site | None:
         return self._sites.get(guid)
 
+    def is_up(self, guid: UUID) -> bool:
+        site = self._sites.get(guid)
+        return site is not None and site.state is LineState.UP
+
     def here(self) -> list[Site]:
         """The sites whose line is up."""
         return [site for site in self._sites.values() if site.state is LineState.UP]

@@ -129,6 +129,10 @@ class Journal:
         """(journal GUID, incarnation) of this node's chain."""
         return str(self._store.journal), str(self._store.incarnation)
 
+    def note_clock(self, offset_us: int) -> None:
+        """From now on records say how far the upstream's clock is ahead of this one."""
+        self._store.clock_offset_us = offset_us
+
     def listen(self, callback: Callable[[list[Event]], None]) -> None:
         """Call `callback` in the Trio thread after each commit, in commit order.
 

@@ -11,7 +11,7 @@ from spoold.model.errors import OperationError
 from spoold.model.node import Invite, Node, NodeState, Scope
 from spoold.model.record import Kind
 from spoold.model.text import plain
-from spoold.spool import store
+from spoold.spool import rights, store
 from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
@@ -229,6 +229,7 @@ def revoke_node(writer: SqliteStore, change: store.RevokeNode) -> list[str]:
         payload |= {"node": node.guid.bytes, "serials": serials}
         gone = replace(node, state=NodeState.REVOKED, changed_us=change.now_us)
         _put(writer, gone, tuple(serials))
+        rights.end(writer, node.guid)
     writer.add_record(Kind.NODE_REVOKED, change.actor, change.now_us, payload)
     return serials
 

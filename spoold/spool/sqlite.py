@@ -94,6 +94,7 @@ class SqliteStore:
         self.position: int = row[3]
         self._hash: bytes = row[4]
         self.last_job_id: int = row[5]
+        self.clock_offset_us: int | None = None  # how far the upstream's clock is ahead
         self.people: dict[str, tuple[int, bytes]] = {}
         self.printers: dict[int, bytes] = {}  # id -> guid
         self.gates: dict[int, str] = {}  # printer -> the reason for which it keeps jobs; see gate
@@ -145,9 +146,10 @@ class SqliteStore:
         """
         position = self.position + 1
         salt = self.random(codec.SALT_BYTES) if personal is not None else b""
+        ahead = self.clock_offset_us
         try:
             made = codec.encode(
-                self._hash, position, kind, VERSION, actor, now_us, None, payload, personal, salt
+                self._hash, position, kind, VERSION, actor, now_us, ahead, payload, personal, salt
             )
         except (ValueError, TypeError, OverflowError) as error:
             raise OperationError(

@@ -32,6 +32,7 @@ class Part(StrEnum):
     CLOCK = "clock"
     BACKUP = "backup"
     PEOPLE = "people"
+    LINE = "line"
 
 
 # What a node that takes jobs needs, and what it needs to be alive at all.
@@ -104,6 +105,8 @@ class Facts:
     certificates: tuple[tuple[str, int], ...] = ()
     is_clock_doubtful: bool = False
     backup_us: int | None = None
+    line_gone_us: int | None = None  # since when a site has no line to its application servers
+    line_reason: str = ""
     behind: tuple[str, ...] = ()  # sources whose last round of synchronisation failed
     quarantined: int = 0
 
@@ -131,6 +134,7 @@ def judge(facts: Facts, wanted: Thresholds, room: Room) -> list[Check]:
         _clock(facts),
         _backup(facts, wanted),
         _people(facts),
+        _line(facts),
     ]
 
 
@@ -254,6 +258,20 @@ def _people(facts: Facts) -> Check:
         return Check(Part.PEOPLE)
     text = f"people could not be taken over from {', '.join(facts.behind[:NAMED_MAX])}"
     return Check(Part.PEOPLE, Verdict.WARNING, text, "`spoold user sync --status` says why.")
+
+
+def _line(facts: Facts) -> Check:
+    if facts.line_gone_us is None:
+        return Check(Part.LINE)
+    gone_s = max(0, facts.now_us - facts.line_gone_us) / 1e6
+    return Check(
+        Part.LINE,
+        Verdict.WARNING,
+        f"this site has had no line to its application servers for {_hours(gone_s)} "
+        f"({facts.line_reason[:200]})",
+        "It goes on alone, and the line comes back by itself; `spoold site show` says more.",
+        {"gone_us": facts.line_gone_us},
+    )
 
 
 def _jobs_are(count: int) -> str:

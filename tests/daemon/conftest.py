@@ -39,6 +39,7 @@ from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
 from spoold.spool.erasure import Erasure
 from support.directory import DIGESTS, authentication_of
+from support.houses import houses
 from support.ipp_node import IppNode
 
 NODE_GUID = UUID("00000000-0000-4000-8000-00000000000a")
@@ -158,3 +159,10 @@ async def node(desk, spool):
         nursery.start_soon(found.deadlines.run)
         yield found
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Starts whole nodes: `await start("hq")`, `await start("library", "site")`."""
+    async with houses(tmp_path) as begin:
+        yield begin

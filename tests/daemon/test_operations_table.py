@@ -95,6 +95,7 @@ EXPECTED = {
     "mfd.report": DEVICES,
     "mfd.resume": DEVICES,
     "node.ca": STAFF,
+    "node.follow": STAFF | {(Role.PROVIDER, Port.MUTUAL)},
     "node.show": STAFF,
     "price.list": MONEY | STAFF,
     "price.set": MONEY,

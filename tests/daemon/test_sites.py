@@ -4,97 +4,24 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import replace
-from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 import trio
 
 from spoold.daemon import authority, joining
-from spoold.daemon.config import Config, Drain, Listen, Node
 from spoold.daemon.joining import Token
-from spoold.daemon.service import Daemon
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.node import LineState
 from spoold.net.address import Address
 from spoold.net.connect import TcpNetwork
-from spoold.provider.blocking import ControlClient
 from spoold.provider.client import Provider
 from spoold.provider.connection import Connection
 from spoold.provider.course import Lost, hello_arguments
 from spoold.release.news import Mode
+from support.houses import joined, wait_until
 
 pytestmark = pytest.mark.slow
-
-ANYWHERE = (Address("127.0.0.1", 0),)
-
-
-class House(SimpleNamespace):
-    """A running node, asked on its control socket."""
-
-    async def ask(self, op, **args):
-        def ask():
-            with ControlClient(self.running.control) as client:
-                return client.call(op, args)
-
-        return await trio.to_thread.run_sync(ask)
-
-    @property
-    def services(self):
-        return self.running.services
-
-    @property
-    def line(self):
-        return self.services.line
-
-    @property
-    def address(self):
-        host, port = self.running.ports["mutual"]
-        return f"{host}:{port}"
-
-    async def stop(self):
-        self.running.stop()
-        await self.daemon.stopped.wait()
-
-
-@pytest.fixture
-async def start(tmp_path):
-    """Starts nodes: `await start("hq")`, `await start("library", "site")`."""
-    async with trio.open_nursery() as nursery:
-        running = []
-
-        async def begin(name, role="application", **more):
-            doors = {} if role == "application" else {"clear": (), "tls": (), "mutual": ()}
-            doors = {"clear": ANYWHERE, "tls": ANYWHERE, "mutual": ANYWHERE} | doors
-            config = Config(
-                node=Node(name, role, tmp_path / name, more.pop("guid", None)),
-                listen=Listen(**doors | more.pop("listen", {})),
-                drain=Drain(deadline_s=0.5),
-                **more,
-            )
-            daemon = Daemon(config, None, {})
-            found = await nursery.start(daemon.run)
-            running.append(found)
-            return House(running=found, daemon=daemon)
-
-        with trio.fail_after(60):
-            yield begin
-        for one in running:
-            one.stop()
-
-
-async def joined(hq, site, name="library", **more):
-    """`site` is a member of `hq`, and its line is up."""
-    invited = await hq.ask("site.invite", name=name, is_approved=True, **more)
-    answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
-    await site.line.wait_up()
-    return answer
-
-
-async def wait_until(condition, seconds=10):
-    with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.02)
 
 
 async def kinds(house):
@@ -122,6 +49,54 @@ async def test_a_site_joins_is_approved_and_seen_on_both_sides(start):
     assert (listed["state"], listed["line"], listed["peer"]) == ("approved", "up", "127.0.0.1")
     assert listed["guid"] == str(site.services.node_guid)
     assert "node-joined" in await kinds(hq)
+
+
+async def test_status_says_how_the_line_is_on_both_sides(start):
+    """The site names its upstream and clock, the application server the sites that are missing."""
+    hq, site = await start("hq"), await start("library", "site")
+    assert (await site.ask("status"))["line"]["state"] == "alone"
+    await joined(hq, site)
+    line = (await site.ask("status"))["line"]
+    assert (line["line"], line["upstream"], line["server"]) == ("up", "hq", hq.address)
+    assert line["not_after_us"] > hq.services.wall_clock()
+    await wait_until(lambda: hq.services.sites.here())
+    status = await hq.ask("status")
+    assert (status["line"], status["sites"], status["sites_gone"]) == (None, 1, [])
+    await hq.stop()
+    await wait_until(lambda: site.line.state is LineState.GONE)
+    status = await site.ask("status")
+    assert status["line"]["line"] == "gone"
+    assert status["line"]["reason"].startswith(hq.address)
+    again = await start("hq")
+    assert (await again.ask("status"))["sites_gone"] == ["library"]
+
+
+async def test_records_of_a_site_say_how_far_its_clock_is_off(start):
+    """As measured in hello; before it nothing is said."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    await site.ask("printer.pause", name="default")
+    records = (await site.ask("journal.read", **{"from": 1, "limit": 50}))["records"]
+    assert records[0]["clock_offset_us"] is None
+    assert abs(records[-1]["clock_offset_us"]) < 1_000_000
+
+
+async def test_a_print_provider_hears_how_the_site_serves(start):
+    """At once, and when the line goes; with where else to go."""
+    hq = await start("hq")
+    site = await start("library", "site")
+    await joined(hq, site)
+    heard = []
+    async with (
+        Provider([f"unix:{site.running.control}"], kind="cli") as control,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(control.call, "node.follow", {}, lambda *event: heard.append(event))
+        await wait_until(lambda: heard)
+        await hq.stop()
+        await wait_until(lambda: len(heard) == 2)
+        nursery.cancel_scope.cancel()
+    assert [args["mode"] for _, args in heard] == ["online", "offline"]
 
 
 async def test_a_token_lets_one_node_in_once(start):

@@ -14,7 +14,9 @@ from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import ConfigError, IdentityError, OperationError
 from spoold.model.person import normalise_name
+from spoold.model.principal import Role
 from spoold.model.printer import check_printer_name
+from spoold.release.news import Mode
 from spoold.spool import chains
 from spoold.spool.store import Provider, PutProvider, RevokeProvider
 
@@ -60,6 +62,17 @@ async def reload(call: Call) -> dict[str, Any]:
         cause = f"nothing changed: {error.subject}: {error.cause}."
         raise OperationError("bad-request", cause, error.advice) from error
     return {"changes": [line[:500] for line in lines][:100]}
+
+
+async def follow_node(call: Call) -> dict[str, Any]:
+    """How the node serves, and where else to go: at once, and when it changes."""
+    services = call.services
+    mode: Mode | None = None
+    while mode is not Mode.STOPPING:
+        mode = await services.news.wait_mode(mode)
+        endpoints = list(services.config.advertise.endpoints_for(call.principal.address))[:50]
+        await call.send_event("node-mode", {"mode": mode.value, "endpoints": endpoints})
+    return {"mode": mode.value}
 
 
 # -- providers ---------------------------------------------------------------------------------
@@ -150,6 +163,14 @@ _NAME = Argument("name", required=True, most=127, summary="Name a provider.")
 
 OPERATIONS = (
     Operation("node.show", (), STAFF, KNOWN, show_node, "Who the node is."),
+    Operation(
+        "node.follow",
+        (),
+        STAFF | {Role.PROVIDER},
+        KNOWN,
+        follow_node,
+        "How the node serves, and where else to go.",
+    ),
     Operation("node.ca", (), STAFF, KNOWN, show_ca, "The deployment's CA certificate."),
     Operation("daemon.reload", (), ADMINS, LOCAL, reload, "Read the configuration again."),
     Operation(

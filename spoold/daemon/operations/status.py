@@ -9,12 +9,13 @@ import trio
 from spoold import __version__
 from spoold.daemon import backup
 from spoold.daemon.operations.access import EVERYBODY, EVERYWHERE
+from spoold.daemon.operations.membership import line_map
 from spoold.daemon.operations.showing import advice_on
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
 from spoold.model.principal import Role
-from spoold.spool import chains
+from spoold.spool import chains, nodes
 from spoold.web import health
 
 STOPPED_MAX = 10
@@ -40,6 +41,7 @@ async def status(call: Call) -> dict[str, Any]:
     last = await trio.to_thread.run_sync(backup.last, services.config.node.data_dir)
     chain = await services.reader.look(chains.own)
     checks = services.checks()
+    sites = [one for one in await services.reader.look(nodes.find_all) if one.is_approved]
     return {
         "state": "up",
         "verdict": health.worst(checks).value,
@@ -60,6 +62,9 @@ async def status(call: Call) -> dict[str, Any]:
         "quarantined_bytes": sum(aside.values()),
         "journal_head": services.journal.head,
         "connections": dict(services.connections()),
+        "line": None if services.line is None else line_map(call),
+        "sites": len(sites),
+        "sites_gone": [one.name for one in sites if not services.sites.is_up(one.guid)][:20],
         "backup_us": (last or {}).get("made_us"),
         "backup_path": str((last or {}).get("path", ""))[:1000],
         "restored_us": chain.started_us if chain.parent_incarnation is not None else None,

@@ -1,0 +1,83 @@
+"""Whole nodes on loopback, for tests: an application server, and sites that join it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import trio
+
+from spoold.daemon.config import Config, Drain, Listen, Node
+from spoold.daemon.service import Daemon
+from spoold.net.address import Address
+from spoold.provider.blocking import ControlClient
+
+ANYWHERE = (Address("127.0.0.1", 0),)
+
+
+class House(SimpleNamespace):
+    """A running node, asked on its control socket."""
+
+    async def ask(self, op, **args):
+        def ask():
+            with ControlClient(self.running.control) as client:
+                return client.call(op, args)
+
+        return await trio.to_thread.run_sync(ask)
+
+    @property
+    def services(self):
+        return self.running.services
+
+    @property
+    def line(self):
+        return self.services.line
+
+    @property
+    def address(self):
+        host, port = self.running.ports["mutual"]
+        return f"{host}:{port}"
+
+    async def stop(self):
+        self.running.stop()
+        await self.daemon.stopped.wait()
+
+
+@asynccontextmanager
+async def houses(tmp_path):
+    """`start` of nodes, which stop at the end: `await start("hq")`, `start("library", "site")`."""
+    async with trio.open_nursery() as nursery:
+        running = []
+
+        async def begin(name, role="application", **more):
+            doors = {} if role == "application" else {"clear": (), "tls": (), "mutual": ()}
+            doors = {"clear": ANYWHERE, "tls": ANYWHERE, "mutual": ANYWHERE} | doors
+            config = Config(
+                node=Node(name, role, tmp_path / name, more.pop("guid", None)),
+                listen=Listen(**doors | more.pop("listen", {})),
+                drain=Drain(deadline_s=0.5),
+                **more,
+            )
+            daemon = Daemon(config, None, {})
+            found = await nursery.start(daemon.run)
+            running.append(found)
+            return House(running=found, daemon=daemon)
+
+        with trio.fail_after(60):
+            yield begin
+        for one in running:
+            one.stop()
+
+
+async def joined(hq, site, name="library", **more):
+    """`site` is a member of `hq`, and its line is up."""
+    invited = await hq.ask("site.invite", name=name, is_approved=True, **more)
+    answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
+    await site.line.wait_up()
+    return answer
+
+
+async def wait_until(condition, seconds=10):
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
