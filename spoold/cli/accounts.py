@@ -46,7 +46,7 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     setting.add_argument("name", metavar="NAME", help="or user:NAME, group:NAME, everybody")
     _add_settings(setting)
-    setting.add_argument("--rename", metavar="NAME", dest="new_name")
+    setting.add_argument("--rename", metavar="NAME", help="its history stays with it")
     state = setting.add_mutually_exclusive_group()
     state.add_argument("--open", action="store_const", const=True)
     state.add_argument("--closed", dest="open", action="store_const", const=False)
@@ -212,7 +212,7 @@ def add_account(args: Namespace) -> int:
 def set_account(args: Namespace) -> int:
     """One command for three operations: people have no settings of shared accounts."""
     settings = _settings(args)
-    for name in ("new_name", "open"):
+    for name in ("rename", "open"):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
     terms = {key: getattr(args, key) for key in _TERMS if getattr(args, key) is not None}

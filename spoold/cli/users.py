@@ -47,8 +47,10 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold user set ada --group staff --group chess --overdraft 5.00
         spoold user set ada --role operator --role help-desk
         spoold user set ada --role user                  # takes the other roles away
+        spoold user set ada --rename lovelace            # jobs, cards and money stay hers
         spoold user set ada --no-password                # certificates, cards and PIN alone""",
     )
+    setting.add_argument("--rename", metavar="NAME", help="what is the user's stays so")
     _add_settings(setting)
     grammar.add_json(
         grammar.command(verbs, "list", list_users, "list users with roles", "spoold user list")
@@ -192,13 +194,16 @@ def add_user(args: Namespace) -> int:
 
 
 def set_user(args: Namespace) -> int:
-    return _put(args, "user.set", "is changed", asks=not (args.role or _details(args)))
+    is_more = args.role or args.rename or _details(args)
+    return _put(args, "user.set", "is changed", asks=not is_more)
 
 
 def _put(args: Namespace, op: str, what: str, *, asks: bool) -> int:
     asked: dict[str, Any] = {"name": args.name, **_details(args)}
     if args.role:
         asked["roles"] = list(dict.fromkeys(args.role))
+    if getattr(args, "rename", None) is not None:
+        asked["rename"] = args.rename
     with connect(args):
         pass  # a daemon that does not run is told before a password is typed
     try:
@@ -274,10 +279,11 @@ def ask_twice(prompt: str, instead: str, without: str) -> str:
 def list_users(args: Namespace) -> int:
     columns = (
         Column("NAME", gives_way=True),
+        Column("FULL NAME", gives_way=True),
+        Column("GROUPS", gives_way=True),
         Column("ROLES"),
         Column("LOGIN"),
         Column("CHANGED"),
-        Column("GUID"),
     )
     none = "No users yet: `spoold user add NAME`."
     return show_list(args, "user.list", "users", columns, _row, none)
@@ -289,10 +295,11 @@ def _row(user: dict[str, Any]) -> list[str]:
     ways = [*filter(None, has), *([f"{cards}-cards" if cards > 1 else "card"] if cards else [])]
     return [
         user["name"],
+        user["full_name"],
+        ", ".join(user["groups"]),
         ", ".join(user["roles"]),
         "disabled" if user["disabled"] else "+".join(ways) or "none",
         render.local_time(user["changed_us"])[:19],
-        user["guid"],
     ]
 
 

@@ -47,7 +47,7 @@ def _arguments(op: str, operations: Iterable[Any], amounts: Sequence[str]) -> tu
     )
 
 
-_NO_KEYS = frozenset({"name", "new_name", "rates", "replace", "from_us"})
+_NO_KEYS = frozenset({"name", "rename", "rates", "replace", "from_us"})
 
 
 def _amount(value: Any) -> int:

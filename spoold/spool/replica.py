@@ -273,6 +273,7 @@ def _device(db: sqlite3.Connection, change: Any) -> tuple[str, bytes | None] | N
 GUARDS: dict[type, KeyOf] = {
     store.PutUser: _user,
     store.RemoveUser: _user,
+    store.RenameUser: _user,
     store.EnrolUser: _user,
     store.RevokeUser: _user,
     store.PutCard: _user,

@@ -63,6 +63,7 @@ from spoold.spool.changes.people import PutPin as PutPin
 from spoold.spool.changes.people import PutUser as PutUser
 from spoold.spool.changes.people import RemoveCard as RemoveCard
 from spoold.spool.changes.people import RemoveUser as RemoveUser
+from spoold.spool.changes.people import RenameUser as RenameUser
 from spoold.spool.changes.people import RevokeUser as RevokeUser
 from spoold.spool.changes.receiving import BranchJournal as BranchJournal
 from spoold.spool.changes.receiving import FinishRound as FinishRound
@@ -142,6 +143,7 @@ Change = (
     | RevokeProvider
     | PutUser
     | RemoveUser
+    | RenameUser
     | EnrolUser
     | RevokeUser
     | PutSource

@@ -16,8 +16,9 @@ from spoold.model.record import Kind
 from spoold.model.source import Source, settings_map, source_of
 from spoold.model.text import plain
 from spoold.model.user import CARDS_MAX, User
-from spoold.spool import people, store, users
+from spoold.spool import people, renaming, store, users
 from spoold.spool.jobs import person
+from spoold.spool.renaming import Renamed
 from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
@@ -310,7 +311,9 @@ def _insert(writer: SqliteStore, change: store.SyncUser, person_id: int) -> None
 def _change(writer: SqliteStore, change: store.SyncUser, guid: UUID) -> int:
     person_id, name = _own_row(writer, change.source, guid)
     if change.was and change.name != name:
-        _rename(writer, change, person_id, guid, name)
+        renaming.rename(
+            writer, Renamed(person_id, guid, name, change.name), change.now_us, change.actor
+        )
     else:
         change.name = name
     if change.fields:
@@ -340,37 +343,6 @@ def _own_row(writer: SqliteStore, source: Source, guid: UUID) -> tuple[int, str]
     if row is None:
         raise OperationError("not-found", "the user is not of this source any more.")
     return row[0], row[1]
-
-
-def _rename(
-    writer: SqliteStore, change: store.SyncUser, person_id: int, guid: UUID, old: str
-) -> None:
-    """The same person under another name. Jobs that came under the new one are this user's.
-
-    Raises:
-        OperationError: `conflict`: that is another user's name.
-    """
-    if users.find(writer.db, change.name) is not None:
-        raise OperationError("conflict", f"{plain(change.name[:60])} is another user's name.")
-    writer.flush()
-    db = writer.db
-    claimed = db.execute("SELECT id, key FROM person WHERE name = ?", (change.name,)).fetchone()
-    if claimed is not None:
-        # Somebody has printed under the new name before it was known whose it is.
-        db.execute("UPDATE job SET owner_id = ? WHERE owner_id = ?", (person_id, claimed[0]))
-        db.execute("UPDATE person SET name = NULL WHERE id = ?", (claimed[0],))
-        db.execute("UPDATE joined SET person_id = ? WHERE person_id = ?", (person_id, claimed[0]))
-        db.execute("INSERT INTO joined VALUES (?, ?)", (claimed[1], person_id))
-    writer.add_record(
-        Kind.PERSON_RENAMED,
-        change.actor,
-        change.now_us,
-        {"person": guid.bytes, "joined": claimed[1] if claimed is not None else None},
-        {"name": change.name, "was": old},
-    )
-    db.execute("UPDATE person SET name = ? WHERE id = ?", (change.name, person_id))
-    writer.people.clear()
-    writer.events.append(store.UserChanged(guid, change.name, ends_connections=True))
 
 
 def _record_origin(writer: SqliteStore, change: store.SyncUser, key: bytes) -> None:

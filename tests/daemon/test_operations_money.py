@@ -182,10 +182,10 @@ async def test_names_of_accounts_cannot_do_harm(desk):
     assert (await refused(desk, "account.set", name='a"b', code="1 2")).code == "bad-request"
     await desk.ask("account.add", name="naïve/child")
     await desk.ask("account.add", name="naïve/child/grandchild")
-    await desk.ask("account.set", name="naïve", new_name="native")
+    await desk.ask("account.set", name="naïve", rename="native")
     names = [one["name"] for one in (await desk.ask("account.list"))["accounts"]]
     assert {"native", "native/child", "native/child/grandchild"} <= set(names)
-    error = await refused(desk, "account.set", name="native", new_name="native/child/x")
+    error = await refused(desk, "account.set", name="native", rename="native/child/x")
     assert error.code == "not-possible"
 
 

@@ -469,3 +469,25 @@ def test_who_is_proven_owns_what_they_submit(said):
 def test_the_key_of_a_user_is_a_guid():
     """As certificates and principals write it."""
     assert UUID(ADA.identity.removeprefix("user:"))
+
+
+async def test_a_user_gets_another_name_and_stays_the_same(desk):
+    """Jobs, cards and money go along; another user's name is refused."""
+    before = await desk.ask("user.add", name="ada", password=RIGHT, groups=["staff"])
+    await desk.ask("user.add-card", name="ada", card="04A1B2C3")
+    await desk.ask("user.add", name="bob")
+    printer = await desk.spool.add_printer("held")
+    job_id = await accept(desk, printer)
+    await desk.ask("account.adjust", name="user:ada", amount=20000, reason="gift")
+    assert (await refused(desk, "user.set", name="ada", rename="bob")).code == "conflict"
+    after = await desk.ask("user.set", name="ada", rename="lovelace", full_name="Ada L.")
+    assert (after["guid"], after["name"], after["full_name"]) == (
+        before["guid"],
+        "lovelace",
+        "Ada L.",
+    )
+    assert len(after["cards"]) == 1
+    assert (await desk.spool.reader.job(job_id)).owner.name == "lovelace"
+    assert (await desk.ask("account.show", name="user:lovelace"))["balance"] == 20000
+    assert (await refused(desk, "user.show", name="ada")).code == "not-found"
+    assert (await desk.ask("user.set", name="lovelace", rename="ada"))["name"] == "ada"

@@ -83,7 +83,7 @@ async def _put(call: Call, *, is_new: bool) -> dict[str, Any]:
         args["name"],
         services.wall_clock(),
         is_new,
-        None if is_new else args["new_name"],
+        None if is_new else args["rename"],
         args["code"],
         groups,
         members,
@@ -243,7 +243,7 @@ OPERATIONS = (
     Operation("account.add", (_NAME, *_SETTINGS), MONEY, KNOWN, add, "Add a shared account."),
     Operation(
         "account.set",
-        (_NAME, Argument("new_name", least=1), *_SETTINGS),
+        (_NAME, Argument("rename", least=1, summary="A new name."), *_SETTINGS),
         MONEY,
         KNOWN,
         change,

@@ -35,7 +35,7 @@ from spoold.model.user import (
     check_user_name,
 )
 from spoold.spool import synchronised
-from spoold.spool.store import EnrolUser, PutUser, RemoveUser, RevokeUser
+from spoold.spool.store import EnrolUser, PutUser, RemoveUser, RenameUser, RevokeUser
 from spoold.spool.users import CERTIFICATES_MAX, unknown
 
 DAYS_MAX = 3650
@@ -147,18 +147,25 @@ async def add(call: Call) -> dict[str, Any]:
 
 async def change(call: Call) -> dict[str, Any]:
     """What is not named stays; new roles, groups and delegates stand in for the old ones."""
-    services = call.services
+    services, args = call.services, call.args
     user = await _find(call)
-    fields = await fields_of(services, call.args)
-    roles, password = roles_of(call.args["roles"]), await _hash(call)
-    fields |= await scopes_of(services, call.args["scopes"], roles or user.roles)
-    if roles is None and password is None and not fields:
+    fields = await fields_of(services, args)
+    roles, password = roles_of(args["roles"]), await _hash(call)
+    fields |= await scopes_of(services, args["scopes"], roles or user.roles)
+    name = user.name
+    if args["rename"] is not None:
+        name = check_user_name(args["rename"])
+    is_more = not (roles is None and password is None and not fields)
+    if not is_more and name == user.name:
         raise OperationError("bad-request", "nothing is to be changed.", "Name what is to change.")
     if user.guid in fields.get("delegates", ()):
         raise OperationError("bad-request", "nobody is their own delegate.", "Name others.")
-    change = PutUser(
-        user.name, services.wall_clock(), roles, password, False, call.actor, fields=fields
-    )
+    now_us = services.wall_clock()
+    if name != user.name:
+        user = await services.journal.commit(RenameUser(user.name, name, now_us, call.actor))
+        if not is_more:
+            return await user_map(services, user)
+    change = PutUser(name, now_us, roles, password, False, call.actor, fields=fields)
     return await user_map(services, await services.journal.commit(change))
 
 
@@ -260,7 +267,14 @@ OPERATIONS = (
     ),
     Operation(
         "user.set",
-        (NAME, ROLES, SCOPES, _PASSWORD, *DETAILS),
+        (
+            NAME,
+            Argument("rename", least=1, summary="A new name."),
+            ROLES,
+            SCOPES,
+            _PASSWORD,
+            *DETAILS,
+        ),
         ADMINS,
         LOCAL,
         change,

@@ -78,6 +78,19 @@ class KeepThrottles:
 
 
 @dataclass(slots=True)
+class RenameUser:
+    """Give a user another name; all that is the user's stays so. Answer: the `User`.
+
+    Refused with `conflict` when it is another user's, `not-possible` for who comes from a source.
+    """
+
+    name: str
+    new_name: str
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
 class RemoveUser:
     """Remove a user, and revoke the certificates. Answer: the serials that were valid."""
 
