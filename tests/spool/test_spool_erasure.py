@@ -8,23 +8,29 @@ import pytest
 
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
+from spoold.model.purse import PayerKind, Period, PurseKind
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
-from spoold.spool import erasure
+from spoold.spool import erasure, ledger_views
 from spoold.spool.erasing import find_by_key
 from spoold.spool.erasure import ERASED, PENDING, Erasure, rewrite
+from spoold.spool.ledger_views import By
 from spoold.spool.store import (
     AddRecord,
+    Adjust,
     ChangeJob,
     PutCard,
     PutProvider,
     PutUser,
+    Refund,
     RemoveJobs,
     RemoveUser,
     SetJob,
+    Settle,
     StartAttempt,
 )
 from support.directory import DIGESTS
+from support.money import PAGE, Purses, pages
 
 NAME = "xaviera-lovelace"
 SAID = (NAME, "Xaviera Lovelace", "x.lovelace@example.org", "secret diary", "198.51.100.77")
@@ -95,6 +101,36 @@ async def test_nothing_of_an_erased_person_is_left_in_any_file(spool):
     assert (last.kind, last.actor, last.personal) == (Kind.PERSON_ERASED, "uid:0", None)
     assert last.payload == {"person": guid.bytes}
     assert not any(text in f"{records}" for text in SAID)
+
+
+async def test_the_ledger_of_an_erased_person_still_adds_up(spool):
+    """Purses and charges stay under a key that is nobody's; no reason says whose it was."""
+    purses = await Purses(spool).start()
+    guid = await purses.person(NAME)
+    bob = await purses.person("bob")
+    await purses.allow(3 * PAGE, period=Period.MONTH)
+    commit = spool.journal.commit
+    reason = f"for {NAME}"
+    await commit(
+        Adjust(b"1", PayerKind.PERSON, guid, 9 * PAGE, reason, 1, "uid:0", PurseKind.PAID_IN)
+    )
+    await purses.pay_in(bob, 9 * PAGE)
+    await purses.reserve(b"done", guid, 5)
+    await commit(Settle(b"done", pages(4), 2, "node"))
+    await commit(Refund(b"back", b"done", PAGE, reason, 3, "uid:0"))
+    await purses.reserve(b"open", guid, 2)
+    await purses.reserve(b"bob's", bob, 1)
+    had = await purses.purses(guid)
+    await erasure_of(spool).erase(NAME)
+    assert texts_in(spool.data_dir) == set()
+    assert await purses.purses(guid) == had
+    await purses.check()
+    await purses.check_records()
+    assert await spool.reader.verify_chain() == spool.journal.head
+    await commit(Settle(b"open", pages(1), 4, "node"))  # what was under way is charged in the end
+    await purses.check()
+    found = await spool.reader.look(ledger_views.usage, By.USER, 0, 10**18, None, 9)
+    assert [(one[0], one.charges, one.amount) for one in found] == [(guid.bytes, 2, 4 * PAGE)]
 
 
 async def test_others_keep_what_is_theirs(spool):
