@@ -34,7 +34,8 @@ class Parser(ArgumentParser):
 
 def noun(nouns: Nouns[Parser], name: str, summary: str) -> Nouns[Parser]:
     """A noun; the verbs are added to what is returned."""
-    parser = nouns.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    description = summary[0].upper() + summary[1:] + "."
+    parser = nouns.add_parser(name, help=summary, description=description)
     return parser.add_subparsers(metavar="VERB", required=True)
 
 

@@ -119,7 +119,7 @@ class Sessions:
                 self._put(event.session, trio.current_time())  # type: ignore[union-attr]
             elif kind is SessionEnded:
                 self._ending.pop(event.key, None)  # type: ignore[union-attr]
-                self._drop(event.key, event.reason)  # type: ignore[union-attr]
+                self._drop(event.key, event.reason)  # type: ignore[union-attr, arg-type]
             elif kind is UserChanged and event.ends_sessions:  # type: ignore[union-attr]
                 for key in tuple(self._by_person.get(event.guid, ())):  # type: ignore[union-attr]
                     self._over(key, SessionEnd.USER_CHANGED)
