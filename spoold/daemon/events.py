@@ -64,6 +64,9 @@ EVENTS = {
     "uplink_lost": "Sending the journal up broke off; it goes on behind what was acknowledged.",
     # Jobs
     "attempt_deferred": "A delivery left nothing on paper, and is made again; with the reason.",
+    "handed_on_state_refused": "What a site says of a job does not fit the job any more.",
+    "job_not_taken": "A site cannot take a job for one of its printers, and says why.",
+    "jobs_not_fetched": "Fetching jobs over the line broke off; it is done again.",
     "handed_on_unheard": "The node that has jobs of this one cannot be asked how they are.",
     "attempt_end_refused": "The end of a delivery fits no job any more.",
     "attempt_in_doubt": "A delivery was cut off, and nobody knows whether it printed.",

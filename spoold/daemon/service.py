@@ -69,6 +69,8 @@ from spoold.release.news import Mode, News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.fetching import Fetching
+from spoold.site.handing import Handing
 from spoold.site.receiver import Receiver
 from spoold.spool import people
 from spoold.spool.directories import make_directory
@@ -387,6 +389,9 @@ class Daemon:
         await sessions.start()
         news = News(journal, sessions)
         lines = open_lines(config, self.identity, journal, network, wall_clock)
+        handing = Handing(journal, reader, documents, lines.sites, wall_clock)
+        await handing.start()
+        acceptance.hands_on = handing.is_site
         uplink = open_uplink(lines, journal, reader, wall_clock)
         services = Services(
             journal=journal,
@@ -421,6 +426,7 @@ class Daemon:
             random_bytes=os.urandom,
             sites=lines.sites,
             receiver=Receiver(journal, reader, wall_clock),
+            handing=handing,
             uplink=uplink,
             line=lines.line,
             membership=lines.membership,
@@ -476,6 +482,11 @@ class Daemon:
                 serving.start_soon(Timers(journal, reader, open_jobs, wall_clock).run)
                 serving.start_soon(counts.run, releases)
                 serving.start_soon(dispatcher.refresh)
+                if lines.line is not None:
+                    fetching = Fetching(
+                        lines.line, acceptance, journal, reader, catalogue.our_name, wall_clock
+                    )
+                    serving.start_soon(fetching.run)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
                     log.info("listening", port=one.label, address=one.where)

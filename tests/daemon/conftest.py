@@ -35,6 +35,7 @@ from spoold.release.news import News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.handing import Handing
 from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
 from spoold.spool.erasure import Erasure
@@ -134,6 +135,13 @@ async def desk(spool):
         random_bytes=os.urandom,
         sites=Presence(spool.wall_clock),
         receiver=Receiver(spool.journal, spool.reader, spool.wall_clock),
+        handing=Handing(
+            spool.journal,
+            spool.reader,
+            spool.documents,
+            Presence(spool.wall_clock),
+            spool.wall_clock,
+        ),
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],
     )
     yield Desk(

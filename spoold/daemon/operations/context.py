@@ -29,6 +29,7 @@ from spoold.release.news import News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.handing import Handing
 from spoold.site.line import Line
 from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
@@ -86,6 +87,7 @@ class Services:
     random_bytes: Callable[[int], bytes]
     sites: Presence
     receiver: Receiver
+    handing: Handing
     line: Line | None = None  # of a site to its application servers,
     membership: Membership | None = None  # and as what it shows itself there
     uplink: Uplink | None = None  # what goes over the line of this journal

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 import trio
 
@@ -174,6 +175,11 @@ class Catalogue:
         if changes == self._changes:
             self._known = known
         return known
+
+    async def our_name(self, guid: UUID) -> str | None:
+        """What the printer with this GUID is called, when this node prints its jobs."""
+        printers = (await self.look()).printers.values()
+        return next((one.name for one in printers if one.guid == guid and one.is_ours), None)
 
 
 def _with_changes(known: Known, changed: list[PrinterChanged]) -> Known:

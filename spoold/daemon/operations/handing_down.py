@@ -1,0 +1,110 @@
+"""What a site asks over its line about jobs for its own printers (FRAMES.md 12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spoold.codec.frame import OFFSET_MAX
+from spoold.daemon.operations.access import LINES, SITES
+from spoold.daemon.operations.handing import read_uuids
+from spoold.daemon.operations.sites import site_of
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.views import fitting
+from spoold.driver.handed_on import job_uuid_of
+from spoold.site.handing import OFFERS_MAX
+
+HANDED_MAX = 200
+STATES_MAX = 100
+
+
+async def offers(call: Call) -> dict[str, Any]:
+    site = await site_of(call)
+    jobs, _ = fitting(await call.services.handing.offers(site.guid), OFFERS_MAX)
+    return {"jobs": jobs}  # the others are among those that are offered next
+
+
+async def piece(call: Call) -> dict[str, Any]:
+    site, args = await site_of(call), call.args
+    data = await call.services.handing.piece(site.guid, args["job"], args["offset"])
+    return {"data": data}
+
+
+async def took(call: Call) -> dict[str, Any]:
+    site = await site_of(call)
+    await call.services.handing.took(site.guid, site.name, call.args)
+    return {}
+
+
+async def handed(call: Call) -> dict[str, Any]:
+    """The jobs that the site has and did not finish, as far as it has told; a page of them."""
+    site = await site_of(call)
+    page = await call.services.handing.handed(site.guid, call.args["after_id"], HANDED_MAX)
+    return {
+        "jobs": [
+            {"job_uuid": str(job_uuid_of(one.evidence, one.uuid)), "canceled": one.is_canceled}
+            for one in page
+        ],
+        "next_after_id": page[-1].job_id if len(page) == HANDED_MAX else None,
+    }
+
+
+async def states(call: Call) -> dict[str, Any]:
+    site = await site_of(call)
+    read_uuids([one["job_uuid"] for one in call.args["jobs"]])
+    await call.services.handing.told(site.guid, call.args["jobs"])
+    return {}
+
+
+_STATE = Argument(
+    "",
+    (dict,),
+    keys=(
+        Argument("job_uuid", required=True, least=32, most=45),
+        Argument("job_id", (int,)),
+        Argument("state", required=True, most=32),
+        Argument("reasons", (list,), default=(), most=32, each=Argument("", most=255)),
+        Argument("message", default="", most=1024),
+        Argument("impressions", (int,)),
+    ),
+)
+_JOB = Argument("job", (int,), required=True, least=1)
+OPERATIONS = (
+    Operation("site.jobs", (), SITES, LINES, offers, "Jobs that a site is to print."),
+    Operation(
+        "site.document",
+        (_JOB, Argument("offset", (int,), default=0, most=min(OFFSET_MAX, 2**53 - 1))),
+        SITES,
+        LINES,
+        piece,
+        "Bytes of the document of a job that a site is to print.",
+    ),
+    Operation(
+        "site.took",
+        (
+            _JOB,
+            Argument("job_id", (int,), summary="Its number at the site."),
+            Argument("error", most=64, summary="Why the site has it not."),
+            Argument("message", default="", most=1024),
+        ),
+        SITES,
+        LINES,
+        took,
+        "A site has a job that it was offered, or cannot take it.",
+    ),
+    Operation(
+        "site.handed",
+        (Argument("after_id", (int,), default=0),),
+        SITES,
+        LINES,
+        handed,
+        "The jobs that a site has, as far as is known; which of them are canceled.",
+    ),
+    Operation(
+        "site.states",
+        (Argument("jobs", (list,), required=True, least=1, most=STATES_MAX, each=_STATE),),
+        SITES,
+        LINES,
+        states,
+        "How jobs are that a site has.",
+    ),
+)

@@ -1,0 +1,295 @@
+"""What a site fetches over its line: jobs for its printers that its application server was given.
+
+In: offers, and documents in pieces (FRAMES.md 12). Out: jobs in this spool, through the one door of
+all jobs, said to be here after their commit; and how they do, until they end. Every step can be cut
+off and done again: a job that is here already is answered as such, and states are told anew by each
+new line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import structlog
+import trio
+
+from spoold.driver.handed_on import UNKNOWN
+from spoold.intake.acceptance import Acceptance
+from spoold.intake.arguments import HANDED_ON
+from spoold.intake.submission import Submission
+from spoold.intake.upload import Upload
+from spoold.model.errors import OperationError, SpooldError
+from spoold.model.job import JobReason, JobState
+from spoold.model.node import LineState
+from spoold.model.person import Known, Owner
+from spoold.model.transitions import JobEvent, next_state
+from spoold.site.handing import CANCELED, OFFERED
+from spoold.site.line import Line, Lost
+from spoold.spool import handed
+from spoold.spool.crashpoint import crash_point
+from spoold.spool.handed import JobThere
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import Accepted, ChangeJob, Event, JobMoved
+
+log = structlog.get_logger("spoold.site")
+
+ANSWER_S = 30.0
+PIECES_AT_ONCE = 8
+LOOK_S = 30.0  # how often it asks unasked
+PAUSE_S = 1.0
+STATES_AT_ONCE = 50
+MESSAGE_CHARACTERS_MAX = 255
+
+
+class Fetching:
+    """`printer_name` says what the printer with this GUID is called here, if it is here."""
+
+    def __init__(
+        self,
+        line: Line,
+        acceptance: Acceptance,
+        journal: Journal,
+        reader: SqliteReader,
+        printer_name: Callable[[UUID], Awaitable[str | None]],
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._line = line
+        self._acceptance = acceptance
+        self._journal = journal
+        self._reader = reader
+        self._printer_name = printer_name
+        self._wall_clock = wall_clock
+        self._ours: dict[int, UUID] = {}  # jobs whose end is still to be told, by their number
+        self._moved: dict[UUID, None] = {}
+        self._is_offered = True
+        self._is_all_to_tell = True
+        self._bell = trio.Event()
+        line.hear(OFFERED, self._offered)
+        line.hear(CANCELED, self._asked)
+        line.listen(self._line_changed)
+        journal.listen(self._hear)
+
+    # -- what wakes it ---------------------------------------------------------------------------
+
+    def _ring(self) -> None:
+        self._bell.set()
+        self._bell = trio.Event()
+
+    def _offered(self, args: dict[str, Any]) -> None:
+        self._is_offered = True
+        self._ring()
+
+    def _asked(self, args: dict[str, Any]) -> None:
+        self._is_all_to_tell = True
+        self._ring()
+
+    def _line_changed(self, state: LineState) -> None:
+        self._is_offered = self._is_all_to_tell = True
+        self._ring()
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is JobMoved and event.job_id in self._ours:
+                self._moved[self._ours[event.job_id]] = None
+        if self._moved:
+            self._ring()
+
+    # -- its life --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Fetch and tell, for ever."""
+        while True:
+            await self._line.wait_up()
+            bell = self._bell
+            try:
+                is_done = await self._turn()
+            except (Lost, OperationError, SpooldError) as error:
+                log.info("jobs_not_fetched", reason=str(error))
+                self._is_offered = self._is_all_to_tell = True
+                await trio.sleep(PAUSE_S)
+                continue
+            if is_done:
+                with trio.move_on_after(LOOK_S) as scope:
+                    await bell.wait()
+                if scope.cancelled_caught:
+                    self._is_offered = True
+
+    async def _turn(self) -> bool:
+        """Whether nothing is left to do."""
+        if self._is_all_to_tell:
+            self._is_all_to_tell = False
+            await self._tell_all()
+        if self._moved:
+            moved, self._moved = list(self._moved), {}
+            try:
+                await self._tell(moved)
+            except BaseException:
+                self._moved |= dict.fromkeys(moved)
+                raise
+        if self._is_offered:
+            self._is_offered = False
+            await self._fetch()
+        return not (self._is_offered or self._moved or self._is_all_to_tell)
+
+    async def _call(self, op: str, **args: Any) -> dict[str, Any]:
+        return await self._line.call(op, args, ANSWER_S)
+
+    # -- fetching --------------------------------------------------------------------------------
+
+    async def _fetch(self) -> None:
+        offers = (await self._call("site.jobs"))["jobs"]
+        for offer in offers:
+            await self._take(offer)
+            self._is_offered = True  # there may be more behind it
+
+    async def _take(self, offer: dict[str, Any]) -> None:
+        """Have the job, and say so; or say why not."""
+        try:
+            accepted = await self._accept(offer)
+        except (OperationError, SpooldError) as error:
+            code = error.code if isinstance(error, OperationError) else "internal-error"
+            log.warning("job_not_taken", job_uuid=offer["job_uuid"], reason=str(error))
+            await self._call("site.took", job=offer["job"], error=code, message=str(error)[:500])
+            return
+        self._ours[accepted.job_id] = accepted.uuid
+        crash_point("fetched-before-took")
+        await self._call("site.took", job=offer["job"], job_id=accepted.job_id)
+        self._moved[accepted.uuid] = None
+        if offer["canceled"]:
+            self._is_all_to_tell = True
+
+    async def _accept(self, offer: dict[str, Any]) -> Accepted:
+        """Raises OperationError, SpoolError: it cannot be taken; Lost: the line broke."""
+        name = await self._printer_name(UUID(offer["printer_guid"]))
+        if name is None:
+            raise OperationError("not-found", f"there is no printer {offer['printer']} here yet.")
+        submission = _submission(offer, name)
+        upload = await self._acceptance.begin(submission)
+        try:
+            if upload.accepted is None:
+                if offer["canceled"]:
+                    raise OperationError("canceled", "it is canceled, and was never here.")
+                await self._copy(offer, upload)
+            return await upload.commit(offer["size"], offer["digest"])
+        except (OperationError, SpooldError):
+            await upload.abandon()
+            raise
+        finally:
+            await upload.suspend()  # what came of it is kept for the next try
+
+    async def _copy(self, offer: dict[str, Any], upload: Upload) -> None:
+        size = offer["size"]
+        while upload.offset < size:
+            for data in await self._pieces(offer["job"], upload.offset, size):
+                await upload.write(data)
+
+    async def _pieces(self, job: int, first: int, size: int) -> Sequence[bytes]:
+        """Several pieces in a row, asked for at once.
+
+        Raises:
+            Lost, OperationError: one did not come; those before it are not kept either.
+        """
+        head = (await self._call("site.document", job=job, offset=first))["data"]
+        if not head:
+            raise OperationError("internal-error", "the document ended before its size.")
+        step = len(head)
+        offsets = range(first + step, min(size, first + step * PIECES_AT_ONCE), step)
+        found: dict[int, bytes] = {first: head}
+        errors: list[Exception] = []
+
+        async def ask(offset: int) -> None:
+            try:
+                found[offset] = (await self._call("site.document", job=job, offset=offset))["data"]
+            except (Lost, OperationError) as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for offset in offsets:
+                nursery.start_soon(ask, offset)
+        if errors:
+            raise errors[0]
+        return [found[offset] for offset in (first, *offsets)]
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    async def _tell_all(self) -> None:
+        """Ask which jobs the application server waits for, cancel what it wants, tell of all."""
+        after_id: int | None = 0
+        while after_id is not None:
+            page = await self._call("site.handed", after_id=after_id)
+            after_id = page["next_after_id"]
+            uuids = [UUID(one["job_uuid"]) for one in page["jobs"]]
+            there = await self._here(uuids)
+            self._ours |= {there[uuid].job_id: uuid for uuid in uuids if uuid in there}
+            canceled = {UUID(one["job_uuid"]) for one in page["jobs"] if one["canceled"]}
+            await self._cancel([there[uuid] for uuid in uuids if uuid in canceled & there.keys()])
+            await self._tell(uuids)
+
+    async def _here(self, uuids: Sequence[UUID]) -> dict[UUID, JobThere]:
+        found: dict[UUID, JobThere] = await self._reader.look(handed.find_there, list(uuids))
+        return found
+
+    async def _cancel(self, jobs: Sequence[JobThere]) -> None:
+        now_us = self._wall_clock()
+        changes = [change for one in jobs if (change := _cancel_of(one, now_us)) is not None]
+        if changes:
+            await self._journal.commit_all(changes)  # what moved on meanwhile is told as it is
+
+    async def _tell(self, uuids: Sequence[UUID]) -> None:
+        for first in range(0, len(uuids), STATES_AT_ONCE):
+            some = uuids[first : first + STATES_AT_ONCE]
+            there = await self._here(some)
+            await self._call("site.states", jobs=[_told(uuid, there.get(uuid)) for uuid in some])
+            for one in there.values():
+                if JobState(one.state).is_final:
+                    self._ours.pop(one.job_id, None)
+
+
+def _submission(offer: dict[str, Any], printer: str) -> Submission:
+    told = offer["handed_on"]
+    return Submission(
+        printer,
+        Owner(offer["user"], Known(told["known"]), told["by"]),
+        told.get("submitter", "node"),
+        HANDED_ON,
+        told["client_host"],
+        uuid=UUID(offer["job_uuid"]),
+        title=offer["title"],
+        copies=offer["copies"],
+        copies_embedded=told["copies_embedded"],
+        priority=offer["priority"],
+        attributes=offer["attributes"],
+        format=offer["format"],
+        size=offer["size"],
+        digest_algorithm=offer["digest"].partition(":")[0],
+        created_us=told["created_us"],
+    )
+
+
+def _cancel_of(job: JobThere, now_us: int) -> ChangeJob | None:
+    """What cancels a job here that was canceled where it was first accepted."""
+    state = JobState(job.state)
+    if state.is_final or JobReason.PROCESSING_TO_STOP_POINT in job.reasons:
+        return None
+    is_active = state in (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
+    event = JobEvent.STOP if is_active else JobEvent.CANCEL
+    next_state(state, event)
+    stop = (JobReason.PROCESSING_TO_STOP_POINT.value,) * is_active
+    reasons = (*stop, JobReason.JOB_CANCELED_BY_USER.value)
+    return ChangeJob(job.job_id, event, now_us, reasons=reasons, only_from=(state,))
+
+
+def _told(uuid: UUID, there: JobThere | None) -> dict[str, Any]:
+    if there is None:
+        return {"job_uuid": str(uuid), "state": UNKNOWN}
+    return {
+        "job_uuid": str(uuid),
+        "job_id": there.job_id,
+        "state": there.state,
+        "reasons": list(there.reasons),
+        "message": there.message[:MESSAGE_CHARACTERS_MAX],
+        "impressions": there.impressions,
+    }

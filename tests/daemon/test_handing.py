@@ -1,0 +1,153 @@
+"""Jobs for printers that stand beside a site: whole daemons on loopback, the site behind a line."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+import trio
+
+from spoold.intake.submission import Submission
+from spoold.model.errors import OperationError
+from spoold.model.person import Owner
+from spoold.provider.client import Provider
+from support.houses import House, joined, wait_until
+
+pytestmark = pytest.mark.slow
+
+LARGE = b"%!PS\n" + b"0123456789abcdef" * 100_000
+
+
+async def jobs_of(house: House, title: str) -> list[dict]:
+    page = await house.ask("job.list", limit=500)
+    return [one for one in page["jobs"] if one["title"] == title]
+
+
+async def wait_job(house: House, title: str, state: str, seconds=15.0) -> dict:
+    found: list[dict] = []
+    with trio.fail_after(seconds):
+        while not found or found[0]["state"] != state:
+            await trio.sleep(0.05)
+            found = await jobs_of(house, title)
+            assert len(found) < 2
+    return found[0]
+
+
+async def submit(house: House, title: str, body=b"%!PS\nshowpage\n", **more):
+    host, port = house.running.ports["clear"]
+    async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
+        return await provider.submit(body, printer="desk", title=title, user="ada", **more)
+
+
+async def give_away(hq: House, site: House, folder) -> None:
+    """The printer `desk` of hq stands beside the site, which has a copy of it."""
+    (folder / "paper").mkdir()
+    await hq.ask("printer.add", name="desk", uri=(folder / "paper").as_uri())
+    await hq.ask("printer.set", name="desk", owner="library")
+
+    async def has_copy() -> bool:
+        known = await site.services.catalogue.look()
+        return "desk" in known.by_name and known.by_name["desk"].is_ours
+
+    with trio.fail_after(10):
+        while not await has_copy():  # noqa: ASYNC110
+            await trio.sleep(0.05)
+
+
+def paper(folder) -> list[bytes]:
+    return [one.read_bytes() for one in (folder / "paper").iterdir()]
+
+
+@pytest.fixture
+async def pair(start, tmp_path):
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    await give_away(hq, site, tmp_path)
+    return hq, site
+
+
+async def test_a_job_for_a_printer_of_a_site_is_printed_by_the_site(pair, tmp_path):
+    """hq takes it, the site fetches it over the line that it opened, and both know its end."""
+    hq, site = pair
+    receipt = await submit(hq, "letter", LARGE, copies=2, priority=80)
+    job = await wait_job(hq, "letter", "completed")
+    [there] = await jobs_of(site, "letter")
+    assert there["uuid"] == job["uuid"] == str(receipt.job_uuid)
+    assert (there["owner"], there["priority"], there["copies"]) == ("ada", 80, 2)
+    assert there["submitter"] == job["submitter"]
+    assert there["created_us"] == job["created_us"]
+    assert "library has it as job" in job["message"]
+    assert paper(tmp_path) == [LARGE]
+
+
+async def test_a_job_that_the_site_had_before_is_dropped(pair, tmp_path):
+    """Submitted at both under one uuid: one sheet of paper, and hq follows the site's job."""
+    hq, site = pair
+    uuid = uuid4()
+    upload = await site.daemon._acceptance.begin(
+        Submission("desk", Owner("ada"), "address:127.0.0.1", "frames", "127.0.0.1", uuid, "twice")
+    )
+    await upload.write(b"%!PS\n")
+    await upload.commit()
+    await submit(hq, "twice", b"%!PS\n", job_uuid=uuid)
+    job = await wait_job(hq, "twice", "completed")
+    assert "library has it as job" in job["message"]
+    assert len(await jobs_of(site, "twice")) == 1
+    assert paper(tmp_path) == [b"%!PS\n"]
+
+
+async def test_a_job_that_is_canceled_at_hq_is_canceled_at_the_site(pair, tmp_path):
+    """What waits at the site goes when somebody cancels it where it was submitted."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # nobody is there
+    await submit(hq, "draft")
+    await wait_job(site, "draft", "pending")
+    job = await wait_job(hq, "draft", "processing")
+    assert "queued-in-device" in job["reasons"]
+    await hq.ask("job.cancel", job=str(job["id"]))
+    await wait_job(hq, "draft", "canceled")
+    assert (await jobs_of(site, "draft"))[0]["state"] == "canceled"
+    assert paper(tmp_path) == []
+
+
+async def test_jobs_wait_for_a_site_that_is_away(start, pair, tmp_path):
+    """hq goes on to take jobs while the site is off; nothing is lost, and nothing comes twice."""
+    hq, site = pair
+    guid = site.services.node_guid
+    await site.stop()
+    await wait_until(lambda: not hq.services.sites.here())
+    for number in range(20):
+        await submit(hq, f"job {number}", b"%%!PS\n%d" % number)
+    assert (await jobs_of(hq, "job 7"))[0]["state"] == "pending"
+    again = await start("library", "site")
+    assert again.services.node_guid == guid
+    for number in range(20):
+        await wait_job(hq, f"job {number}", "completed", 30)
+    assert sorted(paper(tmp_path)) == sorted(b"%%!PS\n%d" % number for number in range(20))
+
+
+async def test_only_the_owner_is_given_a_job(start, pair, tmp_path):
+    """Another site neither sees nor gets the documents of the library's printers."""
+    hq, site = pair
+    other = await start("annex", "site")
+    await joined(hq, other, "annex")
+    await site.stop()
+    receipt = await submit(hq, "secret")
+    line = other.services.line
+    assert (await line.call("site.jobs", {}, 5))["jobs"] == []
+    with pytest.raises(OperationError, match="not offered"):
+        await line.call("site.document", {"job": receipt.job_id}, 5)
+    with pytest.raises(OperationError, match="not offered"):
+        await line.call("site.took", {"job": receipt.job_id, "job_id": 1}, 5)
+
+
+async def test_a_node_takes_no_job_that_it_cannot_hand_on(pair):
+    """A site refuses jobs for printers of others: their providers go elsewhere."""
+    hq, site = pair
+    await hq.ask("printer.add", name="far", uri="file:///tmp")
+    with trio.fail_after(10):
+        while "far" not in (await site.services.catalogue.look()).by_name:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    with pytest.raises(OperationError) as error:
+        site.daemon._acceptance.printer("far")
+    assert error.value.code == "not-accepting"
