@@ -5,37 +5,49 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from support.machine import Machine, machine
+from support.machine import Machine, machine, tree
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(folder: Path) -> Path:
     """The package of this source; $SPOOLD_PACKAGE names one that is there already."""
     if given := os.environ.get("SPOOLD_PACKAGE"):
         return Path(given)
     done = subprocess.run(
-        [ROOT / "systemd" / "package", tmp_path_factory.mktemp("package")],
-        capture_output=True,
-        text=True,
-        check=False,
+        [ROOT / "systemd" / "package", folder], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
 
 
 @pytest.fixture(scope="session")
-def bare(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine on which nothing is installed yet."""
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = Path(os.environ.get("SPOOLD_CACHE") or tmp_path_factory.mktemp("cache"))
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+@pytest.fixture(scope="session")
+def package(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package. The tree of the machine is made at the same time; both take a minute."""
     if os.geteuid() != 0:
         pytest.skip("only root can boot a machine")
-    cache = Path(os.environ.get("SPOOLD_CACHE") or tmp_path_factory.mktemp("cache"))
-    cache.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        making = pool.submit(tree, cache)
+        building = pool.submit(build, tmp_path_factory.mktemp("package"))
+        making.result()
+        return building.result()
+
+
+@pytest.fixture(scope="session")
+def bare(cache: Path, package: Path) -> Iterator[Machine]:
+    """A machine on which nothing is installed yet."""
     with machine(cache, package.parent) as found:
         yield found
 

@@ -154,7 +154,7 @@ def test_a_configuration_that_cannot_be_used_does_not_loop(host: Machine) -> Non
         assert host.show("spoold", "NRestarts") == "0"
         said = host.logged("SPOOLD_EVENT=stopped")[-1]["SPOOLD_REASON"]
         assert "Disable that .socket unit" in said
-        host.run("timeout", "20", PYTHON, "-I", "-c", KNOCK, "8", check=False)
+        host.run("timeout", "20", PYTHON, "-I", "-c", KNOCK, "5", check=False)
         wait(lambda: host.show("spoold", "ActiveState") == "failed", "the end of the starts")
         ended = host.show("spoold", "ExecMainExitTimestampMonotonic")
         time.sleep(2)
@@ -171,7 +171,7 @@ def test_a_daemon_that_hangs_or_dies_loses_no_acknowledged_job(host: Machine) ->
     host.drop_in("[Service]\nWatchdogSec=2\n")
     host.run("systemctl", "restart", "spoold")
     try:
-        with host.python(LOAD, "12") as loading:
+        with host.python(LOAD, "9") as loading:
             time.sleep(2)
             host.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", "spoold")
             wait(lambda: host.show("spoold", "NRestarts") == "1", "a restart by the watchdog")
