@@ -11,6 +11,7 @@ from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, Nouns, Parser
 from spoold.cli.render import Column
 from spoold.cli.showing import show_list, show_one
+from spoold.cli.status import copied
 from spoold.model.text import plain
 
 COLUMNS = (
@@ -85,6 +86,17 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     showing.add_argument("name", nargs="?", metavar="NAME|GUID")
     grammar.add_json(showing)
+    copying = grammar.command(
+        verbs,
+        "copy",
+        copy,
+        "show how old a site's copy of its application server's objects is, and what made way",
+        "spoold site copy\nspoold site copy --anew",
+    )
+    copying.add_argument(
+        "--anew", action="store_true", help="take all of it once more; nobody is unknown meanwhile"
+    )
+    grammar.add_json(copying)
     revoking = grammar.command(
         verbs,
         "revoke",
@@ -185,6 +197,23 @@ def show(args: Namespace) -> int:
     if args.name is None:
         return show_one(args, "site.line")
     return show_one(args, "site.show", {"name": args.name})
+
+
+def copy(args: Namespace) -> int:
+    with connect(args) as client:
+        if args.anew:
+            client.call("site.copy-anew", {})
+        answer = client.call("site.copy", {})
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    print(f"The copy is {copied(answer)}.")
+    for kind, count in sorted(answer["objects"].items()):
+        print(f"{kind:<13} {count}")
+    for one in answer["conflicts"]:
+        what = f"{one['kind']} {one['name']}".strip()
+        print(plain(f"{what}: {one['became']} ({render.age(one['happened_us'])} ago)"))
+    return DONE
 
 
 def revoke(args: Namespace) -> int:

@@ -88,6 +88,8 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"certificates  {', '.join(told)}"
     made_us = answer["backup_us"]
     yield f"backup        {'never' if made_us is None else render.age(made_us) + ' ago'}"
+    if answer.get("copy"):
+        yield f"copy          {copied(answer['copy'])}"
     told = [f"{port} {count}" for port, count in sorted(answer["connections"].items())]
     yield f"connections   {', '.join(told)}"
 

@@ -3,8 +3,8 @@
 In: the data directory, the names under which clients reach the node, a wall clock. Out: a
 `NodeIdentity`, made at the first start. Files: `node-guid`, and in `identity/` (0700) `ca.pem` (the
 anchors, the one that signs first), `ca-key.pem` (their keys), `node.pem` (key and certificate, so
-that both change at once) and `card-keys` (of the hashes of cards and PINs); each 0600, and written
-whole and synced or not at all.
+that both change at once), `card-keys` (of the hashes of cards and PINs) and, at a site,
+`replica-key` (of what is copied there); each 0600, and written whole and synced or not at all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from spoold.accounts.vault import KEY_BYTES, Vault
 from spoold.daemon import authority as authorities
 from spoold.daemon.authority import Authority, Clock, PeerIdentity, identify
 from spoold.model.card import Digests
@@ -35,6 +36,7 @@ __all__ = [
     "node_guid",
     "open_digests",
     "open_identity",
+    "open_vault",
     "read_chain",
 ]
 
@@ -168,6 +170,35 @@ def open_digests(data_dir: Path, handed: Path | None = None) -> Digests:
             "it holds no keys of 64 hexadecimal digits",
             "Restore it from a backup; with a new key every card and PIN has to be given again.",
         ) from error
+
+
+def open_vault(data_dir: Path, handed: Path | None = None) -> Vault:
+    """What seals the secrets that a site copies: `identity/replica-key`, made when there is none.
+
+    A file `replica-key` in `handed` takes its place. A key that is lost costs a new copy.
+
+    Raises:
+        IdentityError: the file is damaged, or cannot be read or written; nothing was replaced.
+    """
+    path = data_dir / "identity" / "replica-key"
+    if handed is not None and (handed / "replica-key").exists():
+        path = handed / "replica-key"
+    with _explained("open", path):
+        if not path.exists():
+            write_file(path, os.urandom(KEY_BYTES).hex().encode("ascii") + b"\n")
+        text = path.read_text("ascii", "replace").strip()
+    try:
+        key = bytes.fromhex(text)
+        if len(key) != KEY_BYTES:
+            raise ValueError("another length")
+    except ValueError as error:
+        raise IdentityError(
+            "read",
+            str(path),
+            "it holds no key of 64 hexadecimal digits",
+            "Move it away: another one is made, and the copy taken anew.",
+        ) from error
+    return Vault(key)
 
 
 def read_chain(certificate: Path, key: Path) -> tuple[bytes, bytes]:

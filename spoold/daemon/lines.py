@@ -14,16 +14,21 @@ from uuid import UUID
 import trio
 
 from spoold import __version__
+from spoold.accounts.vault import Vault
 from spoold.daemon.config import Config
 from spoold.daemon.identity import NodeIdentity
 from spoold.daemon.membership import Membership
+from spoold.model.card import Digests
 from spoold.model.node import LineState
 from spoold.model.record import Kind
 from spoold.net.connect import TcpNetwork
 from spoold.release.news import Mode, News
+from spoold.site import objects
 from spoold.site.line import Line, Settings
 from spoold.site.presence import Presence
+from spoold.site.replica import Replica
 from spoold.site.uplink import Uplink
+from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import AddRecord, Event, NodeChanged
@@ -93,6 +98,33 @@ def open_uplink(
     uplink = Uplink(lines.line, journal, reader, wall_clock)
     lines.line.hear("sync-now", lambda _: uplink.sync_nowait("asked from above"))
     return uplink
+
+
+async def open_replica(
+    lines: Lines,
+    journal: Journal,
+    reader: SqliteReader,
+    vault: Vault | None,
+    digests: Digests,
+    erasure: Erasure,
+    wall_clock: Callable[[], int],
+    name: str,
+) -> Replica | None:
+    """What keeps the copy of a site current; what it has of keys is in `digests` from now on."""
+    line = lines.line
+    if line is None or vault is None:
+        return None
+
+    def who() -> tuple[UUID, str]:
+        found = line.upstream
+        assert found is not None  # there is an answer of it
+        return found.guid, found.name
+
+    copy = Replica(line, who, journal, reader, vault, digests, erasure, wall_clock, name)
+    await copy.start()
+    line.hear(objects.EVENT, copy.wake)
+    line.listen(copy.wake)
+    return copy
 
 
 class LineKeeper:

@@ -270,6 +270,7 @@ class Monitor:
         for printer_id in known.printers:
             state = services.dispatcher.status(printer_id).state
             states[state] = states.get(state, 0) + 1
+        age_us = services.replica.age_us() if services.replica is not None else None
         return Sight(
             facts=self._facts,
             checks=self.checks,
@@ -283,6 +284,7 @@ class Monitor:
             commit_s=services.journal.commit_s,
             commit_changes=services.journal.commit_changes,
             lag_s=self._lag_s,
+            copy_age_s=None if age_us is None else age_us / 1e6,
         )
 
 

@@ -39,8 +39,8 @@ from spoold.daemon import config as configuration
 from spoold.daemon import doors, systemd
 from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
-from spoold.daemon.identity import node_guid, open_digests, open_identity
-from spoold.daemon.lines import LineKeeper, open_lines, open_uplink
+from spoold.daemon.identity import node_guid, open_digests, open_identity, open_vault
+from spoold.daemon.lines import LineKeeper, open_lines, open_replica, open_uplink
 from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
 from spoold.daemon.monitor import Monitor
@@ -71,6 +71,7 @@ from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.fetching import Fetching
 from spoold.site.handing import Handing
+from spoold.site.objects import Objects
 from spoold.site.receiver import Receiver
 from spoold.spool import people
 from spoold.spool.directories import make_directory
@@ -277,6 +278,9 @@ class Daemon:
             given=config.node.guid,
         )
         self.digests = open_digests(data_dir, credentials.directory(self._environ))
+        self.vault = None
+        if config.node.role == "site":
+            self.vault = open_vault(data_dir, credentials.directory(self._environ))
         async with AsyncExitStack() as stack:
             writer, store = await open_store(data_dir, wall_clock(), os.urandom, self.identity.guid)
             stack.callback(store.close)
@@ -380,6 +384,21 @@ class Daemon:
             await dispatcher.drain(deadline_s)
             drained.set()
 
+        lines = open_lines(config, self.identity, journal, network, wall_clock)
+        uplink = open_uplink(lines, journal, reader, wall_clock)
+        handing = Handing(journal, reader, documents, lines.sites, wall_clock)
+        await handing.start()
+        acceptance.hands_on = handing.is_site
+        replica = await open_replica(
+            lines,
+            journal,
+            reader,
+            self.vault,
+            self.digests,
+            self.erasure,
+            wall_clock,
+            config.node.name,
+        )
         passwords = Passwords()
         authentication = await self._authentication(journal, reader, passwords)
         rounds = Rounds(journal, reader, self.digests, wall_clock)
@@ -388,11 +407,9 @@ class Daemon:
         sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
         await sessions.start()
         news = News(journal, sessions)
-        lines = open_lines(config, self.identity, journal, network, wall_clock)
-        handing = Handing(journal, reader, documents, lines.sites, wall_clock)
-        await handing.start()
-        acceptance.hands_on = handing.is_site
-        uplink = open_uplink(lines, journal, reader, wall_clock)
+        objects = Objects(
+            journal, reader, lines.sites, self.digests, self.identity.guid, wall_clock
+        )
         services = Services(
             journal=journal,
             reader=reader,
@@ -426,8 +443,10 @@ class Daemon:
             random_bytes=os.urandom,
             sites=lines.sites,
             receiver=Receiver(journal, reader, wall_clock),
-            handing=handing,
             uplink=uplink,
+            handing=handing,
+            objects=objects,
+            replica=replica,
             line=lines.line,
             membership=lines.membership,
             announced=lambda printer_id: announcer.told(printer_id),
@@ -476,6 +495,9 @@ class Daemon:
                 serving.start_soon(LineKeeper(lines, journal, news, wall_clock).run)
                 if uplink is not None:
                     serving.start_soon(uplink.run)
+                await serving.start(objects.run)
+                if replica is not None:
+                    serving.start_soon(replica.run)
                 serving.start_soon(sessions.run)
                 serving.start_soon(work.run)
                 serving.start_soon(rounds.run)
@@ -523,7 +545,7 @@ class Daemon:
         guard = Guard(reader, journal, self.digests, wall_clock)
         elsewhere = Elsewhere(reader)
         found = Authentication(
-            reader, journal, passwords, self.digests, guard, wall_clock, elsewhere
+            reader, journal, passwords, self.digests, guard, wall_clock, elsewhere, self.vault
         )
         await found.start()
         lost = await reader.look(people.count_of_other_keys, self.digests.key_ids)

@@ -99,6 +99,25 @@ class Erasure:
                 )
             return await self._erase(person, actor)
 
+    async def note(self, key: bytes) -> None:
+        """Remember, durably, that somebody is erased: the next start erases who is still here.
+
+        Raises:
+            SpoolError: it could not be written.
+        """
+        await trio.to_thread.run_sync(self._note, key)
+
+    async def erase_key(self, key: bytes) -> None:
+        """Forget the person of this key, if there is one; a job that is printed now delays it."""
+        async with self._turn:
+            person = await self._reader.look(erasing.find_by_key, key)
+            if person is None:
+                return
+            try:
+                await self._erase(person, "node")
+            except OperationError as error:
+                log.warning("person_not_erased", person=str(UUID(bytes=key)), reason=str(error))
+
     async def _erase(self, person: Person, actor: str) -> Erased:
         await self._cancel_jobs(person, actor)
         with contextlib.suppress(OperationError):  # no user, only an owner of jobs

@@ -261,11 +261,15 @@ def _printers(db: sqlite3.Connection, keys: list[bytes], target: Target) -> Stat
         f"WHERE printer.guid IN ({_marks(keys)}) AND printer.name IS NOT NULL",
         keys,
     ):
-        if wanted and guid not in wanted:
+        fields = unpack(packed)
+        owner = fields.get("owner") or target.node.bytes
+        if wanted and guid not in wanted and owner != target.site.bytes:
             continue
+        # Nobody's name stands for the node that says so: it is another one there.
+        fields["owner"] = None if owner == target.site.bytes else owner
         found[guid] = {
             "name": name,
-            "fields": packed,
+            "fields": pack(fields),
             "device": device if device[0] is not None else None,
         }
     return found

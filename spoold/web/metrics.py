@@ -80,6 +80,7 @@ class Sight:
     commit_s: Histogram
     commit_changes: Histogram
     lag_s: Histogram
+    copy_age_s: float | None = None  # of what a site has of its application server
 
 
 class Metrics:
@@ -152,6 +153,9 @@ def _of_node(sight: Sight) -> Iterator[Metric]:
     if facts.backup_us is not None:
         text = "When the last backup was made, in seconds since the epoch."
         yield _gauge("spoold_backup_seconds", text, facts.backup_us / SECOND_US)
+    if sight.copy_age_s is not None:
+        text = "For how long the copy of the application server's objects may be behind."
+        yield _gauge("spoold_copy_age_seconds", text, sight.copy_age_s)
     order = (Verdict.OK, Verdict.WARNING, Verdict.FAILED)
     states = [((check.part.value,), order.index(check.verdict)) for check in sight.checks]
     text = "Verdict on each part: 0 ok, 1 warning, 2 failed."

@@ -36,6 +36,7 @@ from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.handing import Handing
+from spoold.site.objects import Objects
 from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
 from spoold.spool.erasure import Erasure
@@ -140,6 +141,14 @@ async def desk(spool):
             spool.reader,
             spool.documents,
             Presence(spool.wall_clock),
+            spool.wall_clock,
+        ),
+        objects=Objects(
+            spool.journal,
+            spool.reader,
+            Presence(spool.wall_clock),
+            DIGESTS,
+            NODE_GUID,
             spool.wall_clock,
         ),
         reload=lambda: ["limits.idle_deadline_s: 60.0 -> 30.0 (takes effect now)"],

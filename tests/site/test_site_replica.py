@@ -39,7 +39,7 @@ from spoold.spool.store import (
     RevokeUser,
     UserChanged,
 )
-from support.replicas import HQ_KEY, SITE_KEY, VAULT, Wire, everything, replica_of, serve, two
+from support.replicas import HQ, HQ_KEY, SITE_KEY, VAULT, Wire, everything, replica_of, serve, two
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHRzYWx0c2E$aGFzaA"
 DIGESTS = Digests([HQ_KEY])
@@ -97,7 +97,8 @@ async def test_what_the_application_server_has_is_at_the_site(tmp_path):
         bob = await site.reader.user("bob")
         assert [one.name for one in await site.reader.look(people.delegators, bob.guid)] == ["ada"]
         (there,) = await site.reader.printers()
-        assert replace(there, id=0, device_id=0) == replace(printer, id=0, device_id=0)
+        assert there.owner == HQ
+        assert replace(there, id=printer.id, device_id=printer.device_id, owner=None) == printer
         account = await site.reader.look(accounts.by_name, "works")
         assert account.members == (ada.guid,)
         assert (await site.reader.look(replica.state)).current_us > 0

@@ -15,6 +15,7 @@ from spoold.daemon.operations import (
     audit,
     backups,
     booking,
+    copies,
     devices,
     handing,
     handing_down,
@@ -80,8 +81,9 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
         mfd_work,
         journal,
         uplink,
-        backups,
         audit,
+        copies,
+        backups,
     )
     operations = [*(one for room in rooms for one in room.OPERATIONS), *more]
     return Table(operations, services, Scopes(services))

@@ -31,8 +31,10 @@ from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.handing import Handing
 from spoold.site.line import Line
+from spoold.site.objects import Objects
 from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
+from spoold.site.replica import Replica
 from spoold.site.uplink import Uplink
 from spoold.spool.documents import Documents
 from spoold.spool.erasure import Erasure
@@ -88,6 +90,8 @@ class Services:
     sites: Presence
     receiver: Receiver
     handing: Handing
+    objects: Objects  # what sites copy
+    replica: Replica | None = None  # the copy that a site has
     line: Line | None = None  # of a site to its application servers,
     membership: Membership | None = None  # and as what it shows itself there
     uplink: Uplink | None = None  # what goes over the line of this journal

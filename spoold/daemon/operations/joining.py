@@ -20,6 +20,7 @@ from spoold.daemon.operations.views import fitting
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.node import INVITE_S, INVITE_S_MAX, LineState, Node, NodeState, Scope
 from spoold.model.principal import Port
+from spoold.site.objects import Standing
 from spoold.site.presence import Site
 from spoold.spool import nodes
 from spoold.spool.store import ApproveNode, CertifyNode, InviteNode, JoinNode, RevokeNode
@@ -190,9 +191,19 @@ async def _node_map(call: Call, node: Node) -> dict[str, Any]:
         "clock_offset_ms": None if site.offset_us is None else round(site.offset_us / 1000, 3),
         "printers": [names.get(one, one) for one in node.scope.printers][:SCOPE_MAX],
         "groups": list(node.scope.groups)[:SCOPE_MAX],
+        **_copy(services.objects.standing(node.guid)),
         "not_after_us": node.not_after_us or None,
         "created_us": node.created_us,
         "changed_us": node.changed_us,
+    }
+
+
+def _copy(standing: Standing | None) -> dict[str, Any]:
+    """How far the site's copy of our objects has come, as it asked last."""
+    return {
+        "copy_position": None if standing is None else standing.position,
+        "copy_us": None if standing is None else standing.asked_us,
+        "copy_is_whole": standing is not None and standing.is_whole,
     }
 
 

@@ -9,6 +9,7 @@ import trio
 from spoold import __version__
 from spoold.daemon import backup
 from spoold.daemon.operations.access import EVERYBODY, EVERYWHERE
+from spoold.daemon.operations.copies import copy_map
 from spoold.daemon.operations.membership import line_map
 from spoold.daemon.operations.showing import advice_on
 from spoold.daemon.operations.table import Call, Operation
@@ -67,6 +68,7 @@ async def status(call: Call) -> dict[str, Any]:
         "sites_gone": [one.name for one in sites if not services.sites.is_up(one.guid)][:20],
         "backup_us": (last or {}).get("made_us"),
         "backup_path": str((last or {}).get("path", ""))[:1000],
+        "copy": copy_map(services.replica),
         "restored_us": chain.started_us if chain.parent_incarnation is not None else None,
     }
 

@@ -1,0 +1,71 @@
+"""The copy of a site, with whole daemons on loopback: also when it is alone."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from spoold.accounts.authentication import Credential
+from spoold.model.errors import OperationError
+from support.houses import House, joined, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+async def log_in(house: House, **shown) -> str:
+    login = await house.services.authentication.authenticate(Credential(**shown), "device:1", 0)
+    return login.user.name
+
+
+async def refused(house: House, **shown) -> bool:
+    try:
+        await log_in(house, **shown)
+    except OperationError:
+        return True
+    return False
+
+
+async def copied(site: House) -> None:
+    """The site has a whole copy."""
+    await wait_until(lambda: site.services.replica.current_us)
+
+
+async def test_people_log_in_at_a_site_from_its_copy_also_when_it_is_alone(start):
+    """Card, PIN, password; a lost card is refused within a second; a restart loses nothing."""
+    hq, site = await start("hq"), await start("library", "site")
+    await hq.ask("user.add", name="ada", password="correct horse")
+    await hq.ask("user.add-card", name="ada", card="04A1B2C3")
+    await hq.ask("user.pin", name="ada", pin="482913")
+    await joined(hq, site)
+    await copied(site)
+    for shown in (
+        {"card": "04A1B2C3"},
+        {"pin": "482913"},
+        {"name": "ada", "password": "correct horse"},
+    ):
+        assert await log_in(site, **shown) == "ada"
+
+    await hq.ask("user.add-card", name="ada", card="04A1B2C4")
+    with trio.fail_after(2):
+        while await refused(site, card="04A1B2C4"):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    await hq.ask("user.remove-card", name="ada", card="04A1B2C3")
+    with trio.fail_after(2):
+        while not await refused(site, card="04A1B2C3"):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    with pytest.raises(OperationError) as caught:
+        await site.ask("user.set", name="ada", disabled=True)
+    assert (caught.value.code, caught.value.message) == ("not-possible", "it belongs to hq.")
+    shown = await hq.ask("site.show", name="library")
+    assert shown["copy_is_whole"]
+    status = await site.ask("status")
+    assert status["copy"]["upstream"] == "hq"
+    assert status["copy"]["age_s"] < 60
+    assert (await site.ask("site.copy"))["objects"]["user"] == 1
+
+    await hq.stop()
+    await site.stop()
+    site = await start("library", "site")
+    assert await log_in(site, card="04A1B2C4") == "ada"
+    assert await log_in(site, name="ada", password="correct horse") == "ada"
+    assert (await site.ask("status"))["copy"]["is_whole"]
