@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from spoold.cli import enrolment, grammar, render
+from spoold.cli import enrolment, grammar, journals, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
 from spoold.cli.render import Column
@@ -109,6 +109,7 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     reading.add_argument("--follow", action="store_true", help="wait for what comes")
     reading.add_argument("--json", action="store_true", help="print a line of JSON for each record")
+    journals.add_to_journal(reading)
 
 
 def show_node(args: Namespace) -> int:
@@ -188,6 +189,8 @@ def journal(args: Namespace) -> int:
             asked: dict[str, Any] = {"cursor": args.cursor}
         else:
             asked = {"from": _first_position(client, args)}
+        if not (args.json or args.start or args.cursor or args.follow):
+            journals.print_head(client)
         records = _follow(client, asked) if args.follow else _read(client, asked["from"])
         for record in records:
             tell(record)

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from spoold.cli import grammar, render
+from spoold.cli import grammar, journals, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, Nouns, Parser
 from spoold.cli.render import Column
@@ -105,6 +105,7 @@ def add(nouns: Nouns[Parser]) -> None:
         "spoold site revoke library",
     )
     revoking.add_argument("name", metavar="NAME")
+    journals.add_to_site(verbs)
 
 
 def _add_scope(parser: Parser) -> None:

@@ -40,6 +40,7 @@ RETRY_MAX_S = 30.0
 CURSOR_INTERVAL_S = 5.0
 FORKED_LOOK_S = 60.0  # between looks whether somebody has settled a fork
 ROUND_MAX = 500  # records sent at once that make a round of their own
+CONNECTED = "connected"  # the cause of the first round on a line
 
 
 class Line(Protocol):
@@ -207,7 +208,7 @@ class Uplink:
             Lost, OperationError, Stalled, Forked.
         """
         upstream = self._line.upstream
-        cause = self._asked or "connected"
+        cause = self._asked or CONNECTED
         self._asked = ""
         stands = await self._ask()
         *old, chain = await self._reader.look(sending.chains)
@@ -271,7 +272,7 @@ class Uplink:
             Lost, OperationError, Stalled, Forked.
         """
         ends_at = chain.position
-        is_round = bool(cause) and (ends_at > after or cause == "asked")
+        is_round = bool(cause) and (ends_at > after or cause != CONNECTED)
         is_round = is_round or ends_at - after > ROUND_MAX
         round_id: int | None = None
         if is_round:
