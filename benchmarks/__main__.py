@@ -10,10 +10,10 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import load, report, rows, rows_ipp, rows_mfd
+from benchmarks import load, report, rows, rows_copy, rows_ipp, rows_mfd
 from benchmarks.rows import Bench
 
-ROWS = rows.ROWS | rows_ipp.ROWS | rows_mfd.ROWS
+ROWS = rows.ROWS | rows_ipp.ROWS | rows_mfd.ROWS | rows_copy.ROWS
 RESULTS = Path(__file__).parent / "results"
 DESCRIPTORS = 12_000
 

@@ -206,7 +206,8 @@ class Cups(Peer):
 
 SPOOLD_TOML = """\
 [node]
-name = "benchmark"
+name = "{name}"
+role = "{role}"
 data_dir = "data"
 [listen]
 clear = ["127.0.0.1:{clear}"]
@@ -224,10 +225,17 @@ class Spoold(Peer):
     """spoold as it comes, but for ports and for the limit of connections of one address."""
 
     def __init__(
-        self, directory: Path, *, printers: int = 1, paused: bool = True, limits: str = ""
+        self,
+        directory: Path,
+        *,
+        printers: int = 1,
+        paused: bool = True,
+        limits: str = "",
+        name: str = "benchmark",
+        role: str = "application",
     ) -> None:
         super().__init__(directory)
-        self.port, self.tls_port, mutual = free_port(), free_port(), free_port()
+        self.port, self.tls_port, self.mutual_port = free_port(), free_port(), free_port()
         self.raw_ports = [free_port() for _ in range(printers)]
         raw = "".join(
             f'[[listen.raw]]\naddress = "127.0.0.1:{port}"\nprinter = "q{which}"\n'
@@ -235,7 +243,13 @@ class Spoold(Peer):
         )
         (directory / "spoold.toml").write_text(
             SPOOLD_TOML.format(
-                clear=self.port, tls=self.tls_port, mutual=mutual, raw=raw, limits=limits
+                name=name,
+                role=role,
+                clear=self.port,
+                tls=self.tls_port,
+                mutual=self.mutual_port,
+                raw=raw,
+                limits=limits,
             )
         )
         self._environment = {
