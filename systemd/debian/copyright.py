@@ -1,6 +1,6 @@
 """Prints the copyright file of the package: spoold's licence, and those of the libraries in it.
 
-    python copyright.py LICENSE SITE_PACKAGES
+python copyright.py LICENSE SITE_PACKAGES
 """
 
 from __future__ import annotations
