@@ -94,7 +94,7 @@ class Authority:
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the signing certificate, as `openssl x509 -fingerprint` prints it."""
-        return self.trusted[0].fingerprint(hashes.SHA256()).hex(":").upper()
+        return fingerprint_of(self.ca_pem)
 
     def enrol(self, kind: str, guid: UUID, name: str, days: int) -> tuple[bytes, bytes, str]:
         """A new key and its client certificate (both PEM), and the certificate's serial.
@@ -113,15 +113,18 @@ class Authority:
         return self._issue("node", guid, name, NODE_DAYS, names, is_server=True)
 
     def certify_site(
-        self, guid: UUID, name: str, key: ec.EllipticCurvePublicKey
-    ) -> tuple[bytes, str]:
-        """A certificate (PEM) for the key of a site, and its serial. It serves nobody with it: a
-        site can show it to its application servers, and not pass for one of them.
+        self, guid: UUID, name: str, key: ec.EllipticCurvePublicKey, names: Iterable[str]
+    ) -> tuple[tuple[bytes, str], tuple[bytes, str]]:
+        """Two certificates (PEM) with their serials for the key of a site: as `node` to dial with,
+        and as `site` to serve under `names`. With neither can it pass for an application server.
 
         Raises:
-            IdentityError: as `enrol`.
+            IdentityError: as `enrol`, or one of the names cannot be one.
         """
-        return self._sign("node", guid, name, SITE_DAYS, (), False, key)
+        return (
+            self._sign("node", guid, name, SITE_DAYS, (), False, key),
+            self._sign("site", guid, name, SITE_DAYS, names, True, key),
+        )
 
     def crl(self, serials: Iterable[str]) -> bytes:
         """The list of revoked serials as PEM, one copy for each CA whose key is here.
@@ -216,6 +219,12 @@ class Authority:
             .sign(ca_key, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM), f"{serial:x}"
+
+
+def fingerprint_of(ca_pem: bytes) -> str:
+    """The SHA-256 of the first certificate, as `openssl x509 -fingerprint` prints it."""
+    first = x509.load_pem_x509_certificates(ca_pem)[0]
+    return first.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def make_ca(wall_clock: Clock) -> tuple[bytes, bytes]:

@@ -96,6 +96,8 @@ class Doors:
     async def start(self) -> None:
         """Learn who may come in, and follow that from now on."""
         await self._principals.start()
+        if self._services.membership is not None:
+            self._services.membership.listeners.append(self._rebuild)
         self.ipp = await open_ipp(
             self._services, self._table, self._acceptance, self._config, self._ports
         )
@@ -208,22 +210,35 @@ class Doors:
 
     def _tls_context(self) -> ssl.SSLContext:
         own = self._config().tls
-        chain, key = self._identity.chain_pem, self._identity.key_pem
+        chain, key = self._chain()
         if own.certificate is not None and own.key is not None:
             chain, key = read_chain(own.certificate, own.key)
         return server_context(chain, key)
 
+    def _chain(self) -> tuple[bytes, bytes]:
+        """What this node serves with: as a site, what the CA of its deployment has signed."""
+        membership = self._services.membership
+        given = None if membership is None else membership.chain
+        return given or (self._identity.chain_pem, self._identity.key_pem)
+
     def _mutual_context(self) -> ssl.SSLContext:
-        authority = self._identity.authority
-        return server_context(
-            self._identity.chain_pem,
-            self._identity.key_pem,
-            client_ca_pem=authority.ca_pem,
-            crl_pem=authority.crl(self._principals.revoked),
-        )
+        """A site has no list of what the deployment's CA has revoked that OpenSSL would take: there
+        `Principals` refuses, after the handshake, by the serials that are copied to it.
+        """
+        authority, membership = self._identity.authority, self._services.membership
+        others = b"" if membership is None else membership.ca_pem
+        crl = None if others else authority.crl(self._principals.revoked)
+        ca_pem = authority.ca_pem + b"\n" + others
+        return server_context(*self._chain(), client_ca_pem=ca_pem, crl_pem=crl)
 
     def _join_context(self) -> ssl.SSLContext:
         return server_context(self._identity.chain_pem, self._identity.key_pem)
+
+    def _rebuild(self) -> None:
+        """Other certificates are in force from the next handshake on."""
+        for context in (self._tls, self._mutual):
+            if context is not None:
+                context.rebuild()
 
     # -- who is refused ----------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ class NodeIdentity:
     chain_pem: bytes
     key_pem: bytes
     not_after_us: int
+    names: tuple[str, ...] = ()  # under which it serves
 
 
 def node_guid(data_dir: Path, given: UUID | None = None) -> UUID:
@@ -142,6 +143,7 @@ def open_identity(
         chain_pem=certificate.public_bytes(Encoding.PEM),
         key_pem=key_pem,
         not_after_us=authorities.microseconds(certificate.not_valid_after_utc),
+        names=tuple(wanted),
     )
 
 

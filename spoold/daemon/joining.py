@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import hmac
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from spoold.daemon import authority as authorities
-from spoold.daemon.authority import identify
+from spoold.daemon.authority import PeerIdentity, identify
 from spoold.model.errors import IdentityError, OperationError
 from spoold.net.address import parse_address
 from spoold.net.context import client_context, reason_of
@@ -43,6 +43,7 @@ SECRET_BYTES = 16
 FINGERPRINT_BYTES = 32
 TIMEOUT_S = 10.0
 PEM_BYTES_MAX = 8192
+NAMES_MAX = 32
 
 
 class Network(Protocol):
@@ -96,21 +97,27 @@ def make_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def make_request(guid: UUID, key: CertificateIssuerPrivateKeyTypes) -> str:
-    """A certificate signing request of this node as PEM; it shows that the key is here."""
+def make_request(
+    guid: UUID, key: CertificateIssuerPrivateKeyTypes, names: Sequence[str] = ()
+) -> str:
+    """A certificate signing request of this node as PEM; it shows that the key is here.
+
+    `names` are those under which it wants to serve.
+    """
     subject = x509.UniformResourceIdentifier(f"spoold:node:{guid}")
+    others = [authorities.general_name(name) for name in names]
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
-        .add_extension(x509.SubjectAlternativeName([subject]), critical=True)
+        .add_extension(x509.SubjectAlternativeName([subject, *others]), critical=True)
         .sign(key, hashes.SHA256())
         .public_bytes(Encoding.PEM)
         .decode()
     )
 
 
-def read_request(pem: str) -> tuple[UUID, ec.EllipticCurvePublicKey]:
-    """Whose request it is, and the key that has signed it.
+def read_request(pem: str) -> tuple[UUID, ec.EllipticCurvePublicKey, list[str]]:
+    """Whose request it is, the key that has signed it, and the names that it asks for.
 
     Raises:
         OperationError: `bad-request`.
@@ -128,7 +135,18 @@ def read_request(pem: str) -> tuple[UUID, ec.EllipticCurvePublicKey]:
         raise OperationError(
             "bad-request", f"the request for a certificate cannot be used: {error}."
         ) from error
-    return guid, key
+    return guid, key, host_names(names)[:NAMES_MAX]
+
+
+def host_names(names: Iterable[x509.GeneralName]) -> list[str]:
+    """The host names and addresses of a SAN, as texts."""
+    return [str(one.value) for one in names if isinstance(one, x509.DNSName | x509.IPAddress)]
+
+
+def names_in(pem: str) -> list[str]:
+    """The host names and addresses that a certificate is for."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    return host_names(authorities.alternative_names(certificate))
 
 
 def key_hash(key: ec.EllipticCurvePublicKey) -> bytes:
@@ -186,11 +204,26 @@ def _believe(stream: Stream, ca_pem: str, fingerprint: bytes | None) -> None:
         if fingerprint is not None:
             trusted = [one for one in trusted if _has_fingerprint(one, fingerprint)]
         peer = identify(der or b"", trusted)
-        if peer.kind != "node" or not _may_serve(der or b""):
-            raise ValueError("it is not the certificate of an application server")
+        _check_kind(peer, der or b"")
     except (ValueError, IdentityError) as error:
         cause = error.cause if isinstance(error, IdentityError) else error
         raise Lost(f"the server is not the one that the token is for: {cause}") from error
+
+
+def check_upstream(der: bytes | None, ca_pem: str) -> None:
+    """Raises Lost: what was dialled has the name, and is no application server."""
+    try:
+        peer = identify(der or b"", x509.load_pem_x509_certificates(ca_pem.encode()))
+        _check_kind(peer, der or b"")
+    except (ValueError, IdentityError) as error:
+        cause = error.cause if isinstance(error, IdentityError) else error
+        raise Lost(f"the server is not believed: {cause}") from error
+
+
+def _check_kind(peer: PeerIdentity, der: bytes) -> None:
+    """Raises ValueError. Sites have certificates of the same CA, and of other kinds."""
+    if peer.kind != "node" or not _may_serve(der):
+        raise ValueError("it is not the certificate of an application server")
 
 
 def _has_fingerprint(certificate: x509.Certificate, fingerprint: bytes) -> bool:
@@ -212,7 +245,8 @@ async def ask(connection: Connection, args: dict[str, Any]) -> dict[str, Any]:
     """
     answer = await connection.call("site.join", args)
     if answer.get("state") not in ("pending", "approved") or not all(
-        isinstance(answer.get(key), str) for key in ("name", "certificate_pem", "ca_pem")
+        isinstance(answer.get(key), str)
+        for key in ("name", "certificate_pem", "server_pem", "ca_pem")
     ):
         raise Lost("the answer to the request makes no sense")
     return answer

@@ -61,6 +61,7 @@ def open_lines(
         config.node.data_dir,
         identity.guid,
         config.node.name,
+        identity.names,
         upstream.servers,
         network,
         wall_clock,

@@ -24,6 +24,8 @@ from spoold.daemon.identity import write_file
 from spoold.daemon.joining import Network, Token
 from spoold.model.errors import IdentityError, OperationError
 from spoold.net.context import client_context
+from spoold.net.stream import Stream
+from spoold.net.tls import TlsStream
 from spoold.provider.course import Lost
 
 log = structlog.get_logger("spoold.site")
@@ -44,6 +46,7 @@ class Member:
     key_pem: str
     name: str = ""
     certificate_pem: str = ""
+    server_pem: str = ""
     ca_pem: str = ""
     servers: tuple[str, ...] = ()
     joined_us: int = 0
@@ -57,21 +60,28 @@ class Membership:
         data_dir: Path,
         guid: UUID,
         name: str,
+        names: Sequence[str],
         servers: Sequence[str],
         network: Network,
         wall_clock: Callable[[], int],
         offset_us: Callable[[], int | None],
     ) -> None:
-        """Raises IdentityError: the file is damaged, or cannot be read."""
+        """`names` are those under which this site wants to serve.
+
+        Raises:
+            IdentityError: the file is damaged, or cannot be read.
+        """
         self._path = data_dir / "identity" / FILE
         self._guid = guid
         self._name = name
+        self._names = tuple(names)
         self._configured = tuple(servers)
         self._network = network
         self._wall_clock = wall_clock
         self._offset_us = offset_us
         self._changed = trio.Event()
         self._asking = trio.Lock()
+        self.listeners: list[Callable[[], None]] = []  # told when there are other certificates
         self.member = _read(self._path)
 
     # -- the papers of the line -------------------------------------------------------------------
@@ -126,6 +136,31 @@ class Membership:
         )
         context.verify_flags |= NO_CHECK_TIME
         return context
+
+    def believe(self, stream: Stream) -> None:
+        """Raises Lost: at the end of `stream` is no application server of the deployment."""
+        assert isinstance(stream, TlsStream)
+        assert self.member is not None
+        joining.check_upstream(stream.peer_certificate_der(), self.member.ca_pem)
+
+    # -- what this site serves with --------------------------------------------------------------
+
+    @property
+    def chain(self) -> tuple[bytes, bytes] | None:
+        """Certificate and key (PEM) for its own ports, as the deployment's CA has signed them."""
+        member = self.member
+        if member is None or not member.server_pem:
+            return None
+        return member.server_pem.encode(), member.key_pem.encode()
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The CA certificates of the deployment; empty before it has joined."""
+        return self.member.ca_pem.encode() if self.is_joined and self.member else b""
+
+    def trusted(self) -> tuple[x509.Certificate, ...]:
+        """The same, to judge clients by."""
+        return tuple(x509.load_pem_x509_certificates(self.ca_pem)) if self.ca_pem else ()
 
     async def renew(self, server: str) -> bool:
         """Ask for a certificate by the known key; whether there is another one now."""
@@ -192,7 +227,7 @@ class Membership:
             if member is not self.member:
                 self._write(member)
             [key] = authorities.private_keys(member.key_pem.encode())
-            args: dict[str, str] = {"request": joining.make_request(self._guid, key)}
+            args: dict[str, str] = {"request": joining.make_request(self._guid, key, self._names)}
             fingerprint = None
             if token is not None:
                 args["token"] = str(token)
@@ -216,6 +251,7 @@ class Membership:
                     member,
                     name=answer["name"],
                     certificate_pem=answer["certificate_pem"] or member.certificate_pem,
+                    server_pem=answer["server_pem"] or member.server_pem,
                     ca_pem=answer["ca_pem"],
                     servers=tuple(found)[:SERVERS_MAX],
                     joined_us=member.joined_us or self._wall_clock(),
@@ -229,7 +265,13 @@ class Membership:
             raise IdentityError(
                 "write", str(self._path), error.strerror or error, "The daemon's user must own it."
             ) from error
-        self.member = member
+        before, self.member = self.member, member
+        if before is None or (before.server_pem, before.ca_pem) != (
+            member.server_pem,
+            member.ca_pem,
+        ):
+            for listener in self.listeners:
+                listener()
         self._changed.set()
         self._changed = trio.Event()
 

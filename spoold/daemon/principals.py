@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
+from cryptography import x509
 
-from spoold.daemon.identity import NodeIdentity, PeerIdentity
+from spoold.daemon.identity import NodeIdentity, PeerIdentity, identify
 from spoold.daemon.operations.context import Services
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.node import NodeState
@@ -101,7 +102,7 @@ class Principals:
         assert isinstance(stream, TlsStream)
         der = stream.peer_certificate_der()
         try:
-            peer = self._identity.authority.identify(der) if der is not None else None
+            peer = identify(der, self._trusted()) if der is not None else None
         except IdentityError as error:
             log.warning("certificate_unknown", client=stream.peer, reason=str(error))
             peer = None
@@ -124,10 +125,17 @@ class Principals:
             "See `spoold provider enrol`, `spoold user enrol` and `spoold device enrol`.",
         )
 
+    def _trusted(self) -> Sequence[x509.Certificate]:
+        """The CAs whose certificates count: at a site, those of its deployment as well."""
+        membership = self._services.membership
+        others = () if membership is None else membership.trusted()
+        return (*self._identity.authority.trusted, *others)
+
     async def _provider(self, peer: PeerIdentity, host: str) -> Principal | None:
         for provider in await self._services.reader.providers():
             # Revoked since this was read is revoked, too: `cut` has not seen this connection.
             is_revoked = provider.revoked or not self.revoked.isdisjoint(provider.serials)
+            is_revoked = is_revoked or peer.serial in self.revoked
             if provider.guid == peer.guid and not is_revoked:
                 return Principal(
                     f"provider:{provider.guid}",

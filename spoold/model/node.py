@@ -43,7 +43,9 @@ EVERYTHING = Scope()
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A site server. `key` is the SHA-256 of its public key; `certificate_pem` was given last."""
+    """A site server. `key` is the SHA-256 of its public key; `certificate_pem` was given last, for
+    its line, and `server_pem` for its own ports.
+    """
 
     guid: UUID
     name: str
@@ -54,6 +56,7 @@ class Node:
     scope: Scope = EVERYTHING
     certificate_pem: str = ""
     not_after_us: int = 0
+    server_pem: str = ""
 
     @property
     def identity(self) -> str:

@@ -20,6 +20,7 @@ import trio
 from spoold.model.errors import OperationError
 from spoold.model.node import LINE_VERSIONS, LineState
 from spoold.net.context import is_about_certificate, reason_of
+from spoold.net.stream import Stream
 from spoold.provider.connection import Connection
 from spoold.provider.course import Lost, hello_arguments
 from spoold.provider.endpoint import Endpoint, Network
@@ -51,6 +52,10 @@ class Papers(Protocol):
 
     def context(self) -> ssl.SSLContext | None:
         """Raises IdentityError: it cannot be used. None is without TLS, for simulations."""
+        ...
+
+    def believe(self, stream: Stream) -> None:
+        """Raises Lost: whoever was dialled is no application server."""
         ...
 
     async def renew(self, server: str) -> bool:
@@ -217,6 +222,11 @@ class Line:
             stream = await Endpoint.parse(server).connect(self._network, context, timeout_s)
         except OSError as error:
             raise Lost(reason_of(error), is_about_certificate(error)) from error
+        try:
+            self._papers.believe(stream)
+        except Lost:
+            stream.abort()
+            raise
         return Connection(stream, answer_timeout_s=HELLO_S, is_steady=True)
 
     async def _keep(

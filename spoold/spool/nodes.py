@@ -52,6 +52,7 @@ def _node_of(row: tuple[Any, ...]) -> Node:
         _scope_of(fields),
         fields.get("certificate", ""),
         fields.get("not_after_us", 0),
+        fields.get("server", ""),
     )
 
 
@@ -67,6 +68,7 @@ def _put(writer: SqliteStore, node: Node, serials: tuple[str, ...] = ()) -> Node
     fields = {
         **_scope_fields(node.scope),
         "certificate": node.certificate_pem,
+        "server": node.server_pem,
         "not_after_us": node.not_after_us,
     }
     writer.db.execute(
@@ -198,19 +200,20 @@ def certify_node(writer: SqliteStore, change: store.CertifyNode) -> Node:
         {
             "node": node.guid.bytes,
             "name": node.name,
-            "serial": change.serial,
+            "serials": list(change.serials),
             "not_after_us": change.not_after_us,
         },
     )
-    writer.db.execute(
+    writer.db.executemany(
         "INSERT INTO certificate (serial, holder, not_after_us, revoked) VALUES (?, ?, ?, 0)",
-        (change.serial, node.guid.bytes, change.not_after_us),
+        [(serial, node.guid.bytes, change.not_after_us) for serial in change.serials],
     )
     return _put(
         writer,
         replace(
             node,
             certificate_pem=change.certificate_pem,
+            server_pem=change.server_pem,
             not_after_us=change.not_after_us,
             changed_us=change.now_us,
         ),

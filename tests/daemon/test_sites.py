@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import replace
 from uuid import uuid4
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from spoold.daemon import authority, joining
+from spoold.daemon.config import Advertise
 from spoold.daemon.joining import Token
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.node import LineState
@@ -18,8 +20,10 @@ from spoold.net.connect import TcpNetwork
 from spoold.provider.client import Provider
 from spoold.provider.connection import Connection
 from spoold.provider.course import Lost, hello_arguments
+from spoold.provider.endpoint import Tls
+from spoold.provider.receipt import Unreachable
 from spoold.release.news import Mode
-from support.houses import joined, wait_until
+from support.houses import ANYWHERE, joined, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +79,7 @@ async def test_records_of_a_site_say_how_far_its_clock_is_off(start):
     """As measured in hello; before it nothing is said."""
     hq, site = await start("hq"), await start("library", "site")
     await joined(hq, site)
-    await site.ask("printer.pause", name="default")
+    await site.ask("printer.add", name="local", uri="file:///nowhere", options={})
     records = (await site.ask("journal.read", **{"from": 1, "limit": 50}))["records"]
     assert records[0]["clock_offset_us"] is None
     assert abs(records[-1]["clock_offset_us"]) < 1_000_000
@@ -256,14 +260,20 @@ async def test_a_certificate_is_renewed_before_its_end(start, monkeypatch):
 
 
 async def test_asking_often_makes_few_certificates(start):
-    """Whoever knows a site's public key can make the CA sign next to nothing."""
+    """Who has a key can make the CA sign next to nothing: the same, unless names change."""
     hq, site = await start("hq"), await start("library", "site")
     await joined(hq, site)
     ask = joining_table(hq.services)
-    request = joining.make_request(site.services.node_guid, private_key(site.services.membership))
+    membership = site.services.membership
+    names = joining.names_in(membership.member.server_pem)
+    request = joining.make_request(site.services.node_guid, private_key(membership), names)
     answers = [await ask(request) for _ in range(5)]
     assert len({one["certificate_pem"] for one in answers}) == 1
     assert len([one for one in await kinds(hq) if one == "node-certified"]) == 1
+    request = joining.make_request(
+        site.services.node_guid, private_key(membership), [*names, "new.example.org"]
+    )
+    assert "new.example.org" in joining.names_in((await ask(request))["server_pem"])
 
 
 async def test_a_key_that_is_not_known_gets_nothing(start):
@@ -307,11 +317,69 @@ async def test_without_that_name_a_certificate_is_asked_for(start):
 
 
 async def test_a_site_cannot_pass_for_its_application_server(start):
-    """What a site got to show is of no use to serve others with."""
-    hq, site = await start("hq"), await start("library", "site")
+    """With what a site got it can serve its own clients, and no other site believes it."""
+    hq, site = await start("hq"), await start("library", "site", listen={"mutual": ANYWHERE})
+    other = await start("annex", "site")
     await joined(hq, site)
-    der = ssl.PEM_cert_to_DER_cert(site.services.membership.member.certificate_pem)
-    assert not joining._may_serve(der)
+    ca_pem = hq.services.identity.ca_pem.decode()
+    for pem in ("certificate_pem", "server_pem"):
+        der = ssl.PEM_cert_to_DER_cert(getattr(site.services.membership.member, pem))
+        with pytest.raises(Lost, match=r"not believed"):
+            joining.check_upstream(der, ca_pem)
+    invited = await hq.ask("site.invite", name="annex", is_approved=True)
+    with pytest.raises(OperationError, match="not the one that the token is for"):
+        await other.ask("site.enter", server=site.address, token=invited["token"])
+
+
+async def test_a_site_serves_those_who_trust_its_deployment(start, tmp_path):
+    """Who was enrolled at the application server goes to the site with the same certificates."""
+    hq = await start("hq")
+    site = await start("library", "site", listen={"mutual": ANYWHERE, "tls": ANYWHERE})
+    enrolled = await hq.ask("provider.enrol", name="till", may_assert=["*"])
+    files = {}
+    for name in ("key_pem", "certificate_pem", "ca_pem"):
+        files[name] = tmp_path / name
+        files[name].write_text(enrolled[name])
+    tls = Tls(files["ca_pem"], files["certificate_pem"], files["key_pem"])
+    host, port = site.running.ports["tls"]
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=5)
+    await joined(hq, site)
+    printed = (tmp_path / "printed").as_uri()
+    await site.ask("printer.add", name="local", uri=printed, options={"create": "on"})
+    stream = await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=5)
+    stream.abort()
+    shown = (await hq.ask("site.show", name="library"))["serves_as"]
+    assert "127.0.0.1" in shown
+    assert (await site.ask("node.ca"))["fingerprint"] == (await hq.ask("node.ca"))["fingerprint"]
+    async with Provider([site.address], tls=tls) as provider:
+        await wait_for_answer(provider)
+        await hq.stop()
+        receipt = await provider.submit(b"alone\f", printer="local")
+    assert receipt.node_guid == str(site.services.node_guid)
+
+
+async def wait_for_answer(provider):
+    """The site knows the provider as soon as its copy does."""
+    with trio.fail_after(10):
+        while True:
+            with contextlib.suppress(Unreachable):
+                return await provider.call("status", {})
+            await trio.sleep(0.2)
+
+
+async def test_a_site_gets_no_name_that_is_anothers(start):
+    """Whoever invites a site does not hand out the names of the application server with it."""
+    hq = await start("hq", advertise=Advertise(("hq.example.org",), ("hq-2.example.org:9195",)))
+    wanted = ("hq.example.org", "HQ-2.example.org", "library.example.org")
+    site = await start("library", "site", advertise=Advertise(wanted))
+    await joined(hq, site)
+    shown = (await hq.ask("site.show", name="library"))["serves_as"]
+    assert "library.example.org" in shown
+    assert not [one for one in shown if one.lower().startswith("hq")]
+    other = await start("annex", "site", advertise=Advertise(("library.example.org",)))
+    await joined(hq, other, "annex")
+    assert "library.example.org" not in (await hq.ask("site.show", name="annex"))["serves_as"]
 
 
 async def test_a_guid_can_be_given_to_a_new_node_and_to_no_other(start):

@@ -144,6 +144,9 @@ class Papers:
     def context(self):
         return None
 
+    def believe(self, stream) -> None:
+        pass
+
     async def renew(self, server: str) -> bool:
         self.renewed.append(server)
         return True

@@ -7,12 +7,16 @@ certificate with, by a token the first time and by its known key from then on.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from spoold.daemon import authority as authorities
 from spoold.daemon import joining
+from spoold.daemon.identity import LOCAL_NAMES
 from spoold.daemon.operations.access import ADMINS, JOINERS, LOCAL, STAFF
 from spoold.daemon.operations.jobs import find_printer
 from spoold.daemon.operations.table import Argument, Call, Operation
@@ -25,6 +29,8 @@ from spoold.site.presence import Site
 from spoold.spool import nodes
 from spoold.spool.store import ApproveNode, CertifyNode, InviteNode, JoinNode, RevokeNode
 
+log = structlog.get_logger("spoold.daemon")
+
 SCOPE_MAX = 500
 NODE_NAME = re.compile(r"[\w][\w.-]{0,62}")
 JOINING_PORTS = frozenset({Port.JOIN, Port.MUTUAL})
@@ -34,6 +40,12 @@ async def invite(call: Call) -> dict[str, Any]:
     """A token by which one node can join, as a site of this name."""
     args, services = call.args, call.services
     name = args["name"]
+    if services.line is not None:
+        raise OperationError(
+            "not-possible",
+            "this node is a site, and others do not join by it.",
+            "Ask for the token at the application server.",
+        )
     if NODE_NAME.fullmatch(name) is None:
         raise OperationError(
             "bad-request",
@@ -81,7 +93,7 @@ async def show_ca(call: Call) -> dict[str, Any]:
 async def join(call: Call) -> dict[str, Any]:
     """A certificate for the key of a node that is approved; asked again it is the same one."""
     args, services = call.args, call.services
-    guid, key = joining.read_request(args["request"])
+    guid, key, asked = joining.read_request(args["request"])
     secret = joining.Token.parse(args["token"]).key if args["token"] else None
     if guid == services.node_guid:
         raise OperationError(
@@ -91,25 +103,13 @@ async def join(call: Call) -> dict[str, Any]:
         node: Node = await services.journal.commit(
             JoinNode(guid, joining.key_hash(key), services.wall_clock(), secret, f"node:{guid}")
         )
-        if node.state is NodeState.APPROVED and _is_due(node, services.wall_clock()):
-            try:
-                pem, serial = services.identity.certify_site(guid, node.name, key)
-            except IdentityError as error:
-                raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
-            until = x509.load_pem_x509_certificate(pem).not_valid_after_utc
-            node = await services.journal.commit(
-                CertifyNode(
-                    guid,
-                    serial,
-                    pem.decode(),
-                    authorities.microseconds(until),
-                    services.wall_clock(),
-                )
-            )
+        if node.state is NodeState.APPROVED:
+            node = await _certify(call, node, key, asked)
     return {
         "state": node.state.value,
         "name": node.name,
         "certificate_pem": node.certificate_pem,
+        "server_pem": node.server_pem,
         "ca_pem": services.identity.ca_pem.decode(),
         "upstream": services.node_name,
         "endpoints": list(services.config.advertise.endpoints_for(call.principal.address))[:50],
@@ -117,10 +117,54 @@ async def join(call: Call) -> dict[str, Any]:
     }
 
 
+async def _certify(
+    call: Call, node: Node, key: ec.EllipticCurvePublicKey, asked: Sequence[str]
+) -> Node:
+    """The node with certificates that are good for a while, and for the names that it may have."""
+    services = call.services
+    names = await _allowed(call, node, asked)
+    now_us = services.wall_clock()
+    if not _is_due(node, now_us) and set(names) == set(joining.names_in(node.server_pem)):
+        return node
+    try:
+        made, served = services.identity.certify_site(node.guid, node.name, key, names)
+    except IdentityError as error:
+        raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
+    until = x509.load_pem_x509_certificate(made[0]).not_valid_after_utc
+    found: Node = await services.journal.commit(
+        CertifyNode(
+            node.guid,
+            (made[1], served[1]),
+            made[0].decode(),
+            served[0].decode(),
+            authorities.microseconds(until),
+            now_us,
+        )
+    )
+    return found
+
+
+async def _allowed(call: Call, node: Node, asked: Sequence[str]) -> list[str]:
+    """The names under which the site may serve: none that is this server's, or another site's."""
+    services = call.services
+    advertise = services.config.advertise
+    endpoints = [*advertise.endpoints, *(one for to in advertise.to for one in to.endpoints)]
+    taken = {*advertise.names, *(one.rpartition(":")[0].strip("[]") for one in endpoints)}
+    for other in await services.reader.look(nodes.find_all):
+        if other.guid != node.guid and other.is_approved and other.server_pem:
+            taken |= set(joining.names_in(other.server_pem))
+    refused = {name.lower() for name in taken} - set(LOCAL_NAMES)
+    names = [name for name in dict.fromkeys(asked) if name.lower() not in refused]
+    if len(names) < len(set(asked)):
+        log.warning("site_names_refused", site=node.name, names=sorted(set(asked) - set(names)))
+    return names
+
+
 def _is_due(node: Node, now_us: int) -> bool:
-    """Whether the certificate that it has is of no use soon: so that asking often makes few."""
+    """Whether the certificates that it has are of no use soon: so that asking often makes few."""
     life_us = authorities.SITE_DAYS * 86_400_000_000
-    return not node.certificate_pem or now_us >= node.not_after_us - life_us // 3 - 60_000_000
+    is_over = now_us >= node.not_after_us - life_us // 3 - 60_000_000
+    return is_over or not node.certificate_pem or not node.server_pem
 
 
 async def approve(call: Call) -> dict[str, Any]:
@@ -191,6 +235,7 @@ async def _node_map(call: Call, node: Node) -> dict[str, Any]:
         "clock_offset_ms": None if site.offset_us is None else round(site.offset_us / 1000, 3),
         "printers": [names.get(one, one) for one in node.scope.printers][:SCOPE_MAX],
         "groups": list(node.scope.groups)[:SCOPE_MAX],
+        "serves_as": joining.names_in(node.server_pem) if node.server_pem else [],
         **_copy(services.objects.standing(node.guid)),
         "not_after_us": node.not_after_us or None,
         "created_us": node.created_us,

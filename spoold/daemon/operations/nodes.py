@@ -8,7 +8,7 @@ from uuid import uuid4
 from cryptography import x509
 
 from spoold import __version__
-from spoold.daemon.authority import microseconds
+from spoold.daemon.authority import fingerprint_of, microseconds
 from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
@@ -50,8 +50,12 @@ async def show_node(call: Call) -> dict[str, Any]:
 
 
 async def show_ca(call: Call) -> dict[str, Any]:
-    authority = call.services.identity
-    return {"pem": authority.ca_pem.decode(), "fingerprint": authority.fingerprint}
+    """As a site, the deployment's comes first: it signs what this node serves with."""
+    authority, membership = call.services.identity, call.services.membership
+    pem = authority.ca_pem
+    if membership is not None and membership.chain is not None:
+        pem = membership.ca_pem + pem
+    return {"pem": pem.decode(), "fingerprint": fingerprint_of(pem)}
 
 
 async def reload(call: Call) -> dict[str, Any]:

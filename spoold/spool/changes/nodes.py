@@ -48,11 +48,15 @@ class ApproveNode:
 
 @dataclass(slots=True)
 class CertifyNode:
-    """A certificate was made for an approved node. Answer: the `Node`."""
+    """Certificates were made for an approved node: to dial with, and to serve with.
+
+    Answer: the `Node`.
+    """
 
     guid: UUID
-    serial: str
+    serials: tuple[str, str]
     certificate_pem: str
+    server_pem: str
     not_after_us: int
     now_us: int
     actor: str = "node"
