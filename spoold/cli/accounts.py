@@ -147,7 +147,7 @@ def _add_booking(verbs: Nouns[Parser]) -> None:
     )
     which = refunding.add_mutually_exclusive_group(required=True)
     which.add_argument("job", nargs="?", type=grammar.count, metavar="JOB")
-    which.add_argument("--charge", metavar="KEY", help="of a statement, for what was no job")
+    which.add_argument("--charge", metavar="KEY", help="of `statement --csv`, for what was no job")
     much = refunding.add_mutually_exclusive_group()
     much.add_argument("--amount", type=price, help="else all of it")
     much.add_argument("--pages", type=grammar.count, metavar="N", help="what so many pages cost")
@@ -378,7 +378,8 @@ def _tell_charge(charge: dict[str, Any]) -> None:
             of = f" {line['period']}" if line["period"] else ""
             before, after = format_amount(line["before"]), format_amount(line["after"])
             at = render.local_time(entry["happened_us"])[:19]
-            print(plain(f"  {at}  {entry['cause']}: {line['purse']}{of} {before} -> {after}"))
+            why = f" ({entry['reason']})" if entry["reason"] else ""
+            print(plain(f"  {at}  {entry['cause']}: {line['purse']}{of} {before} -> {after}{why}"))
 
 
 def print_derivation(lines: list[dict[str, str]]) -> None:
@@ -405,20 +406,27 @@ def statement(args: Namespace) -> int:
         if args.json:
             render.print_json_list(found)
             return DONE
-        rows = [_booked(one) for one in found]
+        entries = list(found)
     if args.csv:
-        head = ("happened", "cause", "amount", "balance of purses", "actor", "reason", "charge")
-        write_csv(head, ([*row[:4], safe(row[4]), safe(row[5]), row[6]] for row in rows))
+        head = ("happened", "cause", "for", "amount", "balance of purses", "actor", "reason")
+        rows = ([*row[:5], *map(safe, row[5:])] for row in map(_booked, entries))
+        write_csv(
+            (*head, "charge"),
+            ([*row, one["charge"] or ""] for row, one in zip(rows, entries, strict=True)),
+        )
         return DONE
     columns = (
         Column("WHEN"),
         Column("WHAT"),
+        Column("FOR"),
         Column("AMOUNT", align_right=True),
         Column("PURSES", gives_way=True),
         Column("WHO", gives_way=True),
         Column("WHY", gives_way=True),
     )
-    render.print_table(columns, [row[:6] for row in rows], "Nothing was booked.")
+    # What cost as much as was reserved moves nothing in the end.
+    shown = [one for one in entries if one["purses"] or one["cause"] != "settle"]
+    render.print_table(columns, [_booked(one) for one in shown], "Nothing was booked.")
     return DONE
 
 
@@ -431,9 +439,9 @@ def _booked(entry: dict[str, Any]) -> list[str]:
     return [
         render.local_time(entry["happened_us"])[:19],
         entry["cause"],
+        entry["work"] if entry["job"] is None else f"job {entry['job']}",
         format_amount(entry["amount"]),
         ", ".join(purses),
         entry["actor"],
         entry["reason"],
-        entry["charge"] or "",
     ]

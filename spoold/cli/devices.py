@@ -165,6 +165,8 @@ def show_device(args: Namespace) -> int:
     if args.json:
         render.print_json(shown)
     else:
+        if "methods" in shown:
+            shown["log in by"] = shown.pop("methods") or "any"
         render.print_fields(render.readable(key, value) for key, value in shown.items())
     return DONE
 

@@ -195,6 +195,7 @@ def _telling(reasons: list[str]) -> list[str]:
 HELD = (
     Column("ID", align_right=True),
     Column("PRINTER", gives_way=True),
+    Column("OWNER", gives_way=True),
     Column("PAGES", align_right=True),
     Column("COPIES", align_right=True),
     Column("PRICE", align_right=True),
@@ -220,6 +221,7 @@ def _held_row(job: dict[str, Any]) -> list[str]:
     return [
         str(job["id"]),
         job["printer"],
+        job["owner"],
         "-" if job["pages"] is None else str(job["pages"]),
         str(job["copies"]),
         "-" if job["price"] is None else format_amount(job["price"]),

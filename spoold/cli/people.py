@@ -13,6 +13,8 @@ from typing import Any
 from spoold.cli import grammar, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
+from spoold.model.errors import OperationError
+from spoold.model.money import format_amount
 from spoold.model.text import plain
 
 
@@ -207,6 +209,7 @@ def switch(args: Namespace) -> int:
 
 
 def erase(args: Namespace) -> int:
+    _tell_money(args)
     if not args.yes and not _is_meant(args.name):
         print("spoold: nothing was erased. Type the name, or use --yes.", file=sys.stderr)
         return USAGE
@@ -222,6 +225,25 @@ def erase(args: Namespace) -> int:
     if not answer["is_rewritten"]:
         print("Copies in unused parts of the file go at the next start of spoold.")
     return DONE
+
+
+def _tell_money(args: Namespace) -> None:
+    """Say what somebody has of their own, or owes: nobody can pay it out, or in, afterwards."""
+    with connect(args) as client:
+        try:
+            found = client.call("account.show", {"name": f"user:{args.name}"})
+        except OperationError:
+            return  # nobody of this name, which the erasing tells
+    own = sum(one["balance"] for one in found["purses"] if one["purse"] != "allowance")
+    if own:
+        balance = f"{format_amount(own)} {found['currency']}".rstrip()
+        print(
+            plain(
+                f"The balance of {args.name} is {balance} beside allowances. It stays under a key "
+                "that is nobody's; settle it before: `spoold account adjust`."
+            ),
+            file=sys.stderr,
+        )
 
 
 def _is_meant(name: str) -> bool:

@@ -59,8 +59,9 @@ def add(nouns: Nouns[Parser]) -> None:
         "be an MFD that people log in at; type what they do, or name it",
         """spoold simulate mfd --server HOST:9192 --ca ca.crt --token-file panel-1.token
         spoold simulate mfd --server HOST:9195 --ca ca.crt --cert panel-1.crt --key panel-1.key
-        spoold simulate mfd --server HOST:9192 --ca ca.crt --token-file t 'card 04A1B2C3' list \
-            'release all' 'copy 3' logout           # exit code 1 when something was refused""",
+        spoold simulate mfd --server HOST:9192 --ca ca.crt --token-file t 'pin 582915' 'release all'
+
+        with COMMANDs the exit code is 1 when something was refused""",
     )
     panel.add_argument(
         "commands", nargs="*", metavar="COMMAND", help="what to do; without any, lines are read"

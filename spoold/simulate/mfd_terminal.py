@@ -32,12 +32,15 @@ release all | ID…          print them here; then maybe copies=2 sides=two-side
 change ID copies=2 …       change a job
 delete ID…                 delete jobs
 accounts                   who can pay
-copy N | scan N | fax N    ask, make and report N pages; color=color sides=… media=… account=…
+copy N | scan N | fax N    ask, make and report N pages, without color but for color=color;
+                           sides=… media=… account=…
 who                        who is logged in
 wait SECONDS               do nothing
 logout                     go away
 quit                       the end
 """
+
+_WITHOUT_LOGIN = frozenset({"card", "pin", "login", "associate", "wait"})
 
 
 class Terminal:
@@ -48,6 +51,7 @@ class Terminal:
         self._say = say
         self._nursery = nursery
         self._following: trio.CancelScope | None = None
+        self._name = ""  # of who is logged in
         self.failures = 0
         self._commands: dict[str, Command] = {
             "card": self._card,
@@ -88,6 +92,8 @@ class Terminal:
             self._say(HELP.rstrip())
         elif command is None:
             self._refuse(f"there is no {words[0]}; `help` lists what there is.")
+        elif words[0] not in _WITHOUT_LOGIN and not self._mfd.session:
+            self._refuse("nobody is logged in.")
         else:
             try:
                 await command(words[1:])
@@ -124,6 +130,7 @@ class Terminal:
 
     async def _begun(self, login: Awaitable[dict[str, Any]]) -> None:
         answer = await login
+        self._name = answer["user"]
         self._say(f"Hello {answer['full_name'] or answer['user']} ({answer['method']}).")
         self._stop_following()
         scope = self._following = trio.CancelScope()
@@ -178,7 +185,9 @@ class Terminal:
             copies = f" x {job['copies']}" if job["copies"] > 1 else ""
             price = "" if job["price"] is None else f", {_money(job['price'])}"
             why = "" if job["fits"] else f"  [not here: {job['why']}]"
-            self._say(f"{job['id']:>8}  {job['title'] or 'no title'}: {pages}{copies}{price}{why}")
+            whose = "" if job["owner"] == self._name else f" of {job['owner']}"
+            title = f"{job['title'] or 'no title'}{whose}"
+            self._say(f"{job['id']:>8}  {title}: {pages}{copies}{price}{why}")
         if not jobs:
             self._say("No held jobs.")
 
@@ -210,13 +219,15 @@ class Terminal:
     async def _accounts(self, words: list[str]) -> None:
         for one in await self._mfd.accounts():
             code = f" ({one['code']})" if one["code"] else ""
-            self._say(f"  {one['name'] or 'my own'}{code}: {_money(one['balance'])}")
+            has = "" if one["balance"] is None else f": {_money(one['balance'])}"
+            self._say(f"  {one['name'] or 'my own'}{code}{has}")
 
     # -- copies, scans and faxes -----------------------------------------------------------------
 
     def _work(self, work: str) -> Command:
         async def make(words: list[str]) -> None:
             (pages,), options = _split(words)
+            options.setdefault("color", "monochrome")
             answer = await self._mfd.make(work, int(pages), **options)
             flags = f" [{', '.join(answer['flags'])}]" if answer["flags"] else ""
             made = answer["impressions"]

@@ -31,7 +31,10 @@ class PurseLine(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of the ledger, with what it did to the purses of its holder."""
+    """One entry of the ledger, with what it did to the purses of its holder.
+
+    `work` and `job_id` are those of its charge: "" and None for what was booked otherwise.
+    """
 
     id: int
     cause: str
@@ -40,6 +43,8 @@ class Entry(NamedTuple):
     actor: str
     reason: str
     charge: bytes | None
+    work: str
+    job_id: int | None
     lines: tuple[PurseLine, ...]
 
     @property
@@ -105,13 +110,16 @@ def charges_of_job(db: sqlite3.Connection, job_id: int) -> list[Story]:
 
 def _story(db: sqlite3.Connection, row: tuple[Any, ...]) -> Story:
     charge = charge_of(row).charge
-    rows = db.execute(_ENTRY + "WHERE charge = ? ORDER BY id", (charge.key,)).fetchall()
+    rows = db.execute(_ENTRY + "WHERE charge = ? ORDER BY entry.id", (charge.key,)).fetchall()
     return Story(charge, tuple(_entry(db, one) for one in rows))
 
 
 # -- statements --------------------------------------------------------------------------------
 
-_ENTRY = "SELECT id, cause, happened_us, booked_us, actor, reason, charge FROM entry "
+_ENTRY = (
+    "SELECT entry.id, cause, entry.happened_us, booked_us, actor, reason, charge, "
+    "coalesce(work, ''), job_id FROM entry LEFT JOIN charge ON charge.key = entry.charge "
+)
 
 
 def _entry(db: sqlite3.Connection, row: tuple[Any, ...]) -> Entry:
@@ -121,9 +129,7 @@ def _entry(db: sqlite3.Connection, row: tuple[Any, ...]) -> Entry:
         "ORDER BY number",
         (row[0], LEDGER.bytes),
     )
-    id_, cause, happened_us, booked_us, actor, reason, charge = row
-    told = tuple(PurseLine(*line) for line in lines)
-    return Entry(id_, cause, happened_us, booked_us, actor, reason, charge, told)
+    return Entry._make((*row, tuple(PurseLine(*line) for line in lines)))
 
 
 def statement(
@@ -136,8 +142,8 @@ def statement(
 ) -> list[Entry]:
     """At most `limit` entries of a holder, the last booked first, before an entry (0: from now)."""
     rows = db.execute(
-        _ENTRY + "WHERE holder = ? AND id < ? AND happened_us >= ? AND happened_us < ? "
-        "ORDER BY id DESC LIMIT ?",
+        _ENTRY + "WHERE entry.holder = ? AND entry.id < ? AND entry.happened_us >= ? "
+        "AND entry.happened_us < ? ORDER BY entry.id DESC LIMIT ?",
         (
             holder.bytes,
             before_id or 2**62,

@@ -152,9 +152,9 @@ def test_somebody_s_money_is_told_and_what_was_booked(run: Run, server: Server, 
     said = run(f"account refund --charge {entries[0]['charge']} --amount 2 --reason more")
     assert "1.00 can be given back" in said.err
     rows = list(csv.reader(io.StringIO(run("account statement user:ada --csv").out)))
-    assert rows[0][1:3] == ["cause", "amount"]
-    assert (rows[1][1], rows[1][2], rows[1][5]) == ("refund", "0.20", "blank pages")
-    assert rows[4][5] == "'=cash"  # no formula of a spreadsheet
+    assert rows[0][1:4] == ["cause", "for", "amount"]
+    assert (rows[1][1:4], rows[1][6]) == (["refund", "copy", "0.20"], "blank pages")
+    assert rows[4][6] == "'=cash"  # no formula of a spreadsheet
     rows = list(csv.reader(io.StringIO(run("usage --since 1h --csv").out)))
     assert rows[0][:3] == ["user", "charges", "impressions"]
     assert rows[1] == ["ada", "1", "12", "12", "12", "1.00", "0.00", "0"]

@@ -201,10 +201,10 @@ async def test_explain_tells_who_paid_and_how_the_price_came_about(desk, ada, sa
     story = (await desk.ask("job.explain", job=job_id))["story"]
     told = {entry["what"]: entry["detail"] for entry in story}
     assert "the job: 2 impressions a copy, 2 sheets in all" in told["counted: 2 pages"]
-    assert told["released by ada at safe"] == f"from {user.identity}"
+    assert told["released by ada at safe"] == "from user:ada"
     assert "paid by user:ada, as its owner" in told
     (price,) = [detail for what, detail in told.items() if what.startswith("price 0.10")]
-    assert "2 impression at 0.05 = 0.10" in price
+    assert "2 impressions at 0.05 = 0.10" in price
     assert told["reserved 0.10"] == "paid-in 0.50 -> 0.40"
     shown = await desk.ask("job.show", job=job_id)
     assert (shown["pages"], shown["media_sheets"]) == (2, 2)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from spoold.daemon.operations.views import plain_value
 from spoold.model.account import Account, check_account_name
 from spoold.model.charge import Charge
 from spoold.model.errors import OperationError
+from spoold.model.mfd import Mfd
 from spoold.model.person import normalise_name
 from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Wallet
 from spoold.model.user import check_group
@@ -93,15 +94,17 @@ async def recipient_of(services: Services, name: str) -> str:
 class Names:
     """The names behind the keys that a page speaks of; asked for together."""
 
-    def __init__(self, people: dict[UUID, str], named: dict[UUID, str]) -> None:
-        self._people, self._accounts = people, named
+    def __init__(
+        self, people: dict[UUID, str], named: dict[UUID, str], mfd: Callable[[UUID], Mfd | None]
+    ) -> None:
+        self._people, self._accounts, self._mfd = people, named, mfd
 
     @classmethod
     async def of(cls, services: Services, guids: Iterable[UUID]) -> Names:
         wanted = list(dict.fromkeys(guids))
         named = await services.reader.look(accounts.names, wanted)
         rest = [guid for guid in wanted if guid not in named]
-        return cls(await services.reader.names(rest), named)
+        return cls(await services.reader.names(rest), named, services.mfds.by_guid)
 
     def person(self, guid: UUID | None) -> str:
         """A person who was erased is known by the key alone."""
@@ -112,14 +115,18 @@ class Names:
         return found if found is not None else USER + self._people.get(guid, str(guid))
 
     def actor(self, actor: str) -> str:
-        """`user:GUID` by name where it is known."""
+        """`user:GUID` or `device:GUID` by name where it is known."""
         kind, _, key = actor.partition(":")
-        if kind != "user":
+        if kind not in ("user", "device"):
             return actor
         try:
-            return USER + self._people.get(UUID(key), key)
+            guid = UUID(key)
         except ValueError:
             return actor
+        if kind == "user":
+            return USER + self._people.get(guid, key)
+        mfd = self._mfd(guid)
+        return actor if mfd is None else f"{kind}:{mfd.name}"
 
 
 def actors(entries: Iterable[Entry]) -> list[UUID]:
@@ -172,6 +179,8 @@ def entry_map(entry: Entry, names: Names) -> dict[str, Any]:
     return {
         "id": entry.id,
         "cause": entry.cause,
+        "job": entry.job_id,
+        "work": entry.work,
         "happened_us": entry.happened_us,
         "booked_us": entry.booked_us,
         "amount": entry.amount,

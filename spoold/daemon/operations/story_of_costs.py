@@ -15,7 +15,7 @@ from spoold.daemon.operations.views import plain_value
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import Job
 from spoold.model.money import format_amount
-from spoold.model.pricing import Quote
+from spoold.model.pricing import Per, Quote
 from spoold.model.record import Record
 from spoold.spool import ledger_views, release
 from spoold.spool.ledger_views import Story
@@ -73,7 +73,7 @@ def release_entry(one: ReleaseEntry, known: Known, names: Names) -> Entry:
         what = f"cleared to print on {where}"
     else:
         what = f"released by the operator {fields.get('by')} to {where}"
-    parts = [f"from {fields['where']}"] if fields.get("where") else []
+    parts = [f"from {names.actor(fields['where'])}"] if fields.get("where") else []
     if "copies" in fields:
         parts.append(f"with {fields['copies']} copies")
     parts += [f"by the rule `{rule}`" for rule in fields.get("terms", ())]
@@ -117,9 +117,13 @@ def charge_entries(story: Story, names: Names) -> list[Entry]:
 def quote_lines(quote: Quote) -> list[str]:
     """The derivation of a price, a text for each line."""
     return [
-        f"{one['text']}: {one['count']} {one['unit']} at {one['price']} = {one['amount']}"
+        f"{one['text']}: {_many(one['count'], one['unit'])} at {one['price']} = {one['amount']}"
         for one in quote.told()
     ]
+
+
+def _many(count: str, unit: str) -> str:
+    return f"{count} {unit}{'' if count == '1' or unit == Per.M2 else 's'}"
 
 
 async def cost_entries(call: Call, job: Job, known: Known) -> list[Entry]:
