@@ -68,7 +68,7 @@ def add(nouns: Nouns[Parser]) -> None:
         firewall,
         "print what a firewall has to let through for a configuration",
         """spoold firewall --config /etc/spoold/spoold.toml
-        spoold firewall --nft | nft -f -                   # into the table inet filter""",
+        spoold firewall --nft > spoold.nft    # for `nft -f spoold.nft`: the table inet filter""",
     )
     parser.add_argument("--config", metavar="FILE", help="without it: the defaults")
     parser.add_argument("--nft", action="store_true", help="only rules for nftables")

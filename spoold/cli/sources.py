@@ -36,11 +36,11 @@ def add(nouns: Nouns[Parser]) -> None:
         "add",
         add_source,
         "add a directory; its people come with its first round",
-        """spoold source add hq --server ldap://ldap.example.org --base dc=example,dc=org \\
-            --bind-dn cn=spoold,dc=example,dc=org --password-file /etc/spoold/ldap-password
-        spoold source add ad --flavour active-directory --server ldaps://dc1.example.org \\
-            --server ldaps://dc2.example.org --base dc=example,dc=org --members-of print-users \\
-            --attribute card=employeeNumber --card-converter hex-to-decimal --every 15min
+        """spoold source add hq --server ldap://ldap.example.org --base dc=example,dc=org
+        spoold source add hq --server HOST --base DN --bind-dn DN --password-file FILE
+        spoold source add ad --flavour active-directory --server HOST --server HOST --base DN
+        spoold source add hq --server HOST --base DN --members-of print-users --every 15min
+        spoold source add hq --server HOST --base DN --attribute card=employeeNumber
         spoold user sync hq --dry-run""",
     )
     _add_settings(adding)

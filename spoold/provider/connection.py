@@ -280,12 +280,14 @@ class Connection:
             self._broke(error)
         except RemoteProtocolError as error:
             self._close(f"the server broke the protocol: {error}")
+        except Lost as error:
+            self._close(str(error))
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Answer | Refusal):
             if item.id == 0:
                 assert isinstance(item, Refusal)
-                raise RemoteProtocolError(f"{item.message} {item.advice}".strip())
+                raise Lost(f"the server refused this: {item.message} {item.advice}".strip())
             pending = self._pending.pop(item.id, None)
             if pending is not None:
                 pending.answer = item
