@@ -293,7 +293,7 @@ class Doors:
             config.node.name,
             config.node.role,
             f"spoold/{__version__}",
-            config.advertise.endpoints_for(opening.principal.address),
+            tuple(self._services.endpoints.told_to(opening.principal.address)),
         )
         try:
             await frames.serve_frames(

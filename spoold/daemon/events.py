@@ -82,6 +82,7 @@ EVENTS = {
     "uplink_lost": "Sending the journal up broke off; it goes on behind what was acknowledged.",
     # Jobs
     "attempt_deferred": "A delivery left nothing on paper, and is made again; with the reason.",
+    "site_endpoints_unusable": "What a site says of its endpoints makes no sense: left out.",
     "handed_on_state_refused": "What a site says of a job does not fit the job any more.",
     "job_not_taken": "A site cannot take a job for one of its printers, and says why.",
     "jobs_not_fetched": "Fetching jobs over the line broke off; it is done again.",

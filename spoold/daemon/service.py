@@ -39,6 +39,7 @@ from spoold.daemon import config as configuration
 from spoold.daemon import doors, systemd
 from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
+from spoold.daemon.endpoints import Endpoints
 from spoold.daemon.identity import node_guid, open_digests, open_identity, open_vault
 from spoold.daemon.lines import LineKeeper, open_lines, open_replica, open_uplink
 from spoold.daemon.lock import locked
@@ -389,6 +390,11 @@ class Daemon:
         handing = Handing(journal, reader, documents, lines.sites, wall_clock)
         await handing.start()
         acceptance.hands_on = handing.is_site
+        endpoints = Endpoints(lambda: self.config)
+        journal.listen(endpoints.hear)
+        lines.sites.greetings.append(endpoints.greet)
+        if lines.line is not None:
+            lines.line.greetings.append(endpoints.own)
         replica = await open_replica(
             lines,
             journal,
@@ -445,6 +451,7 @@ class Daemon:
             receiver=Receiver(journal, reader, wall_clock),
             uplink=uplink,
             handing=handing,
+            endpoints=endpoints,
             objects=objects,
             replica=replica,
             line=lines.line,

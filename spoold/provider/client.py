@@ -125,6 +125,11 @@ class Provider:
         """The endpoint that the next job goes to first."""
         return self._servers.current.name
 
+    @property
+    def endpoints(self) -> list[str]:
+        """Those that are known by now: the one in use, then the others in order."""
+        return [server.name for server in self._servers.in_order()]
+
     # -- submitting ------------------------------------------------------------------------------
 
     async def submit(

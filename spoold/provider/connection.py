@@ -102,7 +102,8 @@ class Connection:
                     task_status.started()
                     await (self._beat if self._is_steady else self._watch)(ping_s)
         finally:
-            is_idle = self.is_open and not self._pending
+            followed = [one for one in self._pending.values() if one.on_event is not None]
+            is_idle = self.is_open and len(followed) == len(self._pending)
             self._close("the connection was closed")
             if is_idle:
                 # The server sees an end, not a cut.

@@ -25,6 +25,8 @@ Progress = Callable[[int, int], None]  # bytes of the document that went out, an
 
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
+# Where others could take what a broken connection has cut off, nobody waits longer for this one.
+RECONNECT_S = 0.7
 TURNS_MAX = 3  # at one endpoint before the next one has its turn
 EAGER_BYTES_MAX = 64 * 1024  # a document of this size does not wait for a go-ahead
 CHUNK_BYTES = 256 * 1024

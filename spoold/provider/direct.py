@@ -21,6 +21,7 @@ from spoold.provider.closing import Closing
 from spoold.provider.course import (
     PAUSE_FIRST_S,
     PAUSE_MAX_S,
+    RECONNECT_S,
     SERVERS_MAX,
     TURNS_MAX,
     Course,
@@ -226,8 +227,10 @@ class DirectProvider(Closing):
         """
         if server.line is not None and server.line.is_open:
             return server.line
-        server.line = None
         where, timeout_s = server.endpoint.where, self._connect_timeout_s
+        if server.line is not None and len(self._servers) > 1:
+            timeout_s = min(timeout_s, RECONNECT_S)
+        server.line = None
         try:
             if isinstance(where, Path):
                 stream = connect_local(where, timeout_s=timeout_s, check=self._check)

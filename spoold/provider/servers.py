@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
+from spoold.model.errors import OperationError
 from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.connection import Connection
-from spoold.provider.course import SERVERS_MAX, Lost
+from spoold.provider.course import RECONNECT_S, SERVERS_MAX, Lost
 from spoold.provider.endpoint import Endpoint, Network, further
 
 # After a failed connect everybody who wants this server gets the same answer for so long.
@@ -35,6 +37,7 @@ class Server:
     down_until: float = 0.0
     cause: str = ""
     is_distrusted: bool = False
+    was_open: bool = False
 
     @property
     def name(self) -> str:
@@ -129,6 +132,9 @@ class Servers:
         server.connection = None
         server.is_distrusted = False
         timeout_s = self._connect_timeout_s
+        if server.was_open and len(self._servers) > 1:
+            timeout_s = min(timeout_s, RECONNECT_S)
+        server.was_open = False
         try:
             stream = await server.endpoint.connect(self._network, self._context, timeout_s)
             connection = Connection(stream, answer_timeout_s=self._answer_timeout_s)
@@ -145,7 +151,10 @@ class Servers:
         else:
             server.cause = "the connection ended"
             server.connection = connection
+            server.was_open = True
             self._learn(connection.welcome.get("endpoints"))
+            if self._learns_endpoints and self._context is not None:  # else it is for nobody
+                nursery.start_soon(self._follow, connection)
         finally:
             if server.connection is None:
                 server.down_until = trio.current_time() + DOWN_S
@@ -158,6 +167,15 @@ class Servers:
         if self._learns_endpoints:
             known = [server.name for server in self._servers]
             self._servers += map(Server, further(endpoints, known, SERVERS_MAX))
+
+    async def _follow(self, connection: Connection) -> None:
+        """Hear of other servers while the connection lasts, where that is told."""
+
+        def hear(event: str, args: dict[str, Any]) -> None:
+            self._learn(args.get("endpoints"))
+
+        with suppress(Lost, OperationError):
+            await connection.call("node.follow", {}, hear)
 
     async def _probe(self) -> None:
         """After a fail-over, look whether a preferred server is well again."""

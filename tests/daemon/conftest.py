@@ -18,6 +18,7 @@ from spoold.codec import frame
 from spoold.counting.counter import Counter
 from spoold.daemon import authority
 from spoold.daemon.config import Config, Node
+from spoold.daemon.endpoints import Endpoints
 from spoold.daemon.ipp_node import open_ipp
 from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
@@ -136,6 +137,7 @@ async def desk(spool):
         random_bytes=os.urandom,
         sites=Presence(spool.wall_clock),
         receiver=Receiver(spool.journal, spool.reader, spool.wall_clock),
+        endpoints=Endpoints(lambda: config),
         handing=Handing(
             spool.journal,
             spool.reader,

@@ -16,6 +16,7 @@ from spoold.accounts.rounds import Rounds
 from spoold.daemon.announce import Told
 from spoold.daemon.authority import Authority
 from spoold.daemon.config import Config
+from spoold.daemon.endpoints import Endpoints
 from spoold.daemon.logins import Logins
 from spoold.daemon.membership import Membership
 from spoold.daemon.operations.watch import Catalogue, Watch
@@ -90,6 +91,7 @@ class Services:
     sites: Presence
     receiver: Receiver
     handing: Handing
+    endpoints: Endpoints  # where else clients are told to go
     objects: Objects  # what sites copy
     replica: Replica | None = None  # the copy that a site has
     line: Line | None = None  # of a site to its application servers,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import trio
 from cryptography import x509
 
 from spoold import __version__
@@ -71,12 +74,28 @@ async def reload(call: Call) -> dict[str, Any]:
 async def follow_node(call: Call) -> dict[str, Any]:
     """How the node serves, and where else to go: at once, and when it changes."""
     services = call.services
-    mode: Mode | None = None
-    while mode is not Mode.STOPPING:
-        mode = await services.news.wait_mode(mode)
-        endpoints = list(services.config.advertise.endpoints_for(call.principal.address))[:50]
+    client = call.principal.address
+    while True:
+        mode, endpoints = services.news.mode, services.endpoints.told_to(client)
         await call.send_event("node-mode", {"mode": mode.value, "endpoints": endpoints})
-    return {"mode": mode.value}
+        if mode is Mode.STOPPING:
+            return {"mode": mode.value}
+        await _first_of(
+            partial(services.news.wait_mode, mode),
+            partial(services.endpoints.wait_other, client, endpoints),
+        )
+
+
+async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Until the first of these has ended."""
+    async with trio.open_nursery() as nursery:
+
+        async def leave(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            nursery.cancel_scope.cancel()
+
+        for wait in waits:
+            nursery.start_soon(leave, wait)
 
 
 # -- providers ---------------------------------------------------------------------------------
