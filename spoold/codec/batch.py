@@ -9,7 +9,7 @@ Promised: whatever is read, `read` raises nothing but `RemoteProtocolError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from spoold.codec import record as codec
@@ -55,11 +55,11 @@ def write(first: int, previous: bytes, records: Sequence[Encoded]) -> dict[str, 
     }
 
 
-def read(args: dict[str, Any]) -> list[Sent]:
-    """The records of a batch: each follows the one before.
+def read(args: Mapping[str, Any]) -> Iterator[Sent]:
+    """The records of a batch, each seen to follow the one before as it is asked for.
 
     Raises:
-        RemoteProtocolError: they do not, or it is no batch.
+        RemoteProtocolError: at once, it is no batch; later, a record does not follow.
     """
     first, previous, rows = (args.get(name) for name in ("first", "previous", "records"))
     if type(first) is not int or not 1 <= first <= POSITION_MAX:
@@ -68,16 +68,18 @@ def read(args: dict[str, Any]) -> list[Sent]:
         raise _broken("the hash before a batch has 32 bytes")
     if not isinstance(rows, list) or not 1 <= len(rows) <= BATCH_RECORDS_MAX:
         raise _broken(f"a batch has 1 to {BATCH_RECORDS_MAX} records")
-    found: list[Sent] = []
-    for position, row in enumerate(rows, first):
-        one = _row(row)
+    records = [_row(row) for row in rows]
+    if args.get("count") != len(rows) or args.get("hash") != records[-1].hash:
+        raise _broken("the end of the batch is not that of its records")
+    return _linked(first, previous, records)
+
+
+def _linked(first: int, previous: bytes, records: list[Encoded]) -> Iterator[Sent]:
+    for position, one in enumerate(records, first):
         if codec.link(previous, one.header, one.payload) != one.hash:
             raise _broken(f"record {position} does not follow the one before")
         previous = one.hash
-        found.append(understand(position, one))
-    if args.get("count") != len(rows) or args.get("hash") != previous:
-        raise _broken("the end of the batch is not that of its records")
-    return found
+        yield understand(position, one)
 
 
 def understand(position: int, one: Encoded) -> Sent:

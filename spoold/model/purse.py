@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -23,6 +24,7 @@ from spoold.model.errors import OperationError
 from spoold.model.money import format_amount
 
 SECOND_US = 1_000_000
+named = lru_cache(8192)(uuid5)  # the GUIDs of purses are asked for over and over
 EVERYBODY = "everybody"
 
 
@@ -141,7 +143,7 @@ class Purse:
     def guid(self) -> UUID:
         """The same on every node: an allowance that two of them grant is one."""
         of = f"{self.allowance or ''}/{self.period}"
-        return uuid5(self.holder, f"{self.kind}/{of}")
+        return named(self.holder, f"{self.kind}/{of}")
 
     def counts_at(self, at_us: int) -> bool:
         return self.from_us <= at_us and (self.until_us is None or at_us < self.until_us)

@@ -7,8 +7,10 @@ site holds up another; and for each site where it stands. Alarms go to the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +40,7 @@ from spoold.spool.store import (
 
 log = structlog.get_logger("spoold.site")
 
-SLICE_RECORDS = 64  # that one transaction takes: what it does for them, others wait for
+SLICE_RECORDS = 32  # that one transaction takes: what it does for them, others wait for
 EARLIER_S = 2.0  # how long a batch waits for the one before it, which was sent first
 DONE = "done"
 
@@ -102,10 +104,8 @@ class Receiver:
         Raises:
             OperationError: `bad-request`, it is no batch; `conflict`, the journal is our own.
         """
-        try:
-            records = batch.read(dict(args))
-        except RemoteProtocolError as error:
-            raise OperationError("bad-request", f"{error}.") from error
+        with _refused():
+            records = batch.read(args)
         state = self._sites.setdefault(site, _Site())
         await self._wait_for_earlier(state, args)
         async with state.taking:
@@ -125,17 +125,20 @@ class Receiver:
                 await state.moved.wait()
 
     async def _take(
-        self, site: UUID, state: _Site, args: Mapping[str, Any], records: Sequence[Sent]
+        self, site: UUID, state: _Site, args: Mapping[str, Any], records: Iterator[Sent]
     ) -> Received:
         parent = args["parent"]
         first, previous = args["first"], args["previous"]
         answer: Received | None = None
-        for start in range(0, len(records), SLICE_RECORDS):
-            part = records[start : start + SLICE_RECORDS]
+        while True:
+            with _refused():
+                part = list(islice(records, SLICE_RECORDS))
+            if not part:
+                break
             change = ReceiveRecords(
                 site,
                 UUID(args["incarnation"]),
-                first + start,
+                first,
                 previous,
                 part,
                 args["head"],
@@ -151,8 +154,8 @@ class Receiver:
             state.rate.add(trio.current_time(), answer.taken)
             state.round_records += answer.taken
             state.move(args["incarnation"], answer.position)
-            previous = part[-1].encoded.hash
-            if answer.position < first + start + len(part) - 1:
+            first, previous = first + len(part), part[-1].encoded.hash
+            if answer.position < first - 1:
                 break  # a gap, or a fork: what follows cannot be taken
         assert answer is not None
         return answer
@@ -185,6 +188,15 @@ class Receiver:
             kind = type(event)
             if kind in ALARMS:
                 ALARMS[kind](event)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What the codec says of the sender is what the sender is told."""
+    try:
+        yield
+    except RemoteProtocolError as error:
+        raise OperationError("bad-request", f"{error}.") from error
 
 
 def _parent(told: Mapping[str, Any]) -> Parent:

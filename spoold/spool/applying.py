@@ -21,7 +21,7 @@ from spoold.spool import booking, remote_jobs, store
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-KEY_BYTES = 16
+guid_bytes = remote_jobs.guid_bytes
 
 
 @dataclass(slots=True)
@@ -68,8 +68,7 @@ def person(writer: SqliteStore, key: bytes, name: str | None, now_us: int) -> tu
 
     Who is not known yet is made, with that very key.
     """
-    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-        raise ValueError("not a key of a person")
+    guid_bytes(key)
     db = writer.db
     row = db.execute("SELECT key, name FROM person WHERE key = ?", (key,)).fetchone()
     if row is None:
@@ -110,9 +109,9 @@ def _job_accepted(writer: SqliteStore, site: Site, position: int, fact: Record) 
     state = JobState(told["state"])
     uuid = told["uuid"]
     site.jobs[uuid] = remote_jobs.Row(
-        uuid=UUID(bytes=uuid).bytes,
+        uuid=guid_bytes(uuid),
         job_id=int(told["job"]),
-        printer=UUID(bytes=told["printer"]).bytes,
+        printer=guid_bytes(told["printer"]),
         owner=owner,
         state=state,
         reasons=" ".join(told["reasons"]),
@@ -138,7 +137,7 @@ def _job_moved(writer: SqliteStore, site: Site, position: int, fact: Record) -> 
     row.changed_us = int(fact.event_us)
     row.finished_us = row.changed_us if row.state.is_final else None
     if told.get("printer") is not None:
-        row.printer = UUID(bytes=told["printer"]).bytes
+        row.printer = guid_bytes(told["printer"])
     if fact.kind == Kind.DOCUMENT_ADDED:
         first = told["number"] == 1
         row.size = int(told["size"]) + (0 if first else row.size)
@@ -155,7 +154,7 @@ def _attempt_started(writer: SqliteStore, site: Site, position: int, fact: Recor
     row.attempts = int(told["attempt"])
     row.changed_us = int(fact.event_us)
     if told.get("printer") is not None:
-        row.printer = UUID(bytes=told["printer"]).bytes
+        row.printer = guid_bytes(told["printer"])
 
 
 def _job_counted(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from spoold.model.errors import OperationError
@@ -33,6 +33,7 @@ from spoold.model.purse import (
     Wallet,
     carried,
     grant_purse,
+    named,
     span_at,
 )
 from spoold.model.record import Kind
@@ -57,7 +58,7 @@ class Own(StrEnum):
 
     @property
     def guid(self) -> UUID:
-        return uuid5(LEDGER, self.value)
+        return named(LEDGER, self.value)
 
 
 class Line(NamedTuple):

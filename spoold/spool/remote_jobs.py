@@ -87,6 +87,13 @@ class RemoteJob(NamedTuple):
     finished_us: int | None
 
 
+def guid_bytes(value: object) -> bytes:
+    """`value` when it can be a GUID. Raises: ValueError."""
+    if isinstance(value, bytes) and len(value) == 16:
+        return value
+    raise ValueError("not the bytes of a GUID")
+
+
 # -- in the writer's transaction ---------------------------------------------------------------
 
 
@@ -101,7 +108,7 @@ def row_of(
             f"SELECT {_COLUMNS} FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node)
         ).fetchone()
         if row is None:
-            found = Row(UUID(bytes=uuid).bytes, int(told["job"]))
+            found = Row(guid_bytes(uuid), int(told["job"]))
         else:
             found = Row(*row)
             found.state = STATE[row[4]]

@@ -35,7 +35,7 @@ def over_the_wire(args):
 def test_a_batch_comes_out_as_it_went_in():
     """Bytes, order and meaning of every record survive the way."""
     sent = records(7)
-    got = batch.read(over_the_wire(batch.write(1, GENESIS, sent)))
+    got = list(batch.read(over_the_wire(batch.write(1, GENESIS, sent))))
     assert [one.encoded for one in got] == sent
     assert [one.fact.position for one in got] == list(range(1, 8))
     assert {one.fact.personal["name"] for one in got} == {"ada"}
@@ -86,7 +86,7 @@ def broken(change):
 def test_what_is_no_batch_is_refused(change):
     """A missing, moved, changed or oversized record, a wrong end, a wrong begin."""
     with pytest.raises(RemoteProtocolError):
-        batch.read(broken(change))
+        list(batch.read(broken(change)))
 
 
 def test_a_record_that_says_nothing_is_kept():
@@ -121,7 +121,7 @@ FIELDS = ("first", "previous", "records", "count", "hash", "else")
 def test_whatever_is_read_raises_nothing_else(args):
     """Hostile arguments are the peer's fault, never ours."""
     try:
-        batch.read(args)
+        list(batch.read(args))
     except RemoteProtocolError:
         pass
 

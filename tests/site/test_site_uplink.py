@@ -227,7 +227,12 @@ async def test_rounds_are_told_at_both_ends(site, hq):
     async with Sending(site, wire) as uplink:
         await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
         uplink.sync_nowait()
-        await until(lambda: wire.calls.count("site.records") >= 1 and not uplink._asked)
+
+        async def are_over():
+            rounds = await site.reader.look(received.rounds, 10)
+            return [one.result for one in rounds] == ["done", "done"]
+
+        await until(are_over)
         await add(site, 1)
         await until(lambda: uplink.lag == 0)
     await site.journal.commit_all([])

@@ -20,7 +20,7 @@ async def receive(hq, journal, chain, found, *, head=None, **fields) -> Received
         chain.incarnation,
         found.first,
         found.previous,
-        batch.read(wire),
+        list(batch.read(wire)),
         chain.position if head is None else head,
         hq.wall_clock(),
         chain.parent,

@@ -1,0 +1,222 @@
+"""The row of a site that was cut off: how fast its records go up, and what others notice of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import trio
+
+from benchmarks import load, peers
+from benchmarks.control import Control
+from benchmarks.report import Finding
+from benchmarks.rows import Bench
+from spoold.daemon.identity import node_guid
+from spoold.model.outcome import Delivered
+from spoold.model.person import Owner
+from spoold.model.pricing import PriceList, Rate, quote
+from spoold.model.purse import Payer, PayerKind
+from spoold.model.transitions import JobEvent
+from spoold.model.usage import Line, Usage, Work
+from spoold.spool.sqlite import SqliteStore, open_store
+from spoold.spool.store import (
+    AcceptJob,
+    Change,
+    EndAttempt,
+    NewDocument,
+    PutPrices,
+    PutUser,
+    Reserve,
+    Settle,
+    StartAttempt,
+)
+
+RECORDS = 1_000_000
+RECORDS_QUICK = 4_000
+PEOPLE = 500
+JOBS_AT_ONCE = 250
+CHARGED_EVERY = 4  # of the jobs of a site one is charged: the others are free, or canceled
+JOBS_S = 50.0  # what goes on at the application server meanwhile
+BEFORE_S = 20.0
+DEADLINE_S = 1200.0
+RECORDS_S = 10_000.0
+SLOWER = 1.5
+USAGE = Usage(Work.PRINT, (Line(2, 1, "monochrome", "two-sided", "iso_a4_210x297mm"),))
+
+
+# -- what a site has done alone ----------------------------------------------------------------
+
+
+async def _work_alone(data_dir: Path, guid: UUID, records: int) -> int:
+    """Jobs that were taken, printed and charged, as a site that was cut off has them."""
+    writer, store = await open_store(data_dir, _now_us(), os.urandom, guid)
+    try:
+        return int(await writer.run(_fill, store, records))
+    finally:
+        await writer.close()
+        store.close()
+
+
+def _fill(store: SqliteStore, records: int) -> int:
+    printer_id = next(iter(store.printers))
+    begun = store.position
+    prices: PriceList = store.apply([PutPrices(PriceList(0, 0, (Rate(500),)), _now_us())])[0][0]
+    names = [f"user{number}" for number in range(PEOPLE)]
+    users = store.apply([PutUser(name, _now_us(), is_new=True) for name in names])[0]
+    cost = quote(prices, USAGE, None)
+    while store.position - begun < records:
+        now_us = _now_us()
+        document = NewDocument(4, "blake3:00", "text/plain", b"page")
+        accepted, _ = store.apply(
+            [
+                AcceptJob(printer_id, Owner(names[n % PEOPLE]), "client", document, now_us)
+                for n in range(JOBS_AT_ONCE)
+            ]
+        )
+        ids = [one.job_id for one in accepted]
+        store.apply([StartAttempt(one, 1, printer_id, now_us) for one in ids])
+        ended = Delivered({"method": "ipp-job-state", "pages": 2})
+        changes: list[Change] = [
+            EndAttempt(one, 1, ended, JobEvent.DELIVER, (), now_us) for one in ids
+        ]
+        for n in range(0, JOBS_AT_ONCE, CHARGED_EVERY):
+            payer = Payer(PayerKind.PERSON, users[n % PEOPLE].guid)
+            key = uuid4().bytes
+            asked = Reserve(key, payer, cost, USAGE, None, now_us)
+            changes.append(Settle(key, USAGE, now_us, unreserved=asked))
+        store.apply(changes)
+    return store.position
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+# -- what goes on at the application server ----------------------------------------------------
+
+
+class _Clients(threading.Thread):
+    """Raw jobs at a steady pace; `took_ms` of each, from connect to the acknowledgement."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._over = threading.Event()
+        self._document = load.document(4096)
+        self.took_ms: list[float] = []
+
+    def run(self) -> None:
+        due = time.monotonic()
+        while not self._over.is_set():
+            due += 1 / JOBS_S
+            time.sleep(max(0.0, due - time.monotonic()))
+            begun = time.monotonic()
+            with socket.create_connection(("127.0.0.1", self._port), timeout=60) as job:
+                job.sendall(self._document)
+                job.shutdown(socket.SHUT_WR)
+                job.recv(1)
+            self.took_ms.append((time.monotonic() - begun) * 1000)
+
+    def __enter__(self) -> _Clients:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    def p99_ms(self) -> float:
+        return load.percentile(sorted(self.took_ms), 0.99)
+
+
+def _stop(spoold: peers.Spoold) -> None:
+    """Its data stay."""
+    spoold.process.send_signal(signal.SIGTERM)
+    spoold.process.wait(20)
+
+
+# -- the row -----------------------------------------------------------------------------------
+
+
+def _join(hq: peers.Spoold, site: peers.Spoold, name: str) -> None:
+    with hq.control() as control:
+        token = control.call("site.invite", name=name, is_approved=True)["token"]
+    with site.control() as control:
+        control.call("site.enter", server=f"127.0.0.1:{hq.mutual_port}", token=token)
+
+
+def _standing(control: Control, name: str) -> dict[str, Any]:
+    sites = control.call("journal.status")["sites"]
+    found: dict[str, Any] = next((one for one in sites if one["name"] == name), {"position": 0})
+    return found
+
+
+def _catch_up(hq: peers.Spoold, site: peers.Spoold, name: str, records: int) -> float:
+    """Seconds from the first record that arrives to the last one."""
+    _join(hq, site, name)
+    with hq.control() as control:
+        peers.wait_until(
+            "the first records", lambda: _standing(control, name)["position"] > 0, DEADLINE_S
+        )
+        begun, at_first = time.monotonic(), _standing(control, name)["position"]
+
+        def is_there() -> bool:
+            time.sleep(0.1)
+            return bool(_standing(control, name)["position"] >= records)
+
+        peers.wait_until("the last record", is_there, DEADLINE_S)
+        took_s = time.monotonic() - begun
+        if _standing(control, name)["quarantined"]:
+            raise RuntimeError("records were quarantined")
+    return took_s * records / (records - at_first)
+
+
+def site_catchup(bench: Bench) -> Iterator[Finding]:
+    """Records of a site that was cut off go up while jobs come in at the application server."""
+    is_quick = bench.depth_jobs < 10_000
+    records = RECORDS_QUICK if is_quick else RECORDS
+    rates, slower, before, meanwhile, memory = [], [], [], [], []
+    for pair in bench.each_pair():
+        name = f"site{pair}"
+        directory = bench.fresh()
+        with closing(peers.Spoold(directory, name=name, role="site")) as site:
+            _stop(site)
+            begun = time.monotonic()
+            data_dir = directory / "data"
+            last = trio.run(_work_alone, data_dir, node_guid(data_dir), records)
+            bench.say(f"  {last:,} records written alone in {time.monotonic() - begun:.0f} s")
+            site.start()
+            with bench.spoold(name="hq") as hq:
+                with _Clients(hq.raw_ports[0]) as clients:
+                    time.sleep(BEFORE_S / 10 if is_quick else BEFORE_S)
+                before.append(clients.p99_ms())
+                with _Clients(hq.raw_ports[0]) as clients:
+                    rates.append(last / _catch_up(hq, site, name, last))
+                meanwhile.append(clients.p99_ms())
+                memory.append(max(hq.rss_mib(), site.rss_mib()))
+        slower.append(meanwhile[-1] / before[-1])
+    about = f"a site returns with {records:,} records"
+    yield Finding(f"{about}: taken in", "records/s", rates, RECORDS_S)
+    yield Finding(
+        f"{about}: p99 of jobs meanwhile, against before",
+        "times",
+        slower,
+        SLOWER,
+        at_most=True,
+        notes={
+            "before_ms": [round(one, 2) for one in before],
+            "meanwhile_ms": [round(one, 2) for one in meanwhile],
+            "rss_mib": round(max(memory), 1),
+        },
+    )
+
+
+ROWS: dict[str, Callable[[Bench], Iterator[Finding]]] = {"site-catchup": site_catchup}

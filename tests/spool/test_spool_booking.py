@@ -1,0 +1,143 @@
+"""What sites charge is posted upstream: once, to whoever it was, whatever that does to a purse."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from spoold.model.charge import Flag
+from spoold.model.purse import Payer, PayerKind, PurseKind
+from spoold.spool import charges, received
+from spoold.spool.store import Cancel, PutAccount, Refund, Reserve, Settle
+from support.money import PAGE, Purses, pages
+from support.sites import HQ, SITE, ship
+
+
+@pytest.fixture
+async def both(tmp_path, spool_at):
+    """The ledgers of a site and of its application server."""
+    for name in ("site", "hq"):
+        (tmp_path / name).mkdir()
+    async with spool_at(tmp_path / "site", SITE) as site, spool_at(tmp_path / "hq", HQ) as hq:
+        yield await Purses(site).start(), await Purses(hq).start()
+
+
+async def found(purses, key):
+    return (await purses.spool.reader.look(charges.find, key)).charge
+
+
+async def test_a_charge_is_posted_once_to_the_same_person(both):
+    """By name, from the purses that the person has upstream; the site's reservation is its own."""
+    site, hq = both
+    await site.pay_in(await site.person("ada"), 20 * PAGE)
+    ada = await hq.person("ada")
+    await hq.pay_in(ada, 50 * PAGE)
+    there = (await site.spool.reader.user("ada")).guid
+    await site.reserve(b"k", there, 10)
+    await ship(site.spool, hq.spool)
+    assert await hq.spool.reader.look(charges.find, b"k") is None
+    await site.journal.commit(Settle(b"k", pages(8), 2))
+    await ship(site.spool, hq.spool)
+    await ship(site.spool, hq.spool)
+    charge = await found(hq, b"k")
+    assert (charge.payer.guid, charge.net, charge.flags) == (ada, 8 * PAGE, ())
+    assert await hq.own("revenue") == 8 * PAGE
+    # What was paid in at the site's desk is here, too.
+    assert await hq.purses(ada) == {"paid-in": 62 * PAGE}
+    for purses in both:
+        await purses.check()
+    await hq.check_records()
+
+
+async def test_what_nobody_has_is_posted_and_flagged(both):
+    """The paper is out: the purse goes below its limit, and an accountant sees it."""
+    site, hq = both
+    ada = await site.person("ada")
+    await site.allow(100 * PAGE)
+    await site.reserve(b"k", ada, 9)
+    await site.journal.commit(Settle(b"k", None, 2))
+    await ship(site.spool, hq.spool)
+    charge = await found(hq, b"k")
+    assert Flag.BEYOND_LIMIT in charge.flags
+    assert await hq.purses(charge.payer.guid) == {"overdraft": -9 * PAGE}
+    await hq.check()
+    await hq.check_records()
+
+
+async def test_a_payer_that_nobody_knows_is_kept_in_suspense(both):
+    """An account of the site that is not known here: the ledger holds the sum until it is."""
+    site, hq = both
+    account = await site.journal.commit(PutAccount("physics", 1, is_new=True, overdraft=100 * PAGE))
+    ada = await site.person("ada")
+    payer = Payer(PayerKind.ACCOUNT, account.guid, "choice", ada)
+    await site.reserve(b"k", ada, 4, payer=payer)
+    await site.journal.commit(Settle(b"k", None, 2))
+    await ship(site.spool, hq.spool)
+    charge = await found(hq, b"k")
+    assert Flag.NO_PAYER in charge.flags
+    assert await hq.own("suspense") == -4 * PAGE
+    await hq.check()
+    await hq.journal.commit(Refund(b"r", b"k", 4 * PAGE, "it was the dean's", 3, "uid:0"))
+    assert await hq.own("suspense") == 0
+    await hq.check()
+
+
+async def test_what_was_canceled_costs_nothing_and_what_was_refunded_goes_back(both):
+    """Reserved and canceled leaves nothing; a refund at the site is one here, once."""
+    site, hq = both
+    ada = await site.person("ada")
+    await site.pay_in(ada, 20 * PAGE)
+    for key in (b"a", b"b"):
+        await site.reserve(key, ada, 2)
+    await site.journal.commit(Cancel(b"a", 2))
+    await site.journal.commit(Settle(b"b", None, 2))
+    await site.journal.commit(Refund(b"r", b"b", PAGE, "smeared", 3, "uid:0"))
+    await ship(site.spool, hq.spool)
+    assert await hq.spool.reader.look(charges.find, b"a") is None
+    assert (await found(hq, b"b")).net == PAGE
+    assert await hq.purses((await found(hq, b"b")).payer.guid) == {"paid-in": 19 * PAGE}
+    await hq.check()
+    await hq.check_records()
+
+
+async def test_what_a_desk_at_the_site_gave_or_took_is_booked(both):
+    """Credit given and money taken, under the keys of the site."""
+    site, hq = both
+    ada = await site.person("ada")
+    await site.pay_in(ada, 20 * PAGE, PurseKind.CREDIT)
+    await site.pay_in(ada, -5 * PAGE, None)
+    await site.pay_in(ada, 3 * PAGE)
+    await ship(site.spool, hq.spool)
+    (row,) = await hq.spool.reader._all("SELECT key FROM person WHERE name = 'ada'")
+    assert row == (ada.bytes,)
+    assert await hq.purses(ada) == {"credit": 15 * PAGE, "paid-in": 3 * PAGE}
+    await hq.check()
+
+
+async def test_an_entry_that_cannot_be_booked_is_quarantined(both):
+    """Money that is taken and not there upstream: told, and nothing behind it waits."""
+    site, hq = both
+    ada = await site.person("ada")
+    await site.allow(10 * PAGE)
+    await site.pay_in(ada, PAGE)
+    await site.pay_in(ada, -PAGE, PurseKind.PAID_IN)
+    await site.reserve(uuid4().bytes, ada, 1)
+    await ship(site.spool, hq.spool)
+    assert await hq.spool.reader.look(received.quarantined, (0, 0), 9) == []
+    await site.pay_in(ada, 7 * PAGE)
+    await hq.journal.commit(Settle(b"own", pages(8), 2, unreserved=_asked(hq, b"own", ada)))
+    await ship(site.spool, hq.spool)
+    await site.pay_in(ada, -7 * PAGE, PurseKind.PAID_IN)
+    await site.journal.commit(Settle(b"later", pages(1), 2, unreserved=_asked(site, b"later", ada)))
+    await ship(site.spool, hq.spool)
+    (held,) = await hq.spool.reader.look(received.quarantined, (0, 0), 9)
+    assert held.kind == "ledger-posted"
+    assert (await found(hq, b"later")).net == PAGE
+    await hq.check()
+
+
+def _asked(purses, key, person):
+    usage = pages(1)
+    payer = Payer(PayerKind.PERSON, person)
+    return Reserve(key, payer, purses.quote(usage), usage, None, 1)
