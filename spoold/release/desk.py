@@ -106,10 +106,9 @@ class Desk:
         limit: int = PAGE_JOBS_MAX,
     ) -> list[HeldJob]:
         """The held jobs of `user`, and of those who let `user` release theirs, by their ids."""
-        people = await self._people(user)
-        owners = [one.guid for one in people.values()]
-        jobs = await self._reader.look(held.held, owners, after_id, min(limit, PAGE_JOBS_MAX))
-        found = await self._reader.look(held.contents_of_many, [job.id for job in jobs])
+        limit = min(limit, PAGE_JOBS_MAX)
+        jobs, others, found = await self._reader.look(held.waits_for, user.guid, after_id, limit)
+        people = {one.name: one for one in (user, *others)}
         known = await self._printers.look()
         when = await self._releases.site_time(*known.printers.values())
         return [

@@ -15,7 +15,8 @@ from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, Job, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
-from spoold.spool import ledger, store, users
+from spoold.model.user import User
+from spoold.spool import ledger, people, store, users
 from spoold.spool.bounds import packed_attributes
 from spoold.spool.jobs import job_row, move_job, note_hold, note_origin
 from spoold.spool.rows import JOB_SELECT, STATE, job_of, pack, unpack
@@ -244,6 +245,21 @@ def held(db: sqlite3.Connection, owners: list[UUID], after_id: int, limit: int) 
     for owner in owners:
         found += [job_of(row) for row in db.execute(sql, (owner.bytes, after_id, limit))]
     return sorted(found, key=lambda job: job.id)[:limit]
+
+
+class Waits(NamedTuple):
+    """What waits for somebody: the jobs, who else has jobs among them, what was counted in each."""
+
+    jobs: list[Job]
+    others: list[User]
+    contents: dict[int, dict[int, dict[str, Any]]]
+
+
+def waits_for(db: sqlite3.Connection, user: UUID, after_id: int, limit: int) -> Waits:
+    """The held jobs that a user may release: all in one look, as somebody stands at a machine."""
+    others = people.delegators(db, user)
+    jobs = held(db, [user, *(one.guid for one in others)], after_id, limit)
+    return Waits(jobs, others, contents_of_many(db, [job.id for job in jobs]))
 
 
 def unfetched(db: sqlite3.Connection, printer_id: int, before_us: int, limit: int) -> list[int]:
