@@ -7,12 +7,16 @@ what was made, or `cancel` when nothing was. Each may be asked again after a los
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from spoold.model.account import Account
 from spoold.model.charge import Charge
 from spoold.model.errors import OperationError
+from spoold.model.offline import Beyond
 from spoold.model.pricing import PriceList, Quote
 from spoold.model.pricing import quote as priced
 from spoold.model.printer import Printer
@@ -30,12 +34,29 @@ FOREVER_US = 2**62
 DECIDED = ("rule", "printer-default")  # whom an administrator lets pay
 
 
+class Authority(Protocol):
+    """Who lets a site spend, and decides for it when nobody can be asked: `site.authority`."""
+
+    async def cover(self, payer: Payer, total: int) -> Beyond | None:
+        """See that `total` can be spent; else what pays for it beyond the purses here."""
+        ...
+
+    async def stranger(self) -> str | None: ...
+    async def account(self, named: str) -> str: ...
+
+
 class Charging:
-    """Prices and charges work done at this node's machines."""
+    """Prices and charges work done at this node's machines. A site has an `authority`, whom it asks
+    about money that it does not hold.
+    """
 
     def __init__(
-        self, journal: Journal, reader: SqliteReader, wall_clock: Callable[[], int]
+        self,
+        journal: Journal,
+        reader: SqliteReader,
+        wall_clock: Callable[[], int],
     ) -> None:
+        self.authority: Authority | None = None
         self._journal = journal
         self._reader = reader
         self._wall_clock = wall_clock
@@ -81,6 +102,8 @@ class Charging:
         Raises:
             OperationError: `account-info-needed`: nobody is known who would.
         """
+        if self.authority is not None and by not in DECIDED:
+            account = await self.authority.account(account)
         if not account:
             if user is None:
                 raise _nobody("nobody is known who would pay.")
@@ -112,6 +135,18 @@ class Charging:
     async def zone(self) -> ZoneInfo:
         """The time zone of the site, in which periods run and rules hold."""
         return ZoneInfo((await self._reader.look(postings.terms)).zone)
+
+    async def cover(self, payer: Payer, total: int) -> Beyond | None:
+        """At a site: see that `total` can be spent here, or what pays for it as it is alone."""
+        return None if self.authority is None else await self.authority.cover(payer, total)
+
+    async def stranger(self) -> str | None:
+        """The account that pays for people who are not known here; None: somebody has to be named.
+
+        Raises:
+            OperationError: their jobs are not printed.
+        """
+        return None if self.authority is None else await self.authority.stranger()
 
     async def choices(self, user: User) -> list[Account]:
         """The accounts that a user may charge to, by name."""
@@ -151,6 +186,11 @@ class Charging:
             usage = Usage(work, (Line(count, sheets, color, sides, media),))
             return priced(prices, usage, guid).total
 
+        beyond = await self.cover(payer, costs(most))
+        if self.authority is not None:
+            wallets = await self._reader.look(ledger_views.wallets_of, payer, now_us)
+        if beyond is not None:
+            wallets += await self._beyond(payer, wallets[0], beyond, now_us)
         low, high = 0, most
         while low < high:
             middle = -(-(low + high) // 2)
@@ -160,6 +200,20 @@ class Charging:
             else:
                 high = middle - 1
         return low
+
+    async def _beyond(
+        self, payer: Payer, wallet: Wallet, beyond: Beyond, now_us: int
+    ) -> list[Wallet]:
+        """The wallets that pay besides, as `ledger.reserve` sees it."""
+        if payer.kind is PayerKind.ACCOUNT:
+            return []
+        limit = None if wallet.limit is None else wallet.limit + beyond.overdraft
+        found = [replace(wallet, limit=limit)]
+        if beyond.account is not None:
+            account = Payer(PayerKind.ACCOUNT, beyond.account)
+            with suppress(OperationError):
+                found.append(await self._reader.look(ledger_views.wallet_of, account, now_us))
+        return found
 
     async def reserve(
         self,
@@ -179,6 +233,8 @@ class Charging:
             OperationError: `account-limit-reached`, `pages-unknown`, `not-found`, `not-possible`.
         """
         asked = await self._asked(key, payer, usage, printer, actor, enforce, job_id, happened_us)
+        if enforce:
+            asked.beyond = await self.cover(payer, asked.quote.total)
         charge: Charge = await self._journal.commit(asked)
         return charge
 

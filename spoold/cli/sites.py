@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from spoold.cli import grammar, journals, render
+from spoold.cli import grammar, journals, offline, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, Nouns, Parser
 from spoold.cli.render import Column
@@ -97,6 +97,7 @@ def add(nouns: Nouns[Parser]) -> None:
         "--anew", action="store_true", help="take all of it once more; nobody is unknown meanwhile"
     )
     grammar.add_json(copying)
+    offline.add(verbs)
     revoking = grammar.command(
         verbs,
         "revoke",

@@ -13,6 +13,7 @@ from typing import Any
 from spoold.cli import grammar, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+from spoold.cli.offline import told as emergency
 from spoold.model.text import plain
 
 SHOWN_MAX = 5  # printers that are told one by one
@@ -90,6 +91,8 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"backup        {'never' if made_us is None else render.age(made_us) + ' ago'}"
     if answer.get("copy"):
         yield f"copy          {copied(answer['copy'])}"
+    if answer.get("emergency"):
+        yield f"emergency     {plain(emergency(answer['emergency']))}"
     told = [f"{port} {count}" for port, count in sorted(answer["connections"].items())]
     yield f"connections   {', '.join(told)}"
 

@@ -272,6 +272,7 @@ class Upstream:
     connect_timeout_s: Annotated[float, seconds(0.1, 60)] = 5.0
     beat_s: Annotated[float, seconds(0.25, 10)] = 0.25
     retry_max_s: Annotated[float, seconds(0.25, 600)] = 10.0
+    question_deadline_s: Annotated[float, seconds(0.05, 10)] = 0.3
 
 
 @dataclass(frozen=True, slots=True)

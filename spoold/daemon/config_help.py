@@ -70,6 +70,7 @@ KEYS = {
     "upstream.connect_timeout_s": "How long one may take to answer before the next is tried.",
     "upstream.beat_s": "How often either side gives a sign of life; gone after three missed ones.",
     "upstream.retry_max_s": "The longest pause between two tries while none answers.",
+    "upstream.question_deadline_s": "How long a question may take before this site decides alone.",
     "retention.finished_jobs_s": "Finished jobs.",
     "retention.finished_jobs_max": "The most finished jobs that are kept.",
     "retention.documents_s": "Documents of finished jobs; 0 keeps none.",

@@ -24,6 +24,7 @@ from spoold.model.record import Kind
 from spoold.net.connect import TcpNetwork
 from spoold.release.news import Mode, News
 from spoold.site import objects
+from spoold.site.authority import Authority
 from spoold.site.line import Line, Settings
 from spoold.site.presence import Presence
 from spoold.site.replica import Replica
@@ -126,6 +127,21 @@ async def open_replica(
     line.hear(objects.EVENT, copy.wake)
     line.listen(copy.wake)
     return copy
+
+
+def open_authority(
+    lines: Lines,
+    journal: Journal,
+    reader: SqliteReader,
+    wall_clock: Callable[[], int],
+    site: UUID,
+    config: Config,
+) -> Authority | None:
+    """Who decides at a site what it cannot ask."""
+    if lines.line is None:
+        return None
+    deadline_s = config.upstream.question_deadline_s
+    return Authority(lines.line, journal, reader, wall_clock, site, deadline_s)
 
 
 class LineKeeper:

@@ -41,7 +41,7 @@ from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
 from spoold.daemon.endpoints import Endpoints
 from spoold.daemon.identity import node_guid, open_digests, open_identity, open_vault
-from spoold.daemon.lines import LineKeeper, open_lines, open_replica, open_uplink
+from spoold.daemon.lines import LineKeeper, open_authority, open_lines, open_replica, open_uplink
 from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
 from spoold.daemon.monitor import Monitor
@@ -65,6 +65,7 @@ from spoold.net.connect import TcpNetwork
 from spoold.net.context import client_context
 from spoold.release.counts import Counts
 from spoold.release.desk import Desk
+from spoold.release.emergency import Emergencies
 from spoold.release.mfds import Mfds
 from spoold.release.news import Mode, News
 from spoold.release.releasing import Releases
@@ -74,6 +75,7 @@ from spoold.site.fetching import Fetching
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
 from spoold.site.receiver import Receiver
+from spoold.site.reclaiming import Reclaiming
 from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.documents import Documents
@@ -405,6 +407,10 @@ class Daemon:
             wall_clock,
             config.node.name,
         )
+        alone = open_authority(lines, journal, reader, wall_clock, self.identity.guid, config)
+        charging.authority = alone
+        emergencies = Emergencies(journal, reader, catalogue, releases, wall_clock)
+        reclaiming = Reclaiming(journal, lines.sites, wall_clock)
         passwords = Passwords()
         authentication = await self._authentication(journal, reader, passwords)
         rounds = Rounds(journal, reader, self.digests, wall_clock)
@@ -450,6 +456,7 @@ class Daemon:
             sites=lines.sites,
             receiver=Receiver(journal, reader, wall_clock),
             uplink=uplink,
+            alone=alone,
             handing=handing,
             endpoints=endpoints,
             objects=objects,
@@ -505,6 +512,10 @@ class Daemon:
                 await serving.start(objects.run)
                 if replica is not None:
                     serving.start_soon(replica.run)
+                if alone is not None:
+                    serving.start_soon(alone.run)
+                serving.start_soon(emergencies.run)
+                serving.start_soon(reclaiming.run)
                 serving.start_soon(sessions.run)
                 serving.start_soon(work.run)
                 serving.start_soon(rounds.run)

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
+from spoold.model.offline import Beyond
 from spoold.model.pricing import Quote
 from spoold.model.printer import Printer
 from spoold.model.purse import Payer
@@ -39,6 +40,14 @@ class Money(Protocol):
 
     async def payer(self, account: str, user: User | None, by: str) -> Payer:
         """Raises OperationError: there is no such account, or it is not for this user."""
+        ...
+
+    async def cover(self, payer: Payer, total: int) -> Beyond | None:
+        """What pays besides, at a site that is alone."""
+        ...
+
+    async def stranger(self) -> str | None:
+        """The account that pays for people who are not known, at a site that is alone."""
         ...
 
     async def person(self, name: str) -> Payer | None:
@@ -130,7 +139,7 @@ async def cost_of(
     is_enforced = charging is Charging.ON
     payer: Payer | None
     try:
-        named = account_named(job, home, printer, owner, choice)
+        named = await _named(money, job, home, printer, owner, choice)
         payer = await money.payer(named.account, owner, named.by)
     except OperationError:
         if is_enforced:
@@ -142,4 +151,19 @@ async def cost_of(
         if is_enforced:
             raise
         return None
-    return None if payer is None else Cost(payer, quote, count.usage, is_enforced)
+    if payer is None:
+        return None
+    beyond = await money.cover(payer, quote.total) if is_enforced else None
+    return Cost(payer, quote, count.usage, is_enforced, beyond)
+
+
+async def _named(
+    money: Money, job: Job, home: Printer, printer: Printer, owner: User | None, choice: str | None
+) -> Named:
+    try:
+        return account_named(job, home, printer, owner, choice)
+    except OperationError:
+        account = await money.stranger() if owner is None else None
+        if account is None:
+            raise
+        return Named(account, "rule")

@@ -9,7 +9,7 @@ from spoold.model.charge import Charge, ChargeState, check_key
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount, format_amount
 from spoold.model.purse import Payer, Purse, PurseKind, Share, Wallet, limit_reached, split
-from spoold.spool import charges, postings, store
+from spoold.spool import charges, leases, postings, store
 from spoold.spool.bounds import bounded_text
 from spoold.spool.ledger import wallet_of
 from spoold.spool.postings import Line, Own, lines_of
@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 PURSES_MAX = 200  # of one holder at a time: an entry may speak of all of them
 
 
+def _check_here(writer: SqliteStore) -> None:
+    """Raises OperationError: what this node knows of money are rights that it was granted."""
+    if leases.own(writer.db) is not None:
+        raise OperationError(
+            "not-possible",
+            "this is a site: balances belong to its application server.",
+            "Do it there.",
+        )
+
+
 def refund(writer: SqliteStore, change: store.Refund) -> Charge:
+    _check_here(writer)
     charge, shares = charges.found(writer, change.charge)
     if postings.is_posted(writer.db, check_key(change.key)):
         return charge
@@ -53,6 +64,7 @@ def refund(writer: SqliteStore, change: store.Refund) -> Charge:
 
 def adjust(writer: SqliteStore, change: store.Adjust) -> int:
     """Give to a holder or take, as somebody has decided; an overdraft takes what is not there."""
+    _check_here(writer)
     payer = Payer(change.kind, change.holder)
     if not postings.is_known(writer.db, payer):
         raise OperationError("not-found", "there is nobody of this key.")

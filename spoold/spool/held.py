@@ -7,19 +7,19 @@ reserved out of it is owed until its work is settled or given up.
 
 from __future__ import annotations
 
+import sqlite3
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.offline import Right
-from spoold.model.purse import Purse, PurseKind, Wallet
+from spoold.model.offline import Right, Want
+from spoold.model.purse import PayerKind, Purse, PurseKind, Wallet
 from spoold.spool import leases, postings, store
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, Own, lines_of
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from spoold.spool.sqlite import SqliteStore
 
 NOTE_US = 60_000_000  # how often the lease notes that time goes on
@@ -170,3 +170,64 @@ def epoch_of(writer: SqliteStore, holder: UUID, now_us: int) -> int | None:
         (lease.site.bytes, holder.bytes, lease.epoch),
     ).fetchone()
     return lease.epoch if row[0] is None else int(row[0])
+
+
+# -- look-ups ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a site says when it asks for rights."""
+
+    epoch: int
+    upstream: UUID | None
+    wants: tuple[Want, ...]
+
+
+def wants(
+    db: sqlite3.Connection,
+    site: UUID,
+    holders: list[tuple[PayerKind, UUID]],
+    least: int,
+    now_us: int,
+) -> Standing:
+    """How a site stands, and what it has of each of these holders."""
+    lease = leases.own(db) or Lease(site)
+    found = []
+    for kind, holder in holders:
+        purses = postings.purses_of(db, holder)
+        has = sum(one.balance for one in purses if one.counts_at(now_us))
+        rights = leases.granted(db, site, holder, lease.epoch)
+        if _is_stale(db, lease, holder) or not lease.epoch:
+            has = 0  # it is of another epoch, or of another time
+        found.append(Want(kind, holder, least, has, sum(one.amount for one in rights)))
+    return Standing(lease.epoch, lease.upstream, tuple(found))
+
+
+def page(db: sqlite3.Connection, site: UUID, after: bytes, limit: int) -> list[Right]:
+    """At most `limit` of all that a site was granted in its epoch, behind holder and purse."""
+    lease = leases.own(db)
+    rows = db.execute(
+        "SELECT is_account, source, amount FROM right_granted "
+        "WHERE site = ? AND epoch = ? AND (holder, purse) > (?, ?) ORDER BY holder, purse LIMIT ?",
+        (
+            site.bytes,
+            0 if lease is None else lease.epoch,
+            after[:KEY_BYTES],
+            after[KEY_BYTES:],
+            limit,
+        ),
+    )
+    return [leases.right_of(*row) for row in rows]
+
+
+def holders(db: sqlite3.Connection, after: bytes, limit: int) -> list[tuple[PayerKind, UUID]]:
+    """At most `limit` people whom the directory has, and shared accounts, by key."""
+    rows = db.execute(
+        "SELECT key, kind FROM (SELECT person.key AS key, 'person' AS kind FROM person "
+        "JOIN directory ON directory.person_id = person.id WHERE person.key > :after "
+        "UNION ALL SELECT guid, 'account' FROM account WHERE name IS NOT NULL AND guid > :after) "
+        "ORDER BY key LIMIT :limit",
+        {"after": after, "limit": limit},
+    )
+    return [(PayerKind(kind), UUID(bytes=key)) for key, kind in rows]

@@ -20,7 +20,7 @@ from spoold.codec import record as codec
 from spoold.codec.batch import Sent
 from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.model.record import Kind
-from spoold.spool import applying, store, witness
+from spoold.spool import applying, rights, store, witness
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.rows import CHAIN_SHIFT
 
@@ -139,6 +139,7 @@ def _begin(writer: SqliteStore, change: store.ReceiveRecords) -> _Chain:
             "WHERE journal = ? AND id != ?)",
             (LEFT, change.journal.bytes, id_),
         )
+        rights.thaw(writer, change.journal)
     if position and not _branches(change):
         _note_missing(writer, change, 0)
     return _Chain(id_, position, hash_, position, OPEN)
@@ -219,6 +220,7 @@ def _mark(
             "kept": chain.position,
         },
     )
+    rights.freeze(writer, change.journal)
     writer.events.append(store.JournalForked(change.journal, change.incarnation, at))
     return store.Received(chain.position, chain.hash, FORKED)
 

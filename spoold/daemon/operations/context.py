@@ -30,6 +30,7 @@ from spoold.release.news import News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.authority import Authority as Alone
 from spoold.site.handing import Handing
 from spoold.site.line import Line
 from spoold.site.objects import Objects
@@ -97,6 +98,7 @@ class Services:
     line: Line | None = None  # of a site to its application servers,
     membership: Membership | None = None  # and as what it shows itself there
     uplink: Uplink | None = None  # what goes over the line of this journal
+    alone: Alone | None = None  # who decides when the line is gone
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None
     checks: Callable[[], Sequence[Check]] = tuple

@@ -10,6 +10,7 @@ from spoold import __version__
 from spoold.daemon import backup
 from spoold.daemon.operations.access import EVERYBODY, EVERYWHERE
 from spoold.daemon.operations.copies import copy_map
+from spoold.daemon.operations.emergency import emergency_map
 from spoold.daemon.operations.membership import line_map
 from spoold.daemon.operations.showing import advice_on
 from spoold.daemon.operations.table import Call, Operation
@@ -69,6 +70,7 @@ async def status(call: Call) -> dict[str, Any]:
         "backup_us": (last or {}).get("made_us"),
         "backup_path": str((last or {}).get("path", ""))[:1000],
         "copy": copy_map(services.replica),
+        "emergency": await emergency_map(services),
         "restored_us": chain.started_us if chain.parent_incarnation is not None else None,
     }
 

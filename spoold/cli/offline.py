@@ -1,0 +1,195 @@
+"""`spoold site policy|rights|emergency`: what holds at a site that is alone, and what it spends."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from argparse import Namespace
+from datetime import datetime
+from typing import Any
+
+from spoold.cli import grammar, render
+from spoold.cli.control import connect
+from spoold.cli.grammar import DONE, Nouns, Parser
+from spoold.cli.render import Column
+from spoold.cli.showing import show_list
+from spoold.model.errors import OperationError
+from spoold.model.money import format_amount, parse_amount
+from spoold.model.text import plain
+
+SWITCH = {"on": True, "off": False}
+RIGHTS = (
+    Column("HOLDER", gives_way=True),
+    Column("GRANTED", align_right=True),
+    Column("LEFT", align_right=True),
+)
+_TOLD = {
+    "rights_out": "when rights run out",
+    "strangers": "people who are not known",
+    "choice": "choice of accounts",
+    "account": "account of these rules",
+    "overdraft": "overdraft in an outage",
+    "passwords": "passwords without a directory",
+    "password_days": "days after the last login",
+    "share": "rights to a balance, per cent",
+    "most": "at most",
+    "valid_hours": "hours that rights hold",
+    "ahead": "rights for everybody",
+}
+_AMOUNTS = ("overdraft", "most")
+
+
+def add(verbs: Nouns[Parser]) -> None:
+    """The verbs of `site` that are about being alone."""
+    _add_policy(verbs)
+    holding = grammar.command(
+        verbs,
+        "rights",
+        rights,
+        "list what a site may spend of whose money without asking; on the site, without its name",
+        "spoold site rights library",
+    )
+    holding.add_argument("name", nargs="?", metavar="NAME")
+    grammar.add_json(holding)
+    emerging = grammar.command(
+        verbs,
+        "emergency",
+        emergency,
+        "let printers that hold jobs print them at once for a while: no card reader, no directory",
+        """spoold site emergency                    # whether there is one
+        spoold site emergency on --until 2h --reason 'card readers are dead'
+        spoold site emergency on --until 2026-11-21T18:00
+        spoold site emergency off""",
+    )
+    emerging.add_argument("state", nargs="?", choices=("on", "off"))
+    emerging.add_argument(
+        "--until", type=_until_us, metavar="TIME", help="how long (2h), or until when; with on"
+    )
+    emerging.add_argument("--reason", default="", help="for whoever reads the audit trail")
+    grammar.add_json(emerging)
+
+
+def _add_policy(verbs: Nouns[Parser]) -> None:
+    setting = grammar.command(
+        verbs,
+        "policy",
+        policy,
+        "show or decide in advance what holds at a site that is cut off",
+        """spoold site policy
+        spoold site policy --all --rights-out overdraft --overdraft 2.00
+        spoold site policy library --rights-out account --account offline --passwords on
+        spoold site policy library --reset""",
+    )
+    setting.add_argument("name", nargs="?", metavar="NAME", help="a site")
+    setting.add_argument("--all", action="store_true", help="all sites that have no policy")
+    setting.add_argument("--reset", action="store_true", help="the site gets that of all again")
+    setting.add_argument(
+        "--rights-out",
+        choices=("deny", "account", "overdraft"),
+        help="when rights do not pay for the work: deny it, or who pays",
+    )
+    setting.add_argument(
+        "--strangers", choices=("deny", "hold", "account"), help="jobs of people not known there"
+    )
+    setting.add_argument(
+        "--choice", choices=("allowed", "own", "account"), help="who pays where accounts are chosen"
+    )
+    setting.add_argument("--account", metavar="NAME", help="the shared account of these rules")
+    setting.add_argument(
+        "--overdraft", type=_amount, metavar="AMOUNT", help="how far each may go below zero"
+    )
+    setting.add_argument(
+        "--passwords", choices=tuple(SWITCH), help="that a directory has accepted there before"
+    )
+    setting.add_argument("--password-days", type=int, metavar="N", help="how long ago at most")
+    setting.add_argument("--share", type=int, metavar="PERCENT", help="of a balance, as rights")
+    setting.add_argument("--most", type=_amount, metavar="AMOUNT", help="but no more than this")
+    setting.add_argument("--valid-hours", type=int, metavar="N", help="how long rights hold")
+    setting.add_argument("--ahead", choices=tuple(SWITCH), help="off: for who was there only")
+    grammar.add_json(setting)
+
+
+def _amount(text: str) -> int:
+    try:
+        return parse_amount(text)
+    except OperationError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
+
+
+def _until_us(text: str) -> int:
+    """A UTC time in µs from a time span from now (`2h`), or a local ISO time."""
+    try:
+        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e6)
+    except ValueError:
+        return int((time.time() + grammar.duration(text)) * 1e6)
+
+
+def policy(args: Namespace) -> int:
+    asked: dict[str, Any] = {
+        key: getattr(args, key) for key in _TOLD if getattr(args, key) is not None
+    }
+    asked |= {key: SWITCH[asked[key]] for key in ("passwords", "ahead") if key in asked}
+    if args.reset:
+        asked["reset"] = True
+    if asked and args.name is None and not args.all:
+        raise OperationError("bad-request", "no site is named.", "Name one, or say --all.")
+    with connect(args) as client:
+        if asked:
+            named = {} if args.name is None else {"name": args.name}
+            answer = client.call("site.set-policy", {**asked, **named})
+        else:
+            answer = client.call("site.policies", {})
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    for one in answer["policies"]:
+        if args.name not in (None, one["site"]):
+            continue
+        print(plain(one["site"] or "all sites without one of their own"))
+        for key, text in _TOLD.items():
+            print(plain(f"  {text:<30} {_shown(key, one[key])}"))
+    return DONE
+
+
+def _shown(key: str, value: Any) -> str:
+    if key in _AMOUNTS:
+        return format_amount(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) or "-"
+
+
+def rights(args: Namespace) -> int:
+    def row(one: dict[str, Any]) -> list[str]:
+        return [one["holder"], format_amount(one["granted"]), format_amount(one["left"])]
+
+    asked = {} if args.name is None else {"name": args.name}
+    none = "No rights were granted."
+    return show_list(args, "site.holdings", "rights", RIGHTS, row, none, asked=asked)
+
+
+def emergency(args: Namespace) -> int:
+    if (args.state == "on") != (args.until is not None):
+        raise OperationError(
+            "bad-request", "an emergency has an end.", "Say `on --until TIME`, or `off`."
+        )
+    with connect(args) as client:
+        if args.state is None:
+            answer = client.call("site.emergency", {})
+        else:
+            asked = {} if args.until is None else {"until_us": args.until, "reason": args.reason}
+            answer = client.call("site.set-emergency", asked)
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    print(plain(told(answer["emergency"])))
+    return DONE
+
+
+def told(found: dict[str, Any] | None) -> str:
+    """An emergency in a line."""
+    if found is None:
+        return "No emergency: held jobs wait for their owners."
+    until, who = render.local_time(found["until_us"]), found["actor"]
+    reason = f": {found['reason']}" if found["reason"] else ""
+    return f"Held printers print at once until {until}, by {who}{reason}."

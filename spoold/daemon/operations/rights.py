@@ -1,0 +1,189 @@
+"""Rights of sites, and what holds where they are alone: `site.rights`, `.holdings`, `.policy`, …"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from spoold.daemon.operations.access import ADMINS, KNOWN, LINES, LOCAL, MONEY, SITES
+from spoold.daemon.operations.holders import Names
+from spoold.daemon.operations.sites import site_of
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.model.errors import OperationError
+from spoold.model.money import AMOUNT_MAX
+from spoold.model.node import Node, NodeState
+from spoold.model.offline import (
+    Choice,
+    OfflinePolicy,
+    RightsOut,
+    Strangers,
+    check_policy,
+)
+from spoold.site import rights_wire
+from spoold.spool import accounts, leases, nodes, rights
+from spoold.spool.store import Granted, PutPolicy
+
+TOGETHER_MAX = 100
+KEY_BYTES = 16
+ROWS_MAX = 500
+
+
+async def ask(call: Call) -> dict[str, Any]:
+    """Rights for the site that calls."""
+    site, services = await site_of(call), call.services
+    now_us = services.wall_clock()
+    change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
+    granted: Granted = await services.journal.commit(change)
+    return rights_wire.told(granted)
+
+
+async def _site(call: Call, name: str) -> Node:
+    for node in await call.services.reader.look(nodes.find_all):
+        if name in (node.name, str(node.guid)) and node.state is not NodeState.REVOKED:
+            return node
+    raise nodes.unknown(name)
+
+
+async def holdings(call: Call) -> dict[str, Any]:
+    """What a site may spend of whose money; without a name, what this node holds as a site."""
+    services, args = call.services, call.args
+    own = await services.reader.look(leases.own)
+    if args["name"] is not None:
+        guid = (await _site(call, args["name"])).guid
+    elif own is not None:
+        guid = own.site
+    else:
+        raise OperationError("bad-request", "this node is no site.", "Name one: its name.")
+    after = args["after_id"]
+    try:
+        key = bytes.fromhex(after)
+    except ValueError:
+        raise OperationError("bad-request", "that is no next_after_id.") from None
+    found = await services.reader.look(rights.holdings, guid, key, args["limit"] + 1)
+    page = found[: args["limit"]]
+    names = await Names.of(services, [one.holder for one in page])
+    rows = [
+        {"holder": names.holder(one.holder), "granted": one.granted, "left": one.left}
+        for one in page
+    ]
+    lease = await services.reader.look(leases.find, guid)
+    more = len(found) > args["limit"]
+    return {
+        "site": str(guid),
+        "epoch": None if lease is None else lease.epoch,
+        "until_us": None if lease is None else lease.until_us,
+        "is_frozen": lease is not None and lease.is_frozen,
+        "rights": rows,
+        "next_after_id": page[-1].holder.hex if more else None,
+    }
+
+
+# -- policies ----------------------------------------------------------------------------------
+
+
+async def show_policies(call: Call) -> dict[str, Any]:
+    """What was set, by site; on a site, what holds there."""
+    services = call.services
+    own = await services.reader.look(leases.own)
+    if own is not None:
+        return {"policies": [{"site": services.node_name, **own.policy.as_map()}]}
+    names = {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+    found: dict[UUID | None, OfflinePolicy] = {None: OfflinePolicy()}
+    found |= await services.reader.look(rights.policies)
+    rows = [
+        {"site": "" if guid is None else names.get(guid, str(guid)), **policy.as_map()}
+        for guid, policy in found.items()
+    ]
+    return {"policies": rows[:ROWS_MAX]}
+
+
+async def set_policy(call: Call) -> dict[str, Any]:
+    """Change what is named of a site's policy, or of that of all sites that have none."""
+    services, args = call.services, call.args
+    guid = None if args["name"] is None else (await _site(call, args["name"])).guid
+    policy: OfflinePolicy | None = None
+    async with services.changing:
+        if not args["reset"]:
+            before = await services.reader.look(leases.policy_of, guid or leases.EVERY_SITE)
+            policy = check_policy(replace(before, **_given(args)))
+            await _check_account(call, policy)
+        change = PutPolicy(guid, policy, services.wall_clock(), call.actor)
+        await services.journal.commit(change)
+    return await show_policies(call)
+
+
+def _given(args: dict[str, Any]) -> dict[str, Any]:
+    given = {key: args[key] for key in OfflinePolicy().as_map() if args[key] is not None}
+    for key, kind in (("rights_out", RightsOut), ("strangers", Strangers), ("choice", Choice)):
+        if key in given:
+            given[key] = kind(given[key])
+    return given
+
+
+async def _check_account(call: Call, policy: OfflinePolicy) -> None:
+    if policy.account and not await call.services.reader.look(accounts.by_name, policy.account):
+        raise OperationError("not-found", "there is no such account.", "See `spoold account list`.")
+
+
+def _keyword(name: str, kind: type[RightsOut] | type[Strangers] | type[Choice]) -> Argument:
+    return Argument(name, choices=tuple(one.value for one in kind))
+
+
+_NAME = Argument("name", most=127, summary="A site; without it all that have no policy.")
+
+OPERATIONS = (
+    Operation(
+        "site.rights",
+        (
+            Argument("incarnation", required=True, least=36, most=36),
+            Argument("epoch", (int,), required=True, least=0, most=2**31),
+            Argument("upstream", least=36, most=36, summary="Whose grants it holds."),
+            Argument(
+                "wants", (list,), default=[], most=TOGETHER_MAX, each=Argument("", (list,), most=5)
+            ),
+            Argument(
+                "held", (list,), default=[], most=TOGETHER_MAX, each=Argument("", (list,), most=3)
+            ),
+        ),
+        SITES,
+        LINES,
+        ask,
+        "Rights to spend people's money, for a site.",
+    ),
+    Operation(
+        "site.holdings",
+        (
+            Argument("name", most=127),
+            Argument("after_id", default="", most=2 * KEY_BYTES),
+            Argument("limit", (int,), default=100, least=1, most=ROWS_MAX),
+        ),
+        MONEY,
+        KNOWN,
+        holdings,
+        "What a site may spend of whose money.",
+    ),
+    Operation("site.policies", (), MONEY, KNOWN, show_policies, "What holds at sites cut off."),
+    Operation(
+        "site.set-policy",
+        (
+            _NAME,
+            Argument("reset", (bool,), default=False, summary="No policy of its own any more."),
+            _keyword("rights_out", RightsOut),
+            _keyword("strangers", Strangers),
+            _keyword("choice", Choice),
+            Argument("account", most=200, summary="The shared account of these rules."),
+            Argument("overdraft", (int,), least=0, most=AMOUNT_MAX),
+            Argument("passwords", (bool,)),
+            Argument("password_days", (int,), least=0, most=365),
+            Argument("share", (int,), least=0, most=100, summary="Per cent of a balance."),
+            Argument("most", (int,), least=0, most=AMOUNT_MAX),
+            Argument("valid_hours", (int,), least=1, most=24 * 90),
+            Argument("ahead", (bool,), summary="Rights for everybody, not only who was there."),
+        ),
+        ADMINS,
+        LOCAL,
+        set_policy,
+        "Decide in advance what holds at a site that is cut off.",
+    ),
+)

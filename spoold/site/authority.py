@@ -1,0 +1,268 @@
+"""What a site decides when nobody can be asked: the only file that knows "offline".
+
+Each question goes upstream with a short deadline, 300 ms unless configured otherwise, and falls to
+the local rule when that passes or there is no line: the rights that this site holds (see
+`spool/held.py`) and the policy that was set for it in advance. Rights are fetched ahead of need:
+for everybody at the begin and now and then (if the policy says so), and for whoever was here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+from uuid import UUID
+
+import structlog
+import trio
+
+from spoold.model.errors import OperationError, StoreFailed
+from spoold.model.node import LineState
+from spoold.model.offline import Beyond, Choice, OfflinePolicy, RightsOut, Strangers, Want
+from spoold.model.purse import Payer, PayerKind
+from spoold.site import rights_wire
+from spoold.site.line import Lost, Upstream
+from spoold.spool import accounts, held, leases, ledger_views
+from spoold.spool.held import Standing
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import Charged, Event, KeepRights, ReturnRights, SessionStarted, UserChanged
+
+log = structlog.get_logger("spoold.site")
+
+EVENT = "rights-changed"  # what the application server tells
+TOGETHER = 80  # holders, or rights, in one message
+WAITING_MAX = 10_000  # holders for whom rights are to be fetched
+ROUND_S = 3600.0  # between rounds for everybody
+LEASE_S = 600.0  # at the latest the lease is renewed after so long
+CALL_S = 30.0  # where nobody waits
+PAUSE_S = 5.0  # after a failure
+SPENDING_S = 60.0  # for which what was fetched for a piece of work stays here
+
+Holder = tuple[PayerKind, UUID]
+
+
+class Line(Protocol):
+    """The part of `site.line.Line` that is used here."""
+
+    @property
+    def upstream(self) -> Upstream | None: ...
+    @property
+    def is_connected(self) -> bool: ...
+    def listen(self, listener: Callable[[LineState], None]) -> None: ...
+    def hear(self, event: str, hearer: Callable[[dict[str, Any]], None]) -> None: ...
+    async def call(self, op: str, args: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
+
+
+class Authority:
+    """Answers for a site. `deadline_s` is what a question may take."""
+
+    def __init__(
+        self,
+        line: Line,
+        journal: Journal,
+        reader: SqliteReader,
+        wall_clock: Callable[[], int],
+        site: UUID,
+        deadline_s: float,
+    ) -> None:
+        self._line = line
+        self._journal = journal
+        self._reader = reader
+        self._wall_clock = wall_clock
+        self._site = site
+        self._deadline_s = deadline_s
+        self._due: dict[Holder, None] = {}
+        self._bell = trio.Event()
+        self._everybody_at = float("-inf")
+        self._spending: dict[UUID, float] = {}  # for whose work more was fetched, and when
+        self._is_ahead = True  # until the policy says otherwise
+        self._reporting = trio.Lock()
+        line.listen(self._wake)
+        line.hear(EVENT, self._wake_for_all)
+        journal.listen(self._hear)
+
+    # -- questions -------------------------------------------------------------------------------
+
+    async def policy(self) -> OfflinePolicy:
+        """What holds here when nobody can be asked."""
+        return await self._reader.look(leases.own_policy)
+
+    async def cover(self, payer: Payer, total: int) -> Beyond | None:
+        """See that the payer's rights hold `total`; else what the policy lets pay for it.
+
+        None: what the purses here hold is all that there is.
+        """
+        if await self._holds(payer, total):
+            return None
+        self._spending[payer.guid] = trio.current_time()
+        try:
+            with trio.fail_after(self._deadline_s):
+                await self._fetch([(payer.kind, payer.guid)], total, self._deadline_s)
+            return None
+        except (trio.TooSlowError, Lost):
+            pass
+        except OperationError as error:
+            log.warning("rights_refused", reason=error.message)
+        return await self._beyond()
+
+    async def _holds(self, payer: Payer, total: int) -> bool:
+        try:
+            wallet = await self._reader.look(ledger_views.wallet_of, payer, self._wall_clock())
+        except OperationError:
+            return True  # the ledger says why not
+        return wallet.holds(total)
+
+    async def _beyond(self) -> Beyond | None:
+        policy = await self.policy()
+        if policy.rights_out is RightsOut.OVERDRAFT:
+            return Beyond(overdraft=policy.overdraft)
+        if policy.rights_out is RightsOut.ACCOUNT:
+            account = await self._reader.look(accounts.by_name, policy.account)
+            return None if account is None else Beyond(account=account.guid)
+        return None
+
+    async def stranger(self) -> str | None:
+        """The account that pays for somebody whom this site does not know; None: nobody does.
+
+        Raises:
+            OperationError: `forbidden`: their jobs are not printed.
+        """
+        if self._line.is_connected:
+            return None
+        policy = await self.policy()
+        if policy.strangers is Strangers.DENY:
+            raise OperationError(
+                "forbidden",
+                "this site is cut off, and does not know who that is.",
+                "Try again when its line is back: `spoold status`.",
+            )
+        return policy.account if policy.strangers is Strangers.ACCOUNT else None
+
+    async def account(self, named: str) -> str:
+        """The account that pays where `named` was chosen; "" is the person's own money."""
+        if self._line.is_connected or not named:
+            return named
+        policy = await self.policy()
+        if policy.choice is Choice.OWN:
+            return ""
+        return policy.account if policy.choice is Choice.ACCOUNT else named
+
+    # -- rights ------------------------------------------------------------------------------------
+
+    def _wake(self, _: object = None) -> None:
+        self._bell.set()
+
+    def _wake_for_all(self, _: dict[str, Any]) -> None:
+        self._everybody_at = float("-inf")
+        self._bell.set()
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is Charged:
+                self.want(event.charge.payer.kind, event.charge.payer.guid)
+            elif type(event) is SessionStarted:
+                self.want(PayerKind.PERSON, event.session.person)
+            elif type(event) is UserChanged and self._is_ahead:
+                self.want(PayerKind.PERSON, event.guid)
+
+    def want(self, kind: PayerKind, holder: UUID) -> None:
+        """Rights of this holder are to be here before they are needed."""
+        if len(self._due) < WAITING_MAX:
+            self._due[kind, holder] = None
+        else:
+            self._everybody_at = float("-inf")
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Fetch rights ahead of need, for ever."""
+        while True:
+            self._bell = trio.Event()
+            if self._line.is_connected:
+                try:
+                    await self._round()
+                except (Lost, OperationError) as error:
+                    if isinstance(error, StoreFailed):
+                        raise
+                    log.warning("rights_not_fetched", reason=str(error))
+                    await trio.sleep(PAUSE_S)
+            with trio.move_on_after(LEASE_S):
+                await self._bell.wait()
+
+    async def _round(self) -> None:
+        """Everybody who is due; and everybody there is, now and then."""
+        due, self._due = list(self._due), {}
+        policy = await self.policy()
+        for start in range(0, len(due), TOGETHER) or (0,):
+            page = due[start : start + TOGETHER]
+            await self._fetch(page, 0, CALL_S)
+            await self._return(page, policy)
+        self._is_ahead = policy.ahead
+        if not policy.ahead or trio.current_time() < self._everybody_at + ROUND_S:
+            return
+        self._everybody_at = trio.current_time()
+        after = b""
+        while page := await self._reader.look(held.holders, after, TOGETHER):
+            after = page[-1][1].bytes
+            await self._fetch(page, 0, CALL_S)
+            await self._return(page, policy)
+
+    async def _return(self, holders: Iterable[Holder], policy: OfflinePolicy) -> None:
+        """Give back what was fetched for a large piece of work, and is not needed any more."""
+        now_us, now = self._wall_clock(), trio.current_time()
+        self._spending = {one: at for one, at in self._spending.items() if at > now - SPENDING_S}
+        for kind, holder in holders:
+            if holder in self._spending:
+                continue
+            wants = await self._reader.look(held.wants, self._site, [(kind, holder)], 0, now_us)
+            if wants.wants[0].has > 2 * policy.most:
+                await self._journal.commit(ReturnRights(holder, policy.most, now_us))
+
+    async def _fetch(self, holders: list[Holder], least: int, deadline_s: float) -> None:
+        """Ask for rights of these holders, and keep what is granted.
+
+        Raises:
+            Lost, OperationError: it was not granted, or nobody knows whether it was.
+        """
+        upstream = self._line.upstream
+        if upstream is None or not self._line.is_connected:
+            raise Lost("there is no line")
+        now_us = self._wall_clock()
+        standing = await self._reader.look(held.wants, self._site, holders, least, now_us)
+        if standing.upstream is not None and str(standing.upstream) != _incarnation(upstream):
+            await self._report(upstream, deadline_s)
+            standing = await self._reader.look(held.wants, self._site, holders, least, now_us)
+        await self._ask(standing, standing.wants, (), deadline_s)
+
+    async def _ask(
+        self,
+        standing: Standing,
+        wants: tuple[Want, ...],
+        reported: tuple[Any, ...],
+        deadline_s: float,
+    ) -> None:
+        _, incarnation = self._journal.identity
+        asked_us = self._wall_clock()
+        args = rights_wire.asked(incarnation, standing, wants, reported)
+        answer = await self._line.call("site.rights", args, deadline_s)
+        if reported:
+            return
+        granted = rights_wire.read_granted(answer)
+        keep = KeepRights(self._site, UUID(incarnation), granted, asked_us, self._wall_clock())
+        await self._journal.commit(keep)
+
+    async def _report(self, upstream: Upstream, deadline_s: float) -> None:
+        """The application server was put back: tell it all that this site holds."""
+        async with self._reporting:
+            after = b""
+            standing = await self._reader.look(held.wants, self._site, [], 0, self._wall_clock())
+            if str(standing.upstream) == _incarnation(upstream):
+                return  # somebody else has told it
+            while page := await self._reader.look(held.page, self._site, after, TOGETHER):
+                after = page[-1].purse.holder.bytes + page[-1].purse.guid.bytes
+                await self._ask(standing, (), tuple(page), deadline_s)
+            await self._ask(standing, (), (), deadline_s)
+        log.warning("rights_reported", upstream=upstream.name)
+
+
+def _incarnation(upstream: Upstream) -> str:
+    return str(upstream.answer.get("incarnation", ""))

@@ -1,0 +1,58 @@
+"""Rights that sites hold no more go back to those whose money it is; and sites hear of changes.
+
+Runs at every node; where no site was granted anything, there is nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+import trio
+
+from spoold.model.errors import SpoolError, StoreFailed
+from spoold.site.authority import EVENT
+from spoold.site.presence import Presence
+from spoold.spool.journal import Journal
+from spoold.spool.store import Event, JournalForked, NodeChanged, PolicyChanged, ReclaimRights
+
+log = structlog.get_logger("spoold.site")
+
+INTERVAL_S = 60.0
+
+
+class Reclaiming:
+    def __init__(self, journal: Journal, sites: Presence, wall_clock: Callable[[], int]) -> None:
+        self._journal = journal
+        self._sites = sites
+        self._wall_clock = wall_clock
+        self._bell = trio.Event()
+        journal.listen(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is PolicyChanged:
+                self._tell(event.site)
+            elif type(event) is NodeChanged or type(event) is JournalForked:
+                self._bell.set()
+
+    def _tell(self, site: UUID | None) -> None:
+        if site is None:
+            self._sites.tell_all(EVENT)
+        else:
+            self._sites.tell(site, EVENT)
+
+    async def run(self) -> None:
+        """Take back what is over, for ever."""
+        while True:
+            self._bell = trio.Event()
+            try:
+                while count := await self._journal.commit(ReclaimRights(self._wall_clock())):
+                    log.info("rights_reclaimed", holders=count)
+            except StoreFailed:
+                raise
+            except SpoolError as error:
+                log.warning("rights_not_reclaimed", reason=str(error))
+            with trio.move_on_after(INTERVAL_S):
+                await self._bell.wait()

@@ -1,0 +1,101 @@
+"""Rights as they go over the line: `site.rights` and its answer (FRAMES.md, on sites).
+
+A want is `[is account, holder, least, has, known]`, a right `[is account, purse, amount]` with the
+purse as `Purse.as_map` tells it. Readers raise OperationError `bad-request` for anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from spoold.model.errors import OperationError
+from spoold.model.money import AMOUNT_MAX
+from spoold.model.offline import OfflinePolicy, Right, Want
+from spoold.model.purse import PayerKind
+from spoold.spool.held import Standing
+from spoold.spool.leases import purse_of
+from spoold.spool.store import Granted, GrantRights
+
+
+def asked(
+    incarnation: str, standing: Standing, wants: Iterable[Want], held: Iterable[Right]
+) -> dict[str, Any]:
+    return {
+        "incarnation": incarnation,
+        "epoch": standing.epoch,
+        "upstream": None if standing.upstream is None else str(standing.upstream),
+        "wants": [
+            [one.kind is PayerKind.ACCOUNT, one.holder.bytes, one.least, one.has, one.known]
+            for one in wants
+        ],
+        "held": _told(held),
+    }
+
+
+def read_asked(site: UUID, args: Mapping[str, Any], now_us: int, actor: str) -> GrantRights:
+    try:
+        upstream = args["upstream"]
+        return GrantRights(
+            site,
+            UUID(args["incarnation"]),
+            args["epoch"],
+            None if upstream is None else UUID(upstream),
+            tuple(
+                Want(_kind(kind), UUID(bytes=holder), *map(_amount, rest))
+                for kind, holder, *rest in args["wants"]
+            ),
+            _read(args["held"]),
+            now_us,
+            actor,
+        )
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise _senseless() from error
+
+
+def told(granted: Granted) -> dict[str, Any]:
+    return {
+        "epoch": granted.epoch,
+        "valid_us": granted.valid_us,
+        "upstream": str(granted.upstream),
+        "policy": granted.policy.as_map(),
+        "rights": _told(granted.rights),
+    }
+
+
+def read_granted(answer: Mapping[str, Any]) -> Granted:
+    try:
+        return Granted(
+            _amount(answer["epoch"]),
+            _amount(answer["valid_us"]),
+            UUID(answer["upstream"]),
+            OfflinePolicy.from_map(answer["policy"]),
+            _read(answer["rights"]),
+        )
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise _senseless() from error
+
+
+def _told(rights: Iterable[Right]) -> list[list[Any]]:
+    return [[one.kind is PayerKind.ACCOUNT, one.purse.as_map(), one.amount] for one in rights]
+
+
+def _read(rows: Iterable[Any]) -> tuple[Right, ...]:
+    return tuple(
+        Right(_kind(kind), purse_of(purse), _amount(amount)) for kind, purse, amount in rows
+    )
+
+
+def _kind(is_account: Any) -> PayerKind:
+    return PayerKind.ACCOUNT if is_account else PayerKind.PERSON
+
+
+def _amount(value: Any) -> int:
+    if type(value) is not int or not -AMOUNT_MAX <= value <= AMOUNT_MAX:
+        raise ValueError("no amount")
+    return value
+
+
+def _senseless() -> OperationError:
+    return OperationError("bad-request", "that makes no sense as rights.")

@@ -1,0 +1,148 @@
+"""Sites that are alone, as whole daemons on loopback: what they may spend, and emergencies."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from spoold.model.charge import ChargeState
+from spoold.model.errors import OperationError
+from spoold.model.job import JobState
+from spoold.model.node import LineState
+from spoold.model.person import Owner
+from spoold.model.purse import Payer, PayerKind
+from spoold.spool.store import AcceptJob, NewDocument
+from support.houses import joined, wait_until
+from support.money import PAGE, pages
+
+pytestmark = pytest.mark.slow
+
+
+async def with_money(start, amount=100 * PAGE):
+    """An application server where ada has paid something in, and a site with its copy."""
+    hq, site = await start("hq"), await start("library", "site")
+    await hq.ask("price.set", rates=[{"price": PAGE}], replace=True)
+    await hq.ask("user.add", name="ada")
+    adjusting = {"name": "user:ada", "amount": amount, "purse": "paid-in"}
+    await hq.ask("account.adjust", **adjusting, reason="cash desk")
+    await joined(hq, site)
+    await wait_until(lambda: site.services.replica.current_us)
+    user = await site.services.reader.user("ada")
+    return hq, site, Payer(PayerKind.PERSON, user.guid)
+
+
+async def left(house, payer):
+    return (await house.services.charging.wallet(payer)).available
+
+
+async def until_left(house, payer, amount):
+    with trio.fail_after(10):
+        while await left(house, payer) != amount:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+async def alone(hq, site):
+    await hq.stop()
+    await wait_until(lambda: site.line.state is LineState.GONE)
+
+
+async def test_a_site_gets_rights_ahead_and_spends_them_when_it_is_alone(start):
+    """A quarter of what there is, and no page more."""
+    hq, site, ada = await with_money(start)
+    await until_left(site, ada, 25 * PAGE)
+    assert await left(hq, ada) == 75 * PAGE
+    [held] = (await hq.ask("site.holdings", name="library"))["rights"]
+    assert held == {"holder": "user:ada", "granted": 25 * PAGE, "left": 25 * PAGE}
+    await alone(hq, site)
+    charging = site.services.charging
+    begun = trio.current_time()
+    with pytest.raises(OperationError, match="is left"):
+        await charging.reserve(b"much", ada, pages(26), None)
+    assert trio.current_time() - begun < 0.3
+    charge = await charging.reserve(b"some", ada, pages(25), None)
+    assert charge.state is ChargeState.RESERVED
+    with pytest.raises(OperationError, match="is left"):
+        await charging.reserve(b"more", ada, pages(1), None)
+    assert await charging.affordable(ada, charge.usage.work, None) == 0
+
+
+async def test_a_site_asks_for_more_while_its_line_is_up(start):
+    """And what it charges comes out of its rights at the application server."""
+    hq, site, ada = await with_money(start)
+    await until_left(site, ada, 25 * PAGE)
+    charging = site.services.charging
+    await charging.reserve(b"much", ada, pages(60), None)
+    await charging.settle(b"much", pages(50))
+    with pytest.raises(OperationError, match="is left"):
+        await charging.reserve(b"too much", ada, pages(51), None)
+    with trio.fail_after(10):
+        while sum(await held(hq)) != 50 * PAGE:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    assert await left(hq, ada) == 0
+    assert await left(site, ada) == 50 * PAGE
+
+
+async def held(hq):
+    return [one["left"] for one in (await hq.ask("site.holdings", name="library"))["rights"]]
+
+
+async def test_the_policy_of_a_site_holds_when_it_is_alone(start):
+    """Set at the application server, it arrives at once; exposure ends with the cap."""
+    hq, site, ada = await with_money(start)
+    await hq.ask("site.set-policy", rights_out="overdraft", overdraft=5 * PAGE)
+    policy = (await site.ask("site.policies"))["policies"]
+    with trio.fail_after(10):
+        while not policy or policy[0]["rights_out"] != "overdraft":
+            policy = (await site.ask("site.policies"))["policies"]
+            await trio.sleep(0.02)
+    await until_left(site, ada, 25 * PAGE)
+    await alone(hq, site)
+    charging = site.services.charging
+    assert await charging.affordable(ada, pages(1).work, None) == 30
+    await charging.reserve(b"some", ada, pages(30), None)
+    with pytest.raises(OperationError, match="is left"):
+        await charging.reserve(b"more", ada, pages(1), None)
+
+
+async def test_balances_are_not_changed_at_a_site(start):
+    """They belong to its application server."""
+    _, site, ada = await with_money(start)
+    await until_left(site, ada, 25 * PAGE)
+    with pytest.raises(OperationError, match="belong to its application server"):
+        await site.ask("account.adjust", name="user:ada", amount=5, reason="gift")
+
+
+async def test_held_jobs_print_at_once_in_an_emergency_until_it_ends(start):
+    """Those that wait and those that come; then jobs wait for their owners again."""
+    hq = await start("hq")
+    await hq.ask("printer.set", name="default", release="hold")
+    [printer] = await hq.services.reader.printers()
+
+    async def submit():
+        document = NewDocument(5, "blake3:00", "text/plain", b"page\f")
+        now_us = hq.services.wall_clock()
+        change = AcceptJob(printer.id, Owner("ada"), "address:127.0.0.1", document, now_us)
+        return (await hq.services.journal.commit(change)).job_id
+
+    async def state(job_id):
+        return (await hq.services.reader.job(job_id)).state
+
+    waiting = await submit()
+    now_us = hq.services.wall_clock()
+    with pytest.raises(OperationError, match="within 7 days"):
+        await hq.ask("site.set-emergency", until_us=now_us - 1)
+    answer = await hq.ask("site.set-emergency", until_us=now_us + 60_000_000, reason="no readers")
+    assert answer["emergency"]["reason"] == "no readers"
+    assert (await hq.ask("status"))["emergency"]["actor"].startswith("uid:")
+    coming = await submit()
+    with trio.fail_after(10):
+        for job_id in (waiting, coming):
+            while await state(job_id) is not JobState.COMPLETED:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+    await hq.ask("site.set-emergency")
+    assert (await hq.ask("site.emergency"))["emergency"] is None
+    later = await submit()
+    await trio.sleep(0.5)
+    assert await state(later) is JobState.PENDING_HELD
+    kinds = [one["kind"] for one in (await hq.ask("journal.audit"))["records"]]
+    assert kinds.count("emergency-changed") == 2
