@@ -2,19 +2,22 @@
 
 `debootstrap` makes the tree once, in $SPOOLD_CACHE when that is set; `systemd-nspawn` boots it with
 everything that is written in memory. It ends with this process, whatever ends that, and leaves no
-mounts, processes or control groups.
+mounts, processes or control groups. As a program it only prepares: `python -m support.machine DIR`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,8 @@ threads = [threading.Thread(target=knock) for _ in range(4)]
 print("refused", refused, "cut", cut, "answered", answered)
 """
 
+ROOT = Path(__file__).parents[2]
+SOURCE = ("spoold", "systemd", "pyproject.toml", "README.md", ".ci/environment")
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
 BOOT_S = 60
@@ -53,10 +58,44 @@ PYTHON = "/usr/lib/spoold/bin/python3"  # with the libraries of the package
 GROUPS = ("payload", "supervisor")  # control groups that nspawn makes below its own
 
 
+def prepared(cache: Path) -> Path:
+    """The package of this source, once it and the tree of the machine are in the cache. Each takes
+    a minute: `tests/run` does it before the tests, which have less.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        making, building = pool.submit(tree, cache), pool.submit(package, cache)
+        making.result()
+        return building.result()
+
+
+def package(cache: Path) -> Path:
+    """The package; built when the source is another than that of the last one."""
+    folder = cache / "package"
+    digest = hashlib.sha256()
+    for one in SOURCE:
+        for path in sorted((ROOT / one).rglob("*")) or [ROOT / one]:
+            if path.is_file() and path.suffix != ".pyc":
+                digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    stamp, wanted = folder / "source", digest.hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print("Building the package", file=sys.stderr, flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        done = subprocess.run(
+            [ROOT / "systemd" / "package", folder], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        stamp.write_text(wanted)
+    (found,) = folder.glob("*.deb")
+    return found
+
+
 def tree(cache: Path) -> Path:
     """The tree of a bare system; made when it is not there yet, whole or not at all."""
     found = cache / f"debian-{SUITE}"
     if not found.exists():
+        print(f"Making a tree of Debian ({SUITE})", file=sys.stderr, flush=True)
         new = cache / f"debian-{SUITE}.new"
         shutil.rmtree(new, ignore_errors=True)
         subprocess.run(
@@ -219,3 +258,7 @@ def _remove(top: Path) -> bool:
             folder.rmdir()
         top.rmdir()
     return not top.exists()
+
+
+if __name__ == "__main__":
+    print(prepared(Path(sys.argv[1])))

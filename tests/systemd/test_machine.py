@@ -154,7 +154,7 @@ def test_a_configuration_that_cannot_be_used_does_not_loop(host: Machine) -> Non
         assert host.show("spoold", "NRestarts") == "0"
         said = host.logged("SPOOLD_EVENT=stopped")[-1]["SPOOLD_REASON"]
         assert "Disable that .socket unit" in said
-        host.run("timeout", "20", PYTHON, "-I", "-c", KNOCK, "5", check=False)
+        host.run("timeout", "20", PYTHON, "-I", "-c", KNOCK, "3", check=False)
         wait(lambda: host.show("spoold", "ActiveState") == "failed", "the end of the starts")
         ended = host.show("spoold", "ExecMainExitTimestampMonotonic")
         time.sleep(2)
@@ -197,7 +197,7 @@ def test_a_slow_printer_does_not_alarm_the_watchdog(host: Machine) -> None:
         with host.python(PRINTER, "0.3") as printer:
             host.run("spoold", "printer", "add", "slow", "socket://127.0.0.1:9777")
             host.run("sh", "-c", "head -c 1000000 /dev/zero | spoold submit -P slow -")
-            time.sleep(4)
+            time.sleep(3)
             assert host.show("spoold", "NRestarts") == "0"
             assert host.show("spoold", "ActiveState") == "active"
             assert int(printer.communicate(timeout=60)[0]) == 1_000_000
