@@ -20,6 +20,7 @@ import trio
 from spoold.accounts.elsewhere import Elsewhere
 from spoold.accounts.guard import Guard, Key, Kind
 from spoold.accounts.passwords import Passwords
+from spoold.accounts.remembered import Remembered
 from spoold.accounts.vault import Vault, VaultError
 from spoold.model import card as cards
 from spoold.model.card import Digests
@@ -105,7 +106,7 @@ class Authentication:
         digests: Digests,
         guard: Guard,
         wall_clock: Callable[[], int],
-        elsewhere: Elsewhere | None = None,
+        elsewhere: Elsewhere | Remembered | None = None,
         vault: Vault | None = None,
     ) -> None:
         self._reader = reader

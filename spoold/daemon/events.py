@@ -62,6 +62,8 @@ EVENTS = {
     "line_connected": "An application server has greeted this site.",
     "line_gone": "The line to the application servers is gone: this site answers alone.",
     "line_up": "The line to the application servers is up.",
+    "login_remembered": "The directory cannot be asked; the password was right here before.",
+    "password_not_asked": "The application server cannot say whether a password is right.",
     "rights_not_fetched": "Rights to spend people's money did not come; it is tried again.",
     "rights_refused": "The application server grants this site no rights: the policy holds.",
     "rights_reported": "The application server was restored; it was told what this site holds.",

@@ -32,6 +32,7 @@ from spoold.accounts.charging import Charging
 from spoold.accounts.elsewhere import Elsewhere
 from spoold.accounts.guard import Guard
 from spoold.accounts.passwords import Passwords
+from spoold.accounts.remembered import Remembered
 from spoold.accounts.rounds import Rounds
 from spoold.codec.dnssd import host_name
 from spoold.counting.counter import Counter
@@ -71,6 +72,7 @@ from spoold.release.news import Mode, News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.authority import Authority as Alone
 from spoold.site.fetching import Fetching
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
@@ -412,7 +414,7 @@ class Daemon:
         emergencies = Emergencies(journal, reader, catalogue, releases, wall_clock)
         reclaiming = Reclaiming(journal, lines.sites, wall_clock)
         passwords = Passwords()
-        authentication = await self._authentication(journal, reader, passwords)
+        authentication = await self._authentication(journal, reader, passwords, alone)
         rounds = Rounds(journal, reader, self.digests, wall_clock)
         mfds = Mfds(journal, reader)
         await mfds.start()
@@ -557,11 +559,13 @@ class Daemon:
         log.info("stopped", reason="asked to")
 
     async def _authentication(
-        self, journal: Journal, reader: SqliteReader, passwords: Passwords
+        self, journal: Journal, reader: SqliteReader, passwords: Passwords, alone: Alone | None
     ) -> Authentication:
         """Who logs in, with what earlier failures have left."""
         guard = Guard(reader, journal, self.digests, wall_clock)
-        elsewhere = Elsewhere(reader)
+        elsewhere: Elsewhere | Remembered = Elsewhere(reader)
+        if alone is not None and self.vault is not None:
+            elsewhere = Remembered(alone, passwords, self.vault, journal, reader, wall_clock)
         found = Authentication(
             reader, journal, passwords, self.digests, guard, wall_clock, elsewhere, self.vault
         )

@@ -35,6 +35,7 @@ WAITING_MAX = 10_000  # holders for whom rights are to be fetched
 ROUND_S = 3600.0  # between rounds for everybody
 LEASE_S = 600.0  # at the latest the lease is renewed after so long
 CALL_S = 30.0  # where nobody waits
+PASSWORD_S = 3.0
 PAUSE_S = 5.0  # after a failure
 SPENDING_S = 60.0  # for which what was fetched for a piece of work stays here
 
@@ -146,6 +147,23 @@ class Authority:
         if policy.choice is Choice.OWN:
             return ""
         return policy.account if policy.choice is Choice.ACCOUNT else named
+
+    async def password(self, name: str, password: str) -> bool | None:
+        """Whether this is the password of somebody whom a directory knows; None: nobody says.
+
+        A directory takes longer than a question of money: it has more time.
+        """
+        try:
+            asked = {"name": name, "password": password}
+            answer = await self._line.call("site.password", asked, PASSWORD_S)
+        except Lost:
+            return None
+        except OperationError as error:
+            if error.code == "unauthorized":
+                return False
+            log.warning("password_not_asked", reason=error.message)
+            return None
+        return answer.get("is_right") is True
 
     # -- rights ------------------------------------------------------------------------------------
 

@@ -148,6 +148,7 @@ def erase_person(writer: SqliteStore, change: store.ErasePerson) -> int:
     for table in _TABLES:
         db.execute(f"DELETE FROM {table} WHERE person_id = ?", (person.id,))
     db.execute("DELETE FROM delegate WHERE delegate_id = ?", (person.id,))
+    db.execute("DELETE FROM verifier WHERE person = ?", (change.key,))
     db.execute("UPDATE person SET name = NULL WHERE id = ?", (person.id,))
     db.executemany(
         "UPDATE tombstone SET submitter = '' WHERE uuid = ? AND submitter LIKE 'address:%'",

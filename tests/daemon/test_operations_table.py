@@ -145,6 +145,7 @@ EXPECTED = {
     "site.line": LOCAL_STAFF,
     "site.list": LOCAL_STAFF,
     "site.objects": LINES,
+    "site.password": LINES,
     "site.policies": MONEY,
     "site.records": LINES,
     "site.revoke": ADMINS,

@@ -104,6 +104,19 @@ async def test_the_policy_of_a_site_holds_when_it_is_alone(start):
         await charging.reserve(b"more", ada, pages(1), None)
 
 
+async def test_a_site_asks_whether_a_password_is_right(start):
+    """And gets no more out of it than whether it is."""
+    hq, site = await start("hq"), await start("library", "site")
+    await hq.ask("user.add", name="ada", password="correct horse")
+    await joined(hq, site)
+    alone = site.services.alone
+    assert await alone.password("ada", "correct horse") is True
+    assert await alone.password("ada", "wrong") is False
+    assert await alone.password("nobody", "wrong") is False
+    await hq.stop()
+    assert await alone.password("ada", "correct horse") is None
+
+
 async def test_balances_are_not_changed_at_a_site(start):
     """They belong to its application server."""
     _, site, ada = await with_money(start)

@@ -20,6 +20,8 @@ from spoold.model.offline import (
     Strangers,
     check_policy,
 )
+from spoold.model.person import normalise_name
+from spoold.model.user import PASSWORD_CHARACTERS_MAX
 from spoold.site import rights_wire
 from spoold.spool import accounts, leases, nodes, rights
 from spoold.spool.store import Granted, PutPolicy
@@ -36,6 +38,20 @@ async def ask(call: Call) -> dict[str, Any]:
     change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
     granted: Granted = await services.journal.commit(change)
     return rights_wire.told(granted)
+
+
+async def password(call: Call) -> dict[str, Any]:
+    """Whether a password is right, for a site that cannot ask the directory.
+
+    Failures count for the person at that site, so that nobody can try more there than elsewhere,
+    nor keep the others of the site out.
+    """
+    site = await site_of(call)
+    where, name = f"node:{site.guid}", normalise_name(call.args["name"])
+    await call.services.authentication.password(
+        name, call.args["password"], where, f"{where}/{name}"
+    )
+    return {"is_right": True}
 
 
 async def _site(call: Call, name: str) -> Node:
@@ -150,6 +166,17 @@ OPERATIONS = (
         LINES,
         ask,
         "Rights to spend people's money, for a site.",
+    ),
+    Operation(
+        "site.password",
+        (
+            Argument("name", required=True, least=1, most=255),
+            Argument("password", required=True, least=1, most=PASSWORD_CHARACTERS_MAX),
+        ),
+        SITES,
+        LINES,
+        password,
+        "Whether a password is right, for a site that cannot ask a directory.",
     ),
     Operation(
         "site.holdings",
