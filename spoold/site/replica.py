@@ -32,7 +32,7 @@ CHECK_S = 15.0  # how often is asked without word of a change
 RETRY_S = 1.0
 ANSWER_S = 60.0  # what a page may take on a slow line
 NOTED_US = 60_000_000  # how often is written down that the copy is current, and nothing else
-OBJECTS = 1000  # of a page: one transaction of a site's spool
+PAGE_OBJECTS = 1000  # of a page: one transaction of a site's spool
 STREAM_BYTES_MAX = 32 * 1024 * 1024
 KEYS = b"keys of the hashes of cards and PINs"
 
@@ -74,6 +74,7 @@ class Replica:
         erasure: Erases,
         wall_clock: Callable[[], int],
         site_name: str,
+        page_objects: int = PAGE_OBJECTS,
     ) -> None:
         self._line = line
         self._who = who
@@ -84,6 +85,7 @@ class Replica:
         self._erasure = erasure
         self._wall_clock = wall_clock
         self._site_name = site_name
+        self._page_objects = page_objects
         self._bell = trio.Event()
         self._told = b""
         self._noted_us = 0
@@ -164,7 +166,7 @@ class Replica:
             if event == "objects" and len(stream) <= STREAM_BYTES_MAX:
                 stream.extend(args["piece"])
 
-        args = {"told": self._told, "key_ids": list(self._digests.key_ids), "limit": OBJECTS}
+        args = {"told": self._told, "key_ids": list(self._digests.key_ids), "limit": self._page_objects}
         answer = await self._line.call("site.objects", args, ANSWER_S, hear)
         unpacker = msgpack.Unpacker(max_buffer_size=STREAM_BYTES_MAX + 1)
         try:

@@ -26,7 +26,7 @@ from spoold.model.errors import OperationError, SpoolError
 from spoold.model.job import JobState
 from spoold.model.text import plain
 from spoold.model.transitions import JobEvent
-from spoold.spool import erasing, migrations
+from spoold.spool import erasing, migrations, replica
 from spoold.spool.directories import sync_directory
 from spoold.spool.documents import Documents
 from spoold.spool.erasing import Person
@@ -87,7 +87,8 @@ class Erasure:
         """Forget the person of this name.
 
         Raises:
-            OperationError: `not-found`; `not-possible`: a job is being printed; `busy`.
+            OperationError: `not-found`; `not-possible`: a job is being printed, or the person is
+                upstream's, and erased there; `busy`.
         """
         async with self._turn:
             person = await self._reader.look(erasing.find_person, name)
@@ -97,6 +98,10 @@ class Erasure:
                     f"nobody is called {plain(name[:60])} here.",
                     "See `spoold user list`, and `spoold job list --owner`.",
                 )
+            copied = await self._reader.look(replica.state)
+            is_copied = await self._reader.look(replica.is_replica, "user", person.key)
+            if copied is not None and is_copied:
+                raise replica.foreign(copied.upstream_name)
             return await self._erase(person, actor)
 
     async def note(self, key: bytes) -> None:

@@ -38,10 +38,7 @@ def apply_user(
         return
     person_id, is_new = _person(writer, key, state["name"], taking)
     event = None if is_new else _difference(writer, person_id, key, state)
-    writer.db.execute(
-        "UPDATE directory SET pin = NULL WHERE pin = ? AND person_id != ?",
-        (state["pin"], person_id),
-    )
+    _take_proofs(writer, person_id, state, taking)
     writer.db.execute(
         "INSERT INTO directory (person_id, fields, password, pin, created_us, changed_us) "
         "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (person_id) DO UPDATE SET "
@@ -149,6 +146,29 @@ def _make_way(
     return None
 
 
+def _take_proofs(
+    writer: SqliteStore, person_id: int, state: dict[str, Any], taking: Taking
+) -> None:
+    """Nobody else has this PIN, or one of these cards, any more."""
+    db = writer.db
+    losers = db.execute(
+        "UPDATE directory SET pin = NULL WHERE pin = ? AND person_id != ? RETURNING person_id",
+        (state["pin"], person_id),
+    ).fetchall()
+    for digest, *_ in state["cards"]:
+        losers += db.execute(
+            "DELETE FROM card WHERE digest = ? AND person_id != ? RETURNING person_id",
+            (digest, person_id),
+        ).fetchall()
+    for (loser,) in losers:
+        key, name = db.execute("SELECT key, name FROM person WHERE id = ?", (loser,)).fetchone()
+        writer.events.append(store.UserChanged(UUID(bytes=key), name or "", revokes=True))
+        if not db.execute(
+            "SELECT 1 FROM replica WHERE kind = 'user' AND key = ?", (key,)
+        ).fetchone():
+            taking.note("user", key, "", "without a card or PIN that is somebody else's upstream")
+
+
 def _put_cards(writer: SqliteStore, person_id: int, cards: list[list[Any]], is_new: bool) -> None:
     db = writer.db
     rows = [tuple(one) for one in cards]
@@ -162,7 +182,6 @@ def _put_cards(writer: SqliteStore, person_id: int, cards: list[list[Any]], is_n
             return
         db.execute("DELETE FROM card WHERE person_id = ?", (person_id,))
     for digest, number, label, ending, added_us in rows:
-        db.execute("DELETE FROM card WHERE digest = ?", (digest,))  # somebody's, who gave it away
         db.execute(
             "INSERT INTO card (digest, person_id, number, label, ending, added_us) "
             "VALUES (?, ?, ?, ?, ?, ?)",

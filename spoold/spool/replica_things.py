@@ -15,11 +15,13 @@ from spoold.model.mfd import SessionEnd
 from spoold.model.printer import Device, Printer
 from spoold.spool import accounts, gate, mfds, objects, sessions, store
 from spoold.spool.replica_people import forget_certificates, put_certificates
-from spoold.spool.rows import device_of, pack, printer_fields, printer_of
+from spoold.spool.rows import device_of, pack, printer_fields, printer_of, unpack
 
 if TYPE_CHECKING:
     from spoold.spool.replica import Taking
     from spoold.spool.sqlite import SqliteStore
+
+_NAMING = ("members", "standby", "releases_at")  # fields of a printer that name others
 
 
 def _free_name(writer: SqliteStore, table: str, name: str, taking: Taking) -> str:
@@ -47,10 +49,38 @@ def _make_way(writer: SqliteStore, table: str, name: str, key: bytes, taking: Ta
         became = _free_name(writer, table, name, taking)
         taking.note(table, other[0], name, became)
     db.execute(f"UPDATE {table} SET name = ? WHERE guid = ?", (became, other[0]))
+    if not is_upstreams:
+        _follow(writer, table, name, became)
     if table == "printer":
         _tell_printer(writer, other[0])
     elif table == "mfd":
         _tell_mfd(writer, other[0], (), ends_tokens=False)
+
+
+def _follow(writer: SqliteStore, table: str, name: str, became: str) -> None:
+    """What of the site's own names the thing, or lies in it, goes with it."""
+    db = writer.db
+    if table == "account":
+        db.execute(
+            "UPDATE account SET name = ? || substr(name, ?) WHERE name > ? AND name < ? "
+            "AND guid NOT IN (SELECT key FROM replica WHERE kind = 'account')",
+            (became, len(name) + 1, f"{name}/", f"{name}0"),
+        )
+    elif table == "printer":
+        rows = db.execute(
+            "SELECT id, guid, fields FROM printer WHERE name IS NOT NULL "
+            "AND guid NOT IN (SELECT key FROM replica WHERE kind = 'printer')"
+        ).fetchall()
+        for printer_id, guid, packed in rows:
+            fields = unpack(packed)
+            named = {key: fields[key] for key in _NAMING if name in fields.get(key, ())}
+            if named:
+                fields |= {
+                    key: [became if one == name else one for one in those]
+                    for key, those in named.items()
+                }
+                db.execute("UPDATE printer SET fields = ? WHERE id = ?", (pack(fields), printer_id))
+                _tell_printer(writer, guid)
 
 
 # -- printers ----------------------------------------------------------------------------------

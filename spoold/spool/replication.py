@@ -49,7 +49,7 @@ class Head:
 class Copy:
     """How far a site's copy has come: in the order of changes, and of what was taken away.
 
-    `seen` is an end of the chain that it has come up to before, `seen_hash` the hash there.
+    `seen` is where the chain ended when it was told this, `seen_hash` the hash there.
     """
 
     journal: bytes
@@ -165,7 +165,9 @@ def step(
         keys += rest
     if is_over:
         done = Cursor(end.position + 1)
-        copy = replace(copy, after=done, revoked=done, seen=end.position, seen_hash=end.hash)
+        copy = replace(copy, after=done, revoked=done)
+    # Also when there is more: this page is of a chain that has this end.
+    copy = replace(copy, seen=end.position, seen_hash=end.hash)
     return _states(db, keys, target), copy, not is_over
 
 

@@ -16,6 +16,7 @@ from spoold.model.errors import OperationError
 from spoold.model.node import Scope
 from spoold.model.pricing import PriceList, Rate
 from spoold.model.principal import Role
+from spoold.model.printer import Printer
 from spoold.model.purse import Terms
 from spoold.model.release import ReleaseMode
 from spoold.provider.course import Lost
@@ -251,10 +252,13 @@ async def test_what_the_site_had_before_makes_way_and_is_reported(tmp_path):
     async with two(tmp_path) as (hq, site):
         ada, _ = await furnish(hq)
         own = await site.add_printer("frontdesk", release=ReleaseMode.HOLD)
+        pool = Printer(0, uuid4(), "pool", None, members=("frontdesk",))
+        await site.journal.commit(PutPrinter(pool, 1))
         await add(site, "ada", "")
         accepted = await site.add_job(own, owner="ada")
         await site.add_job(own, owner="bob")
         await site.journal.commit(PutAccount("works", 1, is_new=True))
+        await site.journal.commit(PutAccount("works/hall", 1, is_new=True))
         await site.journal.commit(PutPrices(PriceList(0), 1))
         await (await replica_of(site, Wire(serve(hq)))).pull()
 
@@ -272,8 +276,10 @@ async def test_what_the_site_had_before_makes_way_and_is_reported(tmp_path):
         job = await site.reader.job(accepted.job_id)
         assert job.owner.name == "ada"
         assert job.printer_id == own.id
-        names = {one.name for one in await site.reader.printers()}
-        assert names == {"frontdesk", "frontdesk-library"}
+        printers = {one.name: one for one in await site.reader.printers()}
+        assert printers.keys() == {"frontdesk", "frontdesk-library", "pool"}
+        assert printers["pool"].members == ("frontdesk-library",)
+        assert await site.reader.look(accounts.by_name, "works-library/hall") is not None
         again = await site.add_job(own, owner="ada")
         assert (await site.reader.job(again.job_id)).owner.name == "ada"
 

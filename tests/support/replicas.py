@@ -83,7 +83,7 @@ def serve(hq) -> Objects:
     return Objects(hq.journal, hq.reader, presence, Digests([HQ_KEY]), HQ, hq.wall_clock)
 
 
-async def replica_of(site, wire, digests=None) -> Replica:
+async def replica_of(site, wire, digests=None, **more) -> Replica:
     """The site's side over its spool, started."""
     found = Replica(
         wire,
@@ -95,6 +95,7 @@ async def replica_of(site, wire, digests=None) -> Replica:
         FakeErasure(),
         site.wall_clock,
         "library",
+        **more,
     )
     await found.start()
     return found
