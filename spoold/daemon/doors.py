@@ -47,6 +47,7 @@ GROUP = "spoold"  # its members may use the control socket
 # Refused certificates are records; a flood of them is one record a second, and a log line each.
 REFUSAL_RECORD_INTERVAL_S = 1.0
 LPD = "lpd"
+JOIN_S = 60.0  # how long somebody without a certificate may stay to ask for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +223,17 @@ class Doors:
         return given or (self._identity.chain_pem, self._identity.key_pem)
 
     def _mutual_context(self) -> ssl.SSLContext:
-        """A site has no list of what the deployment's CA has revoked that OpenSSL would take: there
-        `Principals` refuses, after the handshake, by the serials that are copied to it.
+        """A site has no list of what the deployment's CA has revoked that OpenSSL would take, and
+        goes on with certificates whose time is over while nobody can renew them: there `Principals`
+        judges both, after the handshake.
         """
         authority, membership = self._identity.authority, self._services.membership
         others = b"" if membership is None else membership.ca_pem
         crl = None if others else authority.crl(self._principals.revoked)
         ca_pem = authority.ca_pem + b"\n" + others
-        return server_context(*self._chain(), client_ca_pem=ca_pem, crl_pem=crl)
+        return server_context(
+            *self._chain(), client_ca_pem=ca_pem, crl_pem=crl, checks_times=not others
+        )
 
     def _join_context(self) -> ssl.SSLContext:
         return server_context(self._identity.chain_pem, self._identity.key_pem)
@@ -286,6 +290,12 @@ class Doors:
         )
 
     async def _frames(self, opening: Opening) -> None:
+        with trio.CancelScope() as scope:
+            if opening.rules.port is Port.JOIN:  # nobody stays there
+                scope.deadline = trio.current_time() + JOIN_S
+            await self._serve_frames(opening)
+
+    async def _serve_frames(self, opening: Opening) -> None:
         _let_handler_watch(opening)
         config = self._config()
         node = frames.Node(

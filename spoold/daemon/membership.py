@@ -36,7 +36,6 @@ ASK_INTERVAL_S = 5.0  # while it waits for an approval
 LOOK_INTERVAL_S = 3600.0
 RENEW_AGAIN_S = 60.0
 RENEWED_AT = 2 / 3  # of a certificate's life
-NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, <openssl/x509_vfy.h>
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +128,12 @@ class Membership:
         """
         member = self.member
         assert member is not None
-        context = client_context(
+        return client_context(
             ca_pem=member.ca_pem.encode(),
             chain_pem=member.certificate_pem.encode(),
             key_pem=member.key_pem.encode(),
+            checks_times=False,
         )
-        context.verify_flags |= NO_CHECK_TIME
-        return context
 
     def believe(self, stream: Stream) -> None:
         """Raises Lost: at the end of `stream` is no application server of the deployment."""

@@ -17,7 +17,7 @@ from cryptography import x509
 from spoold.daemon.identity import NodeIdentity, PeerIdentity, identify
 from spoold.daemon.operations.context import Services
 from spoold.model.errors import IdentityError, OperationError
-from spoold.model.node import NodeState
+from spoold.model.node import LineState, NodeState
 from spoold.model.principal import Port, Principal, Role
 from spoold.net import listen
 from spoold.net.stream import Stream
@@ -27,6 +27,8 @@ from spoold.spool import nodes
 from spoold.spool.store import Event, MfdChanged, NodeChanged, ProviderRevoked, UserChanged
 
 log = structlog.get_logger("spoold.daemon")
+
+GRACE_US = 30 * 86_400_000_000  # for certificates that end while nobody can renew them
 
 
 class Revocation(Protocol):
@@ -108,6 +110,9 @@ class Principals:
             peer = None
         host = host_of(stream.peer)
         principal = None
+        if peer is not None and not self._is_in_time(peer):
+            log.warning("certificate_expired", client=stream.peer, serial=peer.serial)
+            peer = None
         if peer is not None and peer.kind == "provider":
             principal = await self._provider(peer, host)
         elif peer is not None and peer.kind == "user":
@@ -124,6 +129,14 @@ class Principals:
             "the certificate is of nobody enrolled here.",
             "See `spoold provider enrol`, `spoold user enrol` and `spoold device enrol`.",
         )
+
+    def _is_in_time(self, peer: PeerIdentity) -> bool:
+        """Where TLS has not looked: at a site, certificates end later while it is on its own."""
+        line = self._services.line
+        if line is None:
+            return True
+        grace_us = GRACE_US if line.state is LineState.GONE else 0
+        return self._services.wall_clock() <= peer.not_after_us + grace_us
 
     def _trusted(self) -> Sequence[x509.Certificate]:
         """The CAs whose certificates count: at a site, those of its deployment as well."""

@@ -17,6 +17,7 @@ from spoold.model.errors import IdentityError
 
 RELOAD_S = 30.0
 IGNORE_UNEXPECTED_EOF = 1 << 7  # SSL_OP_IGNORE_UNEXPECTED_EOF, <openssl/ssl.h>
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, <openssl/x509_vfy.h>
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all AEAD
 
 
@@ -110,6 +111,7 @@ def server_context(
     *,
     client_ca_pem: bytes | None = None,
     crl_pem: bytes | None = None,
+    checks_times: bool = True,
 ) -> ssl.SSLContext:
     """The context of a port. With `client_ca_pem` it is the mutual port.
 
@@ -117,7 +119,8 @@ def server_context(
     foreign, expired and revoked ones are answered by the alert that says so. A list must then be
     there for every CA, else its certificates are refused. There are no session tickets; a TLS 1.2
     session that OpenSSL remembers ends with this context, which a revocation replaces. On the other
-    ports there are tickets for TLS 1.2 alone.
+    ports there are tickets for TLS 1.2 alone. Without `checks_times` whoever asks for the identity
+    judges how old a client's certificate may be.
 
     Raises:
         IdentityError: certificate, key, CA or list cannot be used.
@@ -131,6 +134,8 @@ def server_context(
         context.verify_mode = ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
         context.options |= ssl.OP_NO_TICKET
+        if not checks_times:
+            context.verify_flags |= NO_CHECK_TIME
     # A ticket of TLS 1.3 comes when it likes, and libcups before 2.5 takes it for the end.
     context.num_tickets = 0
     return context
@@ -142,11 +147,13 @@ def client_context(
     chain_pem: bytes | None = None,
     key_pem: bytes | None = None,
     is_verified: bool = True,
+    checks_times: bool = True,
 ) -> ssl.SSLContext:
     """A context for connecting; `ca_pem` None means the CAs that this machine trusts.
 
     `is_verified=False` takes any certificate: for devices whose certificate the caller pins, by
-    `TlsStream.peer_certificate_der`.
+    `TlsStream.peer_certificate_der`. Without `checks_times` a clock that is wrong here does not
+    matter.
 
     Raises:
         IdentityError: certificate, key or CA cannot be used.
@@ -160,6 +167,8 @@ def client_context(
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
         _trust(context, ca_pem, None)
+    if not checks_times:
+        context.verify_flags |= NO_CHECK_TIME
     if chain_pem is not None:
         _load_chain(context, chain_pem, key_pem or chain_pem)
     return context

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import ssl
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import trio
 
 from spoold.daemon import authority, joining
 from spoold.daemon.config import Advertise
+from spoold.daemon.identity import PeerIdentity
 from spoold.daemon.joining import Token
+from spoold.daemon.principals import GRACE_US, Principals
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.node import LineState
 from spoold.net.address import Address
@@ -357,6 +359,26 @@ async def test_a_site_serves_those_who_trust_its_deployment(start, tmp_path):
         await hq.stop()
         receipt = await provider.submit(b"alone\f", printer="local")
     assert receipt.node_guid == str(site.services.node_guid)
+
+
+async def test_certificates_that_end_in_an_outage_have_a_grace(start):
+    """While the line is gone nobody can renew them; when it is back, it is time to."""
+    hq = await start("hq")
+    port = hq.running.ports["mutual"]
+    site = await start("library", "site", listen={"mutual": ANYWHERE})
+    enrolled = await hq.ask("provider.enrol", name="till", may_assert=["*"])
+    await joined(hq, site)
+    over_us = site.services.wall_clock() - 1
+    ended = PeerIdentity("provider", UUID(enrolled["guid"]), "till", enrolled["serial"], over_us)
+    judge = Principals(site.services, None, None, lambda *_: None, lambda *_: None)._is_in_time
+    assert not judge(ended)
+    await hq.stop()
+    await wait_until(lambda: site.line.state is LineState.GONE)
+    assert judge(ended)
+    assert not judge(replace(ended, not_after_us=ended.not_after_us - GRACE_US))
+    await start("hq", listen={"mutual": (Address(*port),)})
+    await site.line.wait_up()
+    assert not judge(ended)
 
 
 async def wait_for_answer(provider):
