@@ -40,6 +40,7 @@ logout                     go away
 quit                       the end
 """
 
+AGAIN_S = 3.0  # between attempts to follow a session over another connection
 _WITHOUT_LOGIN = frozenset({"card", "pin", "login", "associate", "wait"})
 
 
@@ -139,13 +140,22 @@ class Terminal:
     async def _follow(self, scope: trio.CancelScope) -> None:
         with scope:
             try:
-                reason = await self._mfd.follow(self._heard)
-            except (OperationError, Lost) as error:
+                reason = await self._followed()
+            except OperationError as error:
                 self._say(f"* the session cannot be followed: {error}")
                 return
             if reason not in ("logout", "stopping"):
                 self._mfd.session = ""
             self._say(f"* the session is over: {reason}")
+
+    async def _followed(self) -> str:
+        """Why the session is over; it goes on over whatever connection there is."""
+        while True:
+            try:
+                return await self._mfd.follow(self._heard)
+            except Lost as error:
+                self._say(f"* not connected: {error}")
+                await trio.sleep(AGAIN_S)
 
     def _heard(self, name: str, args: dict[str, Any]) -> None:
         if name == "job-state":
