@@ -13,7 +13,7 @@ import structlog
 import trio
 from cryptography import x509
 
-from spoold.daemon import backup
+from spoold.daemon import backup, journals
 from spoold.daemon.authority import microseconds
 from spoold.daemon.config import Config
 from spoold.daemon.identity import NodeIdentity
@@ -167,6 +167,7 @@ class Monitor:
             line_gone_us=line.since_us if is_gone and line is not None else None,
             line_reason=line.reason if line is not None else "",
             behind=await services.reader.look(synchronised.behind),
+            journals=await journals.look(services),
         )
         self.checks = health.judge(self._facts, config.health, config.limits)
         self._looked_s = trio.current_time()

@@ -26,12 +26,11 @@ from spoold.spool import sending
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.sending import Batch, Chain
+from spoold.spool.sending import CURSOR, Batch, Chain
 from spoold.spool.store import BranchJournal, Event, FinishRound, PutCursor, StartRound
 
 log = structlog.get_logger("spoold.site")
 
-CURSOR = "upstream"  # holds back pruning of what is not acknowledged
 WINDOW = 4  # batches in flight
 CALL_S = 60.0  # what the answer to a batch may take: many sites may be returning
 GATHER_S = 0.02  # after a commit, for what comes with it

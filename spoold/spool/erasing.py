@@ -15,7 +15,7 @@ from spoold.codec.record import SALT_BYTES
 from spoold.model.errors import OperationError
 from spoold.model.record import Kind
 from spoold.spool import store, synchronised
-from spoold.spool.rows import pack, unpack
+from spoold.spool.rows import CHAIN_SHIFT, pack, unpack
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -87,6 +87,13 @@ def traces(
     found = Traces(after_id, [], set(jobs), [])
     last_id = 0
     has_key = " OR ".join(["instr(payload, ?)"] * len(person.keys))
+    # The first incarnation of each journal of others stands for all of them.
+    journals = dict(
+        db.execute(
+            "SELECT chain.id, (SELECT min(id) FROM chain AS first WHERE first.journal = "
+            "chain.journal) FROM chain WHERE is_own = 0"
+        )
+    )
     rows = db.execute(
         f"SELECT id, payload, personal, {has_key}, instr(personal, ?) FROM record "
         "WHERE id > ? ORDER BY id LIMIT ?",
@@ -94,18 +101,23 @@ def traces(
     )
     for id_, payload, personal, has_key, has_name in rows:
         last_id = id_
-        is_about = _speaks_of(found, person, payload, has_key)
+        is_about = _speaks_of(found, person, payload, has_key, journals.get(id_ >> CHAIN_SHIFT, 0))
         if personal is not None and (is_about or (has_name and _says(personal, person))):
             found.records.append(id_)
     return found._replace(last_id=last_id)
 
 
-def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int) -> bool:
-    """Whether a record is about the person or one of the person's jobs, which it may tell of."""
+def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int, journal: int) -> bool:
+    """Whether a record is about the person or one of the person's jobs, which it may tell of.
+
+    Each node numbers its own jobs: `journal` (0: this node's) tells them apart.
+    """
     payload = unpack(packed)
     if not isinstance(payload, dict):
         return False
     job = payload.get("job")
+    if isinstance(job, int):
+        job |= journal << CHAIN_SHIFT
     if has_key and payload.get("owner") in person.keys and isinstance(job, int):
         found.jobs.add(job)
     if isinstance(job, int) and job in found.jobs:
@@ -154,6 +166,8 @@ def erase_person(writer: SqliteStore, change: store.ErasePerson) -> int:
         "UPDATE tombstone SET submitter = '' WHERE uuid = ? AND submitter LIKE 'address:%'",
         [(uuid,) for uuid in change.uuids],
     )
+    marks = ",".join("?" * len(person.keys))
+    db.execute(f"UPDATE remote_job SET title = '' WHERE owner IN ({marks})", person.keys)
     # What an accountant wrote beside an amount; the record of it has it in its personal part.
     db.execute("UPDATE entry SET reason = '' WHERE holder = ?", (person.key,))
     _forget_spokesmen(db, person.name)

@@ -13,7 +13,9 @@ from uuid import UUID
 from spoold.codec import record as codec
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.record import Record
-from spoold.spool.rows import CHAIN_SHIFT
+from spoold.spool.rows import CHAIN_SHIFT, pack
+
+NOTHING = pack({})  # a payload, where only the header is looked at
 
 
 class Standing(NamedTuple):
@@ -148,6 +150,28 @@ def records(db: sqlite3.Connection, chain_id: int, first: int, limit: int) -> li
         except RemoteProtocolError:
             continue
     return found
+
+
+def last_before(db: sqlite3.Connection, chain_id: int, before_us: int, limit: int) -> int | None:
+    """The last of the oldest records of a foreign chain that were made before a time.
+
+    At most `limit` are looked at; None: the oldest one is younger, or the only one.
+    """
+    base = chain_id << CHAIN_SHIFT
+    rows = db.execute(
+        "SELECT id, header FROM record WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+        (base, base + (1 << CHAIN_SHIFT), limit),
+    ).fetchall()
+    last = None
+    for id_, header in rows[:-1]:
+        try:
+            event_us = codec.decode(header, NOTHING, None, b"").event_us
+        except RemoteProtocolError:
+            event_us = 0
+        if not isinstance(event_us, int) or event_us >= before_us:
+            break
+        last = id_ - base
+    return last
 
 
 def rounds(db: sqlite3.Connection, limit: int, before: int = 0) -> list[Round]:

@@ -374,6 +374,24 @@ def retry_quarantined(writer: SqliteStore, change: store.RetryQuarantined) -> in
     return applied
 
 
+def prune_received(writer: SqliteStore, change: store.PruneReceived) -> int:
+    """What is in quarantine goes with its record."""
+    base, last = change.chain_id << CHAIN_SHIFT, change.position
+    hash_ = hash_at(writer.db, change.chain_id, last)
+    if not hash_:
+        return 0
+    writer.db.execute(
+        "UPDATE chain SET anchor_position = ?, anchor_hash = ? WHERE id = ? AND is_own = 0",
+        (last, hash_, change.chain_id),
+    )
+    writer.db.execute(
+        "DELETE FROM quarantine WHERE chain_id = ? AND position <= ?", (change.chain_id, last)
+    )
+    return writer.db.execute(
+        "DELETE FROM record WHERE id > ? AND id <= ?", (base, base | last)
+    ).rowcount
+
+
 # -- rounds, and a branch of our own -----------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from spoold.codec.record import Encoded
 from spoold.spool.changes.receiving import Parent
 from spoold.spool.rows import CHAIN_SHIFT
 
+CURSOR = "upstream"  # the cursor of what the application server has acknowledged
+
 
 class Chain(NamedTuple):
     """One incarnation of this node's journal: records behind `anchor`, up to `position`."""

@@ -68,6 +68,7 @@ from spoold.spool.changes.people import RevokeUser as RevokeUser
 from spoold.spool.changes.receiving import BranchJournal as BranchJournal
 from spoold.spool.changes.receiving import FinishRound as FinishRound
 from spoold.spool.changes.receiving import Parent as Parent
+from spoold.spool.changes.receiving import PruneReceived as PruneReceived
 from spoold.spool.changes.receiving import Received as Received
 from spoold.spool.changes.receiving import ReceiveRecords as ReceiveRecords
 from spoold.spool.changes.receiving import RetryQuarantined as RetryQuarantined
@@ -196,6 +197,7 @@ Change = (
     | StartRound
     | FinishRound
     | RetryQuarantined
+    | PruneReceived
 )
 
 

@@ -22,17 +22,26 @@ from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
-from spoold.spool import release
+from spoold.spool import received, release, sending
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import SqliteStore
-from spoold.spool.store import AddRecord, Change, ChangeJob, PruneRecords, RemoveJobs
+from spoold.spool.store import (
+    AddRecord,
+    Change,
+    ChangeJob,
+    PruneReceived,
+    PruneRecords,
+    RemoveJobs,
+)
 
 log = structlog.get_logger("spoold.spool")
 
 STEP = 200  # rows of one small transaction
 RESUMABLE_S = 24 * 3600.0  # how long an interrupted upload waits for its sender
+PRUNED_AT_ONCE = 2000  # records of another node
+ACKNOWLEDGED_S = 30 * 86_400.0
 WITNESS_INTERVAL_S = 5.0
 DOCUMENT_NAME = re.compile(r"[0-9a-f]{4,}(-[0-9a-f]{8})?")
 
@@ -204,7 +213,8 @@ class Upkeep:
         await self._remove(policy.older_than_us(now_us, keep.finished_jobs_s), False)
         await self._remove(policy.older_than_us(now_us, keep.documents_s), True)
         await self._remove_surplus(self._clock(), keep)
-        await self._prune(policy.older_than_us(now_us, keep.records_s))
+        await self._prune(now_us, keep.records_s)
+        await self._prune_received(policy.older_than_us(now_us, keep.records_s))
         await self._empty_quarantine(now_us, keep.quarantine_s)
         try:
             await self._journal.call(self._store.keep_reserve)
@@ -307,13 +317,26 @@ class Upkeep:
             await self._forget(ids, True)
             _, size = await self._reader.finished_totals()
 
-    async def _prune(self, before_us: int) -> None:
-        """Forget old records, but none that a cursor has still to read."""
-        last = await self._reader.record_before(before_us)
+    async def _prune(self, now_us: int, keep_s: float) -> None:
+        """Forget old records, but none that a cursor has still to read.
+
+        What an application server has acknowledged stays for a while, too: it may be restored.
+        """
         cursors = await self._reader.cursors()
+        if sending.CURSOR in cursors:
+            keep_s = max(keep_s, ACKNOWLEDGED_S)
+        last = await self._reader.record_before(policy.older_than_us(now_us, keep_s))
         last = min([last, *cursors.values()])
         if last > await self._reader.anchor():
             await self._journal.commit(PruneRecords(last + 1, self._clock()))
+
+    async def _prune_received(self, before_us: int) -> None:
+        """Forget old records of other nodes; what they changed here stays, and their positions."""
+        for standing in await self._reader.look(received.standings):
+            while last := await self._reader.look(
+                received.last_before, standing.chain_id, before_us, PRUNED_AT_ONCE
+            ):
+                await self._journal.commit(PruneReceived(standing.chain_id, last, self._clock()))
 
 
 def _read_clock(path: Path) -> int | None:

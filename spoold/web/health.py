@@ -33,6 +33,7 @@ class Part(StrEnum):
     BACKUP = "backup"
     PEOPLE = "people"
     LINE = "line"
+    JOURNALS = "journals"
 
 
 # What a node that takes jobs needs, and what it needs to be alive at all.
@@ -82,6 +83,19 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Journals:
+    """How journals are sent: records that a site has not sent yet (None: this is no site), whether
+    its journal is forked; and for each site that sends its own here, how many are to come.
+    """
+
+    uplink_lag: int | None = None
+    is_forked: bool = False
+    sites: tuple[tuple[str, int], ...] = ()
+    forked: tuple[str, ...] = ()
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was seen at `now_us`. `commit_s` is how long the writer has needed, or needs by now.
 
@@ -108,6 +122,7 @@ class Facts:
     line_gone_us: int | None = None  # since when a site has no line to its application servers
     line_reason: str = ""
     behind: tuple[str, ...] = ()  # sources whose last round of synchronisation failed
+    journals: Journals = field(default_factory=Journals)
     quarantined: int = 0
 
 
@@ -135,6 +150,7 @@ def judge(facts: Facts, wanted: Thresholds, room: Room) -> list[Check]:
         _backup(facts, wanted),
         _people(facts),
         _line(facts),
+        _journals(facts.journals),
     ]
 
 
@@ -272,6 +288,23 @@ def _line(facts: Facts) -> Check:
         "It goes on alone, and the line comes back by itself; `spoold site show` says more.",
         {"gone_us": facts.line_gone_us},
     )
+
+
+def _journals(found: Journals) -> Check:
+    values = {"quarantined": found.quarantined}
+    if found.is_forked:
+        text = "the application server has other records of this journal: nothing is sent"
+        advice = "Was this disk put back, or runs it twice? Then `spoold site begin-anew`."
+        return Check(Part.JOURNALS, Verdict.FAILED, text, advice, values)
+    if found.forked:
+        text = f"other records than before came from {', '.join(found.forked[:NAMED_MAX])}"
+        advice = "Nothing is taken from there until `spoold site begin-anew` is said there."
+        return Check(Part.JOURNALS, Verdict.FAILED, text, advice, values)
+    if found.quarantined:
+        text = f"{found.quarantined} records of sites could not be applied"
+        advice = "See `spoold journal quarantine list`; an upgrade may help."
+        return Check(Part.JOURNALS, Verdict.WARNING, text, advice, values)
+    return Check(Part.JOURNALS, values=values)
 
 
 def _jobs_are(count: int) -> str:

@@ -153,6 +153,16 @@ def _of_node(sight: Sight) -> Iterator[Metric]:
     if facts.backup_us is not None:
         text = "When the last backup was made, in seconds since the epoch."
         yield _gauge("spoold_backup_seconds", text, facts.backup_us / SECOND_US)
+    journals = facts.journals
+    if journals.uplink_lag is not None:
+        text = "Records that the application server has not acknowledged."
+        yield _gauge("spoold_uplink_lag_records", text, journals.uplink_lag)
+    if journals.sites:
+        text = "Records that a site has and this node has not, as far as the site has said."
+        lags = [((name,), lag) for name, lag in journals.sites]
+        yield _gauges("spoold_site_lag_records", text, ("site",), lags)
+        text = "Records of sites that could not be applied."
+        yield _gauge("spoold_records_quarantined", text, journals.quarantined)
     if sight.copy_age_s is not None:
         text = "For how long the copy of the application server's objects may be behind."
         yield _gauge("spoold_copy_age_seconds", text, sight.copy_age_s)

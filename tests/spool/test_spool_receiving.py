@@ -11,7 +11,8 @@ from spoold.model.job import JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
 from spoold.spool import received, remote_jobs, sending
-from spoold.spool.store import AddRecord, BranchJournal, ChangeJob, PruneRecords
+from spoold.spool.erasure import Erasure
+from spoold.spool.store import AddRecord, BranchJournal, ChangeJob, PruneReceived, PruneRecords
 from support.sites import HQ, SITE, receive, ship, stored
 
 
@@ -246,6 +247,54 @@ async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq)
     await ship(site, hq)
     job = await hq.reader.job(first.job_id)
     assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
+
+
+@pytest.fixture
+async def erasure(hq):
+    """What erases people at the application server."""
+    found = Erasure(hq.journal, hq.reader, hq.documents, hq.store, hq.wall_clock, hq.data_dir)
+    await found.start()
+    return found
+
+
+async def test_a_person_who_is_erased_is_erased_in_the_records_of_sites(site, hq, erasure):
+    """Name, title and host go; another job of the same number here keeps its own."""
+    here, there = await hq.add_printer(), await site.add_printer()
+    await hq.add_job(here, owner="bob", title="Kept")
+    accepted = await site.add_job(there, owner="ada", title="Secret")
+    await ship(site, hq)
+    await erasure.erase("ada", "uid:0")
+    rows = await stored(hq)
+    personal = b"".join(one[2] or b"" for one in rows)
+    assert b"ada" not in personal
+    assert b"Secret" not in personal
+    assert any(one[2] is not None for one in await stored(site))
+    (job,) = await hq.reader.look(remote_jobs.by_uuid, accepted.uuid)
+    assert (job.owner, job.title) == ("", "")
+    assert any(
+        (one.personal or {}).get("title") == "Kept" for one in await hq.reader.records(1, 100)
+    )
+    assert [one[3] for one in rows] == [one[3] for one in await stored(site)]
+
+
+async def test_old_records_of_sites_are_pruned_and_the_chain_goes_on(site, hq):
+    """Their positions and what they said stay; the next ones follow."""
+    await add(site, 10)
+    await ship(site, hq)
+    (one,) = await hq.reader.look(received.standings, SITE)
+    last = await hq.reader.look(received.last_before, one.chain_id, 2, 100)
+    assert last == 9
+    assert await hq.reader.look(received.last_before, one.chain_id, 1, 100) is None
+    assert await hq.journal.commit(PruneReceived(one.chain_id, last, 5)) == 9
+    assert len(await stored(hq)) == 1
+    await add(site, 3)
+    await ship(site, hq)
+    assert (await standing(hq)).position == 13
+    assert len(await stored(hq)) == 4
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    part = whole._replace(records=whole.records[:5])
+    assert (await receive(hq, SITE, chain, part)).state == "open"
 
 
 async def test_what_names_an_erased_person_is_not_learned_again(site, hq):

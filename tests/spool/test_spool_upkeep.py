@@ -197,6 +197,23 @@ async def test_records_stay_for_a_cursor_that_has_not_read_them(spool, upkeep):
     assert (await spool.reader.records(1, 1))[0].position == 4
 
 
+async def test_acknowledged_records_of_a_site_stay_for_thirty_days(spool, upkeep):
+    """However short records are kept else: the application server may come back from a backup."""
+    printer = await spool.add_printer()
+    for _ in range(10):
+        await spool.add_job(printer)
+    head = spool.journal.head
+    await spool.journal.commit(PutCursor("upstream", head, 1))
+    upkeep.keep.records_s = 86_400
+    upkeep.clock[0] += 29 * DAY_US
+    await upkeep.sweep()
+    assert await spool.reader.anchor() == 0
+    await spool.journal.commit(PutCursor("upstream", 4, 1))
+    upkeep.clock[0] += 2 * DAY_US
+    await upkeep.sweep()
+    assert await spool.reader.anchor() == 4
+
+
 async def test_the_reserve_is_there(spool, upkeep, tmp_path):
     """Space is set aside for control, release and journal on a full disk."""
     await upkeep.sweep()

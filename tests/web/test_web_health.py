@@ -11,7 +11,7 @@ import pytest
 from spoold.daemon.config import Config
 from spoold.model.principal import Port, Principal, Role
 from spoold.web import health
-from spoold.web.health import Facts, Part, Stopped, Verdict
+from spoold.web.health import Facts, Journals, Part, Stopped, Verdict
 from spoold.web.pages import Pages, is_staff
 
 NOW_US = 1_700_000_000_000_000
@@ -54,6 +54,9 @@ def test_a_node_that_is_well_has_nothing_to_say():
     ("changes", "part", "verdict", "words"),
     [
         ({"is_store_failed": True}, Part.STORE, Verdict.FAILED, "has failed"),
+        ({"journals": Journals(5, True)}, Part.JOURNALS, Verdict.FAILED, "nothing is sent"),
+        ({"journals": Journals(forked=("annex",))}, Part.JOURNALS, Verdict.FAILED, "annex"),
+        ({"journals": Journals(quarantined=3)}, Part.JOURNALS, Verdict.WARNING, "3 records"),
         ({"commit_s": 2.0}, Part.STORE, Verdict.WARNING, "2.0 s"),
         ({"commit_s": 30.0}, Part.STORE, Verdict.FAILED, "30.0 s"),
         ({"free_bytes": 10 * GIB}, Part.DISK, Verdict.WARNING, "90 % full"),

@@ -19,7 +19,7 @@ from spoold.spool.depth import Depth
 from spoold.spool.events import JobMoved
 from spoold.spool.histogram import Histogram
 from spoold.web import health
-from spoold.web.health import Check, Facts, Part
+from spoold.web.health import Check, Facts, Journals, Part
 from spoold.web.metrics import OTHERS, Counts, Metrics, Sight
 from spoold.web.pages import Pages
 
@@ -49,6 +49,16 @@ def sight(counts=None, names=None, depths=()):
         commit_changes=Histogram((1, 2)),
         lag_s=Histogram((0.1,)),
     )
+
+
+async def test_how_far_journals_are_behind_is_told():
+    """What a site has to send, and at its application server what each site has."""
+    journals = Journals(uplink_lag=7, sites=(("annex", 3),), quarantined=1)
+    seen = sight()
+    samples = await scraped(replace(seen, facts=replace(seen.facts, journals=journals)))
+    assert samples["spoold_uplink_lag_records", ()] == 7
+    assert samples["spoold_site_lag_records", (("site", "annex"),)] == 3
+    assert samples["spoold_records_quarantined", ()] == 1
 
 
 async def scraped(found, printers_max=500):

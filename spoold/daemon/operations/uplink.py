@@ -17,9 +17,10 @@ from spoold.daemon.operations.views import fitting, record_map
 from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.model.principal import Role
 from spoold.provider.course import Lost
-from spoold.site.uplink import CURSOR, Uplink
+from spoold.site.uplink import Uplink
 from spoold.spool import nodes, received
 from spoold.spool.received import Quarantined, Round, Standing
+from spoold.spool.sending import CURSOR
 from spoold.spool.store import RetryQuarantined
 
 GUID_CHARACTERS = 36

@@ -95,3 +95,12 @@ class RetryQuarantined:
     chain_id: int
     positions: tuple[int, ...]
     now_us: int
+
+
+@dataclass(slots=True)
+class PruneReceived:
+    """Forget records of a foreign chain up to `position`; its hash stays. Answer: how many."""
+
+    chain_id: int
+    position: int
+    now_us: int
