@@ -90,6 +90,18 @@ def add(nouns: Nouns[Parser]) -> None:
     redirecting.add_argument("to", metavar="TO")
     redirecting.add_argument("--dry-run", action="store_true", help="only say what would move")
     grammar.add_json(redirecting)
+    rehoming = grammar.command(
+        verbs,
+        "rehome",
+        rehome,
+        "give the printers of a site that is dead for good to another node",
+        """spoold printer rehome --from-site library --dry-run
+        spoold printer rehome --from-site library --to annex""",
+    )
+    rehoming.add_argument("--from-site", required=True, metavar="NODE", help="whose they are")
+    rehoming.add_argument("--to", default="", metavar="NODE", help="default: this node")
+    rehoming.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    grammar.add_json(rehoming)
     discover.add(verbs)
 
 
@@ -430,6 +442,23 @@ def _each(args: Namespace, op: str, sentence: str, **more: Any) -> int:
     with connect(args) as client:
         for name in args.names:
             _tell(client.call(op, {"name": name, **more}), f"Printer {name} {sentence}.")
+    return DONE
+
+
+def rehome(args: Namespace) -> int:
+    asked = {"from_site": args.from_site, "to": args.to, "dry_run": args.dry_run}
+    with connect(args) as client:
+        answer = client.call("printer.rehome", asked)
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    verb = "would go" if args.dry_run else "went"
+    print(plain(f"{answer['count']} printers {verb} to {args.to or 'this node'}:"))
+    for name in answer["printers"]:
+        print(plain(f"  {name}"))
+    print(plain(f"{answer['in_doubt']} jobs that {args.from_site} had: held, in doubt."))
+    for advice in answer["advice"]:
+        print(plain(f"  {advice}"))
     return DONE
 
 

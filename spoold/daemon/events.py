@@ -86,6 +86,8 @@ EVENTS = {
     # Jobs
     "attempt_deferred": "A delivery left nothing on paper, and is made again; with the reason.",
     "site_endpoints_unusable": "What a site says of its endpoints makes no sense: left out.",
+    "jobs_fenced": "Jobs of printers that belong to another node by now are held here.",
+    "printers_rehomed": "The printers of a node were given to another one.",
     "handed_on_state_refused": "What a site says of a job does not fit the job any more.",
     "job_not_taken": "A site cannot take a job for one of its printers, and says why.",
     "jobs_not_fetched": "Fetching jobs over the line broke off; it is done again.",

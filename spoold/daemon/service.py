@@ -42,7 +42,14 @@ from spoold.daemon.announce import Announcer, Ports
 from spoold.daemon.config import NEEDS_RESTART, Config
 from spoold.daemon.endpoints import Endpoints
 from spoold.daemon.identity import node_guid, open_digests, open_identity, open_vault
-from spoold.daemon.lines import LineKeeper, open_authority, open_lines, open_replica, open_uplink
+from spoold.daemon.lines import (
+    LineKeeper,
+    Lines,
+    open_authority,
+    open_lines,
+    open_replica,
+    open_uplink,
+)
 from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
 from spoold.daemon.monitor import Monitor
@@ -73,11 +80,13 @@ from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.authority import Authority as Alone
+from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
 from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
+from spoold.site.replica import Replica
 from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.documents import Documents
@@ -501,6 +510,7 @@ class Daemon:
                 lambda: self.config.dnssd,
             )
             self._announcer = announcer
+            dispatcher.is_held_back = lines.line is not None and replica is not None
             await dispatching.start(dispatcher.run)
             await dispatching.start(
                 HandedJobs(journal, reader, dispatcher.driver_of, wall_clock).run
@@ -529,6 +539,10 @@ class Daemon:
                         lines.line, acceptance, journal, reader, catalogue.our_name, wall_clock
                     )
                     serving.start_soon(fetching.run)
+                    fence = Fence(journal, reader, wall_clock)
+                    await fence.start()
+                    serving.start_soon(fence.run)
+                    serving.start_soon(_let_go, dispatcher, lines, replica, started_us)
                 await serving.start(listener.run, [(one.sock, one.rules) for one in sockets])
                 for one in sockets:
                     log.info("listening", port=one.label, address=one.where)
@@ -603,6 +617,16 @@ class Daemon:
         if not lines:
             log.info("configuration_unchanged")
         return lines
+
+
+async def _let_go(
+    dispatcher: Dispatcher, lines: Lines, replica: Replica | None, since_us: int
+) -> None:
+    """A site prints once it knows whether its printers are still its own, or cannot know."""
+    line, membership = lines.line, lines.membership
+    if line is not None and replica is not None and membership is not None and membership.is_joined:
+        await wait_word(line, replica, since_us)
+    dispatcher.let_go()
 
 
 def _ports(sockets: Sequence[doors.Bound]) -> Ports:

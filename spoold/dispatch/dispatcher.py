@@ -110,6 +110,7 @@ class Dispatcher:
         self._claimed: list[Attempt] = []  # that came of offers, and are to be begun
         self._early: list[store.Event] | None = []  # events that came while the spool was read
         self._is_draining = False
+        self.is_held_back = False  # nothing is started as long as this is so; see `let_go`
         self._changed = trio.Event()
         self._turned = trio.Event()
 
@@ -132,7 +133,7 @@ class Dispatcher:
                     self._start(nursery)
                     self._turned.set()
                     self._turned = trio.Event()
-                    wake_s = self._schedule.wake_s()
+                    wake_s = None if self.is_held_back else self._schedule.wake_s()
                     with trio.CancelScope(deadline=float("inf") if wake_s is None else wake_s):
                         await self._changed.wait()
                     self._changed = trio.Event()
@@ -288,6 +289,11 @@ class Dispatcher:
         if attempt.is_stalled or attempt.choice.queue_id != attempt.choice.printer_id:
             self._changed.set()
 
+    def let_go(self) -> None:
+        """Start what was held back."""
+        self.is_held_back = False
+        self._changed.set()
+
     # -- who asks --------------------------------------------------------------------------
 
     def wake(self, printer_id: int) -> None:
@@ -327,6 +333,8 @@ class Dispatcher:
 
     def _start(self, nursery: trio.Nursery) -> None:
         """Give each idle device that may have one its next job."""
+        if self.is_held_back:
+            return
         self._start_claimed(nursery)
         now_s = trio.current_time()
         taken: dict[int, None] = {}  # by a commit that is under way

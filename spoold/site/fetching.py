@@ -39,6 +39,7 @@ log = structlog.get_logger("spoold.site")
 ANSWER_S = 30.0
 PIECES_AT_ONCE = 8
 LOOK_S = 30.0  # how often it asks unasked
+AGAIN_LEAST_S = 0.1
 PAUSE_S = 1.0
 STATES_AT_ONCE = 50
 MESSAGE_CHARACTERS_MAX = 255
@@ -66,6 +67,7 @@ class Fetching:
         self._moved: dict[UUID, None] = {}
         self._is_offered = True
         self._is_all_to_tell = True
+        self._look_s = LOOK_S
         self._bell = trio.Event()
         line.hear(OFFERED, self._offered)
         line.hear(CANCELED, self._asked)
@@ -112,7 +114,7 @@ class Fetching:
                 await trio.sleep(PAUSE_S)
                 continue
             if is_done:
-                with trio.move_on_after(LOOK_S) as scope:
+                with trio.move_on_after(self._look_s) as scope:
                     await bell.wait()
                 if scope.cancelled_caught:
                     self._is_offered = True
@@ -140,8 +142,10 @@ class Fetching:
     # -- fetching --------------------------------------------------------------------------------
 
     async def _fetch(self) -> None:
-        offers = (await self._call("site.jobs"))["jobs"]
-        for offer in offers:
+        answer = await self._call("site.jobs")
+        again_s = answer.get("again_s")
+        self._look_s = LOOK_S if again_s is None else min(LOOK_S, again_s + AGAIN_LEAST_S)
+        for offer in answer["jobs"]:
             await self._take(offer)
             self._is_offered = True  # there may be more behind it
 

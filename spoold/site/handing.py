@@ -8,19 +8,27 @@ said whether it has the job, it is offered again, under its uuid, to that site a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 import trio
 
-from spoold.driver.handed_on import by_owner, job_uuid_of, origin_of, uuid_there, where_it_is
+from spoold.driver.handed_on import (
+    ACTIVE,
+    by_owner,
+    job_uuid_of,
+    origin_of,
+    uuid_there,
+    where_it_is,
+)
 from spoold.driver.link import Source
 from spoold.model.errors import OperationError, SpoolError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.node import NodeState
-from spoold.model.outcome import Blame, Deferred, HandedOn, Outcome, Refused
+from spoold.model.outcome import Blame, Deferred, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.printer import Printer
 from spoold.model.transitions import JobEvent
 from spoold.site.presence import Presence
@@ -30,12 +38,14 @@ from spoold.spool.handed import HandedJob
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import (
+    Change,
     ChangeJob,
     EndAttempt,
     Event,
     JobMoved,
     NodeChanged,
     PrinterChanged,
+    PutPrinter,
     StartAttempt,
 )
 
@@ -46,7 +56,9 @@ CANCELED = "jobs-canceled"  # likewise: ask which of those that it has are to be
 LINE_DEVICE = 0  # of attempts over a line: the site's device is none of ours
 OFFERS_MAX = 16  # in one answer; one is at most some KiB
 PIECE_BYTES = 60_000  # of a document, so that a piece fits a message
-AGAIN_S = 5.0  # until a job is offered again that the site could not take
+LEFT_BEHIND = "Its printer was given to another node then: look whether it came out."
+AGAIN_FIRST_S = 1.0  # until a job is offered again that the site could not take; then longer
+AGAIN_MAX_S = 60.0
 _NEVER = frozenset({"bad-request", "too-large", "conflict"})
 
 
@@ -76,7 +88,7 @@ class Handing:
         self._wall_clock = wall_clock
         self._printers: dict[int, Printer] = {}
         self._known: set[UUID] = set()
-        self._not_before: dict[int, float] = {}  # by job
+        self._again: dict[int, tuple[float, float]] = {}  # by job: when, and after what pause
         self._lock = trio.Lock()
 
     async def start(self) -> None:
@@ -114,7 +126,7 @@ class Handing:
         if moved.new is JobState.PENDING:
             self._tell(moved.printer_id, OFFERED)
         elif moved.new.is_final:
-            self._not_before.pop(moved.job_id, None)
+            self._again.pop(moved.job_id, None)
         elif JobReason.PROCESSING_TO_STOP_POINT in moved.reasons:
             self._tell(moved.printer_id, CANCELED)
 
@@ -134,6 +146,15 @@ class Handing:
             if wanted <= 0 or len(open_) > OFFERS_MAX:
                 return found
             return found + await self._described(await self._claim(site, wanted))
+
+    def again_s(self) -> float | None:
+        """In how many seconds a job is offered again that could not be taken; None: there is none.
+
+        It may be another site's: an offer that is asked for in vain costs nothing.
+        """
+        now_s = trio.current_time()
+        coming = [at_s for at_s, _ in self._again.values() if at_s > now_s]
+        return min(coming) - now_s if coming else None
 
     async def _open(self, site: UUID) -> list[int]:
         owned = {id_ for id_, one in self._printers.items() if one.owner == site}
@@ -169,9 +190,9 @@ class Handing:
     async def _next_of(self, printer_id: int, most: int, now_s: float) -> list[int]:
         if most <= 0:
             return []
-        limit = most + len(self._not_before)
+        limit = most + len(self._again)
         waiting = await self._reader.look(handed.waiting_of, printer_id, limit)
-        due = [one for one in waiting if self._not_before.get(one, 0.0) <= now_s]
+        due = [one for one in waiting if one not in self._again or self._again[one][0] <= now_s]
         return due[:most]
 
     async def _described(self, job_ids: list[int]) -> list[dict[str, Any]]:
@@ -248,7 +269,11 @@ class Handing:
         is_canceled = JobReason.PROCESSING_TO_STOP_POINT in job.reasons
         outcome, event, reasons, message = _settled(site, name, job, told, is_canceled)
         if event is JobEvent.DEFER:
-            self._not_before[job.id] = trio.current_time() + AGAIN_S
+            _, pause_s = self._again.get(job.id, (0.0, AGAIN_FIRST_S / 2))
+            pause_s = min(AGAIN_MAX_S, 2 * pause_s)
+            self._again[job.id] = trio.current_time() + pause_s, pause_s
+        else:
+            self._again.pop(job.id, None)
         end = EndAttempt(job.id, last.number, outcome, event, reasons, self._wall_clock(), message)
         await self._journal.commit(end)
 
@@ -278,6 +303,63 @@ class Handing:
                 log.info("handed_on_state_refused", reason=str(answer))
             elif isinstance(answer, Exception):
                 raise answer
+
+    # -- what becomes of it when the site is dead for good ---------------------------------------
+
+    async def doubtful(self, site: UUID) -> int:
+        """How many jobs the site was given that nobody knows the end of."""
+        return len(await self._open(site)) + len(await self.handed(site, 0, 1 << 31))
+
+    async def rehome(
+        self, printers: Sequence[Printer], old: UUID, new: UUID | None, actor: str
+    ) -> int:
+        """Give these printers of `old` to another node, in one commit with what becomes of the
+        jobs that `old` had: they are held, in doubt. Returns how many.
+
+        Raises:
+            OperationError: a printer was changed meanwhile; nothing of the rest is certain.
+        """
+        now_us = self._wall_clock()
+        async with self._lock:
+            changes: list[Change] = [
+                PutPrinter(replace(one, owner=new), now_us, actor) for one in printers
+            ]
+            for job_id in await self._open(old):
+                attempts = await self._reader.attempts(job_id)
+                outcome = InDoubt("rehomed", LEFT_BEHIND)
+                reasons = (JobReason.JOB_IN_DOUBT,)
+                changes.append(
+                    EndAttempt(
+                        job_id,
+                        attempts[-1].number,
+                        outcome,
+                        JobEvent.DOUBT,
+                        reasons,
+                        now_us,
+                        LEFT_BEHIND,
+                    )
+                )
+            changes += [
+                ChangeJob(
+                    one.job_id,
+                    JobEvent.CANCELED if one.is_canceled else JobEvent.DOUBT,
+                    now_us,
+                    actor,
+                    (JobReason.JOB_CANCELED_BY_OPERATOR,)
+                    if one.is_canceled
+                    else (JobReason.JOB_IN_DOUBT,),
+                    f"{where_it_is(one.evidence)} {LEFT_BEHIND}",
+                    only_from=ACTIVE,
+                )
+                for one in await self.handed(old, 0, 1 << 31)
+            ]
+            answers = await self._journal.commit_all(changes)
+        for answer in answers[: len(printers)]:
+            if isinstance(answer, Exception):
+                raise answer
+        in_doubt = sum(not isinstance(one, Exception) for one in answers[len(printers) :])
+        log.warning("printers_rehomed", count=len(printers), jobs_in_doubt=in_doubt)
+        return in_doubt
 
 
 def _settled(

@@ -140,10 +140,12 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
     if state in (JobState.CANCELED, JobState.ABORTED):
         return
     writer.flush()
-    row = writer.db.execute("SELECT id, state FROM job WHERE uuid = ?", (uuid,)).fetchone()
+    row = writer.db.execute("SELECT id, state, reasons FROM job WHERE uuid = ?", (uuid,)).fetchone()
     if row is None:
         return
     job_id, here = row[0], STATE[row[1]]
+    if JobReason.JOB_IN_DOUBT in row[2].split() and state is not JobState.COMPLETED:
+        return  # what waits there is held, when its printer is not that node's any more
     if here in _WAITING and _rank(state) > _rank(here):
         change = store.ChangeJob(
             job_id,

@@ -110,6 +110,7 @@ EXPECTED = {
     "printer.pause": OPERATORS,
     "printer.purge": OPERATORS,
     "printer.redirect": OPERATORS,
+    "printer.rehome": ADMINS,
     "printer.reject": OPERATORS,
     "printer.release-held-new-jobs": OPERATORS,
     "printer.remove": ADMINS,

@@ -20,7 +20,8 @@ STATES_MAX = 100
 async def offers(call: Call) -> dict[str, Any]:
     site = await site_of(call)
     jobs, _ = fitting(await call.services.handing.offers(site.guid), OFFERS_MAX)
-    return {"jobs": jobs}  # the others are among those that are offered next
+    # Those that are left out are among those that are offered next.
+    return {"jobs": jobs, "again_s": call.services.handing.again_s()}
 
 
 async def piece(call: Call) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Call
 from spoold.daemon.operations.views import uuid_of
 from spoold.model.errors import OperationError
-from spoold.model.node import NodeState
 from spoold.model.printer import Printer
 from spoold.model.text import plain
 from spoold.spool import nodes
@@ -22,14 +21,21 @@ async def owner_of(call: Call) -> dict[str, Any]:
     Raises:
         OperationError: `not-found`: no node of the deployment is called that.
     """
-    name, services = call.args["owner"], call.services
-    if name is None:
-        return {}
+    name = call.args["owner"]
+    return {} if name is None else {"owner": await find_node(call.services, name)}
+
+
+async def find_node(services: Services, name: str) -> UUID | None:
+    """The node of the deployment that is called that, or has that GUID; None is this one.
+
+    Raises:
+        OperationError: `not-found`.
+    """
     if name in ("", services.node_name, str(services.node_guid)):
-        return {"owner": None}
+        return None
     for node in await services.reader.look(nodes.find_all):
-        if node.state is NodeState.APPROVED and (node.name == name or node.guid == uuid_of(name)):
-            return {"owner": node.guid}
+        if node.name == name or node.guid == uuid_of(name):
+            return node.guid
     raise OperationError(
         "not-found",
         f"there is no node {plain(name)!r}.",

@@ -1,0 +1,67 @@
+"""`printer.rehome`: the printers of a site that is dead for good are given to another node.
+
+What waits here prints at the new owner. What the old one had may have come out there: it is held in
+doubt until somebody settles it. Should the old owner return, it holds what it still has of these
+printers (`site/fencing.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spoold.daemon.operations.access import ADMINS, LOCAL
+from spoold.daemon.operations.ownership import find_node
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.model.errors import OperationError
+from spoold.model.text import plain
+
+NAMES_SHOWN_MAX = 200
+
+
+async def rehome(call: Call) -> dict[str, Any]:
+    services, args = call.services, call.args
+    async with services.changing:
+        old = await find_node(services, args["from_site"])
+        new = await find_node(services, args["to"])
+        if old is None or old == new:
+            raise OperationError(
+                "bad-request", "the printers are there already.", "Name two different nodes."
+            )
+        known = await services.catalogue.look()
+        found = sorted(
+            (one for one in known.printers.values() if one.owner == old),
+            key=lambda printer: printer.name,
+        )
+        if not found:
+            raise OperationError(
+                "not-found",
+                f"{plain(args['from_site'])} owns no printers.",
+                "See `spoold printer list`.",
+            )
+        in_doubt = await services.handing.doubtful(old)
+        if not args["dry_run"]:
+            in_doubt = await services.handing.rehome(found, old, new, call.actor)
+    return {
+        "printers": [one.name for one in found[:NAMES_SHOWN_MAX]],
+        "count": len(found),
+        "in_doubt": in_doubt,
+        "advice": ["Settle what is in doubt: `spoold job list --reason job-in-doubt`."]
+        if in_doubt
+        else [],
+    }
+
+
+OPERATIONS = (
+    Operation(
+        "printer.rehome",
+        (
+            Argument("from_site", required=True, least=1, most=63, summary="The node they leave."),
+            Argument("to", default="", most=63, summary="The node they go to; empty is this one."),
+            Argument("dry_run", (bool,), default=False, summary="Only say what would happen."),
+        ),
+        ADMINS,
+        LOCAL,
+        rehome,
+        "Give all printers of a node to another one.",
+    ),
+)

@@ -1,0 +1,83 @@
+"""A site that is dead for good does not take its printers along; whole daemons on loopback."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from daemon.test_handing import give_away, jobs_of, paper, submit, wait_job
+
+from spoold.model.errors import OperationError
+from support.houses import ANYWHERE, joined, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def pair(start, tmp_path):
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    await give_away(hq, site, tmp_path)
+    return hq, site
+
+
+async def test_the_printers_of_a_dead_site_print_at_another_node(start, pair, tmp_path):
+    """What waited prints at once; what the site had is in doubt; when it returns it prints none."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # out of order
+    await submit(hq, "had", b"%!PS had\n")
+    await wait_job(site, "had", "pending")
+    await wait_job(hq, "had", "processing")
+    await site.stop()
+    await wait_until(lambda: not hq.services.sites.here())
+    await submit(hq, "waits", b"%!PS waits\n")
+    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
+    planned = await hq.ask("printer.rehome", from_site="library", dry_run=True)
+    assert (planned["printers"], planned["in_doubt"]) == (["desk"], 1)
+    assert (await jobs_of(hq, "waits"))[0]["state"] == "pending"
+    done = await hq.ask("printer.rehome", from_site="library")
+    assert (done["count"], done["in_doubt"]) == (1, 1)
+    await wait_job(hq, "waits", "completed")
+    had = await wait_job(hq, "had", "pending-held")
+    assert had["reasons"] == ["job-in-doubt"]
+    assert paper(tmp_path) == [b"%!PS waits\n"]
+
+    again = await start("library", "site")
+    await again.line.wait_up()
+    kept = await wait_job(again, "had", "pending-held")
+    assert kept["reasons"] == ["job-rehomed"]
+    assert "another node" in kept["message"]
+    await again.ask("job.release", job=str(kept["id"]))
+    await wait_job(again, "had", "pending-held")
+    await hq.ask("job.settle", job=str(had["id"]), printed=False)
+    await wait_job(hq, "had", "completed")
+    assert sorted(paper(tmp_path)) == [b"%!PS had\n", b"%!PS waits\n"]
+
+
+async def test_printers_go_to_another_site(start, pair, tmp_path):
+    """Another site beside the same machines takes them over, with what waits."""
+    hq, site = pair
+    annex = await start("annex", "site")
+    await joined(hq, annex, "annex")
+    await site.stop()
+    await wait_until(lambda: len(hq.services.sites.here()) == 1)
+    await submit(hq, "letter")
+    await hq.ask("printer.rehome", from_site="library", to="annex")
+    await wait_job(hq, "letter", "completed")
+    assert len(await jobs_of(annex, "letter")) == 1
+    assert len(paper(tmp_path)) == 1
+    with pytest.raises(OperationError, match="owns no printers"):
+        await hq.ask("printer.rehome", from_site="library", to="annex")
+    with pytest.raises(OperationError, match="no node"):
+        await hq.ask("printer.rehome", from_site="atlantis")
+
+
+async def test_a_site_prints_after_a_restart_while_its_application_server_is_away(pair, start):
+    """It waits a moment for word of who owns its printers, and no longer."""
+    hq, site = pair
+    await hq.stop()
+    await site.stop()
+    again = await start("library", "site", listen={"clear": ANYWHERE})
+    started = trio.current_time()
+    await submit(again, "alone")
+    await wait_job(again, "alone", "completed")
+    assert trio.current_time() - started < 5
