@@ -32,7 +32,8 @@ CHECK_S = 15.0  # how often is asked without word of a change
 RETRY_S = 1.0
 ANSWER_S = 60.0  # what a page may take on a slow line
 NOTED_US = 60_000_000  # how often is written down that the copy is current, and nothing else
-PAGE_OBJECTS = 1000  # of a page: one transaction of a site's spool
+PAGE_OBJECTS = 1000  # of a page
+TOGETHER = 200  # of a transaction: others wait for the site's writer as well
 STREAM_BYTES_MAX = 32 * 1024 * 1024
 KEYS = b"keys of the hashes of cards and PINs"
 
@@ -166,7 +167,11 @@ class Replica:
             if event == "objects" and len(stream) <= STREAM_BYTES_MAX:
                 stream.extend(args["piece"])
 
-        args = {"told": self._told, "key_ids": list(self._digests.key_ids), "limit": self._page_objects}
+        args = {
+            "told": self._told,
+            "key_ids": list(self._digests.key_ids),
+            "limit": self._page_objects,
+        }
         answer = await self._line.call("site.objects", args, ANSWER_S, hear)
         unpacker = msgpack.Unpacker(max_buffer_size=STREAM_BYTES_MAX + 1)
         try:
@@ -195,18 +200,21 @@ class Replica:
         is_due = asked_us - self._noted_us >= NOTED_US
         if objects or is_anew or is_taking or keys or is_due:
             guid, name = self._who()
-            change = ApplyObjects(
-                objects,
-                answer["told"],
-                guid,
-                name,
-                self._site_name,
-                is_anew,
-                is_last,
-                asked_us,
-                self._vault.seal(pack(keys), KEYS) if keys else None,
-            )
-            await self._commit(change)
+            starts = range(0, len(objects), TOGETHER) or range(1)
+            for start in starts:
+                is_end = start == starts[-1]
+                change = ApplyObjects(
+                    objects[start : start + TOGETHER],
+                    answer["told"] if is_end else self._told,
+                    guid,
+                    name,
+                    self._site_name,
+                    is_anew and start == 0,
+                    is_last and is_end,
+                    asked_us,
+                    self._vault.seal(pack(keys), KEYS) if keys else None,
+                )
+                await self._commit(change)
             if keys:
                 self._digests.adopt(keys)
             self._noted_us = asked_us

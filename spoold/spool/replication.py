@@ -21,7 +21,7 @@ from uuid import UUID
 from spoold.model.node import EVERYTHING, Scope
 from spoold.spool.rows import CHAIN_SHIFT, pack, unpack
 
-TOGETHER = 500  # objects of one look
+TOGETHER = 250  # objects of one look: logins wait for the reader as well
 
 
 class Cursor(NamedTuple):

@@ -69,3 +69,39 @@ async def test_people_log_in_at_a_site_from_its_copy_also_when_it_is_alone(start
     assert await log_in(site, card="04A1B2C4") == "ada"
     assert await log_in(site, name="ada", password="correct horse") == "ada"
     assert (await site.ask("status"))["copy"]["is_whole"]
+
+
+async def test_who_may_do_less_upstream_is_logged_out_at_the_site(start):
+    """An MFD of the copy comes in by its token, and a disabled user's session there ends."""
+    hq, site = await start("hq"), await start("library", "site")
+    await hq.ask("user.add", name="ada")
+    await hq.ask("user.add-card", name="ada", card="04A1B2C3")
+    made = await hq.ask("device.enrol", name="panel", credential="token", printers=["default"])
+    await joined(hq, site)
+    await copied(site)
+    services = site.services
+    mfd = services.mfds.by_token(made["token"])
+    assert mfd is not None
+    assert mfd.name == "panel"
+    login = await services.authentication.authenticate(
+        Credential(card="04A1B2C3"), mfd.identity, services.wall_clock()
+    )
+    _, session = await services.sessions.begin(mfd, login.user, login.method)
+    await hq.ask("user.set", name="ada", disabled=True)
+    await wait_until(lambda: not services.sessions.is_open(session), 2)
+    assert await refused(site, card="04A1B2C3")
+    await hq.ask("device.revoke", name="panel")
+    await wait_until(lambda: services.mfds.by_token(made["token"]) is None, 2)
+
+
+async def test_a_lost_key_of_the_vault_costs_a_new_copy_and_nothing_else(start, tmp_path):
+    """Without its key a site takes everything anew, and people log in as before."""
+    hq, site = await start("hq"), await start("library", "site")
+    await hq.ask("user.add", name="ada", password="correct horse")
+    await joined(hq, site)
+    await copied(site)
+    await site.stop()
+    (tmp_path / "library" / "identity" / "replica-key").unlink()
+    site = await start("library", "site")
+    await wait_until(lambda: site.services.replica.state.round == 2)
+    assert await log_in(site, name="ada", password="correct horse") == "ada"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from conftest import open_spool
 
 from spoold.accounts.authentication import Authentication, Credential
 from spoold.accounts.guard import Guard
@@ -40,7 +41,19 @@ from spoold.spool.store import (
     RevokeUser,
     UserChanged,
 )
-from support.replicas import HQ, HQ_KEY, SITE_KEY, VAULT, Wire, everything, replica_of, serve, two
+from support.old_spool import make_spool
+from support.replicas import (
+    HQ,
+    HQ_KEY,
+    SITE,
+    SITE_KEY,
+    VAULT,
+    Wire,
+    everything,
+    replica_of,
+    serve,
+    two,
+)
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHRzYWx0c2E$aGFzaA"
 DIGESTS = Digests([HQ_KEY])
@@ -366,3 +379,30 @@ async def test_cards_and_pins_log_in_at_the_site_from_the_copy(tmp_path):
         ):
             login = await door.authenticate(credential, "device:1", 1)
             assert login.user.guid == ada.guid
+
+
+async def test_what_an_older_spool_holds_is_copied_as_well(tmp_path):
+    """Objects that were there before anybody kept a log of them."""
+    make_spool(tmp_path / "hq", 14)
+    (tmp_path / "site").mkdir()
+    async with open_spool(tmp_path / "hq") as hq, open_spool(tmp_path / "site", SITE) as site:
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        found = await everything(site)
+        assert {kind for kind, _ in found} == {"printer", "provider"}
+        assert found == await everything(hq)
+
+
+async def test_pages_of_any_size_come_to_the_same(tmp_path):
+    """One object, a few, or more than one transaction of the site takes."""
+    async with two(tmp_path) as (hq, site):
+        for number in range(450):
+            await add(hq, f"user{number}", groups=("all",) if number % 3 else ())
+        for size in (1000, 7):
+            copy = await replica_of(site, Wire(serve(hq)), page_objects=size)
+            copy._told = b""
+            await copy.pull()
+            assert await everything(site) == await everything(hq)
+        await hq.journal.commit_all([RemoveUser(f"user{number}", 2) for number in range(400)])
+        copy._told = b""  # all of them are swept at the end
+        await copy.pull()
+        assert len(await everything(site)) == 50
