@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from spoold.daemon.operations.mfd_jobs import JOB_ID_MAX
+from spoold.daemon.operations.held_jobs import JOB_ID_MAX
 from spoold.model import card as cards
 from spoold.model.errors import OperationError
 from spoold.model.mfd import SessionEnd

@@ -94,7 +94,10 @@ async def test_people_see_and_release_their_own(desk, ada, safe):
     assert (shown["id"], shown["title"], shown["fits"]) == (mine, "mine", True)
     assert shown["expires_us"] > shown["created_us"]
     answer = await desk.ask("release.release", ada, jobs=[mine, other], printer="safe")
-    assert [one["code"] for one in answer["results"]] == ["", "not-found"]
+    assert [one["error"] and one["error"]["code"] for one in answer["results"]] == [
+        None,
+        "not-found",
+    ]
     assert (await desk.ask("release.held", ada))["jobs"] == []
     assert (await refusal(desk, "release.held", ada, user="bob")).code == "forbidden"
 
@@ -137,7 +140,7 @@ async def test_delegates_release_for_others(desk, ada, safe):
     (shown,) = (await desk.ask("release.held", ada))["jobs"]
     assert shown["owner"] == "bob"
     gone = await desk.ask("release.delete", ada, jobs=[job_id])
-    assert gone["results"][0]["code"] == "not-found"
+    assert gone["results"][0]["error"]["code"] == "not-found"
     await desk.ask("release.release", ada, jobs=[job_id], printer="safe")
     (entry,) = await desk.spool.reader.look(held.releases, job_id)
     assert entry.fields["person"] == user.guid.bytes
@@ -148,11 +151,11 @@ async def test_rules_of_the_printer_hold_for_its_people(desk, ada, safe):
     await desk.ask("printer.set", name="safe", policies=["!@staff: deny"])
     job_id = await add(desk, safe)
     answer = await desk.ask("release.release", ada, jobs=[job_id], printer="safe")
-    assert answer["results"][0]["code"] == "forbidden"
-    assert "!@staff: deny" in answer["results"][0]["advice"]
+    assert answer["results"][0]["error"]["code"] == "forbidden"
+    assert "!@staff: deny" in answer["results"][0]["error"]["advice"]
     await put_user(desk, "ada", groups=("staff",))
     answer = await desk.ask("release.release", ada, jobs=[job_id], printer="safe")
-    assert answer["results"][0]["ok"]
+    assert answer["results"][0]["error"] is None
 
 
 @pytest.mark.parametrize(

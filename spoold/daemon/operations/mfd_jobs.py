@@ -7,62 +7,24 @@ refused leaves the others alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from spoold.daemon.operations.access import DEVICES, KNOWN
+from spoold.daemon.operations.held_jobs import (
+    CHANGES,
+    ID,
+    IDS,
+    change_map,
+    changes_of,
+    held_page,
+    result_maps,
+)
 from spoold.daemon.operations.mfd import PRINTER, SESSION, at_session, printer_of
 from spoold.daemon.operations.table import Argument, Call, Operation
-from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
-from spoold.model.release import COLORS, NO_CHANGES, SIDES, Changes
-from spoold.release.desk import PAGE_JOBS_MAX, RELEASED_AT_ONCE, HeldJob, Result
-
-COPIES_MAX = 9999
-JOB_ID_MAX = 2**31 - 1
-
-
-def held_map(job: HeldJob) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "uuid": str(job.uuid),
-        "title": job.title,
-        "owner": job.owner,
-        "printer": job.printer,
-        "pages": job.pages,
-        "copies": job.copies,
-        "color": job.color,
-        "sides": job.sides,
-        "price": job.price,
-        "created_us": job.created_us,
-        "expires_us": job.expires_us,
-        "fits": job.fits,
-        "why": job.why,
-        "reasons": list(job.reasons),
-    }
-
-
-def result_map(result: Result) -> dict[str, Any]:
-    """What became of a job; `error` is nil when it was done."""
-    error = result.error
-    told = error and {"code": error.code, "message": error.message, "advice": error.advice}
-    return {
-        "id": result.job_id,
-        "title": result.title,
-        "state": result.state.value if result.state is not None else None,
-        "price": result.price,
-        "error": told,
-    }
-
-
-def _results(results: Iterable[Result]) -> dict[str, Any]:
-    page, _ = fitting(map(result_map, results), RELEASED_AT_ONCE)
-    return {"results": page}
-
-
-def _changes(call: Call) -> Changes:
-    args = call.args
-    return Changes(args["copies"], args["sides"], args["color"])
+from spoold.model.release import NO_CHANGES
+from spoold.release.desk import PAGE_JOBS_MAX
 
 
 async def jobs(call: Call) -> dict[str, Any]:
@@ -71,9 +33,7 @@ async def jobs(call: Call) -> dict[str, Any]:
     printer = await printer_of(call, mfd)
     after, limit = call.args["after_id"], call.args["limit"]
     held = await call.services.desk.held(user, printer, after_id=after, limit=limit)
-    page, is_cut = fitting(map(held_map, held), limit)
-    is_more = is_cut or len(held) == limit
-    return {"jobs": page, "next_after_id": page[-1]["id"] if page and is_more else None}
+    return held_page(held, limit)
 
 
 async def release(call: Call) -> dict[str, Any]:
@@ -81,38 +41,30 @@ async def release(call: Call) -> dict[str, Any]:
     mfd, _, user = await at_session(call)
     printer = await printer_of(call, mfd)
     results = await call.services.desk.release(
-        user, call.args["jobs"], printer, mfd.identity, _changes(call), call.args["account"]
+        user, call.args["jobs"], printer, mfd.identity, changes_of(call), call.args["account"]
     )
-    return _results(results)
+    return result_maps(results)
 
 
 async def change(call: Call) -> dict[str, Any]:
     """Change a held job before it is released."""
     mfd, _, user = await at_session(call)
-    changes = _changes(call)
+    changes = changes_of(call)
     if changes == NO_CHANGES:
         raise OperationError(
             "bad-request", "nothing is to be changed.", "Name copies, sides or color."
         )
     printer = await printer_of(call, mfd)
     result = await call.services.desk.change(user, call.args["job"], changes, printer)
-    if result.error is not None:
-        raise result.error
-    return result_map(result)
+    return change_map(result)
 
 
 async def delete(call: Call) -> dict[str, Any]:
     """Delete held jobs of the person's own."""
     _, _, user = await at_session(call)
-    return _results(await call.services.desk.delete(user, call.args["jobs"]))
+    return result_maps(await call.services.desk.delete(user, call.args["jobs"]))
 
 
-_ID = Argument("", (int,), least=1, most=JOB_ID_MAX)
-_CHANGES = (
-    Argument("copies", (int,), least=1, most=COPIES_MAX),
-    Argument("sides", choices=SIDES),
-    Argument("color", choices=COLORS, summary="A print-color-mode (PWG 5100.13)."),
-)
 ACCOUNT = Argument(
     "account",
     most=255,
@@ -181,15 +133,8 @@ OPERATIONS = (
         (
             SESSION,
             PRINTER,
-            Argument(
-                "jobs",
-                (list,),
-                least=1,
-                most=RELEASED_AT_ONCE,
-                each=_ID,
-                summary="Which; without it all that can be released here.",
-            ),
-            *_CHANGES,
+            IDS,
+            *CHANGES,
             ACCOUNT,
         ),
         DEVICES,
@@ -203,8 +148,8 @@ OPERATIONS = (
         (
             SESSION,
             PRINTER,
-            Argument("job", (int,), required=True, least=1, most=JOB_ID_MAX),
-            *_CHANGES,
+            ID,
+            *CHANGES,
         ),
         DEVICES,
         KNOWN,
@@ -216,7 +161,7 @@ OPERATIONS = (
         "mfd.delete",
         (
             SESSION,
-            Argument("jobs", (list,), required=True, least=1, most=RELEASED_AT_ONCE, each=_ID),
+            replace(IDS, required=True, summary="Which."),
         ),
         DEVICES,
         KNOWN,

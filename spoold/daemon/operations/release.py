@@ -7,7 +7,7 @@ logged in look at what waits for them, delete it, or change it before they fetch
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from spoold.daemon.operations.access import (
@@ -15,6 +15,15 @@ from spoold.daemon.operations.access import (
     USERS,
     USERS_AND_OPERATORS,
     USERS_AND_STAFF,
+)
+from spoold.daemon.operations.held_jobs import (
+    CHANGES,
+    ID,
+    IDS,
+    change_map,
+    changes_of,
+    held_page,
+    result_maps,
 )
 from spoold.daemon.operations.jobs import (
     AFTER_ID,
@@ -38,17 +47,14 @@ from spoold.daemon.operations.steering import (
     find_own,
 )
 from spoold.daemon.operations.table import Argument, Call, Operation
-from spoold.daemon.operations.views import fitting
 from spoold.daemon.operations.watch import Known
 from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, Job, JobState
 from spoold.model.person import normalise_name
 from spoold.model.principal import Port
 from spoold.model.printer import Printer
-from spoold.model.release import COLORS, SIDES, Changes
 from spoold.model.user import User
-from spoold.release.desk import PAGE_JOBS_MAX, HeldJob, Result
-from spoold.release.places import COPIES_MAX
+from spoold.release.desk import PAGE_JOBS_MAX
 from spoold.release.releasing import Releaser
 from spoold.spool.store import JobFilter
 
@@ -184,64 +190,30 @@ async def held(call: Call) -> dict[str, Any]:
     found = await call.services.desk.held(
         await _person(call), printer, after_id=call.args["after_id"], limit=limit
     )
-    page, more = fitting((held_map(one) for one in found), limit)
-    more = more or len(found) == limit
-    return {"jobs": page, "next_after_id": page[-1]["id"] if page and more else None}
-
-
-def held_map(job: HeldJob) -> dict[str, Any]:
-    """A held job as JSON carries it."""
-    return {**asdict(job), "uuid": str(job.uuid), "reasons": list(job.reasons)}
-
-
-def result_map(result: Result) -> dict[str, Any]:
-    """What became of one job, as JSON carries it."""
-    error = result.error
-    return {
-        "id": result.job_id,
-        "title": result.title[:80],
-        "ok": error is None,
-        "state": result.state.value if result.state else "",
-        "price": result.price,
-        "code": error.code if error else "",
-        "error": error.message if error else "",
-        "advice": error.advice if error else "",
-    }
+    return held_page(found, limit)
 
 
 async def release_own(call: Call) -> dict[str, Any]:
     """As at a machine, by somebody who logged in and says where: a page on a phone."""
     args = call.args
     printer = find_printer(await call.services.catalogue.look(), args["printer"])
-    changes = Changes(args["copies"], args["sides"], args["color"])
     done = await call.services.desk.release(
-        await _person(call), args["jobs"], printer, call.actor, changes, args["account"]
+        await _person(call), args["jobs"], printer, call.actor, changes_of(call), args["account"]
     )
-    return {"results": [result_map(one) for one in done]}
+    return result_maps(done)
 
 
 async def delete(call: Call) -> dict[str, Any]:
     done = await call.services.desk.delete(await _person(call), call.args["jobs"])
-    return {"results": [result_map(one) for one in done]}
+    return result_maps(done)
 
 
 async def change_held(call: Call) -> dict[str, Any]:
-    args = call.args
-    changes = Changes(args["copies"], args["sides"], args["color"])
-    done = await call.services.desk.change(await _person(call), args["job"], changes)
-    if done.error is not None:
-        raise done.error
-    return {"results": [result_map(done)]}
+    user = await _person(call)
+    return change_map(await call.services.desk.change(user, call.args["job"], changes_of(call)))
 
 
 _USER = Argument("user", summary="For staff: whose jobs.")
-_ID = Argument("job", (int,), required=True, summary="The number of a job.")
-_IDS = Argument("jobs", (list,), least=1, most=100, each=Argument("", (int,), least=1))
-_CHANGES = (
-    Argument("copies", (int,), least=1, most=COPIES_MAX),
-    Argument("sides", choices=SIDES),
-    Argument("color", choices=COLORS),
-)
 
 OPERATIONS = (
     Operation(
@@ -268,9 +240,9 @@ OPERATIONS = (
     Operation(
         "release.release",
         (
-            replace(_IDS, summary="Their numbers; without them all that fit there."),
+            IDS,
             Argument("printer", required=True, summary="Where they come out."),
-            *_CHANGES,
+            *CHANGES,
             Argument("account", most=255, summary='Who pays; "" is the owner.'),
         ),
         USERS,
@@ -280,7 +252,7 @@ OPERATIONS = (
     ),
     Operation(
         "release.delete",
-        (replace(_IDS, required=True, summary="Their numbers."),),
+        (replace(IDS, required=True, summary="Which."),),
         USERS,
         KNOWN,
         delete,
@@ -288,7 +260,7 @@ OPERATIONS = (
     ),
     Operation(
         "release.change",
-        (_ID, *_CHANGES),
+        (ID, *CHANGES),
         USERS,
         KNOWN,
         change_held,

@@ -1,0 +1,75 @@
+"""Held jobs as operations show them and take changes of them, at MFDs and after a login alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from spoold.daemon.operations.table import Argument, Call
+from spoold.daemon.operations.views import fitting
+from spoold.model.release import COLORS, SIDES, Changes
+from spoold.release.desk import RELEASED_AT_ONCE, HeldJob, Result
+from spoold.release.places import COPIES_MAX
+
+JOB_ID_MAX = 2**31 - 1
+
+ID = Argument("job", (int,), required=True, least=1, most=JOB_ID_MAX)
+IDS = Argument(
+    "jobs",
+    (list,),
+    least=1,
+    most=RELEASED_AT_ONCE,
+    each=Argument("", (int,), least=1, most=JOB_ID_MAX),
+    summary="Which; without it all that can be released here.",
+)
+CHANGES = (
+    Argument("copies", (int,), least=1, most=COPIES_MAX),
+    Argument("sides", choices=SIDES),
+    Argument("color", choices=COLORS, summary="A print-color-mode (PWG 5100.13)."),
+)
+
+
+def changes_of(call: Call) -> Changes:
+    args = call.args
+    return Changes(args["copies"], args["sides"], args["color"])
+
+
+def held_map(job: HeldJob) -> dict[str, Any]:
+    return {**asdict(job), "uuid": str(job.uuid), "reasons": list(job.reasons)}
+
+
+def held_page(held: list[HeldJob], limit: int) -> dict[str, Any]:
+    """A page of held jobs, as far as it fits into an answer."""
+    page, is_cut = fitting(map(held_map, held), limit)
+    is_more = is_cut or len(held) == limit
+    return {"jobs": page, "next_after_id": page[-1]["id"] if page and is_more else None}
+
+
+def result_map(result: Result) -> dict[str, Any]:
+    """What became of a job; `error` is nil when it was done."""
+    error = result.error
+    told = error and {"code": error.code, "message": error.message, "advice": error.advice}
+    return {
+        "id": result.job_id,
+        "title": result.title,
+        "state": result.state.value if result.state is not None else None,
+        "price": result.price,
+        "error": told,
+    }
+
+
+def change_map(result: Result) -> dict[str, Any]:
+    """The same of one job.
+
+    Raises:
+        OperationError: nothing was done.
+    """
+    if result.error is not None:
+        raise result.error
+    return result_map(result)
+
+
+def result_maps(results: Iterable[Result]) -> dict[str, Any]:
+    page, _ = fitting(map(result_map, results), RELEASED_AT_ONCE)
+    return {"results": page}
