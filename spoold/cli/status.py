@@ -93,6 +93,8 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"copy          {copied(answer['copy'])}"
     if answer.get("emergency"):
         yield f"emergency     {plain(emergency(answer['emergency']))}"
+    if answer.get("at_stake"):
+        yield f"at stake      {at_stake(answer['at_stake'])}"
     told = [f"{port} {count}" for port, count in sorted(answer["connections"].items())]
     yield f"connections   {', '.join(told)}"
 
@@ -115,6 +117,16 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         gone = answer["sites_gone"]
         told = f"; no line: {', '.join(gone)}" if gone else ", all lines up"
         yield plain(f"sites         {answer['sites']}{told}")
+
+
+def at_stake(found: Mapping[str, Any]) -> str:
+    """What would be lost with this machine."""
+    line = f"{found['jobs']} jobs are here alone"
+    if found["jobs_elsewhere"]:
+        line += f" ({found['jobs_elsewhere']} more are at their owners)"
+    if found["records"] is not None:
+        line += f", {found['records']} records are not acknowledged"
+    return line
 
 
 def copied(copy: Mapping[str, Any]) -> str:

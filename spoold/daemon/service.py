@@ -52,6 +52,7 @@ from spoold.daemon.lines import (
 )
 from spoold.daemon.lock import locked
 from spoold.daemon.logins import Logins
+from spoold.daemon.membership import Membership
 from spoold.daemon.monitor import Monitor
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
@@ -254,6 +255,7 @@ class Daemon:
         self._acceptance: Acceptance | None = None
         self._announcer: Announcer | None = None
         self._doubts_clock: Callable[[], bool] = bool
+        self._membership: Membership | None = None
 
     async def run(self, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
         """Start, serve until `Running.stop`, drain, and close.
@@ -341,6 +343,9 @@ class Daemon:
 
     def _node_context(self) -> ssl.SSLContext:
         """As this node, to others of its deployment."""
+        membership = self._membership
+        if membership is not None and membership.is_joined:
+            return membership.context()
         identity = self.identity
         return client_context(
             ca_pem=identity.authority.ca_pem,
@@ -400,6 +405,7 @@ class Daemon:
 
         lines = open_lines(config, self.identity, journal, network, wall_clock)
         uplink = open_uplink(lines, journal, reader, wall_clock)
+        self._membership = lines.membership
         handing = Handing(journal, reader, documents, lines.sites, wall_clock)
         await handing.start()
         acceptance.hands_on = handing.is_site

@@ -8,7 +8,7 @@ said whether it has the job, it is offered again, under its uuid, to that site a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
@@ -279,22 +279,28 @@ class Handing:
 
     async def handed(self, site: UUID, after_id: int, limit: int) -> list[HandedJob]:
         """A page of the jobs that the site has, and of which it has not told the end."""
+        found = self._of_site(site, await self._reader.look(handed.find_handed))
+        return [one for one in found.values() if one.job_id > after_id][:limit]
+
+    def _of_site(self, site: UUID, jobs: Iterable[HandedJob]) -> dict[UUID, HandedJob]:
+        """Those that the site has, by the uuids that it knows them by."""
         owned = {id_ for id_, one in self._printers.items() if one.owner == site}
-        found = [
-            one
-            for one in await self._reader.look(handed.find_handed)
-            if one.device_id == LINE_DEVICE and one.printer_id in owned and one.job_id > after_id
-        ]
-        return found[:limit]
+        return {
+            job_uuid_of(one.evidence, one.uuid): one
+            for one in jobs
+            if one.device_id == LINE_DEVICE and one.printer_id in owned
+        }
 
     async def told(self, site: UUID, states: list[dict[str, Any]]) -> None:
         """How jobs are there that the site has."""
-        by_uuid = {
-            job_uuid_of(one.evidence, one.uuid): one for one in await self.handed(site, 0, 1 << 31)
-        }
+        uuids = [UUID(state["job_uuid"]) for state in states]
+        found = await self._reader.look(handed.find_handed_as, uuids)
+        by_uuid = self._of_site(site, found)
+        if len(by_uuid) < len(set(uuids)):  # a further document has a uuid of its own
+            by_uuid |= self._of_site(site, await self._reader.look(handed.find_handed))
         changes: list[ChangeJob] = []
-        for state in states:
-            job = by_uuid.get(UUID(state["job_uuid"]))
+        for uuid, state in zip(uuids, states, strict=True):
+            job = by_uuid.get(uuid)
             change = None if job is None else by_owner(job, state, self._wall_clock())
             if change is not None:
                 changes.append(change)

@@ -84,3 +84,20 @@ def waiting_of(db: sqlite3.Connection, printer_id: int, limit: int) -> list[int]
         (printer_id, limit),
     )
     return [id_ for (id_,) in rows]
+
+
+def count_handed(db: sqlite3.Connection) -> int:
+    """How many jobs of this node another one has."""
+    counting = "SELECT count(*) FROM job " + _HANDED.partition(" FROM job ")[2]
+    (count,) = db.execute(counting.format(index="INDEXED BY job_unfinished")).fetchone()
+    return int(count)
+
+
+def find_handed_as(db: sqlite3.Connection, uuids: Sequence[UUID]) -> list[HandedJob]:
+    """Those among the jobs with these uuids."""
+    ids = [
+        id_
+        for uuid in uuids
+        for (id_,) in db.execute("SELECT id FROM job WHERE uuid = ?", (uuid.bytes,))
+    ]
+    return find_handed(db, ids)

@@ -151,3 +151,40 @@ async def test_a_node_takes_no_job_that_it_cannot_hand_on(pair):
     with pytest.raises(OperationError) as error:
         site.daemon._acceptance.printer("far")
     assert error.value.code == "not-accepting"
+
+
+async def test_a_site_hands_jobs_up_as_itself(pair, tmp_path):
+    """A printer of a site may lead to one of hq: the site's own certificate is enough there."""
+    hq, site = pair
+    port = hq.address.rpartition(":")[2]
+    await site.ask("printer.add", name="up", uri=f"spoold://localhost:{port}/default")
+    host, clear = site.running.ports.get("clear", (None, None))
+    assert (host, clear) == (None, None)  # nobody dials a site
+    upload = await site.daemon._acceptance.begin(
+        Submission("up", Owner("ada"), "provider:1", "frames", "127.0.0.1", uuid4(), "upwards")
+    )
+    await upload.write(b"%!PS up\n")
+    await upload.commit()
+    job = await wait_job(site, "upwards", "completed")
+    [there] = await jobs_of(hq, "upwards")
+    assert (there["uuid"], there["owner"], there["submitter"]) == (
+        job["uuid"],
+        "ada",
+        "provider:1",
+    )
+    assert there["intake"] == "handed-on"
+
+
+async def test_status_says_what_would_be_lost_with_the_machine(pair):
+    """Jobs that are nowhere else, and records that the application server has not; in figures."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # out of order
+    for title in ("one", "two"):
+        await submit(hq, title)
+        await wait_job(hq, title, "processing")
+    stake = (await hq.ask("status"))["at_stake"]
+    assert stake == {"jobs": 0, "jobs_elsewhere": 2, "records": None}
+    await hq.stop()
+    stake = (await site.ask("status"))["at_stake"]
+    assert stake["jobs"] == 2
+    assert stake["records"] >= 0

@@ -17,7 +17,7 @@ from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
 from spoold.model.principal import Role
-from spoold.spool import chains, nodes
+from spoold.spool import chains, handed, nodes
 from spoold.web import health
 
 STOPPED_MAX = 10
@@ -71,7 +71,25 @@ async def status(call: Call) -> dict[str, Any]:
         "backup_path": str((last or {}).get("path", ""))[:1000],
         "copy": copy_map(services.replica),
         "emergency": await emergency_map(services),
+        "at_stake": await _at_stake(call, counts),
         "restored_us": chain.started_us if chain.parent_incarnation is not None else None,
+    }
+
+
+async def _at_stake(call: Call, counts: dict[int, dict[JobState, int]]) -> dict[str, int | None]:
+    """What would be lost if this machine died for good now.
+
+    `jobs` are unfinished and here alone, `jobs_elsewhere` those that another node has; `records`
+    are those that the application server does not have, None where there is none.
+    """
+    services = call.services
+    elsewhere: int = await services.reader.look(handed.count_handed)
+    unfinished = sum(sum(by_state.values()) for by_state in counts.values())
+    uplink = services.uplink
+    return {
+        "jobs": max(0, unfinished - elsewhere),
+        "jobs_elsewhere": elsewhere,
+        "records": None if uplink is None else uplink.lag,
     }
 
 
