@@ -75,6 +75,7 @@ EVENTS = {
     "job_released_in_emergency": "A job that waited for its owner prints at once.",
     "job_not_released": "It goes on waiting in an emergency, for the reason given.",
     "site_names_refused": "A site asked for names that are others'; it serves without them.",
+    "servers_not_kept": "Where application servers are could not be written; it is asked again.",
     "site_line_changed": "The line of a site is up, or gone.",
     "job_printed_twice": "A job of this node came out at another one, too: both facts stand.",
     "journal_branched": "After a fork this site goes on as an incarnation of its own.",

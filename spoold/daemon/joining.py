@@ -29,7 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from spoold.daemon import authority as authorities
 from spoold.daemon.authority import PeerIdentity, identify
-from spoold.model.errors import IdentityError, OperationError
+from spoold.model.errors import ConfigError, IdentityError, OperationError
 from spoold.net.address import parse_address
 from spoold.net.context import client_context, reason_of
 from spoold.net.stream import Stream
@@ -171,16 +171,18 @@ async def open_door(
     Raises:
         Lost: nobody is there, or it is not to be believed.
     """
-    where = parse_address(server)
     context = client_context(is_verified=False)
     try:
+        where = parse_address(server)
         stream = await network.connect_tls(
             where.host, where.port, context, server_hostname=JOIN_NAME, timeout_s=TIMEOUT_S
         )
     except OSError as error:
         raise Lost(f"{server}: {reason_of(error)}") from error
+    except ConfigError as error:
+        raise Lost(str(error)) from error
     connection = Connection(stream, answer_timeout_s=TIMEOUT_S)
-    failure: Lost | None = None
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
             await nursery.start(connection.run, hello_arguments("node", name, "spoold", 15.0))
@@ -189,6 +191,8 @@ async def open_door(
             yield connection, found
         except (Lost, OperationError) as error:
             failure = Lost(f"{server}: {error}")
+        except IdentityError as error:  # of those who use it; out of the nursery as it is
+            failure = error
         finally:
             nursery.cancel_scope.cancel()
     if failure is not None:

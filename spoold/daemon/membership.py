@@ -118,7 +118,10 @@ class Membership:
             return
         known = tuple(dict.fromkeys((*endpoints, *member.servers)))[:SERVERS_MAX]
         if known != member.servers:
-            self._write(replace(member, servers=known))
+            try:
+                self._write(replace(member, servers=known))
+            except IdentityError as error:  # on a full disk it learns that another time
+                log.warning("servers_not_kept", reason=str(error))
 
     def context(self) -> ssl.SSLContext:
         """As itself, to servers of the deployment by their names.

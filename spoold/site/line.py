@@ -17,7 +17,7 @@ from uuid import UUID
 import structlog
 import trio
 
-from spoold.model.errors import OperationError
+from spoold.model.errors import OperationError, SpooldError
 from spoold.model.node import LINE_VERSIONS, LineState
 from spoold.net.context import is_about_certificate, reason_of
 from spoold.net.stream import Stream
@@ -222,6 +222,8 @@ class Line:
             stream = await Endpoint.parse(server).connect(self._network, context, timeout_s)
         except OSError as error:
             raise Lost(reason_of(error), is_about_certificate(error)) from error
+        except SpooldError as error:
+            raise Lost(str(error)) from error
         try:
             self._papers.believe(stream)
         except Lost:

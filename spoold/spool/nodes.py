@@ -143,6 +143,12 @@ def join_node(writer: SqliteStore, change: store.JoinNode) -> Node:
             "Make another one at the application server: `spoold site invite NAME`.",
         )
     name, is_approved, packed = row
+    if known is not None and known.name != name:
+        raise OperationError(
+            "conflict",
+            f"this node is the site {plain(known.name)}, and the token is for {plain(name)}.",
+            f"Invite it as {plain(known.name)} to give it another key.",
+        )
     taken = _by_name(writer, name)
     if taken is not None and taken.guid != change.guid:
         raise OperationError(

@@ -289,6 +289,38 @@ async def test_a_key_that_is_not_known_gets_nothing(start):
     assert caught.value.code == "unauthorized"
 
 
+async def test_an_invitation_makes_nobody_another_site(start):
+    """Whoever is invited as one site cannot become a known one; invited again it gets a new key."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    guid, ask = site.services.node_guid, joining_table(hq.services)
+    request = joining.make_request(guid, joining.make_key())
+    foreign = await hq.ask("site.invite", name="annex", is_approved=True)
+    with pytest.raises(OperationError, match="this node is the site library"):
+        await ask(request, foreign["token"])
+    assert site.line.is_connected
+    again = await hq.ask("site.invite", name="library", is_approved=True)
+    assert (await ask(request, again["token"]))["state"] == "approved"
+    await wait_until(lambda: not site.line.is_connected)  # the key before is out
+
+
+async def test_a_disk_that_is_full_does_not_end_a_site(start, monkeypatch):
+    """What it cannot write down of its upstream it does without."""
+    hq = await start("hq", advertise=Advertise(endpoints=("hq.example.org:9195",)))
+    site = await start("library", "site")
+    await joined(hq, site)
+    membership = site.services.membership
+    assert "hq.example.org:9195" in membership.servers()
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spoold.daemon.membership.write_file", full)
+    membership.learn(["hq-2.example.org:9195", "no address"])
+    assert not await membership.renew(hq.address)
+    assert site.line.state is LineState.UP
+
+
 async def test_the_door_without_a_certificate_opens_nothing_else(start):
     """Who names the door of those who join can ask for a certificate, and for nothing more."""
     hq = await start("hq")
