@@ -283,7 +283,7 @@ def show_account(args: Namespace) -> int:
 
 def _tell(found: dict[str, Any]) -> None:
     purses, allowances = found.pop("purses", ()), found.pop("allowances")
-    currency = found.pop("currency")
+    currency, at_sites = found.pop("currency"), found.pop("at_sites", ())
     unit = f" {currency}" if currency else ""
     shown = []
     for key, value in found.items():
@@ -296,6 +296,7 @@ def _tell(found: dict[str, Any]) -> None:
             until = f", until {render.local_time(one['until_us'])[:16]}" if one["until_us"] else ""
             of = f" of {one['period']}" if one["period"] else ""
             shown.append((one["purse"] + of, f"{money(one['balance'])}{unit}{until}"))
+    shown += [(f"held for {one['site']}", f"{money(one['amount'])}{unit}") for one in at_sites]
     for one in allowances:
         carried = one["carry_over"]
         over = f", up to {money(carried)}{unit} carried over" if carried else ""

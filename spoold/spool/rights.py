@@ -430,6 +430,27 @@ def holdings(db: sqlite3.Connection, site: UUID, after: bytes, limit: int) -> li
     return found
 
 
+def at_sites(db: sqlite3.Connection, holder: UUID) -> dict[UUID, int]:
+    """What sites may spend of a holder's money, by site; it stands in no purse of the holder."""
+    if leases.own(db) is not None:
+        return {}
+    rows = db.execute("SELECT site, epoch FROM right_lease").fetchall()
+    found: dict[UUID, int] = {}
+    for packed, newest in rows:
+        site = UUID(bytes=packed)
+        left = sum(
+            _rights_of(db, site, epoch, holder)[0].balance
+            for (epoch,) in db.execute(
+                "SELECT DISTINCT epoch FROM right_granted "
+                "WHERE site = ? AND holder = ? AND epoch <= ?",
+                (packed, holder.bytes, newest),
+            ).fetchall()
+        )
+        if left:
+            found[site] = left
+    return found
+
+
 def policies(db: sqlite3.Connection) -> dict[UUID | None, OfflinePolicy]:
     """Every policy that somebody has set, by its site; None is the one of all others."""
     rows = db.execute("SELECT site, fields FROM offline_policy ORDER BY site")

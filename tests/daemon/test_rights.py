@@ -53,6 +53,9 @@ async def test_a_site_gets_rights_ahead_and_spends_them_when_it_is_alone(start):
     assert await left(hq, ada) == 75 * PAGE
     [held] = (await hq.ask("site.holdings", name="library"))["rights"]
     assert held == {"holder": "user:ada", "granted": 25 * PAGE, "left": 25 * PAGE}
+    shown = await hq.ask("account.show", name="user:ada")
+    assert shown["balance"] == 75 * PAGE
+    assert shown["at_sites"] == [{"site": "library", "amount": 25 * PAGE}]
     await alone(hq, site)
     charging = site.services.charging
     begun = trio.current_time()

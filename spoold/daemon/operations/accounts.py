@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from spoold.daemon.operations.access import KNOWN, MONEY, STAFF, USERS
+from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.holders import (
     GROUP,
     Names,
@@ -27,7 +28,7 @@ from spoold.model.account import GROUPS_MAX, MEMBERS_MAX, Account
 from spoold.model.money import AMOUNT_MAX
 from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Period, Terms
 from spoold.model.user import check_group
-from spoold.spool import accounts, postings
+from spoold.spool import accounts, nodes, postings, rights
 from spoold.spool.store import (
     PutAccount,
     PutAllowance,
@@ -38,6 +39,7 @@ from spoold.spool.store import (
 
 READERS = STAFF | MONEY
 CHOICES_SHOWN_MAX = 500
+SITES_SHOWN_MAX = 200
 
 
 # -- shared accounts ---------------------------------------------------------------------------
@@ -136,9 +138,20 @@ async def show(call: Call) -> dict[str, Any]:
             shown = await account_map(call, holder.account)
         if holder.account is None or holder.account.is_open:
             shown |= wallet_map(await services.charging.wallet(holder.payer))
+        shown["at_sites"] = await _at_sites(services, holder.guid)
     shown["currency"] = terms.currency
     shown["allowances"] = await allowance_maps(services, recipient)
     return shown
+
+
+async def _at_sites(services: Services, holder: UUID) -> list[dict[str, Any]]:
+    """What sites may spend of a holder's money: it is no part of the balance here."""
+    found = await services.reader.look(rights.at_sites, holder)
+    names = {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+    return [
+        {"site": names.get(site, str(site)), "amount": amount}
+        for site, amount in list(found.items())[:SITES_SHOWN_MAX]
+    ]
 
 
 async def mine(call: Call) -> dict[str, Any]:
