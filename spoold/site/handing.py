@@ -8,7 +8,8 @@ said whether it has the job, it is offered again, under its uuid, to that site a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
@@ -315,6 +316,27 @@ class Handing:
     async def doubtful(self, site: UUID) -> int:
         """How many jobs the site was given that nobody knows the end of."""
         return len(await self._open(site)) + len(await self.handed(site, 0, 1 << 31))
+
+    @asynccontextmanager
+    async def leaving(self, printer: Printer, owner: UUID | None) -> AsyncIterator[None]:
+        """While this is open the printer may be given to `owner`: no other node has jobs of it.
+
+        Raises:
+            OperationError: `not-possible`: its owner has.
+        """
+        if printer.owner is None or printer.owner == owner:
+            yield
+            return
+        async with self._lock:
+            there = await self._reader.look(handed.count_over_lines, printer.id)
+            if there:
+                raise OperationError(
+                    "not-possible",
+                    f"{there} jobs of {printer.name} are at its owner.",
+                    "Let them print or cancel them there; `spoold printer rehome` is for owners "
+                    "that are dead for good.",
+                )
+            yield
 
     async def rehome(
         self, printers: Sequence[Printer], old: UUID, new: UUID | None, actor: str

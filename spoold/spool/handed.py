@@ -101,3 +101,15 @@ def find_handed_as(db: sqlite3.Connection, uuids: Sequence[UUID]) -> list[Handed
         for (id_,) in db.execute("SELECT id FROM job WHERE uuid = ?", (uuid.bytes,))
     ]
     return find_handed(db, ids)
+
+
+def count_over_lines(db: sqlite3.Connection, printer_id: int) -> int:
+    """How many jobs of a printer were given away over the line of its owner, and not ended yet."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM job INDEXED BY job_unfinished JOIN attempt "
+        "ON attempt.job_id = job.id AND attempt.number = job.attempts "
+        "WHERE job.finished_us IS NULL AND job.printer_id = ? AND job.state IN (5, 6) "
+        "AND attempt.device_id = 0",
+        (printer_id,),
+    ).fetchone()
+    return int(count)

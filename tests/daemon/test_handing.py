@@ -153,6 +153,25 @@ async def test_a_node_takes_no_job_that_it_cannot_hand_on(pair):
     assert error.value.code == "not-accepting"
 
 
+async def test_a_printer_changes_its_owner_when_no_jobs_are_under_way(pair, tmp_path):
+    """While the site has jobs of it the printer stays; afterwards hq prints what comes."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # out of order
+    await submit(hq, "first")
+    job = await wait_job(hq, "first", "processing")
+    with pytest.raises(OperationError, match="1 jobs of desk are at its owner"):
+        await hq.ask("printer.set", name="desk", owner="")
+    await hq.ask("job.cancel", job=str(job["id"]))
+    await wait_job(hq, "first", "canceled")
+    uri = (tmp_path / "paper").as_uri()
+    shown = await hq.ask("printer.set", name="desk", owner="", uri=uri)
+    assert shown["owner"] == ""
+    await submit(hq, "second", b"%!PS\n")
+    await wait_job(hq, "second", "completed")
+    assert await jobs_of(site, "second") == []
+    assert paper(tmp_path) == [b"%!PS\n"]
+
+
 async def test_a_site_hands_jobs_up_as_itself(pair, tmp_path):
     """A printer of a site may lead to one of hq: the site's own certificate is enough there."""
     hq, site = pair

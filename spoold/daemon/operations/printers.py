@@ -237,7 +237,8 @@ async def change(call: Call) -> dict[str, Any]:
         if printer != old:
             changes.append(PutPrinter(printer, services.wall_clock(), call.actor))
         if changes:
-            await _commit(services, changes)
+            async with services.handing.leaving(old, printer.owner):
+                await _commit(services, changes)
         return await _answer(call, printer, advice)
 
 
