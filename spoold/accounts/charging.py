@@ -97,13 +97,15 @@ class Charging:
         """Who pays: the account of this name or code, or the user alone where it is "".
 
         An account that an administrator has named, `by` a rule or as a printer's default, takes
-        everybody; any other one those who may charge to it.
+        everybody; any other one those who may charge to it. Who is disabled pays for nothing new.
 
         Raises:
             OperationError: `account-info-needed`: nobody is known who would.
         """
         if self.authority is not None and by not in DECIDED:
             account = await self.authority.account(account)
+        if user is not None and user.disabled and by not in DECIDED:
+            raise _nobody(f"the user {plain(user.name[:60])} is disabled.")
         if not account:
             if user is None:
                 raise _nobody("nobody is known who would pay.")

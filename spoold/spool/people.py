@@ -64,14 +64,14 @@ def has_pin(db: sqlite3.Connection, guid: UUID, digests: tuple[bytes, ...]) -> b
 
 
 def delegators(db: sqlite3.Connection, guid: UUID) -> list[User]:
-    """Those who let this person release their jobs, by name."""
+    """Those who let this person release their jobs, by name; who is disabled does not any more."""
     rows = db.execute(
         SELECT_USER + "WHERE directory.person_id IN (SELECT delegate.person_id FROM delegate "
         "JOIN person AS other ON other.id = delegate.delegate_id WHERE other.key = ?) "
         "ORDER BY person.name",
         (guid.bytes,),
     )
-    return users_of(db, rows)
+    return [one for one in users_of(db, rows) if not one.disabled]
 
 
 def throttles(db: sqlite3.Connection, since_us: int, limit: int) -> list[Throttled]:

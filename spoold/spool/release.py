@@ -190,7 +190,7 @@ def _check_releaser(writer: SqliteStore, owner_id: int, releaser: UUID) -> None:
     if key == releaser.bytes:
         return
     owner = users.find_by_guid(writer.db, UUID(bytes=key))
-    if owner is None or releaser not in owner.delegates:
+    if owner is None or owner.disabled or releaser not in owner.delegates:
         raise OperationError("forbidden", "this job is somebody else's.", "Release your own.")
 
 

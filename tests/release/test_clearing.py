@@ -20,6 +20,7 @@ from spoold.model.release import PJL_ACCOUNT, Charging, ReleaseMode, read_rule, 
 from spoold.model.transitions import JobEvent
 from spoold.model.user import User
 from spoold.release.clearing import account_named
+from spoold.release.releasing import Releaser
 from spoold.spool import ledger_views
 from spoold.spool import release as held
 from spoold.spool.store import (
@@ -30,6 +31,7 @@ from spoold.spool.store import (
     NewDocument,
     PutAccount,
     PutTerms,
+    PutUser,
     SetJob,
 )
 from support.money import PAGE
@@ -298,6 +300,30 @@ async def test_every_document_has_to_fit(node):
     assert not shown.fits
     (result,) = await node.desk.release(ada, [job_id], safe, "device:x")
     assert "application/pdf" in str(result.error)
+
+
+@pytest.mark.slow
+async def test_who_is_disabled_pays_for_nothing_new(node, paid):
+    """Neither where jobs print at once, nor through delegates."""
+    bob = await node.spool.reader.user_by_guid(await node.purses.person("bob"))
+    ada = await node.purses.person("ada", delegates=(bob.guid,))
+    await node.purses.pay_in(ada, 100 * PAGE)
+    safe = await node.spool.add_printer("safe", "file:///safe", release=ReleaseMode.HOLD)
+    waits = (await node.spool.add_job(safe, PAGES, owner="ada")).job_id
+    (shown,) = await node.desk.held(bob, safe)
+    assert shown.fits
+    disable = PutUser("ada", node.spool.wall_clock(), fields={"disabled": True})
+    await node.spool.journal.commit(disable)
+    assert await node.desk.held(bob, safe) == []
+    (result,) = await node.desk.release(bob, [waits], safe, "device:x")
+    assert result.error.code == "not-found"
+    with pytest.raises(OperationError, match="somebody else's"):
+        await node.releases.release(
+            await node.spool.reader.job(waits), safe, Releaser(bob.identity, bob, "device:x")
+        )
+    job_id = (await node.spool.add_job(paid, PAGES, owner="ada")).job_id
+    job = await node.held(job_id, "account-info-needed")
+    assert "disabled" in job.message
 
 
 @pytest.mark.slow

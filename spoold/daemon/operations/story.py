@@ -261,7 +261,10 @@ def _why_at_gate(job: Job) -> str:
     """Why a job waits that its owner, or its printer, has to let through; empty if it does not."""
     reasons, operator = job.reasons, f"an operator may `spoold job release {job.id}`"
     if JobReason.ACCOUNT_LIMIT_REACHED in reasons:
-        return f"It is held because whoever pays has not enough; when there is, {operator}."
+        return (
+            "It is held because whoever pays has not enough. It goes on by itself when there is; "
+            f"{operator} to have it tried at once."
+        )
     if JobReason.ACCOUNT_INFO_NEEDED in reasons:
         return "It is held because nobody is known who would pay for it: name an account."
     if JobReason.JOB_NOT_ALLOWED in reasons:
