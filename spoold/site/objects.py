@@ -22,7 +22,7 @@ from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.replication import Changed, Target
 from spoold.spool.rows import CHAIN_SHIFT, pack
-from spoold.spool.store import Event
+from spoold.spool.store import Event, NodeChanged
 
 EVENT = "objects-changed"
 PIECE_BYTES_MAX = 48 * 1024
@@ -91,6 +91,9 @@ class Objects:
     def _hear(self, events: list[Event]) -> None:
         if self._presence.here():
             self._bell.set()
+        for event in events:
+            if type(event) is NodeChanged:  # perhaps it gets to know other things from now on
+                self._presence.tell(event.node.guid, EVENT)
 
     async def answer(
         self, site: Node, told: bytes, key_ids: list[bytes], limit: int, send: Send

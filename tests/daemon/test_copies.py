@@ -105,3 +105,23 @@ async def test_a_lost_key_of_the_vault_costs_a_new_copy_and_nothing_else(start, 
     site = await start("library", "site")
     await wait_until(lambda: site.services.replica.state.round == 2)
     assert await log_in(site, name="ada", password="correct horse") == "ada"
+
+
+async def test_another_scope_is_another_copy_at_once(start):
+    """Who is in none of the groups that a site gets to know goes, and comes again."""
+    hq, site = await start("hq"), await start("library", "site")
+    await hq.ask("user.add", name="ada", groups=["staff"])
+    await hq.ask("user.add", name="bob")
+    await joined(hq, site)
+    await copied(site)
+
+    async def known() -> set[str]:
+        return {one["name"] for one in (await site.ask("user.list"))["users"]}
+
+    assert await known() == {"ada", "bob"}
+    for groups, there in ((["staff"], {"ada"}), ([], {"ada", "bob"})):
+        await hq.ask("site.approve", name="library", groups=groups)
+        with trio.fail_after(3):
+            while await known() != there:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+    assert (await site.ask("site.copy"))["conflicts"][0]["kind"] == "printer"  # both had a default
