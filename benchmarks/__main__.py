@@ -10,10 +10,26 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import load, report, rows, rows_catchup, rows_copy, rows_ipp, rows_mfd
+from benchmarks import (
+    load,
+    report,
+    rows,
+    rows_catchup,
+    rows_copy,
+    rows_ipp,
+    rows_mfd,
+    rows_outage,
+)
 from benchmarks.rows import Bench
 
-ROWS = rows.ROWS | rows_ipp.ROWS | rows_mfd.ROWS | rows_copy.ROWS | rows_catchup.ROWS
+ROWS = (
+    rows.ROWS
+    | rows_ipp.ROWS
+    | rows_mfd.ROWS
+    | rows_copy.ROWS
+    | rows_catchup.ROWS
+    | rows_outage.ROWS
+)
 RESULTS = Path(__file__).parent / "results"
 DESCRIPTORS = 12_000
 
