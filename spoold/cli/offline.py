@@ -23,6 +23,15 @@ RIGHTS = (
     Column("GRANTED", align_right=True),
     Column("LEFT", align_right=True),
 )
+OVERRIDES = (
+    Column("SITE"),
+    Column("PRINTER"),
+    Column("NOW", gives_way=True),
+    Column("WAS", gives_way=True),
+    Column("SINCE"),
+    Column("BY"),
+    Column("STATE"),
+)
 _TOLD = {
     "rights_out": "when rights run out",
     "strangers": "people who are not known",
@@ -42,6 +51,7 @@ _AMOUNTS = ("overdraft", "most")
 def add(verbs: Nouns[Parser]) -> None:
     """The verbs of `site` that are about being alone."""
     _add_policy(verbs)
+    _add_repair(verbs)
     holding = grammar.command(
         verbs,
         "rights",
@@ -67,6 +77,37 @@ def add(verbs: Nouns[Parser]) -> None:
     )
     emerging.add_argument("--reason", default="", help="for whoever reads the audit trail")
     grammar.add_json(emerging)
+
+
+def _add_repair(verbs: Nouns[Parser]) -> None:
+    repairing = grammar.command(
+        verbs,
+        "repair",
+        repair,
+        "on a site that is cut off: change a printer that belongs to its application server",
+        """spoold site repair frontdesk --pause --reason 'paper jam'
+        spoold site repair frontdesk --resume
+        spoold site repair frontdesk --device socket://192.0.2.8:9100""",
+    )
+    repairing.add_argument("name", metavar="PRINTER")
+    what = repairing.add_mutually_exclusive_group(required=True)
+    what.add_argument("--pause", action="store_true", help="let it print nothing")
+    what.add_argument("--resume", action="store_true", help="let it print again")
+    what.add_argument("--device", metavar="URI", help="where it is now")
+    repairing.add_argument("--reason", default="", help="why it is paused")
+    settling = grammar.command(
+        verbs,
+        "overrides",
+        overrides,
+        "list what sites have changed so; accept it for everybody, or have it taken back",
+        """spoold site overrides list
+        spoold site overrides accept frontdesk
+        spoold site overrides revert frontdesk --site library""",
+    )
+    settling.add_argument("what", choices=("list", "accept", "revert"))
+    settling.add_argument("name", nargs="?", metavar="PRINTER")
+    settling.add_argument("--site", metavar="NAME", help="where several have changed it")
+    grammar.add_json(settling)
 
 
 def _add_policy(verbs: Nouns[Parser]) -> None:
@@ -166,6 +207,47 @@ def rights(args: Namespace) -> int:
     asked = {} if args.name is None else {"name": args.name}
     none = "No rights were granted."
     return show_list(args, "site.holdings", "rights", RIGHTS, row, none, asked=asked)
+
+
+def repair(args: Namespace) -> int:
+    asked: dict[str, Any] = {"name": args.name}
+    if args.device is not None:
+        asked["uri"] = args.device
+    else:
+        asked |= {"paused": args.pause, "reason": args.reason}
+    with connect(args) as client:
+        client.call("site.repair", asked)
+    print(plain(f"{args.name} is so here until its application server has accepted or undone it."))
+    return DONE
+
+
+def overrides(args: Namespace) -> int:
+    if (args.what == "list") != (args.name is None):
+        raise OperationError("bad-request", "a printer is accepted or reverted.", "Name one.")
+    with connect(args) as client:
+        if args.what == "list":
+            answer = client.call("site.overrides", {})
+        else:
+            site = {} if args.site is None else {"site": args.site}
+            asked = {"name": args.name, "accept": args.what == "accept", **site}
+            answer = client.call("site.settle", asked)
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    rows = [_override(one) for one in answer["overrides"]]
+    render.print_table(OVERRIDES, rows, "No site has changed anything.")
+    return DONE
+
+
+def _override(one: dict[str, Any]) -> list[str]:
+    is_device = one["field"] == "device"
+    now, was = (
+        text if is_device else "not paused" if text is None else f"paused {text}".strip()
+        for text in (one["value"], one["was"])
+    )
+    state = "to be undone" if one["is_reverted"] else "open"
+    since = render.age(one["since_us"])
+    return [one["site"], one["printer"], now or "-", was or "-", since, one["actor"], state]
 
 
 def emergency(args: Namespace) -> int:

@@ -65,6 +65,7 @@ EVENTS = {
     "line_up": "The line to the application servers is up.",
     "login_remembered": "The directory cannot be asked; the password was right here before.",
     "password_not_asked": "The application server cannot say whether a password is right.",
+    "repair_reverted": "What this site had changed of a printer while it was cut off is undone.",
     "rights_not_fetched": "Rights to spend people's money did not come; it is tried again.",
     "rights_refused": "The application server grants this site no rights: the policy holds.",
     "rights_reported": "The application server was restored; it was told what this site holds.",

@@ -72,6 +72,8 @@ class Kind(StrEnum):
     BACKUP_MADE = "backup-made"
     NODE_RESTORED = "node-restored"
     OBJECTS_COPIED = "objects-copied"
+    PRINTER_REPAIRED = "printer-repaired"
+    REPAIR_SETTLED = "repair-settled"
     POLICY_CHANGED = "policy-changed"
     EMERGENCY_CHANGED = "emergency-changed"
     RECORDS_RECEIVED = "records-received"

@@ -21,15 +21,24 @@ from spoold.model.offline import Beyond, Choice, OfflinePolicy, RightsOut, Stran
 from spoold.model.purse import Payer, PayerKind
 from spoold.site import rights_wire
 from spoold.site.line import Lost, Upstream
-from spoold.spool import accounts, held, leases, ledger_views
+from spoold.spool import accounts, held, leases, ledger_views, repairs
 from spoold.spool.held import Standing
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.store import Charged, Event, KeepRights, ReturnRights, SessionStarted, UserChanged
+from spoold.spool.store import (
+    Charged,
+    EndRepair,
+    Event,
+    KeepRights,
+    ReturnRights,
+    SessionStarted,
+    UserChanged,
+)
 
 log = structlog.get_logger("spoold.site")
 
 EVENT = "rights-changed"  # what the application server tells
+REVERTED = "repair-reverted"
 TOGETHER = 80  # holders, or rights, in one message
 WAITING_MAX = 10_000  # holders for whom rights are to be fetched
 ROUND_S = 3600.0  # between rounds for everybody
@@ -80,6 +89,7 @@ class Authority:
         self._reporting = trio.Lock()
         line.listen(self._wake)
         line.hear(EVENT, self._wake_for_all)
+        line.hear(REVERTED, self._wake)
         journal.listen(self._hear)
 
     # -- questions -------------------------------------------------------------------------------
@@ -209,6 +219,7 @@ class Authority:
     async def _round(self) -> None:
         """Everybody who is due; and everybody there is, now and then."""
         due, self._due = list(self._due), {}
+        await self._take_back()
         policy = await self.policy()
         for start in range(0, len(due), TOGETHER) or (0,):
             page = due[start : start + TOGETHER]
@@ -223,6 +234,19 @@ class Authority:
             after = page[-1][1].bytes
             await self._fetch(page, 0, CALL_S)
             await self._return(page, policy)
+
+    async def _take_back(self) -> None:
+        """Undo repairs of this site that its application server does not want."""
+        own = {one.position: one for one in await self._reader.look(repairs.find_all, self._site)}
+        if not own:
+            return
+        answer = await self._line.call("site.reverted", {}, CALL_S)
+        for printer, field, position in answer.get("reverted", ()):
+            found = own.get(position)
+            if found is not None and (found.printer.bytes, found.field) == (printer, field):
+                change = EndRepair(found.printer, found.field, self._wall_clock())
+                await self._journal.commit(change)
+                log.warning("repair_reverted", printer=str(found.printer), what=found.field)
 
     async def _return(self, holders: Iterable[Holder], policy: OfflinePolicy) -> None:
         """Give back what was fetched for a large piece of work, and is not needed any more."""

@@ -12,10 +12,17 @@ import structlog
 import trio
 
 from spoold.model.errors import SpoolError, StoreFailed
-from spoold.site.authority import EVENT
+from spoold.site.authority import EVENT, REVERTED
 from spoold.site.presence import Presence
 from spoold.spool.journal import Journal
-from spoold.spool.store import Event, JournalForked, NodeChanged, PolicyChanged, ReclaimRights
+from spoold.spool.store import (
+    Event,
+    JournalForked,
+    NodeChanged,
+    PolicyChanged,
+    ReclaimRights,
+    RepairReverted,
+)
 
 log = structlog.get_logger("spoold.site")
 
@@ -34,6 +41,8 @@ class Reclaiming:
         for event in events:
             if type(event) is PolicyChanged:
                 self._tell(event.site)
+            elif type(event) is RepairReverted:
+                self._sites.tell(event.site, REVERTED)
             elif type(event) is NodeChanged or type(event) is JournalForked:
                 self._bell.set()
 

@@ -16,7 +16,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.person import normalise_name
 from spoold.model.record import Kind, Record
-from spoold.spool import booking, remote_jobs, store
+from spoold.spool import booking, remote_jobs, repairs, store
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -196,6 +196,10 @@ def _posted(writer: SqliteStore, site: Site, position: int, fact: Record) -> Non
     booking.book(writer, fact, known, site.now_us, f"node:{site.journal}")
 
 
+def _repaired(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:
+    repairs.note(writer, site.journal, position, fact)
+
+
 def _told(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:
     """Something that an operator of this node wants to hear of, too."""
     writer.events.append(store.SiteTold(site.journal, position, fact.kind))
@@ -214,6 +218,7 @@ APPLY: dict[str, Apply] = {
     Kind.ATTEMPT_STARTED: _attempt_started,
     Kind.ATTEMPT_ENDED: _job_moved,
     Kind.LEDGER_POSTED: _posted,
+    Kind.PRINTER_REPAIRED: _repaired,
     Kind.LOGIN_REFUSED: _told,
     Kind.CERTIFICATE_REFUSED: _told,
     Kind.DOCUMENT_QUARANTINED: _told,

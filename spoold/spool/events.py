@@ -151,6 +151,13 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairReverted:
+    """A site is to go back to what this node says of a printer."""
+
+    site: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class EmergencyChanged:
     """Held printers print at once until then; None: no more."""
 
@@ -229,6 +236,7 @@ Event = (
     | BalanceChanged
     | PricesChanged
     | PolicyChanged
+    | RepairReverted
     | EmergencyChanged
     | RecordsReceived
     | RecordQuarantined

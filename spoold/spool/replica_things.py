@@ -13,7 +13,7 @@ from uuid import UUID
 
 from spoold.model.mfd import SessionEnd
 from spoold.model.printer import Device, Printer
-from spoold.spool import accounts, gate, mfds, objects, sessions, store
+from spoold.spool import accounts, gate, mfds, objects, repairs, sessions, store
 from spoold.spool.replica_people import forget_certificates, put_certificates
 from spoold.spool.rows import device_of, pack, printer_fields, printer_of, unpack
 
@@ -101,6 +101,7 @@ def apply_printer(
         "fields = excluded.fields",
         (key, state["name"], device_id, state["fields"]),
     )
+    repairs.keep_over(writer, key)
     _tell_printer(writer, key)
 
 

@@ -82,6 +82,9 @@ from spoold.spool.changes.release import CountJob as CountJob
 from spoold.spool.changes.release import Released as Released
 from spoold.spool.changes.release import ReleaseEntry as ReleaseEntry
 from spoold.spool.changes.release import ReleaseJob as ReleaseJob
+from spoold.spool.changes.repairs import EndRepair as EndRepair
+from spoold.spool.changes.repairs import RepairPrinter as RepairPrinter
+from spoold.spool.changes.repairs import SettleRepair as SettleRepair
 from spoold.spool.changes.replica import Applied as Applied
 from spoold.spool.changes.replica import ApplyObjects as ApplyObjects
 from spoold.spool.changes.rights import Granted as Granted
@@ -116,6 +119,7 @@ from spoold.spool.events import ProviderRevoked as ProviderRevoked
 from spoold.spool.events import RecordQuarantined as RecordQuarantined
 from spoold.spool.events import RecordsMissing as RecordsMissing
 from spoold.spool.events import RecordsReceived as RecordsReceived
+from spoold.spool.events import RepairReverted as RepairReverted
 from spoold.spool.events import SessionEnded as SessionEnded
 from spoold.spool.events import SessionStarted as SessionStarted
 from spoold.spool.events import SiteTold as SiteTold
@@ -187,6 +191,9 @@ Change = (
     | PutPolicy
     | SetEmergency
     | KeepVerifier
+    | RepairPrinter
+    | EndRepair
+    | SettleRepair
     | PutCursor
     | RemoveCursor
     | RemoveJobs

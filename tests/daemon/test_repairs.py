@@ -1,0 +1,105 @@
+"""Local repair: a site that is cut off changes printers of its application server, for a while."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from spoold.model.errors import OperationError
+from spoold.model.node import LineState
+from spoold.net.address import Address
+from support.houses import joined, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+async def cut_off(start):
+    """A site whose application server has gone, and how to bring that back."""
+    hq, site = await start("hq"), await start("library", "site")
+    await hq.ask("printer.add", name="frontdesk", uri="socket://127.0.0.1:9")
+    await joined(hq, site)
+    await wait_until(lambda: site.services.replica.current_us)
+    port = hq.running.ports["mutual"][1]
+    with pytest.raises(OperationError, match="not cut off"):
+        await site.ask("site.repair", name="frontdesk", paused=True)
+    await hq.stop()
+    await wait_until(lambda: site.line.state is LineState.GONE)
+
+    async def back():
+        again = await start("hq", listen={"mutual": (Address("127.0.0.1", port),)})
+        await site.line.wait_up()
+        return again
+
+    return site, back
+
+
+async def printer(house):
+    known = await house.services.catalogue.look()
+    found = known.by_name["frontdesk"]
+    device = known.device_of(found)
+    return found.paused, found.pause_reason, device.uri
+
+
+async def until(house, expected):
+    with trio.fail_after(15):
+        while await printer(house) != expected:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+async def overrides(house, count):
+    with trio.fail_after(15):
+        while True:
+            found = (await house.ask("site.overrides"))["overrides"]
+            if len(found) == count:
+                return found
+            await trio.sleep(0.02)
+
+
+async def test_a_repair_is_shown_upstream_and_holds_for_all_once_it_is_accepted(start):
+    """Until then the site's copy keeps it, whatever comes of the printer."""
+    site, back = await cut_off(start)
+    with pytest.raises(OperationError, match="it belongs to hq"):
+        await site.ask("printer.pause", name="frontdesk", reason="jam")
+    await site.ask("site.repair", name="frontdesk", paused=True, reason="jam")
+    await site.ask("site.repair", name="frontdesk", uri="socket://127.0.0.1:10")
+    assert await printer(site) == (True, "jam", "socket://127.0.0.1:10")
+    hq = await back()
+    shown = await overrides(hq, 2)
+    assert {(one["site"], one["printer"], one["field"]) for one in shown} == {
+        ("library", "frontdesk", "device"),
+        ("library", "frontdesk", "paused"),
+    }
+    await hq.ask("printer.set", name="frontdesk", info="by the door")
+    assert await printer(hq) == (False, "", "socket://127.0.0.1:9")
+    await hq.ask("site.settle", name="frontdesk", accept=True)
+    assert await printer(hq) == (True, "jam", "socket://127.0.0.1:10")
+    await overrides(site, 0)
+    await until(site, (True, "jam", "socket://127.0.0.1:10"))
+    await hq.ask("printer.resume", name="frontdesk")
+    await until(site, (False, "", "socket://127.0.0.1:10"))
+
+
+async def test_a_repair_that_is_reverted_is_undone_at_the_site(start):
+    """And both sides forget it."""
+    site, back = await cut_off(start)
+    await site.ask("site.repair", name="frontdesk", paused=True, reason="jam")
+    hq = await back()
+    await overrides(hq, 1)
+    await hq.ask("site.settle", name="frontdesk", accept=False)
+    await until(site, (False, "", "socket://127.0.0.1:9"))
+    await overrides(site, 0)
+    await overrides(hq, 0)
+
+
+async def test_a_repair_that_is_taken_back_at_the_site_needs_nobody(start):
+    """It is as if it had never been, but for the records."""
+    site, back = await cut_off(start)
+    await site.ask("site.repair", name="frontdesk", paused=True)
+    await site.ask("site.repair", name="frontdesk", paused=False)
+    assert await printer(site) == (False, "", "socket://127.0.0.1:9")
+    assert (await site.ask("site.overrides"))["overrides"] == []
+    with pytest.raises(OperationError, match="this node's own"):
+        await site.ask("site.repair", name="default-library", paused=True)
+    hq = await back()
+    await trio.sleep(0.5)
+    await overrides(hq, 0)
