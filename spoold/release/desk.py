@@ -22,6 +22,7 @@ from spoold.model.user import User
 from spoold.release.clearing import Money, charging_of
 from spoold.release.counting import Count, count_of, read_contents
 from spoold.release.places import (
+    check_allowed,
     check_changes,
     check_place,
     check_waiting,
@@ -139,7 +140,8 @@ class Desk:
             is_counted = len(contents) >= job.documents
             price = await self._price(home, printer or home, count) if is_counted else None
             owner = people.get(job.owner.name)
-            await self._check(job, home, printer or home, known, count, owner, when)
+            counted = count if is_counted else None
+            await self._check(job, home, printer or home, known, counted, owner, when)
         except OperationError as error:
             why = str(error)
         keep_s = home.keep_held_s if home is not None else 0
@@ -187,24 +189,25 @@ class Desk:
         home: Printer,
         printer: Printer,
         known: Known,
-        count: Count,
+        count: Count | None,
         owner: User | None,
         when: datetime,
     ) -> None:
-        """Raises OperationError when the job cannot be released there now."""
+        """What rules say of the pages of a job that is still being counted, its release finds out.
+
+        Raises:
+            OperationError: the job cannot be released there now.
+        """
         check_waiting(job)
         if printer is home and home.is_find_me:
             return  # where it will come out nobody has said
         check_place(job, home, printer, await self._releases.formats_of(job))
-        terms_for(
-            job,
-            person_of(job, owner),
-            (printer,) if home.id == printer.id else (home, printer),
-            known.device_of(printer),
-            when,
-            count,
-            NO_CHANGES,
-        )
+        person = person_of(job, owner)
+        places = (printer,) if home.id == printer.id else (home, printer)
+        if count is None:
+            check_allowed(person, places, when)
+        else:
+            terms_for(job, person, places, known.device_of(printer), when, count, NO_CHANGES)
 
     async def release(
         self,

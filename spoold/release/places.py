@@ -13,7 +13,7 @@ from typing import NamedTuple
 from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason
 from spoold.model.printer import Device, Printer
-from spoold.model.release import Changes, Terms, changeable, judge
+from spoold.model.release import Changes, Effect, Terms, changeable, judge
 from spoold.release.counting import Count
 
 COPIES_MAX = 9999
@@ -99,6 +99,17 @@ def _can_change(job: Job, printer: Printer, device: Device | None) -> frozenset[
         return frozenset() if job.copies_embedded else frozenset({"copies"})
     has_pjl = device.is_on("pjl")
     return changeable(device.scheme, has_pjl, job.document.format, job.copies_embedded)
+
+
+def check_allowed(owner: Person, places: tuple[Printer, ...], when: datetime) -> None:
+    """Let somebody print at these printers now, whatever the job is.
+
+    Raises:
+        OperationError: `forbidden`: a rule says no.
+    """
+    rules = (rule for printer in places for rule in printer.policies)
+    denials = tuple(rule for rule in rules if rule.effect is Effect.DENY)
+    judge(denials, owner.name, owner.groups, when, None, False)
 
 
 def terms_for(

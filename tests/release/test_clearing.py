@@ -286,6 +286,22 @@ async def test_rules_go_by_the_clock_of_the_site(node):
         assert shown.fits is fits
 
 
+@pytest.mark.slow
+async def test_a_job_that_is_being_counted_is_not_judged_by_its_pages(node):
+    """It may be taken along; the release waits for the count, and says then what is in the way."""
+    await node.purses.start()
+    rule = read_rule("*: pages 2")
+    safe = await node.spool.add_printer("safe", release=ReleaseMode.HOLD, policies=(rule,))
+    ada = await node.spool.reader.user_by_guid(await node.purses.person())
+    await node.spool.add_job(safe, PAGES, owner="ada")
+    (shown,) = await node.desk.held(ada, safe)
+    assert (shown.pages, shown.fits) == (None, True)
+    (result,) = await node.desk.release(ada, None, safe, "device:x")
+    assert "3 pages" in str(result.error)
+    (shown,) = await node.desk.held(ada, safe)
+    assert (shown.pages, shown.fits) == (3, False)
+
+
 async def test_every_document_has_to_fit(node):
     """A job of several documents comes out where all of them can be printed."""
     await node.purses.start()
