@@ -16,7 +16,8 @@ class Submission:
     """What an intake knows of a job. `printer` is a name; `size` in bytes, if announced.
 
     `hold_until` is its job-hold-until, `hold_until_us` its job-hold-until-time; `hold` is as
-    `indefinite`. `created_us` is when another node accepted it, which hands it on.
+    `indefinite`. `created_us` is when another node accepted it, which hands it on; `is_released`
+    says that it was released, and paid for, there.
     """
 
     printer: str
@@ -37,6 +38,7 @@ class Submission:
     hold_until: str = ""
     hold_until_us: int | None = None
     created_us: int | None = None
+    is_released: bool = False
 
     def hold_at(self, now_us: int) -> policy.Hold | None:
         """How the job is to be held that is submitted now.

@@ -368,6 +368,7 @@ class Upload:
                 "" if hold is None else hold.until,
                 None if hold is None else hold.release_us,
                 one.created_us,
+                one.is_released,
             )
         )
 

@@ -270,6 +270,7 @@ def _submission(offer: dict[str, Any], printer: str) -> Submission:
         size=offer["size"],
         digest_algorithm=offer["digest"].partition(":")[0],
         created_us=told["created_us"],
+        is_released=offer["released"],
     )
 
 

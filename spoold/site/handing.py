@@ -201,7 +201,8 @@ class Handing:
         for job_id in job_ids:
             job = await self._reader.job(job_id)
             if job is not None:
-                found.append(self._offer(job))
+                is_released = await self._reader.look(handed.was_released, job_id)
+                found.append(self._offer(job) | {"released": is_released})
         return found
 
     def _offer(self, job: Job) -> dict[str, Any]:

@@ -113,3 +113,9 @@ def count_over_lines(db: sqlite3.Connection, printer_id: int) -> int:
         (printer_id,),
     ).fetchone()
     return int(count)
+
+
+def was_released(db: sqlite3.Connection, job_id: int) -> bool:
+    """Whether its owner released the job here, or it was cleared here."""
+    row = db.execute("SELECT 1 FROM release WHERE job_id = ? LIMIT 1", (job_id,)).fetchone()
+    return row is not None

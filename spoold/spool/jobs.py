@@ -72,7 +72,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     else:
         uuid = uuid7(writer, change.now_us)
     attributes = packed_attributes(change.attributes) if change.attributes else None
-    if writer.gates and type(change) is not store.OpenJob:
+    if writer.gates and type(change) is not store.OpenJob and not change.is_released:
         change.reasons = gate.on_arrival(writer, change.printer_id, change.reasons)
         change.state = JobState.PENDING_HELD if change.reasons else change.state
     owner_id, owner_key = person(writer, change.owner.name, change.now_us)
@@ -101,6 +101,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             "digest": document.digest,
             "format": document.format,
             **({} if change.created_us is None else {"created_us": change.created_us}),
+            **({"released": True} if change.is_released else {}),
         },
         # What a sender says of a job may name people, too: its document, an account.
         {"title": title, "host": host, **({"attributes": attributes} if attributes else {})},

@@ -172,6 +172,35 @@ async def test_a_printer_changes_its_owner_when_no_jobs_are_under_way(pair, tmp_
     assert paper(tmp_path) == [b"%!PS\n"]
 
 
+async def test_a_job_that_is_released_at_hq_comes_out_at_the_site_at_once(pair, tmp_path):
+    """Find-me over nodes: the document travels when it is released, and is not held once more."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", release="hold")
+    await hq.ask("printer.add", name="roam", release="find-me", releases_at=["desk"])
+    host, port = hq.running.ports["clear"]
+    async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
+        await provider.submit(b"%!PS\n", printer="roam", title="mine", user="ada")
+    job = await wait_job(hq, "mine", "pending-held")
+    assert await jobs_of(site, "mine") == []
+    await hq.ask("job.release", job=str(job["id"]), to="desk")
+    await wait_job(hq, "mine", "completed")
+    assert paper(tmp_path) == [b"%!PS\n"]
+
+
+async def test_a_printer_of_a_site_holds_jobs_there(pair, tmp_path):
+    """What waits for its owner waits at the site that stands beside the machine."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", release="hold")
+    await submit(hq, "private")
+    held = await wait_job(site, "private", "pending-held")
+    assert held["reasons"] == ["job-release-wait"]
+    job = await wait_job(hq, "private", "processing")
+    assert job["reasons"] == ["queued-in-device"]
+    await site.ask("job.release", job=str(held["id"]), to="desk")
+    await wait_job(hq, "private", "completed")
+    assert len(paper(tmp_path)) == 1
+
+
 async def test_a_site_hands_jobs_up_as_itself(pair, tmp_path):
     """A printer of a site may lead to one of hq: the site's own certificate is enough there."""
     hq, site = pair

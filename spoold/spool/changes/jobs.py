@@ -41,6 +41,7 @@ class AcceptJob:
     `uuid` None lets the store name it; then it cannot be a duplicate. With a uuid the submission is
     idempotent by (submitter, uuid): the same printer and digest gets the first answer again;
     anything else is `conflict`. `created_us` is when another node accepted it first.
+    With `is_released` its owner stood at the machine, or it was cleared, at that node.
     """
 
     printer_id: int
@@ -62,6 +63,7 @@ class AcceptJob:
     hold_until: str = ""
     release_us: int | None = None
     created_us: int | None = None
+    is_released: bool = False
 
 
 @dataclass(slots=True)
