@@ -131,9 +131,9 @@ def at_stake(found: Mapping[str, Any]) -> str:
 
 def copied(copy: Mapping[str, Any]) -> str:
     """How old the copy of a site is."""
-    whose = f" of {plain(copy['upstream'])}" if copy["upstream"] else ""
+    whose = f", of {plain(copy['upstream'])}" if copy["upstream"] else ""
     if copy["age_s"] is None:
-        return f"none{whose} so far: nobody is known here yet" if not whose else f"begun{whose}"
+        return f"begun{whose}" if whose else "none so far: nobody is known here yet"
     line = f"{render.duration(copy['age_s'])} old{whose}"
     return line if copy["is_whole"] else f"{line}; it is being taken anew"
 

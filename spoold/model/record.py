@@ -72,6 +72,7 @@ class Kind(StrEnum):
     BACKUP_MADE = "backup-made"
     NODE_RESTORED = "node-restored"
     OBJECTS_COPIED = "objects-copied"
+    OBJECT_RENAMED = "object-renamed"
     PRINTER_REPAIRED = "printer-repaired"
     REPAIR_SETTLED = "repair-settled"
     POLICY_CHANGED = "policy-changed"

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from spoold.model.mfd import SessionEnd
 from spoold.model.printer import Device, Printer
+from spoold.model.record import Kind
 from spoold.spool import accounts, gate, mfds, objects, repairs, sessions, store
 from spoold.spool.replica_people import forget_certificates, put_certificates
 from spoold.spool.rows import device_of, pack, printer_fields, printer_of, unpack
@@ -48,6 +49,12 @@ def _make_way(writer: SqliteStore, table: str, name: str, key: bytes, taking: Ta
     else:
         became = _free_name(writer, table, name, taking)
         taking.note(table, other[0], name, became)
+        writer.add_record(
+            Kind.OBJECT_RENAMED,
+            "node",
+            taking.now_us,
+            {"kind": table, "object": other[0], "was": name, "name": became},
+        )
     db.execute(f"UPDATE {table} SET name = ? WHERE guid = ?", (became, other[0]))
     if not is_upstreams:
         _follow(writer, table, name, became)

@@ -19,6 +19,7 @@ from spoold.model.pricing import PriceList, Rate
 from spoold.model.principal import Role
 from spoold.model.printer import Printer
 from spoold.model.purse import Terms
+from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.provider.course import Lost
 from spoold.spool import accounts, people, replica
@@ -284,6 +285,12 @@ async def test_what_the_site_had_before_makes_way_and_is_reported(tmp_path):
             ("account", "works", "works-library"),
             ("prices", "1", "the prices of upstream"),
         }
+        rows = await site.reader.records(1, 1000)
+        renamed = [one.payload for one in rows if one.kind == Kind.OBJECT_RENAMED]
+        assert [(one["was"], one["name"]) for one in renamed] == [
+            ("frontdesk", "frontdesk-library"),
+            ("works", "works-library"),
+        ]
         user = await site.reader.user("ada")
         assert user.guid == ada.guid
         job = await site.reader.job(accepted.job_id)
