@@ -159,7 +159,7 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
             jobs.change_job(writer, change)
         except OperationError:
             return
-    elif here in _PRINTED and state is JobState.COMPLETED and not _was_handed_on(writer, job_id):
+    elif state is JobState.COMPLETED and _came_out(writer, job_id):
         writer.events.append(store.PrintedTwice(UUID(bytes=uuid), job_id, node))
 
 
@@ -168,14 +168,12 @@ def _rank(state: JobState) -> int:
     return 2 if state in _PRINTED else int(state is JobState.PENDING)
 
 
-def _was_handed_on(writer: SqliteStore, job_id: int) -> bool:
-    """Whether no device of this node had it: another node was given the document."""
+def _came_out(writer: SqliteStore, job_id: int) -> bool:
+    """Whether a device of this node has printed it, instead of another node that was given it."""
     row = writer.db.execute(
-        "SELECT 1 FROM attempt JOIN device ON device.id = attempt.device_id "
-        "WHERE attempt.job_id = ? AND device.uri NOT LIKE 'spoold:%' LIMIT 1",
-        (job_id,),
+        "SELECT 1 FROM attempt WHERE job_id = ? AND outcome = 'delivered' LIMIT 1", (job_id,)
     ).fetchone()
-    return row is None
+    return row is not None
 
 
 # -- look-ups ----------------------------------------------------------------------------------

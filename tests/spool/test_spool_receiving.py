@@ -8,11 +8,21 @@ import pytest
 from spoold.codec import record as codec
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
+from spoold.model.outcome import Delivered
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
 from spoold.spool import received, remote_jobs, sending
 from spoold.spool.erasure import Erasure
-from spoold.spool.store import AddRecord, BranchJournal, ChangeJob, PruneReceived, PruneRecords
+from spoold.spool.store import (
+    AddRecord,
+    BranchJournal,
+    ChangeJob,
+    EndAttempt,
+    PrintedTwice,
+    PruneReceived,
+    PruneRecords,
+    StartAttempt,
+)
 from support.sites import HQ, SITE, receive, ship, stored
 
 
@@ -247,6 +257,25 @@ async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq)
     await ship(site, hq)
     job = await hq.reader.job(first.job_id)
     assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
+
+
+async def test_paper_that_came_out_twice_is_told(site, hq):
+    """Both facts stand; somebody has to look."""
+    here, there = await hq.add_printer(), await site.add_printer()
+    first = await hq.add_job(here, owner="ada", uuid=SITE)
+    number = await hq.journal.commit(StartAttempt(first.job_id, here.device_id, here.id, 1))
+    printed = Delivered({"method": "ipp-job-state"})
+    await hq.journal.commit(EndAttempt(first.job_id, number, printed, JobEvent.DELIVER, (), 2))
+    events = []
+    hq.journal.listen(events.extend)
+    await site.add_job(there, owner="ada", uuid=SITE)
+    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
+    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
+    await ship(site, hq)
+    assert PrintedTwice(SITE, first.job_id, SITE) in events
+    assert (await hq.reader.job(first.job_id)).state is JobState.COMPLETED
+    (job,) = await hq.reader.look(remote_jobs.by_uuid, SITE)
+    assert job.state is JobState.COMPLETED
 
 
 @pytest.fixture
