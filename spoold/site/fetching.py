@@ -9,6 +9,7 @@ new line.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -142,30 +143,68 @@ class Fetching:
     # -- fetching --------------------------------------------------------------------------------
 
     async def _fetch(self) -> None:
+        """Take what is offered now: the jobs of a printer in their order, printers side by side."""
         answer = await self._call("site.jobs")
         again_s = answer.get("again_s")
         self._look_s = LOOK_S if again_s is None else min(LOOK_S, again_s + AGAIN_LEAST_S)
+        offers: dict[str, list[dict[str, Any]]] = {}
         for offer in answer["jobs"]:
-            await self._take(offer)
-            self._is_offered = True  # there may be more behind it
+            offers.setdefault(offer["printer_guid"], []).append(offer)
+        errors: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+            for one in offers.values():
+                nursery.start_soon(self._take_all, one, nursery, errors)
+        if errors:
+            raise errors[0]
+        self._is_offered = self._is_offered or bool(offers)  # there may be more behind it
 
-    async def _take(self, offer: dict[str, Any]) -> None:
-        """Have the job, and say so; or say why not."""
+    async def _take_all(
+        self, offers: Sequence[dict[str, Any]], nursery: trio.Nursery, errors: list[Exception]
+    ) -> None:
+        """Have these jobs, one after the other; the application server is told meanwhile."""
+        heads: dict[int, bytes] = {}
+
+        async def look_ahead(job: int) -> None:
+            with suppress(Lost, OperationError):  # who needs it asks again
+                heads[job] = (await self._call("site.document", job=job, offset=0))["data"]
+
+        async def tell(offer: dict[str, Any], told: dict[str, Any]) -> None:
+            try:
+                await self._call("site.took", job=offer["job"], **told)
+            except (Lost, OperationError) as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as ahead:
+            for offer in offers:
+                ahead.start_soon(look_ahead, offer["job"])
+        for offer in offers:
+            try:
+                told = await self._take(offer, heads.pop(offer["job"], b""))
+            except Lost as error:
+                errors.append(error)
+                return
+            crash_point("fetched-before-took")
+            nursery.start_soon(tell, offer, told)
+
+    async def _take(self, offer: dict[str, Any], head: bytes) -> dict[str, Any]:
+        """Have the job; what is to be said of it.
+
+        Raises:
+            Lost: the line broke.
+        """
         try:
-            accepted = await self._accept(offer)
+            accepted = await self._accept(offer, head)
         except (OperationError, SpooldError) as error:
             code = error.code if isinstance(error, OperationError) else "internal-error"
             log.warning("job_not_taken", job_uuid=offer["job_uuid"], reason=str(error))
-            await self._call("site.took", job=offer["job"], error=code, message=str(error)[:500])
-            return
+            return {"error": code, "message": str(error)[:500]}
         self._ours[accepted.job_id] = accepted.uuid
-        crash_point("fetched-before-took")
-        await self._call("site.took", job=offer["job"], job_id=accepted.job_id)
         self._moved[accepted.uuid] = None
         if offer["canceled"]:
             self._is_all_to_tell = True
+        return {"job_id": accepted.job_id}
 
-    async def _accept(self, offer: dict[str, Any]) -> Accepted:
+    async def _accept(self, offer: dict[str, Any], head: bytes) -> Accepted:
         """Raises OperationError, SpoolError: it cannot be taken; Lost: the line broke."""
         name = await self._printer_name(UUID(offer["printer_guid"]))
         if name is None:
@@ -176,6 +215,8 @@ class Fetching:
             if upload.accepted is None:
                 if offer["canceled"]:
                     raise OperationError("canceled", "it is canceled, and was never here.")
+                if not upload.offset:
+                    await upload.write(head)
                 await self._copy(offer, upload)
             return await upload.commit(offer["size"], offer["digest"])
         except (OperationError, SpooldError):
