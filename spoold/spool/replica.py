@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
 SWEPT_TOGETHER = 1000
 CONFLICTS_MAX = 1000  # that are kept; the oldest go
+# What an object may raise that makes no sense here, as one of a newer application server.
+POISON = (
+    OperationError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
 
 _APPLY: dict[str, Callable[[SqliteStore, bytes, dict[str, Any] | None, Taking], None]] = {
     "user": replica_people.apply_user,
@@ -120,9 +131,7 @@ def apply_objects(writer: SqliteStore, change: store.ApplyObjects) -> store.Appl
     db = writer.db
     before = state(db) or CopyState(change.upstream, change.upstream_name)
     number = before.round + change.is_anew
-    taking = Taking(change.site_name, change.now_us)
-    for kind, key, one in change.objects:
-        _apply(writer, kind, key, one, number, taking)
+    taking = _take(writer, change, number)
     is_taking = before.is_taking or change.is_anew
     if is_taking and change.is_last:
         is_taking = not _sweep(writer, number, taking)
@@ -150,6 +159,34 @@ def apply_objects(writer: SqliteStore, change: store.ApplyObjects) -> store.Appl
             {"objects": len(change.objects), "round": number, "is_whole": is_whole},
         )
     return store.Applied(is_whole, len(taking.conflicts), tuple(taking.erased))
+
+
+def _take(writer: SqliteStore, change: store.ApplyObjects, number: int) -> Taking:
+    """Apply the objects, all at once first: one that makes no sense here is rare, and left out."""
+    with writer.savepoint() as attempt:
+        taking = Taking(change.site_name, change.now_us)
+        try:
+            for kind, key, one in change.objects:
+                _apply(writer, kind, key, one, number, taking)
+            return taking
+        except POISON:
+            attempt.undo()
+    taking = Taking(change.site_name, change.now_us)
+    for kind, key, one in change.objects:
+        with writer.savepoint() as attempt:
+            part = Taking(change.site_name, change.now_us)
+            try:
+                _apply(writer, kind, key, one, number, part)
+            except POISON as error:
+                attempt.undo()
+                why = f"not copied: {type(error).__name__}; what was here before stays"
+                part = Taking(change.site_name, change.now_us, [(kind, key, "", why)])
+                writer.db.execute(
+                    "UPDATE replica SET round = ? WHERE kind = ? AND key = ?", (number, kind, key)
+                )
+        taking.conflicts += part.conflicts
+        taking.erased += part.erased
+    return taking
 
 
 def _apply(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from spoold.model.principal import Role
 from spoold.model.record import Kind
 from spoold.spool import store
 from spoold.spool.rows import unpack
@@ -36,6 +37,9 @@ def apply_user(
             taking.erased.append(key)
         remove(writer, key)
         return
+    fields = unpack(state["fields"])
+    for role in (*fields["roles"], *(one[0] for one in fields.get("scopes", ()))):
+        Role(role)  # a role that nobody here knows makes nobody
     person_id, is_new = _person(writer, key, state["name"], taking)
     event = None if is_new else _difference(writer, person_id, key, state)
     _take_proofs(writer, person_id, state, taking)
@@ -50,7 +54,7 @@ def apply_user(
         ),
     )  # fmt: skip
     _put_cards(writer, person_id, state["cards"], is_new)
-    _put_delegates(writer, person_id, unpack(state["fields"]).get("delegates", ()), is_new)
+    _put_delegates(writer, person_id, fields.get("delegates", ()), is_new)
     serials = put_certificates(writer, key, state["certificates"])
     guid = UUID(bytes=key)
     ends, revokes = event or (False, False)

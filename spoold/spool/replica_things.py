@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.mfd import SessionEnd
+from spoold.model.pricing import PriceList
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Kind
 from spoold.spool import accounts, gate, mfds, objects, repairs, sessions, store
@@ -272,6 +273,7 @@ def apply_prices(
     if state is None:
         db.execute("DELETE FROM price_list WHERE version = ?", (version,))
     else:
+        PriceList.from_map(unpack(state["fields"]))  # what can be read here
         # Prices are those of the whole deployment: charges keep what they were made by.
         own = db.execute(
             "DELETE FROM price_list WHERE CAST(version AS BLOB) NOT IN "

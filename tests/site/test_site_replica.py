@@ -24,6 +24,7 @@ from spoold.model.release import ReleaseMode
 from spoold.provider.course import Lost
 from spoold.spool import accounts, people, replica
 from spoold.spool.store import (
+    ApplyObjects,
     EnrolUser,
     ErasePerson,
     PutAccount,
@@ -413,3 +414,29 @@ async def test_pages_of_any_size_come_to_the_same(tmp_path):
         copy._told = b""  # all of them are swept at the end
         await copy.pull()
         assert len(await everything(site)) == 50
+
+
+async def test_an_object_that_makes_no_sense_here_holds_nothing_up(tmp_path):
+    """One of a newer application server is left out and reported; those around it come."""
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        there = await everything(site)
+        odd = [
+            ("user", b"k" * 16, {"name": "eve", "nothing": "else"}),
+            ("printer", b"p" * 16, {"name": 7, "fields": b"\xc1", "device": None}),
+            ("user", b"l" * 16, dict(there["user", (await site.reader.user("bob")).guid.bytes])),
+            ("prices", b"9", {"from_us": 1, "fields": b"\x80"}),
+            ("ufo", b"u" * 16, {"name": "x"}),
+        ]
+        odd[2][2]["name"] = "bob2"
+        change = ApplyObjects(odd, b"", HQ, "hq", "library", False, True, 3)
+        applied = await site.journal.commit(change)
+        assert applied.conflicts == 3
+        assert await site.reader.user("bob2") is not None
+        assert await site.reader.user("eve") is None
+        assert {
+            key: state for key, state in (await everything(site)).items() if key in there
+        } == there
+        told = [(one.kind, one.became[:11]) for one in await site.reader.look(replica.conflicts)]
+        assert told == [(kind, "not copied:") for kind in ("prices", "printer", "user")]
