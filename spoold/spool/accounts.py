@@ -147,6 +147,7 @@ def put_allowance(writer: SqliteStore, change: store.PutAllowance) -> None:
         "fields = excluded.fields",
         (allowance.guid.bytes, allowance.to, pack(allowance.as_map())),
     )
+    writer.events.append(store.MoneyCame(None))
 
 
 def remove_allowance(writer: SqliteStore, change: store.RemoveAllowance) -> None:
@@ -204,6 +205,11 @@ def by_name(db: sqlite3.Connection, name: str) -> Account | None:
 def by_code(db: sqlite3.Connection, code: str) -> Account | None:
     row = db.execute(_ACCOUNT + "WHERE code = ?", (code,)).fetchone()
     return None if row is None else _account_of(row)
+
+
+def missing(db: sqlite3.Connection, named: Iterable[str]) -> list[str]:
+    """Of these names and codes those that no account has, in order."""
+    return sorted({one for one in named if by_name(db, one) is None and by_code(db, one) is None})
 
 
 def names(db: sqlite3.Connection, guids: Iterable[UUID]) -> dict[UUID, str]:

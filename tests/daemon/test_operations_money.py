@@ -200,3 +200,18 @@ async def test_terms_and_allowances_that_cannot_be_are_refused(desk):
     await desk.ask("account.allow", **{**asked, "amount": 0})
     assert (await desk.ask("account.show", name="group:staff"))["allowances"] == []
     assert (await refused(desk, "account.allow", **{**asked, "amount": 0})).code == "not-found"
+
+
+async def test_a_printer_that_names_no_account_says_so(desk):
+    """A slip of the pen would have all jobs wait; adding the account ends the advice."""
+    await desk.spool.add_printer("default")
+    senders = ["* sap* -> erp charge works/stores", "* -> ="]
+    shown = await desk.ask(
+        "printer.set", name="default", default_account="nix", senders=senders, charging="on"
+    )
+    told = [one for one in shown["advice"] if "names the account" in one]
+    assert [("nix" in told[0], "works/stores" in told[1]), len(told)] == [(True, True), 2]
+    for name in ("nix", "works", "works/stores"):
+        await desk.ask("account.add", name=name)
+    shown = await desk.ask("printer.show", name="default")
+    assert not [one for one in shown["advice"] if "names the account" in one]

@@ -26,8 +26,9 @@ from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Device, Printer
-from spoold.model.release import Charging
+from spoold.model.release import SOMEBODY_CHOOSES, Charging
 from spoold.model.text import plain
+from spoold.spool import accounts
 from spoold.spool.store import JobFilter
 
 PAGE_MAX = 200
@@ -107,7 +108,7 @@ def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list
     if printer.paused:
         told.append(f"It is paused: `spoold printer resume {name}`.")
     if not printer.accepting:
-        told.append(f"It takes no new jobs: `spoold printer set {name} --option accepting=on`.")
+        told.append(f"It takes no new jobs: `spoold printer set {name} --accepting on`.")
     is_at_once = not printer.release.is_secure and printer.charging is Charging.ON
     if is_at_once and printer.least_owner is HowKnown.CLAIMED:
         told.append(
@@ -150,8 +151,20 @@ async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list
         one["announced_as"] = told.name
         if told.trouble:
             one["advice"].append(f"It is shared, but not announced: {told.trouble}.")
+        one["advice"] += await _missing_accounts(call, printer)
         shown.append(one)
     return shown
+
+
+async def _missing_accounts(call: Call, printer: Printer) -> list[str]:
+    """Advice on accounts that a printer names and nobody has added: jobs would wait for them."""
+    named = {printer.default_account, *(one.account for one in printer.senders)}
+    named -= {"", SOMEBODY_CHOOSES}
+    missing = await call.services.reader.look(accounts.missing, named) if named else []
+    return [
+        f"It names the account {plain(one[:60])}, which is not there: `spoold account add`."
+        for one in missing
+    ]
 
 
 async def list_printers(call: Call) -> dict[str, Any]:

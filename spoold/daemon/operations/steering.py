@@ -292,7 +292,7 @@ def accepting_printer(known: Known, name: str) -> Printer:
         raise OperationError(
             "not-accepting",
             f"the printer {name} takes no jobs now.",
-            f"`spoold printer set {name} --option accepting=on` first.",
+            f"`spoold printer set {name} --accepting on` first.",
         )
     return to
 
