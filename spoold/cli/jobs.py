@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from spoold.cli import grammar, render
 from spoold.cli.control import connect, pages
-from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
+from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 from spoold.cli.render import Column
 from spoold.cli.showing import show_each, show_list
 from spoold.model.errors import OperationError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from spoold.provider.blocking import ControlClient
 
 PAGE = 50
+UNFINISHED = frozenset(grammar.states("unfinished"))
 
 # What an action on many jobs is about when no --state is given.
 ACTIONS = {
@@ -47,9 +49,13 @@ def add(nouns: Nouns[Parser]) -> None:
         "list jobs, the newest first, finished ones included",
         """spoold job list --state unfinished --printer frontdesk
         spoold job list --owner reception --since 2h
-        spoold job list --state aborted,pending-held --limit 500 --json""",
+        spoold job list --state aborted,pending-held --limit 500 --json
+        spoold job list --site library --state unfinished""",
     )
     grammar.add_filters(listing)
+    listing.add_argument(
+        "--site", metavar="NAME", help="those of a site, as far as it has told; only with --state"
+    )
     listing.add_argument("--limit", type=grammar.count, default=PAGE, metavar="N")
     listing.add_argument("--all", action="store_true", help="however many there are")
     grammar.add_json(listing)
@@ -159,7 +165,19 @@ def list_jobs(args: Namespace) -> int:
     asked["limit"] = PAGE if args.all else min(args.limit, PAGE)
     limit = None if args.all else args.limit
     none = "No such jobs."
+    if args.site is not None:
+        return _list_elsewhere(args, asked, limit, none)
     return show_list(args, "job.list", "jobs", COLUMNS, _row, none, asked=asked, limit=limit)
+
+
+def _list_elsewhere(args: Namespace, asked: dict[str, Any], limit: int | None, none: str) -> int:
+    """The jobs of a site; which ones, its application server can tell by their state alone."""
+    states = set(asked.pop("states", ()))
+    if set(asked) - {"newest_first", "limit"} or (states and states != UNFINISHED):
+        print("spoold: --site goes with --state unfinished alone.", file=sys.stderr)
+        return USAGE
+    wanted = {"site": args.site, "unfinished": bool(states), "limit": asked["limit"]}
+    return show_list(args, "job.elsewhere", "jobs", COLUMNS, _row, none, asked=wanted, limit=limit)
 
 
 COLUMNS = (

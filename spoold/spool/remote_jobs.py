@@ -215,7 +215,7 @@ def by_uuid(db: sqlite3.Connection, uuid: UUID) -> list[RemoteJob]:
 
 
 def page(
-    db: sqlite3.Connection, node: UUID, before: int, limit: int, *, unfinished: bool = False
+    db: sqlite3.Connection, node: UUID, before: int, limit: int, unfinished: bool = False
 ) -> list[tuple[int, RemoteJob]]:
     """The newest jobs of a node before a key (0: all), each with its key for the next page."""
     where = "WHERE remote_job.node = ? AND (? = 0 OR remote_job.id < ?) "

@@ -58,6 +58,7 @@ EXPECTED = {
     "device.show": STAFF,
     "job.cancel": OPERATORS | CLIENTS,
     "job.cancel-many": OPERATORS | CLIENTS,
+    "job.elsewhere": STAFF,
     "job.explain": STAFF,
     "job.follow": STAFF | CLIENTS,
     "job.hold": OPERATORS | USERS,

@@ -57,6 +57,10 @@ async def test_what_happens_at_a_site_is_known_upstream(start):
     assert theirs == mine[: len(theirs)]
     rows = await hq.services.reader._all("SELECT uuid FROM remote_job")
     assert (accepted.uuid.bytes,) in rows
+    (listed,) = (await hq.ask("job.elsewhere", site="library"))["jobs"]
+    assert (listed["id"], listed["owner"]) == (f"library/{accepted.job_id}", "ada")
+    for name in (listed["id"], str(accepted.uuid)):
+        assert (await hq.ask("job.show", job=name))["uuid"] == str(accepted.uuid)
     own = (await site.ask("journal.status"))["upstream"]
     assert (own["name"], own["lag"]) == ("hq", 0)
     await site.ask("site.sync")
@@ -132,3 +136,7 @@ async def test_the_commands_show_it(start):
     assert "Nothing is in quarantine." in await say(hq, "journal", "quarantine", "list")
     assert "connected" in await say(site, "site", "history")
     assert "A round begins" in await say(site, "site", "sync")
+    accepted = await accept(site)
+    await caught_up(hq, site)
+    assert f"library/{accepted.job_id} " in await say(hq, "job", "list", "--site", "library")
+    assert str(accepted.uuid) in await say(hq, "job", "show", f"library/{accepted.job_id}")

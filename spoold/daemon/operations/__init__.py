@@ -17,6 +17,7 @@ from spoold.daemon.operations import (
     booking,
     copies,
     devices,
+    elsewhere,
     emergency,
     handing,
     handing_down,
@@ -57,6 +58,7 @@ def build_table(services: Services, more: Iterable[Operation] = ()) -> Table:
     """The table of a node: the operations of this package, and `more`."""
     rooms = (
         jobs,
+        elsewhere,
         steering,
         handing,
         handing_down,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from spoold.daemon.operations import elsewhere
 from spoold.daemon.operations.access import (
     EVERYBODY,
     EVERYWHERE,
@@ -196,6 +197,9 @@ def device_names(known: Known, attempt: Attempt) -> tuple[str, str]:
 
 
 async def show_job(call: Call) -> dict[str, Any]:
+    there = await elsewhere.find(call, call.args["job"])
+    if there is not None:
+        return there
     job = await find_job(call, call.args["job"])
     known = await call.services.catalogue.look()
     shown = view(call, job, known)

@@ -1,0 +1,124 @@
+"""Jobs of sites, as their records have told of them: `job.elsewhere`, and for `job.show`."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from spoold.daemon.operations.access import KNOWN, STAFF
+from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.table import Argument, Call, Operation, near
+from spoold.daemon.operations.views import fitting
+from spoold.model.errors import OperationError
+from spoold.spool import nodes, remote_jobs
+from spoold.spool.remote_jobs import RemoteJob
+
+PAGE_JOBS_MAX = 500
+
+
+async def list_jobs(call: Call) -> dict[str, Any]:
+    """The jobs of a site, the newest first."""
+    services, limit = call.services, call.args["limit"]
+    names = await _names(services)
+    name = call.args["site"]
+    site = next((guid for guid, known in names.items() if known == name), None) or _guid(name)
+    if site is None:
+        raise OperationError(
+            "not-found",
+            f"there is no site {name[:60]!r}.",
+            near(name, names.values()) or "See `spoold site list`.",
+        )
+    rows = await services.reader.look(
+        remote_jobs.page,
+        site,
+        call.args["after_id"],
+        limit + 1,
+        call.args["unfinished"],
+    )
+    printers = await _printers(services)
+    page, more = fitting((_map(job, names, printers) | {"key": key} for key, job in rows), limit)
+    return {"jobs": page, "next_after_id": page[-1]["key"] if more else None}
+
+
+async def find(call: Call, name: int | str) -> dict[str, Any] | None:
+    """A job of a site, by NODE/ID or by its uuid where this node has none such; None: it is ours.
+
+    For staff alone: what its owner may see is told at the site.
+    """
+    services = call.services
+    if isinstance(name, int) or not call.is_staff:
+        return None
+    node, slash, rest = name.strip().rpartition("/")
+    names = await _names(services)
+    job: RemoteJob | None = None
+    if slash:
+        site = next((guid for guid, known in names.items() if node in (known, str(guid))), None)
+        if site is None or not (rest.isascii() and rest.isdigit() and len(rest) <= 10):
+            return None
+        job = await services.reader.look(remote_jobs.by_number, site, int(rest))
+    else:
+        uuid = _guid(rest)
+        if uuid is None or await services.reader.job_by_uuid(uuid) is not None:
+            return None
+        found = await services.reader.look(remote_jobs.by_uuid, uuid)
+        job = found[-1] if found else None
+    return None if job is None else _map(job, names, await _printers(services))
+
+
+def _guid(text: str) -> UUID | None:
+    try:
+        return UUID(text.removeprefix("urn:uuid:"))
+    except ValueError:
+        return None
+
+
+async def _names(services: Services) -> dict[UUID, str]:
+    return {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+
+
+async def _printers(services: Services) -> dict[UUID, str]:
+    known = await services.catalogue.look()
+    return {one.guid: one.name for one in known.printers.values()}
+
+
+def _map(job: RemoteJob, names: dict[UUID, str], printers: dict[UUID, str]) -> dict[str, Any]:
+    """Under the names of `views.job_map`; `id` is NODE/ID."""
+    printer = "" if job.printer is None else printers.get(job.printer, str(job.printer))
+    return {
+        "id": f"{names.get(job.node, job.node)}/{job.job_id}",
+        "uuid": str(job.uuid),
+        "site": names.get(job.node, str(job.node)),
+        "printer": printer,
+        "state": job.state.value,
+        "reasons": list(job.reasons),
+        "owner": job.owner,
+        "owner_known": "as the site says",
+        "title": job.title,
+        "intake": job.intake,
+        "copies": job.copies,
+        "size": job.size,
+        "format": job.format,
+        "pages": job.impressions,
+        "media_sheets": job.media_sheets,
+        "attempts": job.attempts,
+        "created_us": job.created_us,
+        "changed_us": job.changed_us,
+        "finished_us": job.finished_us,
+    }
+
+
+OPERATIONS = (
+    Operation(
+        "job.elsewhere",
+        (
+            Argument("site", required=True, least=1, most=64, summary="Name or GUID of a site."),
+            Argument("unfinished", (bool,), default=False, summary="Only those that go on."),
+            Argument("limit", (int,), default=50, least=1, most=PAGE_JOBS_MAX),
+            Argument("after_id", (int,), default=0),
+        ),
+        STAFF,
+        KNOWN,
+        list_jobs,
+        "The jobs of a site, as it has told of them; the newest first.",
+    ),
+)
