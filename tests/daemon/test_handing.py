@@ -11,7 +11,8 @@ from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.person import Owner
 from spoold.provider.client import Provider
-from support.houses import House, joined, wait_until
+from spoold.provider.endpoint import Tls
+from support.houses import ANYWHERE, House, joined, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -236,3 +237,69 @@ async def test_status_says_what_would_be_lost_with_the_machine(pair):
     stake = (await site.ask("status"))["at_stake"]
     assert stake["jobs"] == 2
     assert stake["records"] >= 0
+
+
+async def forward(proxied, port: int, cut_after: int, cut: trio.Event) -> None:
+    """Pass bytes on to hq; once it has the whole job, let no answer through, and cut the line."""
+    hq = await trio.open_tcp_stream("127.0.0.1", port)
+    sent = 0
+
+    async def upwards(scope: trio.CancelScope) -> None:
+        nonlocal sent
+        async for data in proxied:
+            sent += len(data)
+            await hq.send_all(data)
+            if sent > cut_after:
+                await trio.sleep(0.5)  # in which hq commits, and answers nobody
+                break
+        cut.set()
+        scope.cancel()
+
+    async def downwards() -> None:
+        async for data in hq:
+            if sent <= cut_after:
+                await proxied.send_all(data)
+
+    async with proxied, hq, trio.open_nursery() as nursery:
+        nursery.start_soon(downwards)
+        await upwards(nursery.cancel_scope)
+
+
+async def test_a_job_that_went_to_both_is_printed_once(start, tmp_path):
+    """hq's answer is lost, the provider goes on to the site; what hq hands on there is dropped."""
+    hq = await start("hq")
+    site = await start("library", "site", listen={"mutual": ANYWHERE})
+    await joined(hq, site)
+    await give_away(hq, site, tmp_path)
+    given = await hq.ask("provider.enrol", name="till", may_assert=["*"])
+    file, ca = tmp_path / "till.pem", tmp_path / "ca.pem"
+    file.write_text(given["key_pem"] + given["certificate_pem"])
+    ca.write_text(given["ca_pem"])
+    with trio.fail_after(10):
+        while not await site.services.reader.providers():  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    cut = trio.Event()
+    port = hq.running.ports["mutual"][1]
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        proxy = listener.socket.getsockname()[1]
+
+        async def serve_once() -> None:
+            async with listener:
+                stream = await listener.accept()
+            await forward(stream, port, len(LARGE), cut)
+
+        nursery.start_soon(serve_once)
+        endpoints = [f"localhost:{proxy}", site.address.replace("127.0.0.1", "localhost")]
+        tls = Tls(ca, file)
+        async with Provider(
+            endpoints, tls=tls, doubt_timeout_s=1.0, learns_endpoints=False
+        ) as provider:
+            receipt = await provider.submit(LARGE, printer="desk", title="both", user="ada")
+    assert cut.is_set()
+    assert receipt.node_name == "library"
+    assert receipt.unknown == (endpoints[0],)  # hq may have it as well, and it does
+    job = await wait_job(hq, "both", "completed")
+    [there] = await jobs_of(site, "both")
+    assert there["uuid"] == job["uuid"] == str(receipt.job_uuid)
+    assert paper(tmp_path) == [LARGE]
