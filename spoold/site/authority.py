@@ -88,7 +88,7 @@ class Authority:
         self._is_ahead = True  # until the policy says otherwise
         self._reporting = trio.Lock()
         line.listen(self._wake)
-        line.hear(EVENT, self._wake_for_all)
+        line.hear(EVENT, self._note_change)
         line.hear(REVERTED, self._wake)
         journal.listen(self._hear)
 
@@ -180,9 +180,18 @@ class Authority:
     def _wake(self, _: object = None) -> None:
         self._bell.set()
 
-    def _wake_for_all(self, _: dict[str, Any]) -> None:
-        self._everybody_at = float("-inf")
-        self._bell.set()
+    def _note_change(self, args: dict[str, Any]) -> None:
+        """The application server has changed the policy, or some holders have more money."""
+        holders = args.get("holders")
+        if not isinstance(holders, list):
+            self._everybody_at = float("-inf")
+            self._bell.set()
+        elif self._is_ahead:
+            for one in holders:
+                match one:
+                    case [bool(is_account), bytes(key)] if len(key) == held.KEY_BYTES:
+                        kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
+                        self.want(kind, UUID(bytes=key))
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:

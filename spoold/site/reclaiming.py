@@ -18,6 +18,7 @@ from spoold.spool.journal import Journal
 from spoold.spool.store import (
     Event,
     JournalForked,
+    MoneyCame,
     NodeChanged,
     PolicyChanged,
     ReclaimRights,
@@ -27,6 +28,8 @@ from spoold.spool.store import (
 log = structlog.get_logger("spoold.site")
 
 INTERVAL_S = 60.0
+GATHER_S = 0.2  # in which money that came is told together
+TOLD_MAX = 50  # holders by name; of more sites ask for everybody
 
 
 class Reclaiming:
@@ -35,12 +38,17 @@ class Reclaiming:
         self._sites = sites
         self._wall_clock = wall_clock
         self._bell = trio.Event()
+        self._came = trio.Event()
+        self._richer: set[MoneyCame] = set()
         journal.listen(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
             if type(event) is PolicyChanged:
                 self._tell(event.site)
+            elif type(event) is MoneyCame:
+                self._richer.add(event)
+                self._came.set()
             elif type(event) is RepairReverted:
                 self._sites.tell(event.site, REVERTED)
             elif type(event) is NodeChanged or type(event) is JournalForked:
@@ -53,7 +61,21 @@ class Reclaiming:
             self._sites.tell(site, EVENT)
 
     async def run(self) -> None:
-        """Take back what is over, for ever."""
+        """Take back what is over, and tell sites who has more, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_money)
+            await self._reclaim()
+
+    async def _tell_money(self) -> None:
+        while True:
+            await self._came.wait()
+            await trio.sleep(GATHER_S)
+            found, self._richer, self._came = self._richer, set(), trio.Event()
+            holders = [[one.is_account, one.holder.bytes] for one in found if one.holder]
+            is_few = len(holders) == len(found) <= TOLD_MAX
+            self._sites.tell_all(EVENT, {"holders": sorted(holders)} if is_few else {})
+
+    async def _reclaim(self) -> None:
         while True:
             self._bell = trio.Event()
             try:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from spoold.model.charge import Charge, ChargeState, check_key
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount, format_amount
-from spoold.model.purse import Payer, Purse, PurseKind, Share, Wallet, limit_reached, split
+from spoold.model.purse import (
+    Payer,
+    PayerKind,
+    Purse,
+    PurseKind,
+    Share,
+    Wallet,
+    limit_reached,
+    split,
+)
 from spoold.spool import charges, leases, postings, store
 from spoold.spool.bounds import bounded_text
 from spoold.spool.ledger import wallet_of
@@ -97,6 +106,8 @@ def adjust(writer: SqliteStore, change: store.Adjust) -> int:
         more={"amount": amount},
     )
     writer.events.append(store.BalanceChanged(change.holder))
+    if amount > 0:
+        writer.events.append(store.MoneyCame(change.holder, change.kind is PayerKind.ACCOUNT))
     return wallet.balance + amount
 
 

@@ -150,6 +150,13 @@ class PolicyChanged:
     site: UUID | None
 
 
+class MoneyCame(NamedTuple):
+    """A holder has more than before; None: many may have, by an allowance."""
+
+    holder: UUID | None
+    is_account: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RepairReverted:
     """A site is to go back to what this node says of a printer."""
@@ -236,6 +243,7 @@ Event = (
     | BalanceChanged
     | PricesChanged
     | PolicyChanged
+    | MoneyCame
     | RepairReverted
     | EmergencyChanged
     | RecordsReceived

@@ -110,6 +110,7 @@ from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
 from spoold.spool.events import JournalForked as JournalForked
 from spoold.spool.events import MfdChanged as MfdChanged
+from spoold.spool.events import MoneyCame as MoneyCame
 from spoold.spool.events import NodeChanged as NodeChanged
 from spoold.spool.events import PolicyChanged as PolicyChanged
 from spoold.spool.events import PricesChanged as PricesChanged

@@ -69,6 +69,18 @@ async def test_a_site_gets_rights_ahead_and_spends_them_when_it_is_alone(start):
     assert await charging.affordable(ada, charge.usage.work, None) == 0
 
 
+async def test_money_that_comes_in_later_is_at_the_site_at_once(start):
+    """Paid in, or as an allowance for everybody."""
+    hq, site, ada = await with_money(start, 4 * PAGE)
+    await until_left(site, ada, PAGE)
+    adjusting = {"name": "user:ada", "amount": 36 * PAGE, "purse": "paid-in"}
+    await hq.ask("account.adjust", **adjusting, reason="cash desk")
+    await until_left(site, ada, 10 * PAGE)
+    await hq.ask("account.allow", name="everybody", amount=160 * PAGE, period="month")
+    await until_left(site, ada, 50 * PAGE)
+    assert await left(hq, ada) == 150 * PAGE
+
+
 async def test_a_site_asks_for_more_while_its_line_is_up(start):
     """And what it charges comes out of its rights at the application server."""
     hq, site, ada = await with_money(start)

@@ -1,4 +1,4 @@
-"""Local repair at a site that is cut off: `site.repair`; `site.overrides` and `.settle` upstream."""
+"""Local repair at a site that is cut off: `site.repair`; upstream `.overrides` and `.settle`."""
 
 from __future__ import annotations
 
