@@ -291,8 +291,8 @@ def job_ended(
     """Settle what was reserved for a job that has ended, by what its device has counted.
 
     A job that is completed without any count pays what was reserved, another one nothing. Nobody
-    pays for more than was counted before the job was released: it is flagged instead. A job that
-    an operator prints once more is not charged again.
+    pays for more than was counted before the job was released: it is flagged instead. A job that is
+    printed once more is released again, and charged for that release.
     """
     key = writer.reserved[job_id]
     charge = charges.found(writer, key).charge
