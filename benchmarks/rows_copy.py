@@ -54,7 +54,7 @@ def _first_copy(hq: peers.Spoold, site: peers.Spoold, name: str) -> float:
     with site.control() as control:
 
         def is_whole() -> bool:
-            time.sleep(0.05)
+            time.sleep(0.2)
             return bool(control.call("site.copy")["is_whole"])
 
         peers.wait_until("the first copy", is_whole, COPY_DEADLINE_S)

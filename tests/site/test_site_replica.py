@@ -320,6 +320,7 @@ async def test_a_printer_that_goes_upstream_stays_while_jobs_wait_on_it(tmp_path
         await site.journal.commit(PutPrinter(replace(kept, info="old"), 3))
 
 
+@pytest.mark.slow
 async def test_a_copy_ahead_of_a_restored_server_is_taken_anew_and_nobody_is_unknown(tmp_path):
     """What the restored server does not know goes at the end; everybody else stays throughout."""
     async with two(tmp_path) as (hq, site):
@@ -389,6 +390,7 @@ async def test_cards_and_pins_log_in_at_the_site_from_the_copy(tmp_path):
             assert login.user.guid == ada.guid
 
 
+@pytest.mark.slow
 async def test_what_an_older_spool_holds_is_copied_as_well(tmp_path):
     """Objects that were there before anybody kept a log of them."""
     make_spool(tmp_path / "hq", 14)
@@ -400,17 +402,18 @@ async def test_what_an_older_spool_holds_is_copied_as_well(tmp_path):
         assert found == await everything(hq)
 
 
+@pytest.mark.slow
 async def test_pages_of_any_size_come_to_the_same(tmp_path):
     """One object, a few, or more than one transaction of the site takes."""
     async with two(tmp_path) as (hq, site):
-        for number in range(450):
+        for number in range(300):
             await add(hq, f"user{number}", groups=("all",) if number % 3 else ())
         for size in (1000, 7):
             copy = await replica_of(site, Wire(serve(hq)), page_objects=size)
             copy._told = b""
             await copy.pull()
             assert await everything(site) == await everything(hq)
-        await hq.journal.commit_all([RemoveUser(f"user{number}", 2) for number in range(400)])
+        await hq.journal.commit_all([RemoveUser(f"user{number}", 2) for number in range(250)])
         copy._told = b""  # all of them are swept at the end
         await copy.pull()
         assert len(await everything(site)) == 50
