@@ -119,7 +119,12 @@ async def test_jobs_wait_for_a_site_that_is_away(start, pair, tmp_path):
     await wait_until(lambda: not hq.services.sites.here())
     for number in range(20):
         await submit(hq, f"job {number}", b"%%!PS\n%d" % number)
-    assert (await jobs_of(hq, "job 7"))[0]["state"] == "pending"
+    [waits] = await jobs_of(hq, "job 7")
+    assert waits["state"] == "pending"
+    told = await hq.ask("job.explain", job=str(waits["id"]))
+    assert "library has no line now" in told["waits"]
+    [advice] = (await hq.ask("printer.show", name="desk"))["advice"]
+    assert "spoold printer rehome --from-site library" in advice
     again = await start("library", "site")
     assert again.services.node_guid == guid
     for number in range(20):
@@ -197,6 +202,9 @@ async def test_a_printer_of_a_site_holds_jobs_there(pair, tmp_path):
     assert held["reasons"] == ["job-release-wait"]
     job = await wait_job(hq, "private", "processing")
     assert job["reasons"] == ["queued-in-device"]
+    told = await hq.ask("job.explain", job=str(job["id"]))
+    assert "Another node prints it. library has it as job" in told["waits"]
+    assert any("handed on to another node" in str(one) for one in told["story"])
     await site.ask("job.release", job=str(held["id"]), to="desk")
     await wait_job(hq, "private", "completed")
     assert len(paper(tmp_path)) == 1

@@ -10,6 +10,7 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Call
 from spoold.daemon.operations.views import uuid_of
 from spoold.model.errors import OperationError
+from spoold.model.job import Job, JobState
 from spoold.model.printer import Printer
 from spoold.model.text import plain
 from spoold.spool import nodes
@@ -48,3 +49,28 @@ async def names_of_owners(services: Services, printers: Iterable[Printer]) -> di
     if all(one.is_ours for one in printers):
         return {}
     return {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+
+
+def absence(services: Services, printer: Printer, name: str) -> str:
+    """What to say when the owner of a printer does not fetch its jobs now; "" when it does.
+
+    Only an application server knows: sites have no lines to each other.
+    """
+    if printer.owner is None or services.line is not None or services.sites.is_up(printer.owner):
+        return ""
+    return (
+        f"Its owner {name} has no line now, and jobs wait for it. If it is dead for good: "
+        f"`spoold printer rehome --from-site {name}`."
+    )
+
+
+async def why_not_printed(services: Services, job: Job, printer: Printer) -> str:
+    """Why a job of another node's printer is where it is."""
+    assert printer.owner is not None
+    names = await names_of_owners(services, [printer])
+    name = names.get(printer.owner, str(printer.owner))
+    if job.state is not JobState.PENDING:
+        return f"It is on its way to {name}, which prints it."
+    if printer.paused:
+        return f"{printer.name} is paused: {name} is given no more jobs of it."
+    return absence(services, printer, name) or f"{name}, which prints it, is about to fetch it."

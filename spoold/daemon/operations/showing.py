@@ -15,7 +15,7 @@ import trio
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.conversions import conversion_map
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
-from spoold.daemon.operations.ownership import names_of_owners
+from spoold.daemon.operations.ownership import absence, names_of_owners
 from spoold.daemon.operations.settings import read_uri
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting, plain_value, uuid_of
@@ -147,6 +147,8 @@ async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list
         )
         if printer.owner is not None:
             one["owner"] = owners.get(printer.owner, one["owner"])
+            if gone := absence(services, printer, one["owner"]):
+                one["advice"].append(gone)
         told = services.announced(printer.id)
         one["announced_as"] = told.name
         if told.trouble:

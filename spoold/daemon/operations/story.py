@@ -8,6 +8,7 @@ from uuid import UUID
 
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.jobs import JOB, device_names, find_job
+from spoold.daemon.operations.ownership import why_not_printed
 from spoold.daemon.operations.plans import ACTIVE, is_in_doubt
 from spoold.daemon.operations.story_of_costs import cost_entries, counted_entry
 from spoold.daemon.operations.table import Call, Operation
@@ -326,6 +327,11 @@ async def why_it_waits(call: Call, job: Job, known: Known) -> str:
     printer = known.printers.get(job.printer_id)
     if printer is None:
         return "Its printer was removed: move it to another."
+    if job.state in ACTIVE and JobReason.QUEUED_IN_DEVICE in job.reasons:
+        stop = " It was asked to stop there." * (JobReason.PROCESSING_TO_STOP_POINT in job.reasons)
+        return f"Another node prints it. {job.message}{stop}"
+    if not printer.is_ours:
+        return await why_not_printed(call.services, job, printer)
     status = call.services.dispatcher.status(printer.id)
     if job.state in ACTIVE:
         sent = f"{status.bytes_sent} bytes sent" if status.active_job_id == job.id else "printing"
