@@ -85,6 +85,7 @@ from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
+from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
 from spoold.site.replica import Replica
@@ -425,7 +426,11 @@ class Daemon:
             config.node.name,
         )
         alone = open_authority(lines, journal, reader, wall_clock, self.identity.guid, config)
-        charging.authority = alone
+        recalling = None
+        if alone is None:
+            deadline_s = config.upstream.question_deadline_s
+            recalling = Recalling(journal, reader, lines.sites, wall_clock, deadline_s)
+        charging.authority = alone or recalling
         emergencies = Emergencies(journal, reader, catalogue, releases, wall_clock)
         reclaiming = Reclaiming(journal, lines.sites, wall_clock)
         passwords = Passwords()
@@ -474,6 +479,7 @@ class Daemon:
             receiver=Receiver(journal, reader, wall_clock),
             uplink=uplink,
             alone=alone,
+            recalling=recalling,
             handing=handing,
             endpoints=endpoints,
             objects=objects,

@@ -8,14 +8,14 @@ for everybody at the begin and now and then (if the policy says so), and for who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 import trio
 
-from spoold.model.errors import OperationError, StoreFailed
+from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.node import LineState
 from spoold.model.offline import Beyond, Choice, OfflinePolicy, RightsOut, Strangers, Want
 from spoold.model.purse import Payer, PayerKind
@@ -38,6 +38,7 @@ from spoold.spool.store import (
 log = structlog.get_logger("spoold.site")
 
 EVENT = "rights-changed"  # what the application server tells
+WANTED = "rights-wanted"
 REVERTED = "repair-reverted"
 TOGETHER = 80  # holders, or rights, in one message
 WAITING_MAX = 10_000  # holders for whom rights are to be fetched
@@ -83,6 +84,8 @@ class Authority:
         self._deadline_s = deadline_s
         self._due: dict[Holder, None] = {}
         self._bell = trio.Event()
+        self._wanted: dict[UUID, None] = {}
+        self._called = trio.Event()
         self._everybody_at = float("-inf")
         self._spending: dict[UUID, float] = {}  # for whose work more was fetched, and when
         self._is_ahead = True  # until the policy says otherwise
@@ -90,6 +93,7 @@ class Authority:
         line.listen(self._wake)
         line.hear(EVENT, self._note_change)
         line.hear(REVERTED, self._wake)
+        line.hear(WANTED, self._note_wanted)
         journal.listen(self._hear)
 
     # -- questions -------------------------------------------------------------------------------
@@ -112,8 +116,10 @@ class Authority:
             return None
         except (trio.TooSlowError, Lost):
             pass
-        except OperationError as error:
-            log.warning("rights_refused", reason=error.message)
+        except StoreFailed:
+            raise
+        except (OperationError, SpoolError) as error:
+            log.warning("rights_refused", reason=str(error))
         return await self._beyond()
 
     async def _holds(self, payer: Payer, total: int) -> bool:
@@ -187,11 +193,15 @@ class Authority:
             self._everybody_at = float("-inf")
             self._bell.set()
         elif self._is_ahead:
-            for one in holders:
-                match one:
-                    case [bool(is_account), bytes(key)] if len(key) == held.KEY_BYTES:
-                        kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
-                        self.want(kind, UUID(bytes=key))
+            for kind, holder in _holders(holders):
+                self.want(kind, holder)
+
+    def _note_wanted(self, args: dict[str, Any]) -> None:
+        """Money is wanted elsewhere: what is not needed here this moment goes back."""
+        for _, holder in _holders(args.get("holders")):
+            if len(self._wanted) < WAITING_MAX:
+                self._wanted[holder] = None
+        self._called.set()
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
@@ -211,15 +221,28 @@ class Authority:
         self._bell.set()
 
     async def run(self) -> None:
-        """Fetch rights ahead of need, for ever."""
+        """Fetch rights ahead of need, and give back what is wanted elsewhere, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_back)
+            await self._fetch_ahead()
+
+    async def _give_back(self) -> None:
+        while True:
+            await self._called.wait()
+            self._called = trio.Event()
+            wanted, self._wanted = list(self._wanted), {}
+            now_us = self._wall_clock()
+            await self._journal.commit_all([ReturnRights(one, 0, now_us) for one in wanted])
+
+    async def _fetch_ahead(self) -> None:
         while True:
             self._bell = trio.Event()
             if self._line.is_connected:
                 try:
                     await self._round()
-                except (Lost, OperationError) as error:
-                    if isinstance(error, StoreFailed):
-                        raise
+                except StoreFailed:
+                    raise
+                except (Lost, OperationError, SpoolError) as error:
                     log.warning("rights_not_fetched", reason=str(error))
                     await trio.sleep(PAUSE_S)
             with trio.move_on_after(LEASE_S):
@@ -313,6 +336,14 @@ class Authority:
                 await self._ask(standing, (), tuple(page), deadline_s)
             await self._ask(standing, (), (), deadline_s)
         log.warning("rights_reported", upstream=upstream.name)
+
+
+def _holders(told: Any) -> Iterator[Holder]:
+    """The holders that an event names; what makes no sense is left out."""
+    for one in told if isinstance(told, list) else ():
+        match one:
+            case [bool(is_account), bytes(key)] if len(key) == held.KEY_BYTES:
+                yield PayerKind.ACCOUNT if is_account else PayerKind.PERSON, UUID(bytes=key)
 
 
 def _incarnation(upstream: Upstream) -> str:

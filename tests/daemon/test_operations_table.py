@@ -160,8 +160,6 @@ EXPECTED = {
     "site.settle": ADMINS,
     "site.show": LOCAL_STAFF,
     "site.stand": LINES,
-    "site.sync": OPERATORS,
-    "site.stand": LINES,
     "site.states": LINES,
     "site.sync": OPERATORS,
     "site.took": LINES,

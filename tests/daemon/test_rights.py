@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from spoold.daemon.config import Upstream
 from spoold.model.charge import ChargeState
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
@@ -16,11 +17,12 @@ from support.houses import joined, wait_until
 from support.money import PAGE, pages
 
 pytestmark = pytest.mark.slow
+PATIENT = {"upstream": Upstream(question_deadline_s=5.0)}  # this machine has other work, too
 
 
 async def with_money(start, amount=100 * PAGE):
     """An application server where ada has paid something in, and a site with its copy."""
-    hq, site = await start("hq"), await start("library", "site")
+    hq, site = await start("hq", **PATIENT), await start("library", "site", **PATIENT)
     await hq.ask("price.set", rates=[{"price": PAGE}], replace=True)
     await hq.ask("user.add", name="ada")
     adjusting = {"name": "user:ada", "amount": amount, "purse": "paid-in"}
@@ -79,6 +81,32 @@ async def test_money_that_comes_in_later_is_at_the_site_at_once(start):
     await hq.ask("account.allow", name="everybody", amount=160 * PAGE, period="month")
     await until_left(site, ada, 50 * PAGE)
     assert await left(hq, ada) == 150 * PAGE
+
+
+async def test_money_at_a_site_that_is_here_can_be_spent_elsewhere(start):
+    """It is called back while somebody waits; what is reserved there stays."""
+    hq, site, ada = await with_money(start)
+    await until_left(site, ada, 25 * PAGE)
+    await site.services.charging.reserve(b"there", ada, pages(5), None)
+    await hq.services.charging.reserve(b"here", ada, pages(95), None)
+    with pytest.raises(OperationError, match="is left"):
+        await hq.services.charging.reserve(b"more", ada, pages(1), None)
+    await site.services.charging.settle(b"there", pages(5))
+    await until_left(site, ada, 0)
+
+
+async def test_money_at_one_site_can_be_spent_at_another(start):
+    """Also then within the time of a question."""
+    hq, site, ada = await with_money(start)
+    annex = await start("annex", "site", **PATIENT)
+    await joined(hq, annex, "annex")
+    await wait_until(lambda: annex.services.replica.current_us)
+    await until_left(site, ada, 25 * PAGE)
+    with trio.fail_after(10):
+        while not await left(annex, ada):  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    await annex.services.charging.reserve(b"there", ada, pages(100), None)
+    await until_left(site, ada, 0)
 
 
 async def test_a_site_asks_for_more_while_its_line_is_up(start):

@@ -35,6 +35,7 @@ from spoold.site.handing import Handing
 from spoold.site.line import Line
 from spoold.site.objects import Objects
 from spoold.site.presence import Presence
+from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
 from spoold.site.replica import Replica
 from spoold.site.uplink import Uplink
@@ -99,6 +100,7 @@ class Services:
     membership: Membership | None = None  # and as what it shows itself there
     uplink: Uplink | None = None  # what goes over the line of this journal
     alone: Alone | None = None  # who decides when the line is gone
+    recalling: Recalling | None = None  # what calls money back from sites, where this is none
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None
     checks: Callable[[], Sequence[Check]] = tuple

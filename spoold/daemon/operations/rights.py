@@ -18,9 +18,11 @@ from spoold.model.offline import (
     OfflinePolicy,
     RightsOut,
     Strangers,
+    Want,
     check_policy,
 )
 from spoold.model.person import normalise_name
+from spoold.model.purse import Payer
 from spoold.model.user import PASSWORD_CHARACTERS_MAX
 from spoold.site import rights_wire
 from spoold.spool import accounts, leases, nodes, rights
@@ -29,6 +31,7 @@ from spoold.spool.store import Granted, PutPolicy
 TOGETHER_MAX = 100
 KEY_BYTES = 16
 ROWS_MAX = 500
+RECALLED_MAX = 1  # holders for whom one question waits
 
 
 async def ask(call: Call) -> dict[str, Any]:
@@ -37,7 +40,19 @@ async def ask(call: Call) -> dict[str, Any]:
     now_us = services.wall_clock()
     change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
     granted: Granted = await services.journal.commit(change)
+    lacking = [one for one in change.wants if one.least > _has(one, granted)]
+    if lacking and services.recalling is not None:
+        for one in lacking[:RECALLED_MAX]:
+            payer, least = Payer(one.kind, one.holder), one.least - _has(one, granted)
+            await services.recalling.recall(payer, least, site.guid)
+        granted = await services.journal.commit(change)
     return rights_wire.told(granted)
+
+
+def _has(want: Want, granted: Granted) -> int:
+    """What a site has of a holder's money with what it was granted."""
+    total = sum(one.amount for one in granted.rights if one.purse.holder == want.holder)
+    return want.has + total - want.known
 
 
 async def password(call: Call) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Money that sites hold rights to, called back when it is wanted here or at another site.
+
+In: the lines of sites. A site that is here gives back what it does not need this moment; that comes
+with its records, and so in order with its charges. One that is not here keeps what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import trio
+
+from spoold.model.errors import OperationError
+from spoold.model.offline import Beyond
+from spoold.model.purse import Payer, PayerKind
+from spoold.site.authority import WANTED
+from spoold.site.presence import Presence
+from spoold.spool import ledger_views, rights
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import BalanceChanged, Event
+
+
+class Recalling:
+    """Takes the place of a site's `Authority` at an application server, which is never alone."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        reader: SqliteReader,
+        sites: Presence,
+        wall_clock: Callable[[], int],
+        deadline_s: float,
+    ) -> None:
+        self._reader = reader
+        self._sites = sites
+        self._wall_clock = wall_clock
+        self._deadline_s = deadline_s
+        self._waiting: dict[UUID, trio.Event] = {}
+        journal.listen(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is BalanceChanged and event.holder in self._waiting:
+                self._waiting.pop(event.holder).set()
+
+    async def cover(self, payer: Payer, total: int) -> Beyond | None:
+        """See that `total` can be spent here, if money at sites makes it so."""
+        if not await self._holds(payer, total):
+            await self.recall(payer, total)
+        return None
+
+    async def recall(self, payer: Payer, total: int, but: UUID | None = None) -> None:
+        """Wait until `total` is here, or nothing more comes in time.
+
+        The site `but` asks for it: it waits itself, so that it is answered in half of the time.
+        """
+        found = await self._reader.look(rights.at_sites, payer.guid)
+        asked = [[payer.kind is PayerKind.ACCOUNT, payer.guid.bytes]]
+        here = [
+            site
+            for site in found
+            if site != but and self._sites.tell(site, WANTED, {"holders": asked})
+        ]
+        if not here:
+            return
+        with trio.move_on_after(self._deadline_s if but is None else self._deadline_s / 2):
+            while True:
+                changed = self._waiting.setdefault(payer.guid, trio.Event())
+                if await self._holds(payer, total):
+                    return
+                await changed.wait()
+
+    async def _holds(self, payer: Payer, total: int) -> bool:
+        try:
+            wallet = await self._reader.look(ledger_views.wallet_of, payer, self._wall_clock())
+        except OperationError:
+            return True  # the ledger says why not
+        return wallet.holds(total)
+
+    async def stranger(self) -> str | None:
+        return None
+
+    async def account(self, named: str) -> str:
+        return named
