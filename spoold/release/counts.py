@@ -6,7 +6,7 @@ waits for nothing else, its clearing. Only jobs of printers that hold or charge 
 waits is bounded: beyond that the spool itself is the list, and is looked through again.
 
 A job that only lacked money is cleared again when somebody can pay for it: after its owner has
-other money, after a shared account has, and now and then, as allowances begin with their periods.
+other money, after a shared account has, with an allowance, and now and then, as periods begin.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ from spoold.release.counting import count_of, read_contents
 from spoold.spool import accounts
 from spoold.spool import release as held
 from spoold.spool.crashpoint import crash_point
-from spoold.spool.store import BalanceChanged, Change, ChangeJob, CountJob, Event, JobMoved
+from spoold.spool.store import (
+    BalanceChanged,
+    Change,
+    ChangeJob,
+    CountJob,
+    Event,
+    JobMoved,
+    MoneyCame,
+)
 
 log = structlog.get_logger("spoold.release")
 
@@ -100,7 +108,7 @@ class Counts:
         self._printers = printers
         self._wall_clock = wall_clock
         self._due: dict[int, None] = {}
-        self._paid: dict[UUID, None] = {}  # people and accounts whose money has changed
+        self._paid: dict[UUID | None, None] = {}  # whose money has changed; None: many people's
         self._busy: dict[int, trio.Event] = {}
         self._is_behind = True  # jobs in the spool may wait that are not in `_due`
         self._bell = trio.Event()
@@ -130,6 +138,9 @@ class Counts:
         for event in events:
             if type(event) is BalanceChanged and len(self._paid) < DUE_MAX:
                 self._paid[event.holder] = None
+                self._ring()
+            elif type(event) is MoneyCame and event.holder is None:
+                self._paid[None] = None
                 self._ring()
             elif (
                 type(event) is JobMoved
@@ -190,14 +201,15 @@ class Counts:
                     await self._bell.wait()
             holders = list(self._paid)
             self._paid.clear()
-            is_for_all = not holders
-            for holder in holders:
+            people = [holder for holder in holders if holder is not None]
+            is_for_all = len(people) < len(holders) or not holders
+            for holder in people:
                 # A shared account pays for many; for whom, only a clearing finds out.
                 is_for_all |= await self._reader.look(accounts.by_guid, holder) is not None
             if is_for_all:
                 await self._go_through(try_again)
             else:
-                for job in await self._reader.look(held.held, holders, 0, SCAN_JOBS):
+                for job in await self._reader.look(held.held, people, 0, SCAN_JOBS):
                     await self._try_again(job, clears)
 
     async def _try_again(self, job: Job | None, clears: Clears) -> None:

@@ -207,9 +207,12 @@ async def test_a_job_goes_on_when_a_shared_account_has_money(node, nursery, how)
 
 
 @pytest.mark.slow
-async def test_a_job_goes_on_when_an_allowance_begins(node, nursery, monkeypatch):
-    """Now and then it is looked whether somebody can pay by now: nothing tells of a new month."""
-    monkeypatch.setattr("spoold.release.counts.LOOK_AGAIN_S", 0.05)
+@pytest.mark.parametrize("how", ["allowance", "period"])
+async def test_a_job_goes_on_when_an_allowance_begins(node, nursery, monkeypatch, how):
+    """At once with a new one; now and then it is looked, too, as nothing tells of a new month."""
+    if how == "period":
+        monkeypatch.setattr("spoold.release.counts.LOOK_AGAIN_S", 0.05)
+        monkeypatch.setattr("spoold.release.counts.MoneyCame", None)
     await node.purses.start()
     await nursery.start(node.counts.run, node.releases)
     printer = await node.spool.add_printer("paid", charging=Charging.ON)
