@@ -153,7 +153,9 @@ class Servers:
             server.connection = connection
             server.was_open = True
             self._learn(connection.welcome.get("endpoints"))
-            if self._learns_endpoints and self._context is not None:  # else it is for nobody
+            # Without credentials nobody is told; and one of its slots must be left for jobs.
+            may_follow = self._context is not None and connection.welcome["inflight_max"] > 1
+            if self._learns_endpoints and may_follow:
                 nursery.start_soon(self._follow, connection)
         finally:
             if server.connection is None:
