@@ -40,7 +40,10 @@ from spoold.spool.store import (
 
 log = structlog.get_logger("spoold.site")
 
-SLICE_RECORDS = 32  # that one transaction takes: what it does for them, others wait for
+# What one transaction takes, which others wait for: few records while others commit, too.
+SLICE_RECORDS = 128
+SLICE_RECORDS_BESIDE = 24
+BESIDE_S = 1.0  # since somebody else has committed
 EARLIER_S = 2.0  # how long a batch waits for the one before it, which was sent first
 DONE = "done"
 
@@ -72,6 +75,8 @@ class Receiver:
         self._wall_clock = wall_clock
         self._sites: dict[UUID, _Site] = {}
         self._turn = trio.Semaphore(1)  # first come, first served
+        self._commits = 0  # of the journal, as far as they are ours or were seen
+        self._beside_at = -BESIDE_S
         journal.listen(self._hear)
 
     def rate(self, site: UUID) -> float:
@@ -132,7 +137,7 @@ class Receiver:
         answer: Received | None = None
         while True:
             with _refused():
-                part = list(islice(records, SLICE_RECORDS))
+                part = list(islice(records, self._slice()))
             if not part:
                 break
             change = ReceiveRecords(
@@ -150,6 +155,7 @@ class Receiver:
             )
             async with self._turn:
                 answer = await self._journal.commit(change)
+                self._commits += 1
             assert isinstance(answer, Received)
             state.rate.add(trio.current_time(), answer.taken)
             state.round_records += answer.taken
@@ -159,6 +165,14 @@ class Receiver:
                 break  # a gap, or a fork: what follows cannot be taken
         assert answer is not None
         return answer
+
+    def _slice(self) -> int:
+        """How many records to take next."""
+        now_s, commits = trio.current_time(), self._journal.commits
+        if commits > self._commits:
+            self._beside_at = now_s
+        self._commits = commits
+        return SLICE_RECORDS_BESIDE if now_s - self._beside_at < BESIDE_S else SLICE_RECORDS
 
     # -- rounds ----------------------------------------------------------------------------------
 
