@@ -362,11 +362,12 @@ class Terms:
     spare_account: str = ""
 
 
-def limit_reached(total: int, wallet: Wallet) -> OperationError:
-    """The refusal of what a wallet cannot pay."""
+def limit_reached(total: int, wallet: Wallet, account: str = "") -> OperationError:
+    """The refusal of what a wallet cannot pay: that of a person, or of the `account`."""
     left = max(0, wallet.available or 0)
+    of = f" of the account {account}" if account else ""
     return OperationError(
         "account-limit-reached",
-        f"this costs {format_amount(total)}, and {format_amount(left)} is left.",
+        f"this costs {format_amount(total)}, and {format_amount(left)}{of} is left.",
         "Have money paid in, or choose an account that pays for it.",
     )

@@ -29,7 +29,7 @@ from spoold.model.purse import (
     split,
 )
 from spoold.model.usage import Usage, check_usage
-from spoold.spool import charges, held, postings, store
+from spoold.spool import accounts, charges, held, postings, store
 from spoold.spool.postings import Line, Opened, Own, lines_of
 from spoold.spool.rows import unpack
 
@@ -134,7 +134,8 @@ def _payable(
             other = postings.open_wallet(db, spare.kind, spare.guid, at_us)
             if other.wallet.holds(total):
                 return spare, other
-    raise limit_reached(total, opened.wallet)
+    account = accounts.by_guid(db, payer.guid) if payer.kind is PayerKind.ACCOUNT else None
+    raise limit_reached(total, opened.wallet, "" if account is None else account.name)
 
 
 def settle(

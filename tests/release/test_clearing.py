@@ -198,7 +198,8 @@ async def test_a_job_goes_on_when_a_shared_account_has_money(node, nursery, how)
     await node.purses.person()
     ids = [(await node.spool.add_job(printer, PAGES, owner="ada")).job_id for _ in range(2)]
     for job_id in ids:
-        await node.held(job_id, "account-limit-reached")
+        job = await node.held(job_id, "account-limit-reached")
+        assert ("account works" in job.message) is (how == "rule")
     give = Adjust(b"k", PayerKind.ACCOUNT, works.guid, 4 * PAGE, "budget", 1, "uid:0")
     await commit(give)
     await node.pending(ids[0])
