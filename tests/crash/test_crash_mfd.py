@@ -25,12 +25,12 @@ WORKS = 12
 PAGES = 3
 PRICE = 100  # 1/10,000 a page
 WITH_TLS = CONFIG.replace("tls = []", 'tls = ["127.0.0.1:0"]')
-CRASH_POINTS = [
-    ("commit-before", 2),
-    ("commit-after", 2),
-    ("commit-after", 3),
+CRASH_POINTS = [  # the first two commits may be those of the start
     ("commit-before", 4),
+    ("commit-after", 4),
     ("commit-after", 5),
+    ("commit-before", 6),
+    ("commit-after", 7),
 ]
 
 
