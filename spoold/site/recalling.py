@@ -71,6 +71,9 @@ class Recalling:
                 if await self._holds(payer, total):
                     return
                 await changed.wait()
+        last = self._waiting.pop(payer.guid, None)
+        if last is not None:
+            last.set()  # whoever else waits for this holder looks again
 
     async def _holds(self, payer: Payer, total: int) -> bool:
         try:
