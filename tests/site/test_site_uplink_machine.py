@@ -25,10 +25,13 @@ from support.sites import HQ, SITE, receive, stored
 from support.wire import Sending, Wire, until
 
 STEPS = (
-    "write", "charge", "deliver", "drive", "crash-site", "crash-hq", "image-site", "put-back-site",
-    "restore-site", "backup-hq", "restore-hq",
+    *("write",) * 3, *("charge",) * 2, *("deliver",) * 4, *("drive",) * 2, "crash-site", "crash-hq",
+    "image-site", *("put-back-site",) * 2, "restore-site", "backup-hq", *("restore-hq",) * 2,
 )  # fmt: skip
-PLANS = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 40)), max_size=14)
+PLANS = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 30)), min_size=3, max_size=14)
+# What has happened before: there is something to put back at either end.
+BEFORE = (("charge", 1), ("write", 20), ("drive", 0), ("image-site", 0), ("backup-hq", 0),
+          ("charge", 2), ("write", 5), ("deliver", 20))  # fmt: skip
 
 
 @pytest.fixture
@@ -187,7 +190,7 @@ class World:
 
 @pytest.mark.slow
 @settings(
-    max_examples=25,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -199,7 +202,7 @@ async def test_everything_is_upstream_once_in_the_end(hasty, tmp_path_factory, s
         world = World(base, spool_at, nursery)
         await world.start("site")
         await world.start("hq")
-        for what, number in plan:
+        for what, number in (*BEFORE, *plan):
             await world.step(what, number)
         await world.drive(1000)
         await world.check()
