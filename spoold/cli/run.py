@@ -86,11 +86,11 @@ def port(text: str) -> int:
 
 
 def serve(args: Namespace) -> int:
-    from spoold.daemon import logs, service
+    from spoold.daemon import logs, process
 
     logs.configure(args.log_level)
     faulthandler.enable()  # a loop that hangs is ended by SIGABRT: then the log shows where
-    return service.run(args.config)
+    return process.run(args.config)
 
 
 def demo(args: Namespace) -> int:

@@ -78,8 +78,8 @@ def by_owner(job: HandedJob, told: Mapping[str, Any], now_us: int) -> ChangeJob 
         # Why it is held there is for people: here it waits for nobody's release.
         is_stopped = state == JobState.PROCESSING_STOPPED
         reasons = (JobReason.QUEUED_IN_DEVICE, *(JobReason.PRINTER_STOPPED,) * is_stopped)
-        told = _said(state, message or known) if state in STUCK else ""
-        message = where_it_is(job.evidence, told)
+        words = _said(state, message or known) if state in STUCK else ""
+        message = where_it_is(job.evidence, words)
     else:
         return None
     kept = tuple(dict.fromkeys(reasons))

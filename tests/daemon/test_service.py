@@ -109,8 +109,8 @@ def reconfigure(daemon, folder: Path, config: str) -> None:
 def test_a_thread_that_hangs_on_a_disk_does_not_keep_the_daemon():
     """What is not done a while after the disk failed is not waited for: the exit code says why."""
     code = (
-        "import threading; from spoold.daemon import service; "
-        "threading.Thread(target=threading.Event().wait).start(); service._leave_within(0.05)"
+        "import threading; from spoold.daemon import process; "
+        "threading.Thread(target=threading.Event().wait).start(); process._leave_within(0.05)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=20).returncode == 74
 
