@@ -91,6 +91,8 @@ class World:
         elif verb == "drive":
             await self.drive(number)
         else:
+            if what == "image-site":  # an older incarnation that forked unseen is not found
+                await self.drive(number)
             await self.stop(name)
             here, kept = self.base / name, self.base / f"{name}.kept"
             if verb in ("image", "backup"):
