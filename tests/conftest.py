@@ -32,6 +32,14 @@ from spoold.spool.store import (
 JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of one file share fixtures, those of systemd a machine: each group runs in one place."""
+    for item in items:
+        folder = item.path.parent
+        group = folder if folder.name == "systemd" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
 def wall_clock() -> int:
     return time.time_ns() // 1000
 
