@@ -33,7 +33,7 @@ JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of one file share fixtures, those of systemd a machine: each group runs in one place."""
+    """Tests of one file share fixtures, those of systemd a machine: a group stays together."""
     for item in items:
         folder = item.path.parent
         group = folder if folder.name == "systemd" else item.path
