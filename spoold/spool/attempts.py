@@ -103,11 +103,10 @@ def note_attempt(writer: SqliteStore, change: store.NoteAttempt) -> None:
 def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     row = job_row(writer, change.job_id)
     before = STATE[row[2]]
-    if before not in ACTIVE and awaits_release(row[3].split()):
+    had = tuple(row[3].split())
+    if before not in ACTIVE and awaits_release(had):
         raise OperationError("not-possible", "that attempt has ended: the job waits for its owner.")
-    event, words = onward(
-        change.event, tuple(row[3].split()), change.reasons, has_more=has_more(row)
-    )
+    event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
     after = next_state(before, event)
     name, reason, detail, bytes_sent, evidence = _outcome_fields(change.outcome)
     reasons = tuple(map(bounded_word, words[:REASONS_MAX]))

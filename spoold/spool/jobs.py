@@ -360,9 +360,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     before = STATE[row[2]]
     if change.only_from and before not in change.only_from:
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
-    event, words = onward(
-        change.event, tuple(row[3].split()), change.reasons, has_more=has_more(row)
-    )
+    had = tuple(row[3].split())
+    event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
     after = next_state(before, event)
     if change.hold_until and after is JobState.PENDING:
         after = next_state(after, JobEvent.HOLD)
@@ -373,14 +372,14 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         _check_was_ours(writer, change.job_id, row[7])
     message = bounded_text(change.message)
     reasons = tuple(map(bounded_word, words[:REASONS_MAX]))
-    is_incoming = JobReason.JOB_INCOMING in row[3]
+    is_incoming = JobReason.JOB_INCOMING in had
     if writer.gates and not is_incoming:
         after, reasons = gate.after_change(
             writer,
             change.job_id,
             row[1] if change.printer_id is None else change.printer_id,
             event,
-            tuple(row[3].split()),
+            had,
             after,
             reasons,
             has_begun=row[10] > 1,
@@ -409,7 +408,7 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         ledger.cancel(writer, writer.reserved[change.job_id], change.now_us, change.actor)
     if is_incoming and after.is_final:
         writer.db.execute("DELETE FROM incoming WHERE job_id = ?", (change.job_id,))
-    was_timed = JobReason.JOB_HOLD_UNTIL_SPECIFIED in row[3]
+    was_timed = JobReason.JOB_HOLD_UNTIL_SPECIFIED in had
     if change.hold_until or (was_timed and JobReason.JOB_HOLD_UNTIL_SPECIFIED not in reasons):
         note_hold(writer, change.job_id, change.hold_until, change.release_us)
     move_job(
