@@ -28,6 +28,7 @@ from spoold.spool.store import (
     PutDevice,
     PutPrinter,
 )
+from support.sites import HQ, SITE
 
 JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
 
@@ -106,6 +107,21 @@ def spool_at():
 @pytest.fixture
 async def spool(tmp_path):
     async with open_spool(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def site(tmp_path):
+    """The spool of a site; `hq` is that of its application server."""
+    (tmp_path / "site").mkdir()
+    async with open_spool(tmp_path / "site", SITE) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hq(tmp_path):
+    (tmp_path / "hq").mkdir()
+    async with open_spool(tmp_path / "hq", HQ) as opened:
         yield opened
 
 

@@ -17,20 +17,6 @@ from support.sites import HQ, SITE, stored
 from support.wire import Sending, Wire, until
 
 
-@pytest.fixture
-async def site(tmp_path, spool_at):
-    (tmp_path / "site").mkdir()
-    async with spool_at(tmp_path / "site", SITE) as spool:
-        yield spool
-
-
-@pytest.fixture
-async def hq(tmp_path, spool_at):
-    (tmp_path / "hq").mkdir()
-    async with spool_at(tmp_path / "hq", HQ) as spool:
-        yield spool
-
-
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
     """No test waits for its pauses."""

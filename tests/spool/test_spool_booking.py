@@ -11,16 +11,13 @@ from spoold.model.purse import Payer, PayerKind, PurseKind
 from spoold.spool import charges, received
 from spoold.spool.store import Cancel, PutAccount, Refund, Reserve, Settle
 from support.money import PAGE, Purses, pages
-from support.sites import HQ, SITE, ship
+from support.sites import ship
 
 
 @pytest.fixture
-async def both(tmp_path, spool_at):
+async def both(site, hq):
     """The ledgers of a site and of its application server."""
-    for name in ("site", "hq"):
-        (tmp_path / name).mkdir()
-    async with spool_at(tmp_path / "site", SITE) as site, spool_at(tmp_path / "hq", HQ) as hq:
-        yield await Purses(site).start(), await Purses(hq).start()
+    return await Purses(site).start(), await Purses(hq).start()
 
 
 async def found(purses, key):

@@ -26,20 +26,6 @@ from spoold.spool.store import (
 from support.sites import HQ, SITE, receive, ship, stored
 
 
-@pytest.fixture
-async def site(tmp_path, spool_at):
-    (tmp_path / "site").mkdir()
-    async with spool_at(tmp_path / "site", SITE) as spool:
-        yield spool
-
-
-@pytest.fixture
-async def hq(tmp_path, spool_at):
-    (tmp_path / "hq").mkdir()
-    async with spool_at(tmp_path / "hq", HQ) as spool:
-        yield spool
-
-
 async def add(spool, count=1, kind="unheard-of", **payload):
     for number in range(count):
         await spool.journal.commit(AddRecord(kind, {"n": number, **payload}, 1))
