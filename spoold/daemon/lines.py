@@ -6,7 +6,8 @@ this node is a site; and for every node a record and news of each change of a li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,49 +15,62 @@ from uuid import UUID
 import trio
 
 from spoold import __version__
-from spoold.accounts.vault import Vault
-from spoold.daemon.config import Config
-from spoold.daemon.identity import NodeIdentity
+from spoold.daemon.ground import Ground, wall_clock
 from spoold.daemon.membership import Membership
-from spoold.model.card import Digests
+from spoold.daemon.operations.context import Services
+from spoold.dispatch.dispatcher import Dispatcher
+from spoold.intake.acceptance import Acceptance
 from spoold.model.node import LineState
 from spoold.model.record import Kind
 from spoold.net.connect import TcpNetwork
+from spoold.net.context import client_context
 from spoold.release.news import Mode, News
 from spoold.site import objects
 from spoold.site.authority import Authority
+from spoold.site.fencing import Fence, wait_word
+from spoold.site.fetching import Fetching
 from spoold.site.line import Line, Settings
 from spoold.site.presence import Presence
 from spoold.site.replica import Replica
 from spoold.site.uplink import Uplink
-from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
-from spoold.spool.reader import SqliteReader
 from spoold.spool.store import AddRecord, Event, NodeChanged
 
 CHANGES_MAX = 1000  # of lines, that wait for their record
 
+Task = Callable[[], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """`line` and `membership` are those of a site; an application server has `sites` alone."""
+    """`line` and `membership` are those of a site; an application server has `sites` alone.
 
+    `network` dials as this node: as a member of its deployment, once it is one.
+    """
+
+    network: TcpNetwork
     sites: Presence
     line: Line | None = None
     membership: Membership | None = None
 
 
-def open_lines(
-    config: Config,
-    identity: NodeIdentity,
-    journal: Journal,
-    network: TcpNetwork,
-    wall_clock: Callable[[], int],
-) -> Lines:
+def open_lines(ground: Ground) -> Lines:
     """Raises IdentityError: what it joined with is damaged."""
-    sites = Presence(wall_clock)
+    config, identity, journal = ground.config(), ground.identity, ground.journal
+    membership: Membership | None = None
+
+    def context() -> ssl.SSLContext:
+        if membership is not None and membership.is_joined:
+            return membership.context()
+        return client_context(
+            ca_pem=identity.authority.ca_pem,
+            chain_pem=identity.chain_pem,
+            key_pem=identity.key_pem,
+        )
+
+    network, sites = TcpNetwork(context), Presence(wall_clock)
     if config.node.role != "site":
-        return Lines(sites)
+        return Lines(network, sites)
     upstream = config.upstream
     membership = Membership(
         config.node.data_dir,
@@ -88,33 +102,24 @@ def open_lines(
         software=f"spoold/{__version__}",
     )
     line.clock_hearers.append(journal.note_clock)
-    return Lines(sites, line, membership)
+    return Lines(network, sites, line, membership)
 
 
-def open_uplink(
-    lines: Lines, journal: Journal, reader: SqliteReader, wall_clock: Callable[[], int]
-) -> Uplink | None:
+def open_uplink(ground: Ground, lines: Lines) -> Uplink | None:
     """What sends the journal of a site up; told by the application server when to, besides."""
     if lines.line is None:
         return None
-    uplink = Uplink(lines.line, journal, reader, wall_clock)
+    uplink = Uplink(lines.line, ground.journal, ground.reader, wall_clock)
     lines.line.hear("sync-now", lambda _: uplink.sync_nowait("asked from above"))
     return uplink
 
 
-async def open_replica(
-    lines: Lines,
-    journal: Journal,
-    reader: SqliteReader,
-    vault: Vault | None,
-    digests: Digests,
-    erasure: Erasure,
-    wall_clock: Callable[[], int],
-    name: str,
-) -> Replica | None:
-    """What keeps the copy of a site current; what it has of keys is in `digests` from now on."""
+async def open_replica(ground: Ground, lines: Lines) -> Replica | None:
+    """What keeps the copy of a site current; what it has of keys is in `ground.digests` from now
+    on.
+    """
     line = lines.line
-    if line is None or vault is None:
+    if line is None or ground.vault is None:
         return None
 
     def who() -> tuple[UUID, str]:
@@ -122,42 +127,76 @@ async def open_replica(
         assert found is not None  # there is an answer of it
         return found.guid, found.name
 
-    copy = Replica(line, who, journal, reader, vault, digests, erasure, wall_clock, name)
+    copy = Replica(
+        line,
+        who,
+        ground.journal,
+        ground.reader,
+        ground.vault,
+        ground.digests,
+        ground.erasure,
+        wall_clock,
+        ground.config().node.name,
+    )
     await copy.start()
     line.hear(objects.EVENT, copy.wake)
     line.listen(copy.wake)
     return copy
 
 
-def open_authority(
-    lines: Lines,
-    journal: Journal,
-    reader: SqliteReader,
-    wall_clock: Callable[[], int],
-    site: UUID,
-    config: Config,
-) -> Authority | None:
+def open_authority(ground: Ground, lines: Lines) -> Authority | None:
     """Who decides at a site what it cannot ask."""
     if lines.line is None:
         return None
-    deadline_s = config.upstream.question_deadline_s
-    return Authority(lines.line, journal, reader, wall_clock, site, deadline_s)
+    return Authority(
+        lines.line,
+        ground.journal,
+        ground.reader,
+        wall_clock,
+        ground.identity.guid,
+        ground.config().upstream.question_deadline_s,
+    )
+
+
+async def tasks_of(
+    ground: Ground, lines: Lines, services: Services, acceptance: Acceptance
+) -> list[Task]:
+    """What runs at a site and nowhere else. It prints nothing before it may: see `_let_go`."""
+    line, uplink, replica, alone = lines.line, services.uplink, services.replica, services.alone
+    if line is None or uplink is None or replica is None or alone is None:
+        return []
+    journal, reader, dispatcher = ground.journal, ground.reader, services.dispatcher
+    our_name = services.catalogue.our_name
+    fetching = Fetching(line, acceptance, journal, reader, replica.pull, our_name, wall_clock)
+    fence = Fence(journal, reader, wall_clock)
+    await fence.start()
+    dispatcher.is_held_back = True
+    since_us = services.started_us
+    return [
+        uplink.run,
+        replica.run,
+        alone.run,
+        fetching.run,
+        fence.run,
+        lambda: _let_go(dispatcher, lines, replica, since_us),
+    ]
+
+
+async def _let_go(dispatcher: Dispatcher, lines: Lines, replica: Replica, since_us: int) -> None:
+    """A site prints once it knows whether its printers are still its own, or cannot know."""
+    line, membership = lines.line, lines.membership
+    if line is not None and membership is not None and membership.is_joined:
+        await wait_word(line, replica, since_us)
+    dispatcher.let_go()
 
 
 class LineKeeper:
     """Runs the line, and lets everybody know how it and the lines of sites are."""
 
-    def __init__(
-        self,
-        lines: Lines,
-        journal: Journal,
-        news: News,
-        wall_clock: Callable[[], int],
-    ) -> None:
+    def __init__(self, lines: Lines, journal: Journal, news: News) -> None:
         self._lines = lines
         self._journal = journal
         self._news = news
-        self._wall_clock = wall_clock
         self._to_note, self._noted = trio.open_memory_channel[AddRecord](CHANGES_MAX)
         journal.listen(self._hear)
         lines.sites.listen(self._note_site)
@@ -182,7 +221,7 @@ class LineKeeper:
         self._news.set_mode(Mode.ONLINE if state is LineState.UP else Mode.OFFLINE)
 
     def _note(self, payload: dict[str, Any]) -> None:
-        record = AddRecord(Kind.LINE_CHANGED, payload, self._wall_clock())
+        record = AddRecord(Kind.LINE_CHANGED, payload, wall_clock())
         try:
             self._to_note.send_nowait(record)
         except trio.WouldBlock:

@@ -6,5 +6,5 @@ copied, and a charge for those that were. `desk` is what a panel asks, `counts` 
 job ready, `releasing` commits it, `sessions` and `work` serve MFDs. The rules: `README.md` here.
 
 Rooms on the same floor (dispatch) and below (intake, accounts) are not asked by name where a
-Protocol will do; `daemon/service.py` plugs them in.
+Protocol will do; `daemon/rooms.py` plugs them in.
 """

@@ -47,7 +47,9 @@ MESSAGE_CHARACTERS_MAX = 255
 
 
 class Fetching:
-    """`printer_name` says what the printer with this GUID is called here, if it is here."""
+    """`catch_up` makes this node's copy what its application server has now; `printer_name` says
+    what the printer with this GUID is called here, if it is here.
+    """
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Fetching:
         acceptance: Acceptance,
         journal: Journal,
         reader: SqliteReader,
+        catch_up: Callable[[], Awaitable[object]],
         printer_name: Callable[[UUID], Awaitable[str | None]],
         wall_clock: Callable[[], int],
     ) -> None:
@@ -62,6 +65,7 @@ class Fetching:
         self._acceptance = acceptance
         self._journal = journal
         self._reader = reader
+        self._catch_up = catch_up
         self._printer_name = printer_name
         self._wall_clock = wall_clock
         self._ours: dict[int, UUID] = {}  # jobs whose end is still to be told, by their number
@@ -145,6 +149,8 @@ class Fetching:
     async def _fetch(self) -> None:
         """Take what is offered now: the jobs of a printer in their order, printers side by side."""
         answer = await self._call("site.jobs")
+        if answer["jobs"]:
+            await self._catch_up()  # how they are to be printed was decided before they came
         again_s = answer.get("again_s")
         self._look_s = LOOK_S if again_s is None else min(LOOK_S, again_s + AGAIN_LEAST_S)
         offers: dict[str, list[dict[str, Any]]] = {}

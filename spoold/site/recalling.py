@@ -21,6 +21,7 @@ from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import BalanceChanged, Event
 
+SPENT_S = 1.0  # in which what came back is spent by whoever wanted it
 
 class Recalling:
     """Takes the place of a site's `Authority` at an application server, which is never alone."""
@@ -38,6 +39,7 @@ class Recalling:
         self._wall_clock = wall_clock
         self._deadline_s = deadline_s
         self._waiting: dict[UUID, trio.Event] = {}
+        self._wanted: dict[UUID, float] = {}  # holders, and until when their money is called back
         journal.listen(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
@@ -65,15 +67,26 @@ class Recalling:
         ]
         if not here:
             return
-        with trio.move_on_after(self._deadline_s if but is None else self._deadline_s / 2):
+        limit_s = self._deadline_s if but is None else self._deadline_s / 2
+        self._wanted[payer.guid] = trio.current_time() + limit_s + SPENT_S
+        with trio.move_on_after(limit_s):
             while True:
                 changed = self._waiting.setdefault(payer.guid, trio.Event())
                 if await self._holds(payer, total):
+                    self._wanted[payer.guid] = trio.current_time() + SPENT_S
                     return
                 await changed.wait()
         last = self._waiting.pop(payer.guid, None)
         if last is not None:
             last.set()  # whoever else waits for this holder looks again
+
+    def is_wanted(self, holder: UUID) -> bool:
+        """Whether this holder's money is just called back: sites get none of it ahead of need, or
+        one that has given it back would have it again before it is spent.
+        """
+        now = trio.current_time()
+        self._wanted = {one: until for one, until in self._wanted.items() if until > now}
+        return holder in self._wanted
 
     async def _holds(self, payer: Payer, total: int) -> bool:
         try:

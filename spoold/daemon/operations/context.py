@@ -1,4 +1,4 @@
-"""What the handlers of operations work with, in one frozen value that `daemon/service.py` makes."""
+"""What the handlers of operations work with, in one frozen value that `daemon/rooms.py` makes."""
 
 from __future__ import annotations
 

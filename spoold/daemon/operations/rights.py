@@ -39,6 +39,10 @@ async def ask(call: Call) -> dict[str, Any]:
     site, services = await site_of(call), call.services
     now_us = services.wall_clock()
     change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
+    if services.recalling is not None:
+        is_wanted = services.recalling.is_wanted
+        wants = tuple(one for one in change.wants if one.least or not is_wanted(one.holder))
+        change = replace(change, wants=wants)
     granted: Granted = await services.journal.commit(change)
     lacking = [one for one in change.wants if one.least > _has(one, granted)]
     if lacking and services.recalling is not None:
