@@ -45,6 +45,7 @@ BROKEN_PIPE = 141  # and of SIGPIPE
 EPILOG = """
 start here:
   spoold demo                                   see jobs going in and coming out
+  spoold demo --outage                          see a building go on when its line is cut
   spoold serve                                  an application server on this machine
   spoold printer add frontdesk socket://192.0.2.7:9100
   spoold submit -P frontdesk report.pdf

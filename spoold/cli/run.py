@@ -11,6 +11,8 @@ from io import StringIO
 from spoold.cli import grammar
 from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 
+OUTAGE_S = 8  # of `spoold demo --outage`
+
 
 def add(nouns: Nouns[Parser]) -> None:
     serving = grammar.command(
@@ -28,12 +30,27 @@ def add(nouns: Nouns[Parser]) -> None:
         default="info",
         help="the least that is logged",
     )
-    grammar.command(
+    showing = grammar.command(
         nouns,
         "demo",
         demo,
         "show jobs going in and coming out, on free ports, without any printer",
-        "spoold demo",
+        """spoold demo                  # jobs, and a printer that is busy
+        spoold demo --outage         # a building that goes on while its application server is away
+        spoold demo --outage 60s --once""",
+    )
+    showing.add_argument(
+        "--outage",
+        nargs="?",
+        type=grammar.duration,
+        const=OUTAGE_S,
+        metavar="TIME",
+        help=f"a site server is cut off for so long ({OUTAGE_S}s), and comes back",
+    )
+    showing.add_argument(
+        "--once",
+        action="store_true",
+        help="end after the show; the exit code is 1 if it did not go as it should",
     )
     simulated = grammar.noun(nouns, "simulate", "be a printer or an MFD, for tests and trying out")
     printing = grammar.command(
@@ -94,9 +111,16 @@ def serve(args: Namespace) -> int:
 
 
 def demo(args: Namespace) -> int:
-    from spoold.daemon import demo
+    from functools import partial
 
-    return demo.run(_captured)
+    from spoold.daemon import demo_stage
+    from spoold.daemon.demo import Demo
+    from spoold.daemon.demo_outage import OutageDemo
+
+    if args.outage is None:
+        return demo_stage.run(partial(Demo, is_once=args.once), _captured)
+    show = partial(OutageDemo, outage_s=args.outage, is_once=args.once)
+    return demo_stage.run(show, _captured)
 
 
 def _captured(words: list[str]) -> str:

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
-from spoold.daemon import logs
 from spoold.daemon.config import Config, Dispatch, Drain, Listen, Node
+from spoold.daemon.demo_stage import Stage
 from spoold.daemon.service import Daemon, Running
 from spoold.model.job import JobState
-from spoold.model.text import plain
 from spoold.net.address import Address
 from spoold.net.connect import TcpNetwork
 from spoold.simulate.printer import Paper, SimulatedPrinter
@@ -30,46 +27,11 @@ from spoold.spool.store import Event, JobMoved
 
 STEP_TIMEOUT_S = 20
 LINES_MAX = 10_000  # of narration that may wait for a slow terminal; the rest is left out
-RunCommand = Callable[[list[str]], str]  # a command line of spoold; what it wrote
 LETTER = (
     b'\x1b%-12345X@PJL JOB NAME="letter"\r\n@PJL SET USERNAME="reception"\r\n'
     b"@PJL ENTER LANGUAGE=PCL\r\nDear reader,\r\nthis came in over a raw socket.\r\n"
     b"\x1b%-12345X@PJL EOJ\r\n\x1b%-12345X"
 )
-
-
-def run(run_command: RunCommand) -> int:
-    """Show the demo until Ctrl-C or SIGTERM; the exit code."""
-    logs.configure("error")
-    with tempfile.TemporaryDirectory(prefix="spoold-demo-") as folder:
-        trio.run(_until_signal, Path(folder), run_command)
-    return 0
-
-
-async def _until_signal(folder: Path, run_command: RunCommand) -> None:
-    # Commands have their output caught, which happens to the whole process: ours goes by itself.
-    out = sys.stdout
-    is_read = True
-
-    def say(line: str) -> None:
-        nonlocal is_read
-        try:
-            print(line, file=out, flush=True)
-        except OSError:
-            if is_read:
-                signal.raise_signal(signal.SIGTERM)  # nobody reads it any more: stop in order
-            is_read = False
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            demo = Demo(folder, say, run_command)
-            nursery.start_soon(demo.run)
-            async for _ in signals:
-                break
-            say("")
-            say("Stopping; nothing is left behind.")
-            await demo.stop()
-            nursery.cancel_scope.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +45,13 @@ class _Told:
 
 
 class Demo:
-    """`say` gets each line of the narration. The environment names this daemon for commands."""
+    """The environment names this daemon for commands."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None], run_command: RunCommand) -> None:
-        self._folder = folder
-        self._say = say
-        self._run_command = run_command
+    def __init__(self, stage: Stage, *, is_once: bool) -> None:
+        self._folder = stage.folder
+        self._say = stage.say
+        self._command = stage.command
+        self._is_once = is_once
         self._daemon: Daemon | None = None
         self._running: Running | None = None
         self._send, self._receive = trio.open_memory_channel[_Told](LINES_MAX)
@@ -97,7 +60,7 @@ class Demo:
         self._finished: set[int] = set()
         self._bell = trio.Event()
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
         """Everything is shown once, then stays up."""
         frontdesk = SimulatedPrinter(lpd_port=None, on_paper=self._tray("frontdesk"))
         annex = SimulatedPrinter("busy", raw_port=None, on_paper=self._tray("annex"))
@@ -114,7 +77,12 @@ class Demo:
                 await self._show(self._running, frontdesk, annex)
             if scope.cancelled_caught:
                 self._say("This took longer than it should; `spoold job list` shows how it is.")
-            self._suggest(self._running)
+            if self._is_once:
+                await self.stop()
+                nursery.cancel_scope.cancel()
+            else:
+                self._suggest(self._running)
+        return not scope.cancelled_caught
 
     async def stop(self) -> None:
         """Stop the daemon in order."""
@@ -168,17 +136,6 @@ class Demo:
         await self._wait_finished(3)
         self._say("")
         await self._command("job", "list")
-
-    async def _command(self, *words: str) -> None:
-        """Run a command of spoold for real, against this daemon, and show it with its answer."""
-        self._say(f"$ spoold {shlex.join(words)}")
-        # Stopped meanwhile, a command would look for the server a while longer: it is left to that.
-        answer = await trio.to_thread.run_sync(
-            self._run_command, list(words), abandon_on_cancel=True
-        )
-        for line in answer.splitlines():
-            self._say(f"   {plain(line)}")
-        self._say("")
 
     async def _send_raw(self, running: Running, command: bytes) -> None:
         """The letter as a raw stream: send, half-close, wait for the FIN that says it is safe."""

@@ -48,3 +48,30 @@ def test_the_demo_prints_every_job_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     assert "> job 3: pending (" in told  # it waited for the busy printer
     assert "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_demo_of_an_outage_finds_both_sides_alike(tmp_path: Path) -> None:
+    """A building that is cut off goes on; in the end both servers have the same, and all of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "demo", "--outage", "2s", "--once"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    for told in (
+        "the next release was committed",
+        "library counts hq as gone",
+        "bob logs in by card and PIN",
+        "none failed",
+        "records went up in",
+        "eve logs in by card and PIN",
+        "nobody had to lend a hand",
+    ):
+        assert told in done.stdout
+    assert "WRONG" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
