@@ -224,7 +224,24 @@ def erase(args: Namespace) -> int:
     )
     if not answer["is_rewritten"]:
         print("Copies in unused parts of the file go at the next start of spoold.")
+    _tell_mentions(answer)
     return DONE
+
+
+def _tell_mentions(answer: dict[str, Any]) -> None:
+    """What others wrote about somebody is theirs, and stays."""
+    count = answer["mentions"]
+    if count:
+        places = ", ".join(map(str, answer["mentioned_at"]))
+        more = ", …" * (count > len(answer["mentioned_at"]))
+        print(
+            f"This name stands in texts of {count} records of others, as titles and messages. They "
+            f"stay; see `spoold journal --from`, at {places}{more}."
+        )
+    if answer["reasons"]:
+        print(
+            f"It stands in the reasons of {answer['reasons']} entries of others' money, which stay."
+        )
 
 
 def _tell_money(args: Namespace) -> None:

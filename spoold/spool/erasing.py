@@ -2,11 +2,13 @@
 
 Records say who they are about by the person's key, or by a job of that person; what names people
 lies in their personal part, which goes, and the chain over the rest still verifies. A record whose
-personal part says the very name, in a list of several, goes by the name.
+personal part says the very name, in a list of several, goes by the name. What others wrote about
+somebody in a text stays: it is others' record. It is counted, so that somebody looks at it.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,11 +34,18 @@ class Person(NamedTuple):
     id: int
     key: bytes
     name: str
+    full_name: str = ""
     joined: tuple[bytes, ...] = ()
 
     @property
     def keys(self) -> tuple[bytes, ...]:
         return (self.key, *self.joined)
+
+    @property
+    def names(self) -> re.Pattern[str]:
+        """Finds a name of the person in a text, as a word of its own, in whatever case."""
+        every = "|".join(re.escape(one) for one in (self.name, self.full_name) if one)
+        return re.compile(rf"(?<!\w)({every})(?!\w)", re.IGNORECASE)
 
 
 class Traces(NamedTuple):
@@ -46,6 +55,7 @@ class Traces(NamedTuple):
     records: list[int]  # those that have a personal part which is to go
     jobs: set[int]
     uuids: list[bytes]
+    mentions: list[int]  # records of others whose personal part has a text that names the person
 
 
 # -- look-ups ----------------------------------------------------------------------------------
@@ -58,7 +68,9 @@ def find_person(db: sqlite3.Connection, name: str) -> Person | None:
 
 
 def _person(db: sqlite3.Connection, row: tuple[int, bytes, str]) -> Person:
-    return Person(*row, joined=synchronised.joined(db, row[0]))
+    packed = db.execute("SELECT fields FROM directory WHERE person_id = ?", row[:1]).fetchone()
+    full_name = unpack(packed[0]).get("full_name", "") if packed else ""
+    return Person(*row, full_name, synchronised.joined(db, row[0]))
 
 
 def find_by_key(db: sqlite3.Connection, key: bytes) -> Person | None:
@@ -84,8 +96,8 @@ def traces(
     db: sqlite3.Connection, person: Person, jobs: set[int], after_id: int, limit: int
 ) -> Traces:
     """The next records behind a row, and which of them speak of somebody who had these jobs."""
-    found = Traces(after_id, [], set(jobs), [])
-    last_id = 0
+    found = Traces(after_id, [], set(jobs), [], [])
+    last_id, names = 0, person.names
     has_key = " OR ".join(["instr(payload, ?)"] * len(person.keys))
     # The first incarnation of each journal of others stands for all of them.
     journals = dict(
@@ -95,16 +107,27 @@ def traces(
         )
     )
     rows = db.execute(
-        f"SELECT id, payload, personal, {has_key}, instr(personal, ?) FROM record "
-        "WHERE id > ? ORDER BY id LIMIT ?",
-        (*person.keys, person.name.encode(), after_id, limit),
+        f"SELECT id, payload, personal, {has_key} FROM record WHERE id > ? ORDER BY id LIMIT ?",
+        (*person.keys, after_id, limit),
     )
-    for id_, payload, personal, has_key, has_name in rows:
+    for id_, payload, personal, has_key in rows:
         last_id = id_
         is_about = _speaks_of(found, person, payload, has_key, journals.get(id_ >> CHAIN_SHIFT, 0))
-        if personal is not None and (is_about or (has_name and _says(personal, person))):
+        if personal is None:
+            continue
+        texts = [] if is_about else _texts(personal)
+        if is_about or person.name in texts:
             found.records.append(id_)
+        elif any(names.search(text) for text in texts):
+            found.mentions.append(id_)
     return found._replace(last_id=last_id)
+
+
+def count_reasons(db: sqlite3.Connection, person: Person) -> int:
+    """In how many entries of the ledger that are others' the reason names somebody."""
+    rows = db.execute("SELECT reason FROM entry WHERE reason != '' AND holder != ?", (person.key,))
+    names = person.names
+    return sum(names.search(reason) is not None for (reason,) in rows)
 
 
 def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int, journal: int) -> bool:
@@ -127,15 +150,16 @@ def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int, journ
     return bool(has_key) and any(key in payload.values() for key in person.keys)
 
 
-def _says(personal: bytes, person: Person) -> bool:
-    """Whether one of the values of a personal part is the name, alone or in a list."""
+def _texts(personal: bytes) -> list[str]:
+    """The values of a personal part that are texts, alone or in a list."""
     values = unpack(personal[SALT_BYTES:])
-    return isinstance(values, dict) and person.name in _texts(values)
+    return list(_flat(values)) if isinstance(values, dict) else []
 
 
-def _texts(values: dict[str, Any]) -> Iterator[Any]:
+def _flat(values: dict[str, Any]) -> Iterator[str]:
     for value in values.values():
-        yield from value if isinstance(value, list) else [value]
+        every = value if isinstance(value, list) else [value]
+        yield from (one for one in every if isinstance(one, str))
 
 
 # -- changes -----------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from spoold.spool.documents import Documents
 from spoold.spool.erasing import Person
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.rows import STATE
+from spoold.spool.rows import CHAIN_SHIFT, STATE
 from spoold.spool.sqlite import SqliteStore
 from spoold.spool.store import ChangeJob, ErasePerson, EraseRecords, RemoveJobs, RemoveUser
 
@@ -46,12 +46,18 @@ PENDING = "rewrite-pending"
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """`is_rewritten`: no copy is left in the file; else there is none after the next start."""
+    """`is_rewritten`: no copy is left in the file; else there is none after the next start.
+
+    `mentions` are the positions of records of others that name the person in a text, as titles and
+    messages, `reasons` the number of such entries of the ledger: those stay as they are.
+    """
 
     guid: UUID
     jobs: int
     records: int
     is_rewritten: bool
+    mentions: tuple[int, ...] = ()
+    reasons: int = 0
 
 
 class Erasure:
@@ -130,14 +136,15 @@ class Erasure:
         await self._journal.call(self._overwrite)
         try:
             jobs = await self._remove_jobs(person)
-            records = await self._erase_records(person, jobs, actor)
+            reasons = await self._reader.look(erasing.count_reasons, person)
+            records, mentions = await self._erase_records(person, jobs, actor)
         finally:
             await self._journal.call(self._overwrite_no_more)
         await trio.to_thread.run_sync(self._remove_copies)
         is_rewritten = await self._journal.call(self._rewrite)
         guid = UUID(bytes=person.key)
         log.info("person_erased", person=str(guid), jobs=len(jobs), records=records)
-        return Erased(guid, len(jobs), records, is_rewritten)
+        return Erased(guid, len(jobs), records, is_rewritten, tuple(mentions), reasons)
 
     # -- jobs ----------------------------------------------------------------------------------
 
@@ -182,9 +189,12 @@ class Erasure:
 
     # -- records -------------------------------------------------------------------------------
 
-    async def _erase_records(self, person: Person, removed: set[int], actor: str) -> int:
+    async def _erase_records(
+        self, person: Person, removed: set[int], actor: str
+    ) -> tuple[int, list[int]]:
+        """How many were, and the positions of others that name the person all the same."""
         after_id = count = 0
-        jobs, uuids = set(removed), list[bytes]()
+        jobs, uuids, mentions = set(removed), list[bytes](), list[int]()
         while True:
             found = await self._reader.look(
                 erasing.traces, person, jobs, after_id, erasing.ROWS_MAX
@@ -196,6 +206,7 @@ class Erasure:
                 count += len(found.records)
             after_id, jobs = found.last_id, found.jobs
             uuids += found.uuids
+            mentions += [one & (1 << CHAIN_SHIFT) - 1 for one in found.mentions]
         await trio.to_thread.run_sync(self._note, person.key)
         change = ErasePerson(
             person.key,
@@ -207,7 +218,7 @@ class Erasure:
             actor,
         )
         last: int = await self._journal.commit(change)
-        return count + last
+        return count + last, mentions
 
     def _note(self, key: bytes) -> None:
         """In a thread: durably, before the name is gone; the file is to be written anew."""

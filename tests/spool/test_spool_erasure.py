@@ -150,6 +150,28 @@ async def test_others_keep_what_is_theirs(spool):
     assert titles == [None, None, None, None, "bob's letter"]
 
 
+async def test_what_others_wrote_about_somebody_is_told(spool):
+    """Titles, messages and reasons that name the person as a word: they stay, and are counted."""
+    printer = await spool.add_printer()
+    purses = await Purses(spool).start()
+    bob = await purses.person("bob")
+    await spool.journal.commit(PutUser("lin", 1, is_new=True, fields={"full_name": "Lin Oh"}))
+    await spool.add_job(printer, owner="lin", title="for lin oh")
+    titles = ("Letter to Lin Oh", "LIN: call me", "linen", "berlin", "Lin Ohm", "no name")
+    for title in titles:
+        await spool.add_job(printer, owner="bob", title=title)
+    await purses.journal.commit(
+        Adjust(b"1", PayerKind.PERSON, bob, PAGE, "as lin asked", 1, "uid:0", PurseKind.PAID_IN)
+    )
+    done = await erasure_of(spool).erase("lin")
+    records = {one.position: one for one in await spool.reader.records(1, 999)}
+    told = [records[position].personal for position in done.mentions]
+    named = [one.get("title") or one.get("reason") for one in told]
+    assert named == ["Letter to Lin Oh", "LIN: call me", "Lin Ohm", "as lin asked"]
+    assert done.reasons == 1
+    assert (await spool.reader.verify_chain()) == spool.journal.head
+
+
 async def test_who_comes_back_is_another_person(spool):
     """The same name gets a new key; the old one stays nobody's."""
     printer = await spool.add_printer()

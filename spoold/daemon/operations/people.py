@@ -28,6 +28,7 @@ from spoold.spool.store import PutCard, PutPin, RemoveCard
 # Of so many guesses one finds somebody's PIN, however many users there are.
 PIN_GUESSES = 100_000
 TRIES = 20
+MENTIONS_SHOWN_MAX = 20
 
 
 def converted(call: Call) -> str:
@@ -114,7 +115,11 @@ async def _made(call: Call) -> str:
 
 
 async def erase(call: Call) -> dict[str, Any]:
-    """Forget somebody, user or not, everywhere on this node; journal and ledger still verify."""
+    """Forget somebody, user or not, everywhere on this node; journal and ledger still verify.
+
+    `mentions` are records of others in which the name stands in a text, `reasons` such entries of
+    the ledger: whether that is the same person, somebody has to look.
+    """
     name = normalise_name(call.args["name"])
     done = await call.services.erasure.erase(name, call.actor)
     return {
@@ -122,6 +127,9 @@ async def erase(call: Call) -> dict[str, Any]:
         "jobs": done.jobs,
         "records": done.records,
         "is_rewritten": done.is_rewritten,
+        "mentions": len(done.mentions),
+        "mentioned_at": list(done.mentions[:MENTIONS_SHOWN_MAX]),
+        "reasons": done.reasons,
     }
 
 
