@@ -23,6 +23,7 @@ from spoold.spool.store import BalanceChanged, Event
 
 SPENT_S = 1.0  # in which what came back is spent by whoever wanted it
 
+
 class Recalling:
     """Takes the place of a site's `Authority` at an application server, which is never alone."""
 
