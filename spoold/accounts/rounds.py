@@ -25,7 +25,7 @@ from spoold.accounts.synchronise import Present, Round, Step, plan
 from spoold.model.card import Digests, ending
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.source import Source, Vanished
-from spoold.spool import synchronised
+from spoold.spool import accounts, synchronised
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import CardOfSource, Change, EndRound, SyncUser, VanishUser
@@ -210,9 +210,20 @@ class Rounds:
             told.outcome = "planned"
             _count(told, [step.action for step in found.steps])
             return
+        await self._note_missing_accounts(told, found.steps)
         for start in range(0, len(found.steps), STEP):
             await self._commit(source, told, actor, found.steps[start : start + STEP])
         told.outcome = "done"
+
+    async def _note_missing_accounts(self, told: Told, steps: Sequence[Step]) -> None:
+        named = {one.name: one.fields.get("default_account", "") for one in steps}
+        wanted = set(named.values()) - {""}
+        missing = await self._reader.look(accounts.missing, wanted) if wanted else []
+        told.note_troubles(
+            f"{name}: there is no account {account}."
+            for name, account in named.items()
+            if account in missing
+        )
 
     def _plan(
         self,

@@ -251,6 +251,7 @@ def _told(args: Namespace, answer: dict[str, Any], what: str) -> int:
     else:
         code = f" (code {answer['code']})" if answer.get("code") else ""
         print(plain(f"Account {answer['name']}{code} {what}."))
+        _tell_advice(answer)
     return DONE
 
 
@@ -308,7 +309,13 @@ def remove(args: Namespace) -> int:
     with connect(args) as client:
         answer = client.call("account.remove", {"name": args.name})
     print(plain(f"Account {answer['name']} is removed; what was charged to it stays known."))
+    _tell_advice(answer)
     return DONE
+
+
+def _tell_advice(answer: dict[str, Any]) -> None:
+    for advice in answer.get("advice", ()):
+        print(plain(f"  {advice}"))
 
 
 # -- booking -----------------------------------------------------------------------------------

@@ -301,6 +301,8 @@ def _tell(told: list[Row], *, is_dry: bool) -> None:
             said = _SAYS[is_dry, one["action"]]
             changes = "; ".join(_change(*item) for item in one.get("changes", {}).items())
             print(plain(f"{one['name']} {said}{': ' * bool(changes)}{changes}"))
+            for note in one.get("notes", ()):
+                print(plain(f"  {note}"))
     counts = Counter(one["action"] for one in told)
     print(", ".join(f"{counts[one]} {one}" for one in ("added", "changed", "unchanged", "refused")))
 

@@ -229,7 +229,13 @@ def _put(args: Namespace, op: str, what: str, *, asks: bool) -> int:
     roles = ", ".join(answer["roles"])
     how = "" if answer["has_password"] else "; no password, `spoold user enrol` makes a certificate"
     print(plain(f"User {answer['name']} {what} ({roles}{how})."))
+    _tell_advice(answer["advice"])
     return DONE
+
+
+def _tell_advice(advice: list[str]) -> None:
+    for one in advice:
+        print(plain(f"  {one}"))
 
 
 def read_secret(file: str, what: str) -> str:
@@ -311,7 +317,7 @@ def _tell(user: dict[str, Any]) -> None:
     from spoold.model.money import format_amount
 
     certificates, cards = user.pop("certificates"), user.pop("cards")
-    scopes = user.pop("scopes")
+    scopes, advice = user.pop("scopes"), user.pop("advice")
     if isinstance(user["overdraft"], int):
         user["overdraft"] = format_amount(user["overdraft"])
     shown = [render.readable(key, value) for key, value in user.items()]
@@ -329,6 +335,7 @@ def _tell(user: dict[str, Any]) -> None:
         until = render.local_time(one["not_after_us"])[:10]
         shown.append(("certificate", f"{one['serial']} ({state}, until {until})"))
     render.print_fields(shown)
+    _tell_advice(advice)
 
 
 def remove(args: Namespace) -> int:

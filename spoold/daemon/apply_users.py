@@ -44,7 +44,7 @@ class Users(Kind):
     )
     listing = Asked("user.list", {})
     rows = "users"
-    refers = ("printer",)
+    refers = ("printer", "account")
     unspoken = frozenset({"has_password"})
 
     def __init__(self, read_secret: Callable[[str], str]) -> None:
@@ -100,6 +100,8 @@ class Users(Kind):
 
     def problems(self, steps: Sequence[Step], whole: Whole, gone: set[str]) -> Iterable[Problem]:
         names, printers = whole.names("user", gone), whole.names("printer")
+        accounts = whole.names("account")
+        accounts |= {whole.after("account", one).get("code", "") for one in accounts}
         for step in steps:
             path = f"user.{step.name}"
             if "has_password" in step.keys:
@@ -110,7 +112,10 @@ class Users(Kind):
             for one in sorted(set((step.wanted or {}).get("delegates", ())) - names):
                 cause = f"there is no user {one}."
                 yield Problem(f"{path}.delegates", cause, "Name them in the file.")
-
+            account = (step.wanted or {}).get("default_account", "")
+            if account and account not in accounts:
+                cause = f"there is no account {account}."
+                yield Problem(f"{path}.default_account", cause, "Name it in the file.")
             yield from _scope_problems(step, whole, printers)
             if step.name in whole.kept["user"] and (theirs := step.keys & _OF_A_SOURCE):
                 cause = f"a directory says what {', '.join(sorted(theirs))} of this user are."

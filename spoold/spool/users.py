@@ -122,6 +122,16 @@ def names(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
     return found
 
 
+def with_default_account(db: sqlite3.Connection, name: str) -> list[str]:
+    """The names of the users who name an account of this name or code as theirs."""
+    rows = db.execute(
+        "SELECT person.name, directory.fields FROM directory JOIN person ON person.id = person_id "
+        "WHERE instr(directory.fields, ?) ORDER BY person.name",
+        (name.encode(),),
+    )
+    return [who for who, packed in rows if unpack(packed).get("default_account") == name]
+
+
 # -- changes -----------------------------------------------------------------------------------
 
 

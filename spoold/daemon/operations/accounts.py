@@ -28,7 +28,7 @@ from spoold.model.account import GROUPS_MAX, MEMBERS_MAX, Account
 from spoold.model.money import AMOUNT_MAX
 from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Period, Terms
 from spoold.model.user import check_group
-from spoold.spool import accounts, nodes, postings, rights
+from spoold.spool import accounts, nodes, postings, rights, users
 from spoold.spool.store import (
     PutAccount,
     PutAllowance,
@@ -39,6 +39,7 @@ from spoold.spool.store import (
 
 READERS = STAFF | MONEY
 CHOICES_SHOWN_MAX = 500
+NAMED_MAX = 5
 SITES_SHOWN_MAX = 200
 
 
@@ -71,6 +72,30 @@ async def account_map(call: Call, account: Account) -> dict[str, Any]:
     return shown
 
 
+async def _still_named(services: Services, names: set[str]) -> list[str]:
+    """Advice on who still names an account by names and codes that it has no more."""
+    advice = []
+    for name in sorted(names - {""}):
+        people = await services.reader.look(users.with_default_account, name)
+        if people:
+            told = ", ".join(people[:NAMED_MAX]) + ", …" * (len(people) > NAMED_MAX)
+            count = "1 user" if len(people) == 1 else f"{len(people)} users"
+            advice.append(
+                f"{name} is still the default account of {count} ({told}), whose jobs wait for it: "
+                "`spoold user set NAME --default-account OTHER`."
+            )
+        known = await services.catalogue.look()
+        printers = sorted(
+            one.name
+            for one in known.printers.values()
+            if name in {one.default_account, *(rule.account for rule in one.senders)}
+        )
+        if printers:
+            told = ", ".join(printers[:NAMED_MAX]) + ", …" * (len(printers) > NAMED_MAX)
+            advice.append(f"Printers still name {name}: {told}: see `spoold printer set --help`.")
+    return advice
+
+
 async def _put(call: Call, *, is_new: bool) -> dict[str, Any]:
     services, args = call.services, call.args
     members = args["members"]
@@ -94,7 +119,10 @@ async def _put(call: Call, *, is_new: bool) -> dict[str, Any]:
         args["open"],
         call.actor,
     )
-    return await account_map(call, await services.journal.commit(change))
+    before = None if is_new else await find_account(services, args["name"])
+    after: Account = await services.journal.commit(change)
+    gone = set() if before is None else {before.name, before.code} - {after.name, after.code}
+    return {**await account_map(call, after), "advice": await _still_named(services, gone)}
 
 
 async def add(call: Call) -> dict[str, Any]:
@@ -111,7 +139,8 @@ async def remove(call: Call) -> dict[str, Any]:
     account = await find_account(call.services, call.args["name"])
     now_us = call.services.wall_clock()
     await call.services.journal.commit(RemoveAccount(account.name, now_us, call.actor))
-    return {"name": account.name}
+    advice = await _still_named(call.services, {account.name, account.code})
+    return {"name": account.name, "advice": advice}
 
 
 async def list_accounts(call: Call) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from spoold.daemon.operations.views import fitting
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.person import normalise_name
 from spoold.model.principal import Role
+from spoold.model.text import plain
 from spoold.model.user import (
     DELEGATES_MAX,
     EMAIL_CHARACTERS_MAX,
@@ -34,7 +35,7 @@ from spoold.model.user import (
     check_password,
     check_user_name,
 )
-from spoold.spool import synchronised
+from spoold.spool import accounts, synchronised
 from spoold.spool.store import EnrolUser, PutUser, RemoveUser, RenameUser, RevokeUser
 from spoold.spool.users import CERTIFICATES_MAX, unknown
 
@@ -43,15 +44,30 @@ USUAL = "default"  # an overdraft that is what is usual here
 
 
 async def user_maps(services: Services, users: Sequence[User]) -> list[dict[str, Any]]:
-    """Users as they are shown: delegates by name, and no secret."""
+    """Users as they are shown: delegates by name, no secret, and advice on what is amiss."""
     guids = {guid for user in users for guid in user.delegates}
     names = await services.reader.names(sorted(guids)) if guids else {}
     scopes = await scope_maps(services, users)
     origins = await services.reader.look(synchronised.sources_of, [one.guid for one in users])
+    named = {one.default_account for one in users} - {""}
+    missing = await services.reader.look(accounts.missing, named) if named else []
     return [
-        {**_user_map(one, names), "scopes": told, "source": origins.get(one.guid, "")}
+        {
+            **_user_map(one, names),
+            "scopes": told,
+            "source": origins.get(one.guid, ""),
+            "advice": [no_account(one.default_account)] * (one.default_account in missing),
+        }
         for one, told in zip(users, scopes, strict=True)
     ]
+
+
+def no_account(name: str) -> str:
+    """Advice on an account that somebody names, and nobody has added."""
+    return (
+        f"The account {plain(name[:60])}, which pays when nothing else is said, is not there, and "
+        "jobs wait for it: `spoold account add`."
+    )
 
 
 def _user_map(user: User, names: dict[UUID, str]) -> dict[str, Any]:
