@@ -5,8 +5,9 @@ that are found uncounted in the spool. Out: `CountJob` for each document, and th
 waits for nothing else, its clearing. Only jobs of printers that hold or charge are looked at. What
 waits is bounded: beyond that the spool itself is the list, and is looked through again.
 
-A job that only lacked money is cleared again when somebody can pay for it: after its owner has
-other money, after a shared account has, with an allowance, and now and then, as periods begin.
+A job that only lacked money, or somebody who pays, is cleared again when there may be: after its
+owner was changed or has other money, after a shared account was changed or has, with an allowance,
+after its printer was changed, and now and then, as periods begin.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from spoold.spool import accounts
 from spoold.spool import release as held
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.store import (
+    AccountChanged,
     BalanceChanged,
     Change,
     ChangeJob,
@@ -39,6 +41,8 @@ from spoold.spool.store import (
     Event,
     JobMoved,
     MoneyCame,
+    PrinterChanged,
+    UserChanged,
 )
 
 log = structlog.get_logger("spoold.release")
@@ -50,6 +54,7 @@ SCAN_JOBS = 500
 FULL_S = 5.0  # after a full disk
 LOOK_AGAIN_S = 300.0  # for jobs that somebody can pay for by now
 _COUNTED = JobReason.JOB_BEING_COUNTED.value
+_WAITS = JobReason.JOB_RELEASE_WAIT.value
 
 
 class Journal(Protocol):
@@ -108,7 +113,10 @@ class Counts:
         self._printers = printers
         self._wall_clock = wall_clock
         self._due: dict[int, None] = {}
-        self._paid: dict[UUID | None, None] = {}  # whose money has changed; None: many people's
+        # Whose money, or who, has changed, None: many; and which printers have.
+        self._changed: dict[UUID | None, None] = {}
+        self._changed_printers: dict[int, None] = {}
+        self._heard = 0  # changes of either
         self._busy: dict[int, trio.Event] = {}
         self._is_behind = True  # jobs in the spool may wait that are not in `_due`
         self._bell = trio.Event()
@@ -136,11 +144,16 @@ class Counts:
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
-            if type(event) is BalanceChanged and len(self._paid) < DUE_MAX:
-                self._paid[event.holder] = None
-                self._ring()
-            elif type(event) is MoneyCame and event.holder is None:
-                self._paid[None] = None
+            kind = type(event)
+            if kind is BalanceChanged:
+                self._note(event.holder)  # type: ignore[union-attr]
+            elif kind is UserChanged:
+                self._note(event.guid)  # type: ignore[union-attr]
+            elif kind is AccountChanged or (kind is MoneyCame and event.holder is None):  # type: ignore[union-attr]
+                self._note(None)
+            elif kind is PrinterChanged:
+                self._changed_printers[event.printer_id] = None  # type: ignore[union-attr]
+                self._heard += 1
                 self._ring()
             elif (
                 type(event) is JobMoved
@@ -150,6 +163,11 @@ class Counts:
                 and JobReason.JOB_INCOMING not in event.reasons
             ):
                 self._add(event.job_id)
+
+    def _note(self, holder: UUID | None) -> None:
+        self._changed[holder if len(self._changed) < DUE_MAX else None] = None
+        self._heard += 1
+        self._ring()
 
     def _add(self, job_id: int) -> None:
         if len(self._due) >= DUE_MAX:
@@ -176,12 +194,16 @@ class Counts:
                 await self._bell.wait()
             self._add(one.job_id)
 
-    async def _go_through(self, do: Callable[[held.Waiting], Awaitable[None]]) -> None:
-        """Do something with each job at a gate; they are read page by page."""
-        after = (0, 0, 0)
+    async def _go_through(
+        self, do: Callable[[held.Waiting], Awaitable[None]], printer_id: int | None = None
+    ) -> None:
+        """Do something with each job at a gate, or at that of a printer; they are read by pages."""
+        after = (printer_id or 0, 0, 0)
         while True:
             found: Sequence[held.Waiting] = await self._reader.look(held.waiting, after, SCAN_JOBS)
             for one in found:
+                if printer_id not in (None, one.printer_id):
+                    return
                 await do(one)
             if len(found) < SCAN_JOBS:
                 return
@@ -189,35 +211,61 @@ class Counts:
             after = (last.printer_id, last.held_us, last.job_id)
 
     async def _look_again(self, clears: Clears) -> None:
-        """Have jobs that only lacked money looked at again when there may be some."""
+        """Have jobs that only lacked a payment looked at again when there may be one."""
 
         async def try_again(one: held.Waiting) -> None:
-            if one.lacks_money:
+            if one.lacks_payment:
                 await self._try_again(await self._reader.job(one.job_id), clears)
 
         while True:
             with trio.move_on_after(LOOK_AGAIN_S):
-                while not self._paid:
+                while not (self._changed or self._changed_printers):
                     await self._bell.wait()
-            holders = list(self._paid)
-            self._paid.clear()
+            holders, printers = list(self._changed), list(self._changed_printers)
+            self._changed.clear()
+            self._changed_printers.clear()
             people = [holder for holder in holders if holder is not None]
-            is_for_all = len(people) < len(holders) or not holders
+            is_for_all = len(people) < len(holders) or not (holders or printers)
             for holder in people:
                 # A shared account pays for many; for whom, only a clearing finds out.
                 is_for_all |= await self._reader.look(accounts.by_guid, holder) is not None
             if is_for_all:
                 await self._go_through(try_again)
-            else:
-                for job in await self._reader.look(held.held, people, 0, SCAN_JOBS):
-                    await self._try_again(job, clears)
+                continue
+            for printer_id in printers:
+                await self._go_through(try_again, printer_id)
+            await self._try_those_of(people, clears)
+
+    async def _try_those_of(self, people: list[UUID], clears: Clears) -> None:
+        after_id = 0
+        while people:
+            found = await self._reader.look(held.held, people, after_id, SCAN_JOBS)
+            for job in found:
+                await self._try_again(job, clears)
+            if len(found) < SCAN_JOBS:
+                return
+            after_id = found[-1].id
 
     async def _try_again(self, job: Job | None, clears: Clears) -> None:
-        if job is None or job.reasons != (JobReason.ACCOUNT_LIMIT_REACHED.value,):
+        """Let a job go on, or say no longer on one that waits for its owner what it lacked."""
+        if job is None or held.LACKS_PAYMENT.isdisjoint(job.reasons):
             return
+        others = tuple(one for one in job.reasons if one not in held.LACKS_PAYMENT)
+        if others not in ((), (_WAITS,)):
+            return
+        change = ChangeJob(job.id, JobEvent.RELEASE, self._wall_clock())
+        if others:
+            change = ChangeJob(
+                job.id,
+                JobEvent.HOLD,
+                self._wall_clock(),
+                reasons=others,
+                only_from=(JobState.PENDING_HELD,),
+                hold_until=job.hold_until,
+                release_us=job.release_us,
+            )
         with suppress(OperationError, SpoolFull):  # it went on, or has to wait
             if await clears.can_be_paid(job):
-                change = ChangeJob(job.id, JobEvent.RELEASE, self._wall_clock())
                 await self._journal.commit(change)
 
     async def _work(self, clears: Clears) -> None:
@@ -245,7 +293,10 @@ class Counts:
         if job.reasons == (_COUNTED,):
             found = await self._reader.job(job_id)
             if found is not None and found.reasons == (_COUNTED,):
+                heard = self._heard
                 await clears.clear(found)
+                if heard != self._heard:  # it may be held for what has come meanwhile
+                    await self._try_again(await self._reader.job(job_id), clears)
 
     # -- one job ---------------------------------------------------------------------------------
 

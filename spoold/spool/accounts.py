@@ -410,6 +410,7 @@ def keep_row(writer: SqliteStore, values: tuple[Any, ...]) -> None:
     writer.db.executemany(
         "INSERT INTO account_access VALUES (?, ?)", [(one, row[0]) for one in sorted(allowed)]
     )
+    writer.events.append(store.AccountChanged(UUID(bytes=values[0])))
 
 
 def remove_account(writer: SqliteStore, change: store.RemoveAccount) -> None:

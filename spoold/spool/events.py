@@ -137,6 +137,13 @@ class BalanceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountChanged:
+    """A committed change of a shared account: added, or who may charge to it is another."""
+
+    guid: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class PricesChanged:
     """A committed new version of the price list."""
 
@@ -240,6 +247,7 @@ Event = (
     | SessionStarted
     | SessionEnded
     | Charged
+    | AccountChanged
     | BalanceChanged
     | PricesChanged
     | PolicyChanged

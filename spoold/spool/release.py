@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 # Somebody else's word is waited for: nobody but an operator releases these.
+LACKS_PAYMENT = frozenset(
+    {JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value}
+)
 _FOR_OTHERS = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH, JobReason.JOB_HELD_ON_CREATE)
 
 
@@ -273,13 +276,13 @@ def unfetched(db: sqlite3.Connection, printer_id: int, before_us: int, limit: in
 
 
 class Waiting(NamedTuple):
-    """A job at a gate. `is_due`: it is to be counted, or cleared; `lacks_money`: only that is."""
+    """A job at a gate. `is_due`: it is to be counted, or cleared; `lacks_payment`: nobody pays."""
 
     printer_id: int
     held_us: int
     job_id: int
     is_due: bool
-    lacks_money: bool
+    lacks_payment: bool
 
 
 def waiting(db: sqlite3.Connection, after: tuple[int, int, int], limit: int) -> list[Waiting]:
@@ -296,7 +299,7 @@ def waiting(db: sqlite3.Connection, after: tuple[int, int, int], limit: int) -> 
             held_us,
             job_id,
             counted < documents or reasons == JobReason.JOB_BEING_COUNTED.value,
-            reasons == JobReason.ACCOUNT_LIMIT_REACHED.value,
+            not LACKS_PAYMENT.isdisjoint(reasons.split()),
         )
         for printer_id, held_us, job_id, reasons, documents, counted in rows
     ]

@@ -101,6 +101,7 @@ from spoold.spool.changes.sources import PutSource as PutSource
 from spoold.spool.changes.sources import RemoveSource as RemoveSource
 from spoold.spool.changes.sources import SyncUser as SyncUser
 from spoold.spool.changes.sources import VanishUser as VanishUser
+from spoold.spool.events import AccountChanged as AccountChanged
 from spoold.spool.events import BalanceChanged as BalanceChanged
 from spoold.spool.events import Charged as Charged
 from spoold.spool.events import EmergencyChanged as EmergencyChanged

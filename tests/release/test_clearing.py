@@ -30,6 +30,7 @@ from spoold.spool.store import (
     ChangeJob,
     NewDocument,
     PutAccount,
+    PutPrinter,
     PutTerms,
     PutUser,
     SetJob,
@@ -222,6 +223,51 @@ async def test_a_job_goes_on_when_an_allowance_begins(node, nursery, monkeypatch
     await node.held(job_id, "account-limit-reached")
     await node.purses.allow(3 * PAGE)
     await node.pending(job_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["user", "account", "member", "printer"])
+async def test_a_job_goes_on_when_somebody_pays(node, nursery, what):
+    """Nobody has to touch it when what it lacked is there: at once."""
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    commit = node.spool.journal.commit
+    printer = await node.spool.add_printer("paid", charging=Charging.ON)
+    if what in ("account", "member"):
+        await node.purses.person(default_account="works")
+    if what in ("member", "printer"):
+        await commit(PutAccount("works", 1, is_new=True, is_restricted=False))
+    job_id = (await node.spool.add_job(printer, PAGES, owner="ada")).job_id
+    await node.held(job_id, "account-info-needed")
+    if what == "user":
+        await node.purses.person(restricted=False)
+    elif what == "account":
+        change = PutAccount("works", 1, is_new=True, is_restricted=False, groups=("*",))
+        await commit(change)
+    elif what == "member":
+        await commit(PutAccount("works", 1, groups=("*",)))
+    else:
+        await commit(PutPrinter(replace(printer, default_account="works"), 1))
+    await node.pending(job_id)
+    await node.purses.check()
+
+
+@pytest.mark.slow
+async def test_what_a_job_lacked_is_not_said_of_it_any_more(node, nursery):
+    """It waits for its owner then, who has the money."""
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    safe = await node.spool.add_printer("safe", release=ReleaseMode.HOLD, charging=Charging.ON)
+    guid = await node.purses.person()
+    ada = await node.spool.reader.user_by_guid(guid)
+    job_id = (await node.spool.add_job(safe, PAGES, owner="ada")).job_id
+    await node.desk.release(ada, [job_id], safe, "device:x")
+    await node.held(job_id, "account-limit-reached")
+    await node.purses.pay_in(guid, 3 * PAGE)
+    job = await node.wait(job_id, lambda job: job.reasons == ("job-release-wait",))
+    assert not job.message
+    (result,) = await node.desk.release(ada, [job_id], safe, "device:x")
+    assert result.state is JobState.PENDING
 
 
 # -- at the machine ----------------------------------------------------------------------------

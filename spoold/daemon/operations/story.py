@@ -267,7 +267,12 @@ def _why_at_gate(job: Job) -> str:
             f"{operator} to have it tried at once."
         )
     if JobReason.ACCOUNT_INFO_NEEDED in reasons:
-        return "It is held because nobody is known who would pay for it: name an account."
+        told = f": {job.message.removesuffix('.')}" if job.message else ""
+        return (
+            f"It is held because nobody is known who pays{told}. It goes on by itself when the "
+            "user (`spoold user add`), the account (`spoold account add`), or the printer's "
+            "--default-account or --sender is there."
+        )
     if JobReason.JOB_NOT_ALLOWED in reasons:
         return f"It is held because its printer does not take such jobs; {operator}."
     if JobReason.JOB_RELEASE_WAIT in reasons:
