@@ -279,6 +279,7 @@ class Upstream:
 class Retention:
     """How long finished things stay. Records stay at least 30 days; 0 keeps no documents.
 
+    `charges_s`: what was booked longer ago is one sum, and usage of then is known by month.
     `quarantine_s` is for damaged and ownerless documents that were moved aside.
     """
 
@@ -287,6 +288,7 @@ class Retention:
     documents_s: SecondsOrZero = 1.0 * DAY_S
     documents_bytes_max: Annotated[int, size(0, 1024 * 1024 * GIB)] = 64 * GIB
     records_s: Annotated[float, seconds(30 * DAY_S, 3650 * DAY_S)] = 90.0 * DAY_S
+    charges_s: Annotated[float, seconds(62 * DAY_S, 36_500 * DAY_S)] = 400.0 * DAY_S
     quarantine_s: SecondsOrZero = 90.0 * DAY_S
     sweep_interval_s: Seconds = 60.0
 

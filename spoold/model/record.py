@@ -67,6 +67,7 @@ class Kind(StrEnum):
     ACCOUNT_CHANGED = "account-changed"
     ACCOUNT_REMOVED = "account-removed"
     LEDGER_POSTED = "ledger-posted"
+    LEDGER_CARRIED = "ledger-carried"
     DOCUMENT_QUARANTINED = "document-quarantined"
     QUARANTINE_REMOVED = "quarantine-removed"
     BACKUP_MADE = "backup-made"
@@ -99,6 +100,7 @@ _ORDINARY = frozenset(
         Kind.ATTEMPT_ENDED,
         Kind.SESSION_STARTED,
         Kind.SESSION_ENDED,
+        Kind.LEDGER_CARRIED,
         Kind.OBJECTS_COPIED,
         Kind.RECORDS_RECEIVED,
         Kind.NODE_CERTIFIED,

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from spoold.model.charge import Charge
 from spoold.model.purse import Payer, PayerKind, Wallet
+from spoold.spool.carrying import CARRIED
 from spoold.spool.charges import SELECT_CHARGE, charge_of
 from spoold.spool.postings import LEDGER, open_wallet, spare_of
 
@@ -140,7 +141,10 @@ def statement(
     before_id: int,
     limit: int,
 ) -> list[Entry]:
-    """At most `limit` entries of a holder, the last booked first, before an entry (0: from now)."""
+    """At most `limit` entries of a holder, the last booked first, before an entry (0: from now).
+
+    The one before all others stands for those that are kept no longer: see `carrying`.
+    """
     rows = db.execute(
         _ENTRY + "WHERE entry.holder = ? AND entry.id < ? AND entry.happened_us >= ? "
         "AND entry.happened_us < ? ORDER BY entry.id DESC LIMIT ?",
@@ -152,7 +156,29 @@ def statement(
             limit,
         ),
     ).fetchall()
-    return [_entry(db, row) for row in rows]
+    found = [_entry(db, row) for row in rows]
+    if len(found) < limit:
+        found += _carried(db, holder, since_us, until_us)
+    return found
+
+
+def _carried(
+    db: sqlite3.Connection, holder: UUID, since_us: int | None, until_us: int | None
+) -> list[Entry]:
+    """What the entries of long ago did to the purses of a holder, as one entry; or none."""
+    row = db.execute(_ENTRY + "WHERE entry.key = ?", (CARRIED,)).fetchone()
+    if row is None:
+        return []
+    at_us = row[2]
+    if (since_us or at_us) > at_us or (until_us is not None and until_us <= at_us):
+        return []
+    lines = db.execute(
+        "SELECT purse.kind, purse.period, amount, amount FROM purse JOIN posting "
+        "ON entry_id = ? AND number = purse.id WHERE purse.holder = ? ORDER BY purse.id",
+        (row[0], holder.bytes),
+    )
+    found = tuple(PurseLine(*line) for line in lines)
+    return [Entry._make((*row, found))] if found else []
 
 
 # -- usage -------------------------------------------------------------------------------------
@@ -190,16 +216,21 @@ def usage(
 ) -> list[Sum]:
     """Sums of what happened between two times, by key; at most `limit` behind the key `after`.
 
-    Only what was settled counts. Of accounts only shared ones are listed.
+    Only what was settled counts. Of accounts only shared ones are listed. What is kept no longer
+    counts by the months that began between these times.
     """
-    column = f"coalesce({_COLUMN[by]}, x'')"
+    column = _COLUMN[by]
     which = "AND is_account" if by is By.ACCOUNT else ""
     rows = db.execute(
-        f"SELECT {column} AS who, count(*), sum(impressions), sum(color_impressions), "
-        "sum(sheets), sum(CASE WHEN is_shadow THEN 0 ELSE amount - refunded END), "
-        "sum(CASE WHEN is_shadow THEN amount ELSE 0 END), sum(flags != '') FROM charge "
-        f"WHERE state = 'settled' AND happened_us >= ? AND happened_us < ? {which} "
-        "GROUP BY who HAVING (? IS NULL OR who > ?) ORDER BY who LIMIT ?",
-        (since_us, until_us, after, after, limit),
+        "SELECT who, sum(charges), sum(impressions), sum(color_impressions), sum(sheets), "
+        "sum(amount), sum(shadow), sum(flagged) FROM ("
+        f"SELECT coalesce({column}, x'') AS who, 1 AS charges, impressions, color_impressions, "
+        "sheets, CASE WHEN is_shadow THEN 0 ELSE amount - refunded END AS amount, "
+        "CASE WHEN is_shadow THEN amount ELSE 0 END AS shadow, flags != '' AS flagged "
+        f"FROM charge WHERE state = 'settled' AND happened_us >= ? AND happened_us < ? {which} "
+        f"UNION ALL SELECT {column}, charges, impressions, color_impressions, sheets, amount, "
+        f"shadow, flagged FROM charge_sum WHERE from_us >= ? AND from_us < ? {which}"
+        ") GROUP BY who HAVING (? IS NULL OR who > ?) ORDER BY who LIMIT ?",
+        (since_us, until_us, since_us, until_us, after, after, limit),
     )
     return [Sum(*row) for row in rows]

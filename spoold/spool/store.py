@@ -35,6 +35,7 @@ from spoold.spool.changes.mfds import StartSession as StartSession
 from spoold.spool.changes.mfds import TouchSessions as TouchSessions
 from spoold.spool.changes.money import Adjust as Adjust
 from spoold.spool.changes.money import Cancel as Cancel
+from spoold.spool.changes.money import CarryLedger as CarryLedger
 from spoold.spool.changes.money import PutAccount as PutAccount
 from spoold.spool.changes.money import PutAllowance as PutAllowance
 from spoold.spool.changes.money import PutPrices as PutPrices
@@ -185,6 +186,7 @@ Change = (
     | Reserve
     | Settle
     | Cancel
+    | CarryLedger
     | Refund
     | GrantRights
     | KeepRights

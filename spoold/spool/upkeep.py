@@ -22,13 +22,14 @@ from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
-from spoold.spool import received, release, sending
+from spoold.spool import carrying, received, release, sending
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import SqliteStore
 from spoold.spool.store import (
     AddRecord,
+    CarryLedger,
     Change,
     ChangeJob,
     PruneReceived,
@@ -41,6 +42,7 @@ log = structlog.get_logger("spoold.spool")
 STEP = 200  # rows of one small transaction
 RESUMABLE_S = 24 * 3600.0  # how long an interrupted upload waits for its sender
 PRUNED_AT_ONCE = 2000  # records of another node
+CARRIED_AT_ONCE = 200  # entries of the ledger
 ACKNOWLEDGED_S = 30 * 86_400.0
 WITNESS_INTERVAL_S = 5.0
 DOCUMENT_NAME = re.compile(r"[0-9a-f]{4,}(-[0-9a-f]{8})?")
@@ -59,6 +61,8 @@ class Retention(Protocol):
     def documents_bytes_max(self) -> int: ...
     @property
     def records_s(self) -> float: ...
+    @property
+    def charges_s(self) -> float: ...
     @property
     def quarantine_s(self) -> float: ...
     @property
@@ -215,6 +219,7 @@ class Upkeep:
         await self._remove_surplus(self._clock(), keep)
         await self._prune(now_us, keep.records_s)
         await self._prune_received(policy.older_than_us(now_us, keep.records_s))
+        await self._carry(policy.older_than_us(now_us, keep.charges_s))
         await self._empty_quarantine(now_us, keep.quarantine_s)
         try:
             await self._journal.call(self._store.keep_reserve)
@@ -337,6 +342,19 @@ class Upkeep:
                 received.last_before, standing.chain_id, before_us, PRUNED_AT_ONCE
             ):
                 await self._journal.commit(PruneReceived(standing.chain_id, last, self._clock()))
+
+    async def _carry(self, before_us: int) -> None:
+        """Add up what was booked long ago; balances and usage by month stay."""
+        after_id = 0
+        while True:
+            found = await self._reader.look(carrying.due, before_us, after_id, CARRIED_AT_ONCE)
+            if found.entries:
+                await self._journal.commit(
+                    CarryLedger(before_us, after_id, CARRIED_AT_ONCE, self._clock())
+                )
+            if not found.last_id:
+                return
+            after_id = found.last_id
 
 
 def _read_clock(path: Path) -> int | None:

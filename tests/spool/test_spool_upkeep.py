@@ -11,6 +11,8 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Delivered
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
+from spoold.spool import ledger_views
+from spoold.spool.ledger_views import By
 from spoold.spool.store import (
     AttachDocument,
     ChangeJob,
@@ -18,9 +20,11 @@ from spoold.spool.store import (
     JobFilter,
     NewDocument,
     PutCursor,
+    Settle,
     StartAttempt,
 )
 from spoold.spool.upkeep import Upkeep
+from support.money import PAGE, Purses
 
 DAY_US = 86_400 * 1_000_000
 
@@ -32,6 +36,7 @@ class Keep:
     documents_s: float = 86_400
     documents_bytes_max: int = 1 << 40
     records_s: float = 30 * 86_400
+    charges_s: float = 400 * 86_400
     quarantine_s: float = 90 * 86_400
     sweep_interval_s: float = 60
 
@@ -125,6 +130,23 @@ async def test_documents_go_first_then_jobs_and_waiting_jobs_never(spool, upkeep
     upkeep.clock[0] += 10 * DAY_US
     await upkeep.sweep()
     assert [job.id for job in await spool.reader.jobs(JobFilter())] == [waiting.job_id]
+
+
+async def test_charges_are_kept_for_a_year_and_more(spool, upkeep):
+    """Then they are sums."""
+    purses = await Purses(spool).start()
+    ada = await purses.person(restricted=False)
+    for number in range(3):
+        now_us = upkeep.clock[0] + number * 100 * DAY_US
+        await purses.reserve(b"%d" % number, ada, 1, now_us)
+        await spool.journal.commit(Settle(b"%d" % number, None, now_us))
+    for days, left in ((399, 3), (2, 2), (198, 1), (2, 0)):
+        upkeep.clock[0] += days * DAY_US
+        await upkeep.sweep()
+        assert await spool.reader._all("SELECT count(*) FROM charge") == [(left,)]
+        await purses.check()
+    (used,) = await spool.reader.look(ledger_views.usage, By.USER, 0, 2**53, None, 9)
+    assert (used.charges, used.amount) == (3, 3 * PAGE)
 
 
 async def test_a_clock_that_jumps_ahead_takes_nothing_away(spool, upkeep):

@@ -160,3 +160,13 @@ class Refund:
     reason: str
     now_us: int
     actor: str
+
+
+@dataclass(slots=True)
+class CarryLedger:
+    """Carry what was booked before a time, of the next `limit` entries. Answer: how many."""
+
+    before_us: int
+    after_id: int
+    limit: int
+    now_us: int
