@@ -192,7 +192,8 @@ class Authentication:
     # -- cards and PINs ------------------------------------------------------------------------
 
     def _places(self, kind: Kind, where: str) -> tuple[Key, Key]:
-        return self._guard.key(Kind.MACHINE, where), self._guard.key(kind)
+        machine = Kind.MACHINE_PINS if kind is Kind.PINS else Kind.MACHINE
+        return self._guard.key(machine, where), self._guard.key(kind)
 
     async def _identify(self, credential: Credential, where: str) -> User:
         """Whoever has this card or PIN."""
@@ -200,21 +201,20 @@ class Authentication:
         keys = self._places(kind, where)
         async with self._turns[kind]:
             self._check(where, *keys)
-            found, reason, account = await self._look(credential, keys)
+            found, reason, owner = await self._look(credential)
             if reason:
-                self._guard.note(*keys, *account)
+                self._guard.note(*keys, *owner)
         if found is None or reason:
-            await self._refuse(reason, found, where, (*keys, *account))
+            await self._refuse(reason, found, where, (*keys, *owner))
             raise _UNKNOWN[reason]()
         if found.disabled:
             await self._refuse("disabled", found, where, ())
             raise _disabled()
         self._guard.pay_back(found.guid, *keys)
+        self._guard.forget(*owner)
         return found
 
-    async def _look(
-        self, credential: Credential, keys: tuple[Key, Key]
-    ) -> tuple[User | None, str, tuple[Key, ...]]:
+    async def _look(self, credential: Credential) -> tuple[User | None, str, tuple[Key, ...]]:
         """The user as of now, why that does not count ("" if it does), and whose failure it is."""
         while True:
             changes = self._changes
@@ -223,9 +223,9 @@ class Authentication:
                 break
         if found is None or not (credential.card and credential.pin):
             return found, reason, ()
-        account = self._guard.key(Kind.ACCOUNT, found.name)
-        self._guard.check(account)  # also the right PIN has to wait
-        return found, reason, (account,)
+        owner = self._guard.key(Kind.CARD, str(found.guid))
+        self._guard.check(owner)  # also the right PIN has to wait
+        return found, reason, (owner,)
 
     async def _find(self, credential: Credential) -> tuple[User | None, str]:
         if not credential.card:
@@ -241,7 +241,9 @@ class Authentication:
         if credential.pin:
             pin = credential.pin
             is_right = is_pin(pin) and await self._reader.look(
-                people.has_pin, found.guid, tuple(self._digests.pins(pin, found.guid))
+                people.has_pin,
+                found.guid,
+                (*self._digests.pins(pin), *self._digests.pins(pin, found.guid)),
             )
             return found, "" if is_right else "wrong-pin"
         return found, ""

@@ -1,14 +1,17 @@
 """Who has to wait before the next login: one mechanism for passwords, cards and PINs.
 
 Failures count by account, by account at a place where it has come in before ("at home"), by place
-(an address or a machine), and, for cards and PINs, which name no account, over the whole node. What
+(an address or a machine), by card when its PIN is wrong, and, for cards and PINs alone, which name
+no account, over the whole node. What
 counts is written before a failure is answered, together with the others of that moment: whoever
 stops or kills the daemon in between gains nothing by it, and tries that are made to wait, or that
 succeed, write nothing. Keys are keyed hashes: what is kept names neither people nor addresses.
 
-Beside a short burst, what all machines together may try of PINs is one a minute. Who logs in
-rightly pays a failure back, once an hour each, so that the typing errors of a large house, which
-come with many logins, never add up to a wait.
+Beside a short burst, what all machines of a node together may try of PINs is one in five minutes,
+some 330 a day; of the PINs beside one card it is one an hour, some 40 a day. Who logs in rightly
+pays a quarter of a failure back, once an hour each, so that the typing errors of a large house,
+which come with many logins, never add up to a wait; whoever guesses among them has a quarter of
+their number, no more. `release/README.md` says what chance that leaves.
 """
 
 from __future__ import annotations
@@ -35,12 +38,19 @@ FREE_AT_HOME = 5
 FREE_OF_ACCOUNT = 10
 FREE_OF_ADDRESS = 20
 FREE_OF_MACHINE = 10
-FREE_OF_NODE = 100
-MACHINE_LONGEST_S = 300.0  # five machines together are as fast as the whole node may be
-NODE_LONGEST_S = 60.0
-MACHINE_FORGETS_S = 3600.0
-NODE_FORGETS_S = 6 * 3600.0
-PAYS_BACK_S = 3600.0
+FREE_OF_MACHINE_PINS = 5
+FREE_OF_CARD = 5
+FREE_OF_CARDS = 100
+FREE_OF_PINS = 30
+CARDS_LONGEST_S = 60.0
+PINS_LONGEST_S = 300.0
+CARD_LONGEST_S = 3600.0
+MACHINES = 5  # so many together are as fast as the whole node may be
+HOUR_S = 3600.0
+NODE_FORGETS_S = 6 * HOUR_S
+CARD_FORGETS_S = 24 * HOUR_S
+PAYS_BACK_S = HOUR_S
+PAID_BACK = 0.25  # of a failure
 PEOPLE_MAX = 16_384
 HOMES_MAX = 16_384
 HOME_S = 60 * 86400.0  # a place where somebody has not come in for so long is no home
@@ -55,7 +65,9 @@ class Kind(StrEnum):
     ACCOUNT = "account"
     HOME = "home"  # an account at a place where it has come in before
     ADDRESS = "address"  # a place, for passwords
-    MACHINE = "machine"  # a place, for cards and PINs
+    MACHINE = "machine"  # a place, for cards
+    MACHINE_PINS = "machine-pins"  # a place, for PINs alone: cards there do not wait for them
+    CARD = "card"  # the PINs of one person, beside a card
     CARDS = "cards"  # all cards that nobody has, over the whole node
     PINS = "pins"
 
@@ -74,15 +86,15 @@ def _throttles() -> dict[Kind, Throttle]:
         Kind.HOME: Throttle(FREE_AT_HOME),
         Kind.ADDRESS: Throttle(FREE_OF_ADDRESS),
         Kind.MACHINE: Throttle(
-            FREE_OF_MACHINE, longest_s=MACHINE_LONGEST_S, forget_s=MACHINE_FORGETS_S
+            FREE_OF_MACHINE, longest_s=MACHINES * CARDS_LONGEST_S, forget_s=HOUR_S
         ),
-        Kind.CARDS: _of_node(),
-        Kind.PINS: _of_node(),
+        Kind.MACHINE_PINS: Throttle(
+            FREE_OF_MACHINE_PINS, longest_s=MACHINES * PINS_LONGEST_S, forget_s=HOUR_S
+        ),
+        Kind.CARD: Throttle(FREE_OF_CARD, longest_s=CARD_LONGEST_S, forget_s=CARD_FORGETS_S),
+        Kind.CARDS: Throttle(FREE_OF_CARDS, longest_s=CARDS_LONGEST_S, forget_s=NODE_FORGETS_S),
+        Kind.PINS: Throttle(FREE_OF_PINS, longest_s=PINS_LONGEST_S, forget_s=NODE_FORGETS_S),
     }
-
-
-def _of_node() -> Throttle:
-    return Throttle(FREE_OF_NODE, longest_s=NODE_LONGEST_S, forget_s=NODE_FORGETS_S)
 
 
 class Guard:
@@ -147,11 +159,15 @@ class Guard:
         for kind, key in keys:
             self._throttles[kind].forgive(key)
 
-    def forget(self, key: Key) -> None:
-        self._throttles[key.kind].forget(key.key)
+    def forget(self, *keys: Key) -> None:
+        """These have never failed, also after a restart; nobody waits for that to be written."""
+        failed = [one for one in keys if self._throttles[one.kind].count(one.key)]
+        for kind, key in failed:
+            self._throttles[kind].forget(key)
+        self._hand_over([(kind.value, key, 0, self._wall_clock()) for kind, key in failed])
 
     def pay_back(self, person: UUID, *keys: Key) -> None:
-        """Somebody came in rightly: a failure of each of these counts no more."""
+        """Somebody came in rightly: a part of a failure of each of these counts no more."""
         now_s = trio.current_time()
         if now_s - self._paid.get(person, float("-inf")) < PAYS_BACK_S:
             return
@@ -159,7 +175,8 @@ class Guard:
         self._paid.move_to_end(person)
         if len(self._paid) > PEOPLE_MAX:
             self._paid.popitem(last=False)
-        self.forgive(*keys)
+        for kind, key in keys:
+            self._throttles[kind].forgive(key, PAID_BACK)
 
     def is_home(self, name: str, place: str) -> bool:
         return self._home(name, place) in self._homes
@@ -168,13 +185,7 @@ class Guard:
         """This account has come in from there. It is kept when it is, and nobody waits for it."""
         key = self._home(name, place)
         if _keep(self._homes, key):
-            change = self._change([(KNOWN, key, 0, self._wall_clock())])
-            try:
-                self._journal.hand_over([change])
-            except StoreFailed:
-                raise
-            except SpoolError:
-                pass  # spoold stops
+            self._hand_over([(KNOWN, key, 0, self._wall_clock())])
 
     def _home(self, name: str, place: str) -> bytes:
         return self._digests.key_of("\0".join((KNOWN, name, place)))
@@ -185,6 +196,16 @@ class Guard:
         rows = [(kind.value, key, self._throttles[kind].count(key), now_us) for kind, key in keys]
         try:
             await self._journal.commit_all([self._change(rows), *more])
+        except StoreFailed:
+            raise
+        except SpoolError:
+            pass  # spoold stops
+
+    def _hand_over(self, rows: list[tuple[str, bytes, int, int]]) -> None:
+        if not rows:
+            return
+        try:
+            self._journal.hand_over([self._change(rows)])
         except StoreFailed:
             raise
         except SpoolError:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import ceil
 
 
 @dataclass(slots=True)
 class _Failures:
-    count: int = 0
+    count: float = 0.0
     last_s: float = 0.0
 
 
@@ -44,7 +45,7 @@ class Throttle:
         found = self._failures.get(key)
         if found is None or found.count <= self._free or self._is_old(found, now_s):
             return 0.0
-        doubled = self._first_s * 2.0 ** min(found.count - self._free - 1, 32)
+        doubled: float = self._first_s * 2.0 ** min(found.count - self._free - 1, 32)
         return max(0.0, found.last_s + min(doubled, self._longest_s) - now_s)
 
     def note(self, key: Hashable, now_s: float) -> None:
@@ -58,18 +59,18 @@ class Throttle:
         if len(self._failures) > self._keys_max:
             self._failures.popitem(last=False)
 
-    def forgive(self, key: Hashable) -> None:
-        """One try of this key was no failure."""
+    def forgive(self, key: Hashable, share: float = 1.0) -> None:
+        """One try of this key was no failure, or a share of one counts no more."""
         found = self._failures.get(key)
         if found is not None:
-            found.count -= 1
+            found.count -= share
             if found.count <= 0:
                 del self._failures[key]
 
     def count(self, key: Hashable) -> int:
-        """How many failures of this key count."""
+        """How many failures of this key count, a share of one as a whole."""
         found = self._failures.get(key)
-        return 0 if found is None else found.count
+        return 0 if found is None else ceil(found.count)
 
     def restore(self, key: Hashable, count: int, last_s: float) -> None:
         """This key had failed so often before this process began; keys come oldest first."""

@@ -24,7 +24,7 @@ def add(verbs: Nouns[Parser]) -> None:
         verbs,
         "pin",
         set_pin,
-        "set a user's PIN: make one, or ask for it",
+        "set a user's PIN: make one so long that it stands alone, or ask for it",
         """spoold user pin ada --generate          # shown once
         spoold user pin ada                     # asks
         cat pin | spoold user pin ada --pin-file -
@@ -183,8 +183,17 @@ def set_pin(args: Namespace) -> int:
             plain(f"This is the PIN of {answer['name']}; nobody tells it again."), file=sys.stderr
         )
     else:
-        print(plain(f"User {answer['name']} has {'a' if answer['has_pin'] else 'no'} PIN."))
+        print(plain(f"User {answer['name']} has {_told_pin(answer)}."))
     return DONE
+
+
+def _told_pin(answer: dict[str, Any]) -> str:
+    if not answer["has_pin"]:
+        return "no PIN"
+    if answer["pin_stands"]:
+        return "a PIN"
+    digits = answer["pin_digits_alone"]
+    return f"a PIN that counts beside a card; to stand alone it takes {digits} digits here"
 
 
 def delegate(args: Namespace) -> int:

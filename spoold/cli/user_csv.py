@@ -317,7 +317,7 @@ def _change(name: str, values: list[Any]) -> str:
             f"{name} {' '.join([f'+{one}' for one in after if one not in (before or ())] + gone)}"
         )
     if name == "pin":
-        return "pin set"
+        return f"pin {after}"
     if name == "overdraft":
         before, after = (
             format_amount(one) if isinstance(one, int) else one for one in (before, after)

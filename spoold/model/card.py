@@ -321,18 +321,14 @@ class Digests:
         """The hashes that a converted number may be known by, one for each key."""
         return self._all(b"card\0" + number.encode("utf-8", "surrogatepass"))
 
-    def pin(self, pin: str, guid: UUID) -> bytes:
-        return self.pins(pin, guid)[-1]
-
-    def pins(self, pin: str, guid: UUID | None = None) -> list[bytes]:
-        """The hashes of a PIN. One that is too short to stand alone is hashed with its owner's key:
-        several people may have the same, and nobody is found by it."""
-        owner = b""
-        if len(pin) < PIN_ALONE_DIGITS_MIN:
-            if guid is None:
-                return []
-            owner = guid.bytes
-        return self._all(b"pin\0" + owner + pin.encode("ascii"))
+    def pins(self, pin: str, owner: UUID | None = None) -> list[bytes]:
+        """The hashes of a PIN that stands alone; or of one that its `owner` shows beside a card:
+        several people may have the same, and nobody is found by it.
+        """
+        if owner is None and len(pin) < PIN_ALONE_DIGITS_MIN:
+            return []
+        beside = b"" if owner is None else owner.bytes
+        return self._all(b"pin\0" + beside + pin.encode("ascii"))
 
     def key_of(self, text: str) -> bytes:
         """What stands for a name or an address where it must not be read: 16 bytes."""

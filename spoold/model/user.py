@@ -26,6 +26,8 @@ PASSWORD_CHARACTERS_MAX = 256
 PIN_DIGITS_MIN = 4
 PIN_DIGITS_MAX = 16
 PIN_ALONE_DIGITS_MIN = 6  # a shorter one proves its owner beside a card only
+# Of so many guesses one finds the PIN of somebody; `accounts/guard.py` says how many a day has.
+PIN_GUESSES = 1_000_000
 TEXT_CHARACTERS_MAX = 255
 EMAIL_CHARACTERS_MAX = 254  # RFC 5321 4.5.3.1.3
 LABEL_CHARACTERS_MAX = 40
@@ -264,6 +266,13 @@ def is_pin(text: str) -> bool:
     """Whether somebody could have this PIN."""
     is_number = text.isascii() and text.isdecimal()
     return is_number and PIN_DIGITS_MIN <= len(text) <= PIN_DIGITS_MAX
+
+
+def pin_digits_alone(users: int) -> int:
+    """How long a PIN has to be to stand alone among so many users: 6 digits for one, 8 for 100, 10
+    for 10,000. The more people have one, the more guesses are right.
+    """
+    return min(max(PIN_ALONE_DIGITS_MIN, len(str(users * PIN_GUESSES - 1))), PIN_DIGITS_MAX)
 
 
 def check_pin(text: str) -> str:

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from spoold.accounts.authentication import Credential
 from spoold.intake.arguments import owner
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
@@ -298,14 +299,15 @@ async def test_nobody_has_cards_without_end(desk):
 
 async def test_a_pin_is_made_told_once_and_taken_away(desk):
     """It is long enough that nobody guesses one, and different from all others."""
-    pins = set()
+    pins: dict[str, None] = {}
     for number in range(12):
         await desk.ask("user.add", name=f"user{number}")
         answer = await desk.ask("user.pin", name=f"user{number}", generate=True)
         assert answer["has_pin"]
-        pins.add(answer["pin"])
+        assert answer["pin_stands"]
+        pins[answer["pin"]] = None
     assert len(pins) == 12
-    assert {len(pin) for pin in pins} == {6, 7}
+    assert [len(pin) for pin in pins] == [6] + 9 * [7] + 2 * [8]
     told = f"{await desk.ask('journal.read', limit=500)}{await desk.ask('user.list')}"
     assert not any(pin in told for pin in pins)
     assert not (await desk.ask("user.pin", name="user1", pin=""))["has_pin"]
@@ -324,10 +326,48 @@ async def test_a_pin_of_somebody_else_is_not_given_twice(desk):
     """And whose it is, is not told."""
     await desk.ask("user.add", name="ada")
     await desk.ask("user.add", name="bob")
-    await desk.ask("user.pin", name="ada", pin="730194")
-    error = await refused(desk, "user.pin", name="bob", pin="730194")
+    await desk.ask("user.pin", name="ada", pin="7301948")
+    error = await refused(desk, "user.pin", name="bob", pin="7301948")
     assert (error.code, "ada" in str(error)) == ("conflict", False)
-    assert (await desk.ask("user.pin", name="ada", pin="730194"))["has_pin"]
+    assert (await desk.ask("user.pin", name="ada", pin="7301948"))["has_pin"]
+
+
+async def test_a_pin_that_is_short_for_so_many_people_counts_beside_a_card(desk):
+    """Alone it finds nobody, and several may have it; that is said."""
+    for name, card in (("ada", "04A1B2C3"), ("bob", "04A1B2C4")):
+        await desk.ask("user.add", name=name)
+        await desk.ask("user.add-card", name=name, card=card)
+        answer = await desk.ask("user.pin", name=name, pin="730194")
+        assert (answer["pin_stands"], answer["pin_digits_alone"]) == (
+            (True, 6) if name == "ada" else (False, 7)
+        )
+    await desk.ask("user.pin", name="ada", pin="730194")  # as many people as there are by now
+    login = desk.services.authentication.authenticate
+    with pytest.raises(OperationError):
+        await login(Credential(pin="730194"), "device:1", 1)
+    for name, card in (("ada", "04A1B2C3"), ("bob", "04A1B2C4")):
+        found = await login(Credential(card=card, pin="730194"), "device:1", 1)
+        assert found.user.name == name
+
+
+async def test_a_default_account_that_is_not_there_is_told(desk):
+    """Until it is; and once more when it is removed or renamed, by who removes it."""
+    added = await desk.ask("user.add", name="ada", default_account="works")
+    assert "account works" in added["advice"][0]
+    await desk.ask("account.add", name="works", code="77")
+    assert (await desk.ask("user.show", name="ada"))["advice"] == []
+    assert (await desk.ask("user.set", name="ada", default_account="77"))["advice"] == []
+    await desk.ask("printer.add", name="erp", uri="file:///x", default_account="works")
+    changed = await desk.ask("account.set", name="works", code="78")
+    assert [("1 user" in one, "77" in one) for one in changed["advice"]] == [(True, True)]
+    await desk.ask("user.set", name="ada", default_account="works")
+    removed = await desk.ask("account.remove", name="works")
+    assert ["(ada)" in removed["advice"][0], "erp" in removed["advice"][1]] == [True, True]
+    assert (await desk.ask("user.list"))["users"][0]["advice"]
+    (row,) = (await desk.ask("user.import", users=[{"name": "bob", "default_account": "none"}]))[
+        "users"
+    ]
+    assert "account none" in row["notes"][0]
 
 
 async def test_a_disabled_user_is_refused_at_the_door(desk):

@@ -29,6 +29,7 @@ from spoold.spool.store import (
     ErasePerson,
     PutAccount,
     PutCard,
+    PutDevice,
     PutMfd,
     PutPin,
     PutPrices,
@@ -80,7 +81,7 @@ async def furnish(hq):
     bob = await add(hq, "bob")
     ada = await add(hq, "ada", groups=("staff",), delegates=(bob.guid,))
     await add_card(hq, "ada", "4711")
-    await hq.journal.commit(PutPin("ada", (DIGESTS.pin("482913", ada.guid),), 1))
+    await hq.journal.commit(PutPin("ada", (DIGESTS.pins("482913")[0],), 1))
     await hq.journal.commit(EnrolUser(ada.guid, "ada", "aa11", 9, 1))
     printer = await hq.add_printer("frontdesk", "socket://10.0.0.7:9100", location="hall")
     await hq.journal.commit(PutMfd(uuid4(), "panel", 1, token_key=b"t" * 32))
@@ -303,6 +304,34 @@ async def test_what_the_site_had_before_makes_way_and_is_reported(tmp_path):
         assert await site.reader.look(accounts.by_name, "works-library/hall") is not None
         again = await site.add_job(own, owner="ada")
         assert (await site.reader.job(again.job_id)).owner.name == "ada"
+
+
+@pytest.mark.parametrize("has", ["nothing", "another-info", "a-job", "a-pool"])
+async def test_a_printer_that_a_node_made_for_itself_gives_way_if_nobody_used_it(tmp_path, has):
+    """Every new node has one called `default`: that of the application server is meant then."""
+    async with two(tmp_path) as (hq, site):
+        for spool in (hq, site):
+            device = await spool.journal.commit(PutDevice(uuid4(), "file:///printed", 1))
+            made = Printer.automatic(uuid4(), device.id)
+            own = await spool.journal.commit(PutPrinter(made, 1))
+        if has == "another-info":
+            await site.journal.commit(PutPrinter(replace(own, info="the one in the hall"), 1))
+        elif has == "a-job":
+            await site.add_job(own)
+        elif has == "a-pool":
+            pool = Printer(0, uuid4(), "pool", None, members=("default",))
+            await site.journal.commit(PutPrinter(pool, 1))
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        printers = {one.name: one for one in await site.reader.printers()}
+        told = [one.became for one in await site.reader.look(replica.conflicts)]
+        assert printers["default"].guid != own.guid
+        if has == "nothing":
+            assert (len(printers), told) == (1, [])
+            kinds = [one.kind for one in await site.reader.records(1, 1000)]
+            assert Kind.PRINTER_REMOVED in kinds
+        else:
+            assert printers["default-library"].guid == own.guid
+            assert told == ["default-library"]
 
 
 async def test_a_printer_that_goes_upstream_stays_while_jobs_wait_on_it(tmp_path):

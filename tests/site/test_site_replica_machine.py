@@ -145,7 +145,7 @@ class House:
         await self.put(RemoveCard(name, None, self.now_us, (DIGESTS.card(str(number)),)))
 
     async def do_pin(self, name, number):
-        digests = (DIGESTS.pin(f"48291{number}", HQ),) if number else ()
+        digests = (DIGESTS.pins(f"48291{number}")[0],) if number else ()
         await self.put(PutPin(name, digests, self.now_us))
 
     async def do_delegates(self, name, other):
@@ -205,7 +205,7 @@ class House:
     async def do_own_user(self, name, number):
         roles = frozenset({Role.USER})
         await self.site.journal.commit(PutUser(name, self.now_us, roles, "x", is_new=True))
-        digests = (DIGESTS.pin(f"48291{number}", HQ),)
+        digests = (DIGESTS.pins(f"48291{number}")[0],)
         await self.site.journal.commit(PutPin(name, digests, self.now_us))
         digests = (DIGESTS.card(str(number)),)
         await self.site.journal.commit(PutCard(name, digests, "", "", self.now_us))

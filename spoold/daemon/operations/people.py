@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
+from uuid import UUID
 
 from spoold.daemon.operations.access import ADMINS, LOCAL, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
@@ -17,16 +18,13 @@ from spoold.model.errors import OperationError
 from spoold.model.person import normalise_name
 from spoold.model.user import (
     LABEL_CHARACTERS_MAX,
-    PIN_ALONE_DIGITS_MIN,
-    PIN_DIGITS_MAX,
     check_pin,
     check_text,
+    pin_digits_alone,
 )
 from spoold.spool import people
 from spoold.spool.store import PutCard, PutPin, RemoveCard
 
-# Of so many guesses one finds somebody's PIN, however many users there are.
-PIN_GUESSES = 100_000
 TRIES = 20
 MENTIONS_SHOWN_MAX = 20
 
@@ -79,16 +77,19 @@ async def find_card(call: Call) -> dict[str, Any]:
 
 
 async def set_pin(call: Call) -> dict[str, Any]:
-    """The PIN is answered when it was made here, and then only."""
+    """The PIN is answered when it was made here, and then only; `pin_stands`: whether it does
+    alone, and `pin_digits_alone` how long one has to be for that.
+    """
     services, args = call.services, call.args
     user = await find_user(services, args["name"])
     if args["generate"] == (args["pin"] is not None):
         raise OperationError("bad-request", "there is no PIN.", "Give one, or have one made.")
+    digits = pin_digits_alone(await services.reader.look(people.count_users))
     for _ in range(TRIES):
-        pin = await _made(call) if args["generate"] else args["pin"]
+        pin = _made(digits) if args["generate"] else args["pin"]
         if pin and not args["generate"]:
             check_pin(pin)
-        digests = tuple(services.digests.pins(pin, user.guid)) if pin else ()
+        digests = pin_digests(services.digests, pin, user.guid, digits)
         try:
             changed = await services.journal.commit(
                 PutPin(user.name, digests, services.wall_clock(), call.actor)
@@ -97,17 +98,25 @@ async def set_pin(call: Call) -> dict[str, Any]:
             if error.code == "conflict" and args["generate"]:
                 continue
             raise
-        shown = {"pin": pin} if args["generate"] else {}
+        shown: dict[str, Any] = {"pin": pin} if args["generate"] else {}
+        if pin:
+            shown |= {"pin_stands": len(pin) >= digits, "pin_digits_alone": digits}
         return {**await user_map(services, changed), **shown}
     raise OperationError("busy", "no PIN was found that nobody has.", "Try again.")
 
 
-async def _made(call: Call) -> str:
-    """A PIN so long that guessing finds none, whatever the number of users."""
-    users = await call.services.reader.look(people.count_users)
-    digits = max(PIN_ALONE_DIGITS_MIN, len(str(max(users, 1) * PIN_GUESSES - 1)))
+def pin_digests(
+    digests: cards.Digests, pin: str, owner: UUID, digits_alone: int
+) -> tuple[bytes, ...]:
+    """The hashes under which a PIN is kept: alone, or beside its owner's card."""
+    if not pin:
+        return ()
+    return tuple(digests.pins(pin, owner if len(pin) < digits_alone else None))
+
+
+def _made(digits: int) -> str:
     while True:
-        pin = "".join(secrets.choice("0123456789") for _ in range(min(digits, PIN_DIGITS_MAX)))
+        pin = "".join(secrets.choice("0123456789") for _ in range(digits))
         try:
             return check_pin(pin)
         except OperationError:

@@ -15,8 +15,16 @@ from uuid import UUID
 
 from spoold.daemon.operations.access import ADMINS, LOCAL
 from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.people import pin_digests
 from spoold.daemon.operations.table import Argument, Call, Operation
-from spoold.daemon.operations.users import DETAILS, ROLES, USUAL, fields_of, roles_of
+from spoold.daemon.operations.users import (
+    DETAILS,
+    ROLES,
+    USUAL,
+    fields_of,
+    no_account,
+    roles_of,
+)
 from spoold.daemon.operations.views import fitting
 from spoold.model import card as cards
 from spoold.model.errors import OperationError
@@ -29,8 +37,9 @@ from spoold.model.user import (
     check_pin,
     check_text,
     check_user_name,
+    pin_digits_alone,
 )
-from spoold.spool import people, users
+from spoold.spool import accounts, people, users
 from spoold.spool.store import Change, PutCard, PutPin, PutUser
 
 ROWS_MAX = 200
@@ -52,6 +61,7 @@ class _Row:
     card_holders: list[User | None] = field(default_factory=list)
     pin_holder: User | None = None
     changes: dict[str, list[Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     wanted: list[Change] = field(default_factory=list)
 
     @property
@@ -67,7 +77,7 @@ class _Row:
         if self.error is not None:
             found |= {"error": self.error.message, "advice": self.error.advice}
         else:
-            found["changes"] = self.changes
+            found |= {"changes": self.changes, "notes": self.notes}
         return found
 
 
@@ -76,11 +86,12 @@ async def import_users(call: Call) -> dict[str, Any]:
     services, args = call.services, call.args
     rows = [await _read(services, given) for given in args["users"]]
     await services.reader.look(_find, services.digests, rows)
+    digits = pin_digits_alone(await services.reader.look(people.count_users))
     for row in rows:
         if row.error is None:
-            _compare(services, row, call.actor)
+            _compare(services, row, digits, call.actor)
     if not args["dry_run"]:
-        await _commit(services, rows, call.actor)
+        await _commit(services, rows, digits, call.actor)
     shown, _ = fitting((row.as_map() for row in rows), len(rows))
     shown += [{"name": row.name, "action": row.action} for row in rows[len(shown) :]]
     return {"users": shown}
@@ -104,21 +115,24 @@ async def _read(services: Services, given: dict[str, Any]) -> _Row:
 
 
 def _find(db: sqlite3.Connection, digests: cards.Digests, rows: Sequence[_Row]) -> None:
-    """In the reader's thread: who is there, and whose the cards and PINs are."""
+    """In the reader's thread: who is there, whose the cards and PINs are, and what is missing."""
     for row in rows:
         if row.error is not None:
             continue
+        if (account := row.fields.get("default_account")) and accounts.missing(db, [account]):
+            row.notes.append(no_account(account))
         found = users.find(db, row.name)
         row.user = found[0] if found else None
         row.card_holders = [
             people.by_card(db, tuple(digests.cards(number))) for _, number in row.cards
         ]
-        guid = row.user.guid if row.user else None
-        pins = tuple(digests.pins(row.pin, guid)) if row.pin else ()
-        row.pin_holder = people.by_pin(db, pins) if pins else None
+        pins = digests.pins(row.pin) if row.pin else []
+        if row.pin and row.user:
+            pins += digests.pins(row.pin, row.user.guid)
+        row.pin_holder = people.by_pin(db, tuple(pins)) if pins else None
 
 
-def _compare(services: Services, row: _Row, actor: str) -> None:
+def _compare(services: Services, row: _Row, digits_alone: int, actor: str) -> None:
     """What is to change, and the changes that make it so."""
     before, now_us = row.user or _NOBODY, services.wall_clock()
     roles = row.roles if row.roles != before.roles else None
@@ -135,7 +149,7 @@ def _compare(services: Services, row: _Row, actor: str) -> None:
     if row.pin_holder is not None and row.pin_holder.name != row.name:
         row.error = OperationError("conflict", "this PIN cannot be had.", "Take another.")
     elif row.pin and row.pin_holder is None:
-        row.changes["pin"] = ["", "set"]
+        row.changes["pin"] = ["", "set" if len(row.pin) >= digits_alone else "beside a card"]
 
 
 def _compare_card(
@@ -160,7 +174,7 @@ def _shown(name: str, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-async def _commit(services: Services, rows: Sequence[_Row], actor: str) -> None:
+async def _commit(services: Services, rows: Sequence[_Row], digits_alone: int, actor: str) -> None:
     wanted = [(row, change) for row in rows if row.error is None for change in row.wanted]
     await _commit_all(services, wanted)
     # A short PIN is hashed with its owner's key, which a new user has by now.
@@ -169,7 +183,7 @@ async def _commit(services: Services, rows: Sequence[_Row], actor: str) -> None:
         if row.error is None and "pin" in row.changes:
             user = await services.reader.user(row.name)
             if user is not None:
-                digests = tuple(services.digests.pins(row.pin, user.guid))
+                digests = pin_digests(services.digests, row.pin, user.guid, digits_alone)
                 pins.append((row, PutPin(row.name, digests, services.wall_clock(), actor)))
     await _commit_all(services, pins)
 
