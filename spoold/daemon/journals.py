@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spoold.daemon.operations.context import Services
 from spoold.spool import nodes, received
-from spoold.spool.receiving import FORKED
+from spoold.spool.changes.receiving import FORKED
 from spoold.web.health import Journals
 
 
@@ -13,7 +13,7 @@ async def look(services: Services) -> Journals:
     uplink, reader = services.uplink, services.reader
     standings = await reader.look(received.standings)
     names = {one.guid: one.name for one in await reader.look(nodes.find_all)}
-    latest = {one.journal: one for one in standings}
+    latest = received.latest(standings)
     told = {guid: names.get(guid, str(guid)) for guid in latest}
     forked = [told[guid] for guid, one in latest.items() if one.state == FORKED]
     return Journals(

@@ -88,6 +88,9 @@ class Uplink:
         self._wall_clock = wall_clock
         self._rng = rng or random.Random()
         self._bell = trio.Event()
+        self._turned = trio.Event()
+        self._is_running = False
+        self._calls = 0  # that the application server has not answered yet
         self._asked = ""  # the cause of the round that begins next, if somebody asked for one
         self._kept_position = -1
         self._kept_at = 0.0
@@ -111,10 +114,17 @@ class Uplink:
         self._asked = cause
         self._bell.set()
 
-    async def begin_anew(self) -> int:
-        """Go on as an incarnation of its own behind the last record that both have.
+    async def beat(self) -> None:
+        """Return when sending has gone on by a step: it makes progress. While the line is away, or
+        an answer is waited for, it has none to make, and has a deadline for that.
+        """
+        if self._is_running and not self._calls:
+            self._bell.set()
+            await self._turned.wait()
 
-        Returns its position.
+    async def begin_anew(self) -> int:
+        """Make the records that the application server has others for an incarnation of their own,
+        and go on. Returns the position of the last record that both have.
 
         Raises:
             OperationError: `not-possible`: there is no fork.
@@ -126,29 +136,65 @@ class Uplink:
                 "the application server has no other records of this journal.",
                 "There is nothing to do.",
             )
-        chain = (await self._reader.look(sending.chains))[-1]
-        position = await self._common(chain)
-        await self._journal.commit(BranchJournal(position, self._wall_clock()))
-        await self._reader.turn_to_own()
-        log.warning("journal_branched", position=position)
+        stands = await self._ask()
+        first: int | None = None
+        while (found := await self._find_fork(stands)) is not None:
+            chain, stand = found
+            position = await self._common(chain, stand)
+            await self._journal.commit(
+                BranchJournal(position, self._wall_clock(), chain.incarnation)
+            )
+            await self._reader.turn_to_own()
+            log.warning("journal_branched", incarnation=str(chain.incarnation), position=position)
+            first = position if first is None else first
         self.standing.state = "waiting"
         self.sync_nowait("begun anew")
-        return position
+        return self._journal.head if first is None else first
 
-    async def _common(self, chain: Chain) -> int:
-        """The last position at which this node and the application server have the same record."""
-        low, high = chain.anchor, chain.position
+    async def _find_fork(self, stands: Mapping[UUID, _Stand]) -> tuple[Chain, _Stand] | None:
+        """The oldest incarnation of which the application server has other records."""
+        chains = await self._reader.look(sending.chains)
+        for chain in chains:
+            stand = stands.get(chain.incarnation)
+            if stand is not None and await self._parts(chain, stand, is_last=chain == chains[-1]):
+                return chain, stand
+        return None
+
+    async def _parts(self, chain: Chain, stand: _Stand, *, is_last: bool) -> bool:
+        """Whether an incarnation is forked, as far as can be told: both may have pruned.
+
+        One that is in use is, too, when the application server has more of it.
+        """
+        at = min(chain.position, stand.position)
+        if is_last and (stand.state == "forked" or stand.position > chain.position):
+            return True
+        if stand.state == "forked" and chain.position > max(chain.anchor, stand.position):
+            return True
+        own = await self._reader.look(sending.hash_at, chain.id, at)
+        theirs = stand.hash if at == stand.position else await self._hash(chain, at)
+        return own is not None and theirs is not None and own != theirs
+
+    async def _common(self, chain: Chain, stand: _Stand) -> int:
+        """The last position at which this node and the application server have the same record.
+
+        What the application server has pruned is taken to be the same.
+        """
+        low, high = chain.anchor, min(chain.position, stand.position)
         while low < high:
             middle = (low + high + 1) // 2
             own = await self._reader.look(sending.hash_at, chain.id, middle)
-            answer = await self._line.call(
-                "site.hash", {"incarnation": str(chain.incarnation), "position": middle}, CALL_S
-            )
-            if own is not None and answer.get("hash") == own:
+            if await self._hash(chain, middle) in (own, None):
                 low = middle
             else:
                 high = middle - 1
         return low
+
+    async def _hash(self, chain: Chain, position: int) -> bytes | None:
+        """The hash of a record as the application server has it; None: it keeps it no more."""
+        args = {"incarnation": str(chain.incarnation), "position": position}
+        answer = await self._call_line("site.hash", args)
+        found: bytes | None = answer["hash"]
+        return found
 
     # -- its own life ----------------------------------------------------------------------------
 
@@ -157,6 +203,7 @@ class Uplink:
         await self._hold_records()
         self._journal.listen(self._hear)
         self._line.listen(self._hear_line)
+        self._is_running = True
         task_status.started()
         pause_s = RETRY_FIRST_S
         try:
@@ -178,6 +225,8 @@ class Uplink:
                 else:
                     pause_s = RETRY_FIRST_S
         finally:
+            self._is_running = False
+            self._turn()
             self._journal.unlisten(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
@@ -186,11 +235,16 @@ class Uplink:
     def _hear_line(self, state: LineState) -> None:
         self._bell.set()
 
+    def _turn(self) -> None:
+        self._turned.set()
+        self._turned = trio.Event()
+
     async def _wait_line(self) -> None:
         while not self._line.is_connected:
             await self._wait_bell()
 
     async def _wait_bell(self) -> None:
+        self._turn()
         await self._bell.wait()
         self._bell = trio.Event()
 
@@ -210,15 +264,15 @@ class Uplink:
         cause = self._asked or CONNECTED
         self._asked = ""
         stands = await self._ask()
+        forked = await self._find_fork(stands)
+        if forked is not None:
+            await self._tell_fork(*forked)
         *old, chain = await self._reader.look(sending.chains)
         for one in old:
-            stand = stands.get(one.incarnation)
-            if stand is None or (stand.position < one.position and stand.state == "open"):
-                await self._send_all(one, 0 if stand is None else stand.position, cause)
-        stand = stands.get(chain.incarnation, _Stand(0, "open"))
-        self._acknowledge(stand.position)
-        if stand.state == "forked" or stand.position > chain.position:
-            await self._tell_fork(chain, stand)
+            position = stands[one.incarnation].position if one.incarnation in stands else 0
+            if position < one.position:
+                await self._send_all(one, position, cause)
+        self._acknowledge(stands[chain.incarnation].position if chain.incarnation in stands else 0)
         await self._keep_cursor(at_once=True)
         while self._line.upstream is upstream:
             if self.standing.acknowledged < self._journal.head or self._asked:
@@ -235,18 +289,20 @@ class Uplink:
                 await trio.sleep(GATHER_S)
 
     async def _ask(self) -> Mapping[UUID, _Stand]:
-        answer = await self._line.call("site.stand", {}, CALL_S)
+        answer = await self._call_line("site.stand", {})
         return {
-            UUID(one["incarnation"]): _Stand(one["position"], one["state"])
+            UUID(one["incarnation"]): _Stand(one["position"], one["state"], one["hash"])
             for one in answer["chains"]
         }
 
     async def _tell_fork(self, chain: Chain, stand: _Stand) -> None:
-        """Show the application server the last record here, so that it sees the fork, too."""
+        """Show the application server where the two part, so that it sees the fork, too."""
+        at = min(chain.position, stand.position)
         if stand.state != "forked" and chain.position > chain.anchor:
-            found = await self._reader.look(sending.last_record, chain.id, chain.position)
+            found = await self._reader.look(sending.one_record, chain.id, max(at, chain.anchor + 1))
             if found is not None:
-                await self._call(chain, found, "", is_behind=True)
+                is_behind = chain.position < stand.position
+                await self._call(chain, found, "", is_behind=is_behind)
         self._alarm(stand.position)
         raise Forked
 
@@ -361,7 +417,15 @@ class Uplink:
             args["behind"] = True
         if round_cause:
             args["round"] = round_cause
-        return await self._line.call("site.records", args, CALL_S)
+        return await self._call_line("site.records", args)
+
+    async def _call_line(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        self._turn()
+        self._calls += 1
+        try:
+            return await self._line.call(op, args, CALL_S)
+        finally:
+            self._calls -= 1
 
     def _acknowledge(self, position: int) -> None:
         if position != self.standing.acknowledged:
@@ -391,8 +455,11 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class _Stand:
+    """Where an incarnation stands at the application server; `hash` is of the record there."""
+
     position: int
     state: str
+    hash: bytes
 
 
 @dataclass(slots=True)

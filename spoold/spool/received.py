@@ -6,16 +6,18 @@ Each takes the read connection (see `reader.look`) and is one short snapshot.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from spoold.codec import record as codec
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.record import Record
+from spoold.spool.changes.receiving import FORKED, LEFT, OPEN
 from spoold.spool.rows import CHAIN_SHIFT, pack
 
 NOTHING = pack({})  # a payload, where only the header is looked at
+RANK = {LEFT: 0, OPEN: 1, FORKED: 2}
 
 
 class Standing(NamedTuple):
@@ -83,6 +85,16 @@ def standings(db: sqlite3.Connection, journal: UUID | None = None) -> list[Stand
 def _standing(row: Sequence[Any]) -> Standing:
     id_, journal, incarnation, *rest = row
     return Standing(id_, UUID(bytes=journal), UUID(bytes=incarnation), *rest)
+
+
+def latest(standings: Iterable[Standing]) -> dict[UUID, Standing]:
+    """Of each journal the incarnation that tells how it is: the forked one, else that in use."""
+    found: dict[UUID, Standing] = {}
+    for one in standings:
+        before = found.get(one.journal)
+        if before is None or RANK[one.state] >= RANK[before.state]:
+            found[one.journal] = one
+    return found
 
 
 def hash_at(

@@ -20,14 +20,14 @@ from spoold.codec import record as codec
 from spoold.codec.batch import Sent
 from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.model.record import Kind
-from spoold.spool import applying, rights, store, witness
+from spoold.spool import applying, rights, store
+from spoold.spool.changes.receiving import FORKED, LEFT, OPEN
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.rows import CHAIN_SHIFT
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-OPEN, FORKED, LEFT = "open", "forked", "left"
 REASON_CHARACTERS_MAX = 300
 KIND_CHARACTERS_MAX = 64
 ROUNDS_MAX = 1000  # that are kept
@@ -70,6 +70,8 @@ def receive_records(writer: SqliteStore, change: store.ReceiveRecords) -> store.
     if chain is None:
         if not _may_begin(writer.db, change):
             return store.Received(0, codec.GENESIS, OPEN)
+        if _is_parted(writer, change):
+            return store.Received(0, codec.GENESIS, FORKED)
         chain = _begin(writer, change)
     if chain.state == FORKED:
         return store.Received(chain.position, chain.hash, FORKED)
@@ -79,7 +81,8 @@ def receive_records(writer: SqliteStore, change: store.ReceiveRecords) -> store.
         chain = _skip(writer, chain, change)
     fork = _fork(writer.db, chain, change)
     if fork is not None:
-        return _mark(writer, chain, change, fork)
+        _mark(writer, chain, change, change.incarnation, fork)
+        return store.Received(chain.position, chain.hash, FORKED)
     return _take(writer, chain, change)
 
 
@@ -109,6 +112,24 @@ def _branches(change: store.ReceiveRecords) -> bool:
         and parent.position + 1 == change.first
         and parent.hash == change.previous
     )
+
+
+def _is_parted(writer: SqliteStore, change: store.ReceiveRecords) -> bool:
+    """Whether it goes on from a record that is another one here: a fork that nobody has settled.
+
+    Its sender should have sent that one and those before it as an incarnation of their own.
+    """
+    parent = change.parent
+    if parent is None or not parent.position:
+        return False
+    chain = _find(writer.db, change.journal, parent.incarnation)
+    if chain is None or not chain.anchor < parent.position <= chain.position:
+        return False
+    if hash_at(writer.db, chain.id, parent.position) == parent.hash:
+        return False
+    if chain.state != FORKED:
+        _mark(writer, chain, change, parent.incarnation, parent.position)
+    return True
 
 
 def _begin(writer: SqliteStore, change: store.ReceiveRecords) -> _Chain:
@@ -202,8 +223,12 @@ def hash_at(db: sqlite3.Connection, chain_id: int, position: int) -> bytes:
 
 
 def _mark(
-    writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords, at: int
-) -> store.Received:
+    writer: SqliteStore,
+    chain: _Chain,
+    change: store.ReceiveRecords,
+    incarnation: UUID,
+    at: int,
+) -> None:
     """Quarantine a chain: nothing more is taken into it."""
     writer.db.execute(
         "UPDATE received SET state = ?, fork_position = ?, fork_us = ? WHERE chain_id = ?",
@@ -215,14 +240,13 @@ def _mark(
         change.now_us,
         {
             "journal": change.journal.bytes,
-            "incarnation": change.incarnation.bytes,
+            "incarnation": incarnation.bytes,
             "position": at,
             "kept": chain.position,
         },
     )
     rights.freeze(writer, change.journal)
-    writer.events.append(store.JournalForked(change.journal, change.incarnation, at))
-    return store.Received(chain.position, chain.hash, FORKED)
+    writer.events.append(store.JournalForked(change.journal, incarnation, at))
 
 
 # -- taking ------------------------------------------------------------------------------------
@@ -233,6 +257,8 @@ def _take(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> s
     if not new:
         _note_head(writer, chain, change)
         return store.Received(chain.position, chain.hash, chain.state)
+    if chain.state == LEFT:
+        chain = _reopen(writer, chain, change)
     first = chain.position + 1
     site = applying.Site(change.journal, chain.id, change.now_us)
     poisoned = _apply(writer, site, first, new)
@@ -272,6 +298,17 @@ def _take(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> s
         store.RecordsReceived(change.journal, change.incarnation, last, change.head, len(new))
     )
     return store.Received(last, hash_, chain.state, len(new), len(poisoned))
+
+
+def _reopen(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> _Chain:
+    """Its sender is in that incarnation again, or has still something of it to send."""
+    for before, after, which in ((OPEN, LEFT, "!="), (LEFT, OPEN, "=")):
+        writer.db.execute(
+            f"UPDATE received SET state = ? WHERE state = ? AND chain_id {which} ? "
+            "AND chain_id IN (SELECT id FROM chain WHERE journal = ?)",
+            (after, before, chain.id, change.journal.bytes),
+        )
+    return chain._replace(state=OPEN)
 
 
 def _note_head(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> None:
@@ -392,7 +429,7 @@ def prune_received(writer: SqliteStore, change: store.PruneReceived) -> int:
     ).rowcount
 
 
-# -- rounds, and a branch of our own -----------------------------------------------------------
+# -- rounds ------------------------------------------------------------------------------------
 
 
 def start_round(writer: SqliteStore, change: store.StartRound) -> int:
@@ -419,41 +456,3 @@ def finish_round(writer: SqliteStore, change: store.FinishRound) -> None:
             change.result[:REASON_CHARACTERS_MAX], change.id,
         ),
     )  # fmt: skip
-
-
-def branch_journal(writer: SqliteStore, change: store.BranchJournal) -> UUID:
-    """Make the records behind a position an incarnation of their own, which goes on from there."""
-    if not 0 <= change.position <= writer.position:
-        raise OperationError("bad-request", f"the journal ends at {writer.position}.")
-    db = writer.db
-    old_id, (anchor, anchor_hash) = writer.chain_id, _anchor(db, writer.chain_id)
-    if change.position < anchor:
-        raise OperationError("not-possible", f"records before {anchor + 1} are not kept any more.")
-    hash_ = anchor_hash if change.position == anchor else hash_at(db, old_id, change.position)
-    head = writer.head_hash
-    new = writer.begin_incarnation(change.position, hash_, change.now_us, witness.JOB_IDS_SKIPPED)
-    db.execute(
-        "UPDATE record SET id = id - ? + ? WHERE id > ? AND id <= ?",
-        (
-            old_id << CHAIN_SHIFT, writer.chain_id << CHAIN_SHIFT,
-            old_id << CHAIN_SHIFT | change.position, old_id << CHAIN_SHIFT | writer.position,
-        ),
-    )  # fmt: skip
-    db.execute(
-        "UPDATE chain SET position = ?, hash = ? WHERE id = ?", (change.position, hash_, old_id)
-    )
-    db.execute(
-        "UPDATE chain SET position = ?, hash = ?, last_job_id = ? WHERE id = ?",
-        (writer.position, head, writer.last_job_id, writer.chain_id),
-    )
-    writer.add_record(
-        Kind.JOURNAL_BRANCHED, change.actor, change.now_us, {"position": change.position}
-    )
-    return new
-
-
-def _anchor(db: sqlite3.Connection, chain_id: int) -> tuple[int, bytes]:
-    position, hash_ = db.execute(
-        "SELECT anchor_position, anchor_hash FROM chain WHERE id = ?", (chain_id,)
-    ).fetchone()
-    return position, hash_

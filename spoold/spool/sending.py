@@ -88,14 +88,16 @@ def _hash(db: sqlite3.Connection, id_: int) -> bytes:
 
 
 def hash_at(db: sqlite3.Connection, chain_id: int, position: int) -> bytes | None:
-    """The hash of one record; None where it is not kept."""
+    """The hash of one record, or of the anchor; None where it is not kept."""
     row = db.execute(
-        "SELECT hash FROM record WHERE id = ?", (chain_id << CHAIN_SHIFT | position,)
+        "SELECT hash FROM record WHERE id = ? UNION ALL "
+        "SELECT anchor_hash FROM chain WHERE id = ? AND anchor_position = ?",
+        (chain_id << CHAIN_SHIFT | position, chain_id, position),
     ).fetchone()
     return None if row is None else bytes(row[0])
 
 
-def last_record(db: sqlite3.Connection, chain_id: int, position: int) -> Batch | None:
+def one_record(db: sqlite3.Connection, chain_id: int, position: int) -> Batch | None:
     """The one record at a position, as a batch."""
     found = batch(db, chain_id, position - 1)
     if found is None or found.first != position:

@@ -28,6 +28,7 @@ from spoold.spool.rows import (
     CHAIN_SHIFT,
     DOCUMENT_COLUMNS,
     JOB_COLUMNS,
+    JOB_ID_MAX,
     RECORD_COLUMNS,
 )
 from spoold.spool.savepoint import Savepoint
@@ -38,7 +39,6 @@ PAGE_BYTES = 4096
 RESERVE_BYTES = 16 * 1024 * 1024
 PROBE_BYTES = 64 * 1024
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-JOB_ID_MAX = 2**31 - 1
 BRINGS = (AcceptJob, AttachDocument)  # changes that bring what a full disk has no room for
 
 
@@ -170,7 +170,7 @@ class SqliteStore:
             self.named = {}
 
     def add_rows(self, rows: list[Any]) -> None:
-        """Write records of other chains, or those of this one that were gathered so far."""
+        """Write records, of this chain or of another."""
         _insert_records(self._db, rows)
 
     @property
@@ -195,22 +195,10 @@ class SqliteStore:
         self.people.clear()
         fold.load(self, self._db)
 
-    def begin_incarnation(
-        self, position: int, hash_: bytes, now_us: int, job_ids_skipped: int
-    ) -> UUID:
-        """Go on as another incarnation, which begins behind `position` of this one."""
+    def write_records(self) -> None:
+        """Write the gathered records, for what moves them in this transaction."""
         self.add_rows(self._records)
         self._records = []
-        parent = (self.incarnation.bytes, position, hash_)
-        self.incarnation = UUID(bytes=self.random(16), version=4)
-        self.last_job_id = min(self.last_job_id + job_ids_skipped, JOB_ID_MAX)
-        identity = (self.journal.bytes, self.incarnation.bytes)
-        id_ = self._db.execute(
-            _NEW_CHAIN, (*identity, *parent, now_us, 0, hash_, position, hash_, self.last_job_id)
-        ).lastrowid
-        assert id_ is not None
-        self.chain_id = id_
-        return self.incarnation
 
     def take_claim(self, printer_id: int) -> int | None:
         """The device that stands ready for the printer's next job; it does so no more."""

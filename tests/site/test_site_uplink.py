@@ -13,7 +13,7 @@ from spoold.model.record import Kind
 from spoold.site import uplink as uplinks
 from spoold.spool import received, sending
 from spoold.spool.store import AddRecord
-from support.sites import HQ, SITE, stored
+from support.sites import HQ, SITE, receive, ship, stored
 from support.wire import Sending, Wire, until
 
 
@@ -147,6 +147,115 @@ async def test_a_forked_site_is_told_and_goes_on_when_somebody_says_so(
         assert chains[-1].parent == (chains[0].incarnation, 5, mine[4][3])
 
 
+async def put_back(base, spool_at, *, unseen=3):
+    """A site whose image, with 5 records, was put back; `unseen` of its own followed, and it was
+    restored from a backup of that: `base/site`. Returns what it had sent before, 9 records.
+    """
+    place, image = base / "site", base / "image"
+    place.mkdir()
+    async with spool_at(place, SITE) as site:
+        await add(site, 5)
+    shutil.copytree(place, image)
+    async with spool_at(place, SITE) as site:
+        await add(site, 4)
+        sent = await stored(site)
+    shutil.copytree(place, base / "sent")
+    shutil.rmtree(place)
+    shutil.copytree(image, place)
+    async with spool_at(place, SITE) as site:
+        await add(site, unseen, size=20)
+    (place / "witness").unlink()
+    return sent
+
+
+@pytest.mark.parametrize("unseen", [1, 4, 9])
+async def test_a_fork_that_nobody_saw_before_a_restore_is_told_and_sent(
+    hq, tmp_path, spool_at, unseen
+):
+    """Records of the incarnation before the one in use are other ones than were sent."""
+    sent = await put_back(tmp_path, spool_at, unseen=unseen)
+    async with spool_at(tmp_path / "sent", SITE) as site, Sending(site, Wire(hq)) as uplink:
+        await until(lambda: uplink.lag == 0)
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 2)
+        async with Sending(site, Wire(hq)) as uplink:
+            await until(lambda: uplink.standing.state == "forked")
+            assert await stored(hq) == sent
+            (standing,) = await hq.reader.look(received.standings, SITE)
+            assert standing.state == "forked"
+            incarnation = site.journal.identity[1]
+            assert await uplink.begin_anew() == 5
+            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+        assert site.journal.identity[1] == incarnation
+        mine = await stored(site)
+        assert len(mine) == 5 + unseen + 2 + 1  # and that it was branched
+        assert await stored(hq) == [*sent, *mine[5:]]
+        assert await site.reader.verify_chain() == site.journal.head
+        standings = await hq.reader.look(received.standings, SITE)
+        assert [one.state for one in standings] == ["left", "left", "open"]
+        first, branch, last = await site.reader.look(sending.chains)
+        assert branch.parent == (first.incarnation, 5, mine[4][3])
+        assert last.parent == (branch.incarnation, 5 + unseen, mine[4 + unseen][3])
+
+
+async def test_an_incarnation_is_not_taken_whose_parent_is_another_record(hq, tmp_path, spool_at):
+    """Whatever the sender makes of it, the application server sees the fork, and says so."""
+    sent = await put_back(tmp_path, spool_at)
+    async with spool_at(tmp_path / "sent", SITE) as site:
+        await ship(site, hq)
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 2)
+        chain = (await site.reader.look(sending.chains))[-1]
+        found = await site.reader.look(sending.batch, chain.id, 0)
+        for _ in range(2):
+            assert (await receive(hq, SITE, chain, found)).state == "forked"
+    assert await stored(hq) == sent
+    (standing,) = await hq.reader.look(received.standings, SITE)
+    assert (standing.state, standing.fork_position) == ("forked", 8)
+    forks = [
+        one for one in await hq.reader.records(1, 100) if one.kind == Kind.JOURNAL_FORKED
+    ]  # fmt: skip
+    assert [one.payload["incarnation"] for one in forks] == [standing.incarnation.bytes]
+
+
+async def test_other_records_up_to_the_same_position_are_seen_before_the_next(
+    hq, tmp_path, spool_at
+):
+    """As many records were written after the image as before: only their hashes differ."""
+    (tmp_path / "site").mkdir()
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 5)
+    shutil.copytree(tmp_path / "site", tmp_path / "image")
+    for name in ("site", "image"):
+        async with spool_at(tmp_path / name, SITE) as site:
+            await add(site, 1, size=len(name))
+            async with Sending(site, Wire(hq)) as uplink:
+                state = "idle" if name == "site" else "forked"
+                await until(lambda state=state, at=uplink: at.standing.state == state)
+
+
+async def test_a_site_that_is_put_back_into_an_older_incarnation_is_open_there(
+    hq, tmp_path, spool_at
+):
+    """It had gone on as another one, and its disk of before came back with records of its own."""
+    (tmp_path / "site").mkdir()
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 5)
+        await ship(site, hq)
+    shutil.copytree(tmp_path / "site", tmp_path / "image")
+    (tmp_path / "site" / "witness").unlink()
+    async with spool_at(tmp_path / "site", SITE) as site:
+        await add(site, 2)
+        await ship(site, hq)
+    async with spool_at(tmp_path / "image", SITE) as site:
+        await add(site, 3)
+        async with Sending(site, Wire(hq)) as uplink:
+            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+    standings = await hq.reader.look(received.standings, SITE)
+    assert [(one.state, one.position) for one in standings] == [("open", 8), ("left", 2)]
+    assert received.latest(standings)[SITE].position == 8
+
+
 async def test_a_restored_site_goes_on_as_the_incarnation_that_it_began(hq, tmp_path, spool_at):
     """A backup was restored: what it had sent stays, and the new incarnation names its parent."""
     (tmp_path / "site").mkdir()
@@ -243,6 +352,56 @@ async def test_what_is_not_acknowledged_is_not_pruned(site, hq):
     async with Sending(site, wire) as uplink:
         await until(lambda: uplink.standing.state == "idle")
         assert (await site.reader.cursors())["upstream"] == 10
+
+
+async def test_the_watchdog_is_answered_while_there_is_nothing_to_do(site, hq):
+    """Idle, with the line away, while an answer does not come, and once it is over."""
+    wire = Wire(hq)
+    held = trio.Event()
+
+    async def take(guid, args):
+        held.set()
+        await trio.sleep_forever()
+
+    with trio.fail_after(30):
+        async with Sending(site, wire) as uplink:
+            await until(lambda: uplink.standing.state == "idle")
+            for _ in range(3):
+                await uplink.beat()
+            wire.cut()
+            for _ in range(3):
+                await uplink.beat()
+            wire.connect(hq)
+            wire.receiver.take = take
+            await add(site)
+            await held.wait()
+            for _ in range(3):
+                await uplink.beat()
+        await uplink.beat()
+
+
+async def test_the_watchdog_hears_nothing_of_sending_that_hangs(site, hq, monkeypatch):
+    """Also with a line that is up: a look into the spool that does not come back is no progress."""
+    hanging, let_go = trio.Event(), trio.Event()
+    look = site.reader.look
+
+    async def hang(look_up, *values):
+        hanging.set()
+        await let_go.wait()
+        return await look(look_up, *values)
+
+    async with Sending(site, Wire(hq)) as uplink:
+        await until(lambda: uplink.standing.state == "idle")
+        monkeypatch.setattr(site.reader, "look", hang)
+        await add(site)
+        await hanging.wait()
+        with trio.move_on_after(0.2) as patience:
+            await uplink.beat()
+        assert patience.cancelled_caught
+        let_go.set()
+        with trio.fail_after(30):
+            await uplink.beat()
+        await until(lambda: uplink.lag == 0)
 
 
 async def test_a_refusal_of_one_site_is_not_asked_in_a_loop(site, hq):

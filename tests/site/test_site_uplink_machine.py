@@ -91,8 +91,6 @@ class World:
         elif verb == "drive":
             await self.drive(number)
         else:
-            if what == "image-site":  # an older incarnation that forked unseen is not found
-                await self.drive(number)
             await self.stop(name)
             here, kept = self.base / name, self.base / f"{name}.kept"
             if verb in ("image", "backup"):
@@ -178,10 +176,14 @@ class World:
             previous = hash_
 
     async def check_charges(self):
-        total = 0
+        total, seen = 0, set()
         for header, payload, personal, hash_ in await stored(self.hq):
             record = codec.decode(header, payload, personal, hash_)
-            if record.kind == Kind.LEDGER_POSTED and record.payload["cause"] == "settle":
+            if record.kind != Kind.LEDGER_POSTED or record.payload["cause"] != "settle":
+                continue
+            # Put back again after its fork was settled, a site sends that fork once more.
+            if record.payload["charge"] not in seen:
+                seen.add(record.payload["charge"])
                 kept = await self.hq.reader.look(charges.find, record.payload["charge"])
                 assert kept.charge.net == record.payload["quote"]["total"]
                 total += kept.charge.net

@@ -90,7 +90,7 @@ async def sync(call: Call) -> dict[str, Any]:
 
 
 def _lag_of(standings: list[Standing]) -> int:
-    return standings[-1].lag if standings else 0
+    return sum(one.lag for one in received.latest(standings).values())
 
 
 async def begin_anew(call: Call) -> dict[str, Any]:
@@ -144,7 +144,7 @@ async def status(call: Call) -> dict[str, Any]:
     journal, incarnation = services.journal.identity
     names = await _names(call)
     standings = await services.reader.look(received.standings)
-    latest = {one.journal: one for one in standings}  # the last incarnation of each
+    latest = received.latest(standings)
     return {
         "journal": journal,
         "incarnation": incarnation,

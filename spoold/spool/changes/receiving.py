@@ -9,6 +9,10 @@ from uuid import UUID
 
 from spoold.codec.batch import Sent
 
+# How a foreign chain stands: its sender is in it; has other records in it than are here; has gone
+# on as another incarnation.
+OPEN, FORKED, LEFT = "open", "forked", "left"
+
 
 class Parent(NamedTuple):
     """The record after which an incarnation begins, in another one of the same journal."""
@@ -58,12 +62,13 @@ class ReceiveRecords:
 class BranchJournal:
     """This node's records behind `position` are of an incarnation of their own from now on.
 
-    For a disk that was restored: another node has other records under those positions. Answer: the
-    new incarnation.
+    For a disk that was put back: another node has other records under those positions of
+    `incarnation`, which is the one in use (None) or an older one. Answer: the new incarnation.
     """
 
     position: int
     now_us: int
+    incarnation: UUID | None = None
     actor: str = "node"
 
 
