@@ -27,6 +27,7 @@ from spoold.net.context import client_context
 from spoold.release.news import Mode, News
 from spoold.site import objects
 from spoold.site.authority import Authority
+from spoold.site.far_desk import FarDesk
 from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
 from spoold.site.line import Line, Settings
@@ -156,6 +157,22 @@ def open_authority(ground: Ground, lines: Lines) -> Authority | None:
         ground.identity.guid,
         ground.config().upstream.question_deadline_s,
     )
+
+
+def open_far_desk(ground: Ground, lines: Lines, replica: Replica | None) -> FarDesk | None:
+    """Where a site asks what people have waiting at its application server."""
+    line = lines.line
+    if line is None:
+        return None
+
+    def upstream() -> str | None:
+        if line.upstream is not None:
+            return line.upstream.name
+        copy = None if replica is None else replica.state
+        return None if copy is None else copy.upstream_name
+
+    deadline_s = ground.config().upstream.question_deadline_s
+    return FarDesk(line, ground.reader, upstream, deadline_s)
 
 
 async def tasks_of(

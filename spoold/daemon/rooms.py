@@ -204,6 +204,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         receiver=Receiver(journal, reader, wall_clock),
         uplink=uplink,
         alone=alone,
+        far_desk=of_site.open_far_desk(ground, lines, replica),
         recalling=recalling,
         handing=handing,
         endpoints=endpoints,

@@ -55,8 +55,8 @@ class OperationError(Exception):
 
     `code` is a stable keyword: `not-found`, `not-possible`, `bad-request`, `forbidden`, `conflict`,
     `spool-area-full`, `busy`, `not-accepting`, `too-large`, `digest-mismatch`, `unauthorized` (log
-    in), `internal-error`; of money `account-limit-reached`, `account-info-needed` (nobody is known
-    who pays), `pages-unknown`.
+    in), `internal-error`, `in-doubt` (nobody heard whether it was done); of money
+    `account-limit-reached`, `account-info-needed` (nobody is known who pays), `pages-unknown`.
     """
 
     def __init__(self, code: str, message: str, advice: str = "") -> None:

@@ -29,7 +29,9 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 
 class Mfd:
-    """Use it within `opened`. `session` is the id of who is logged in, "" for nobody."""
+    """Use it within `opened`. `session` is the id of who is logged in, "" for nobody; `unheard`
+    are the servers that did not say what waits there when jobs were listed or released last.
+    """
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Mfd:
             learns_endpoints=True,
         )
         self.session = ""
+        self.unheard: list[str] = []
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Mfd]:
@@ -155,12 +158,14 @@ class Mfd:
             found += answer["jobs"]
             after = answer["next_after_id"]
             if after is None:
+                self.unheard = answer["unheard"]
                 return found
 
     async def release(self, jobs: Sequence[int] | None = None, **more: Any) -> list[dict[str, Any]]:
         """Print these jobs, or all; `more` are `printer`, `copies`, `sides`, `color`, `account`."""
         ids = None if jobs is None else list(jobs)
         answer = await self.call("release", {"session": self.session, "jobs": ids, **more})
+        self.unheard = answer["unheard"]
         return list(answer["results"])
 
     async def change(self, job: int, **changes: Any) -> dict[str, Any]:

@@ -196,15 +196,18 @@ class Terminal:
             price = "" if job["price"] is None else f", {_money(job['price'])}"
             why = "" if job["fits"] else f"  [not here: {job['why']}]"
             whose = "" if job["owner"] == self._name else f" of {job['owner']}"
+            where = f", at {job['node']}" if job["node"] else ""
             title = f"{job['title'] or 'no title'}{whose}"
-            self._say(f"{job['id']:>8}  {title}: {pages}{copies}{price}{why}")
+            self._say(f"{job['id']:>8}  {title}: {pages}{copies}{price}{where}{why}")
         if not jobs:
             self._say("No held jobs.")
+        self._tell_unheard()
 
     async def _release(self, words: list[str]) -> None:
         ids, options = _split(words)
         if "all" in ids:
             results = await self._mfd.release(None, **options)
+            self._tell_unheard()
         else:
             results = await self._mfd.release([int(one) for one in ids], **options)
         self._tell(results)
@@ -215,6 +218,10 @@ class Terminal:
 
     async def _delete(self, words: list[str]) -> None:
         self._tell(await self._mfd.delete([int(one) for one in words]))
+
+    def _tell_unheard(self) -> None:
+        for name in self._mfd.unheard:
+            self._say(f"* {name} does not answer: more may wait there")
 
     def _tell(self, results: list[dict[str, Any]]) -> None:
         for one in results:

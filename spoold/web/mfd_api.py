@@ -48,6 +48,7 @@ STATUSES = {
     "not-accepting": 503,
     "spool-area-full": 507,
     "internal-error": 500,
+    "in-doubt": 504,
 }
 
 

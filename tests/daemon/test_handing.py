@@ -12,51 +12,26 @@ from spoold.model.errors import OperationError
 from spoold.model.person import Owner
 from spoold.provider.client import Provider
 from spoold.provider.endpoint import Tls
-from support.houses import ANYWHERE, House, joined, wait_until
+from support.houses import (
+    ANYWHERE,
+    House,
+    give_away,
+    jobs_of,
+    joined,
+    paper,
+    wait_job,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
 LARGE = b"%!PS\n" + b"0123456789abcdef" * 100_000
 
 
-async def jobs_of(house: House, title: str) -> list[dict]:
-    page = await house.ask("job.list", limit=500)
-    return [one for one in page["jobs"] if one["title"] == title]
-
-
-async def wait_job(house: House, title: str, state: str, seconds=15.0) -> dict:
-    found: list[dict] = []
-    with trio.fail_after(seconds):
-        while not found or found[0]["state"] != state:
-            await trio.sleep(0.05)
-            found = await jobs_of(house, title)
-            assert len(found) < 2
-    return found[0]
-
-
 async def submit(house: House, title: str, body=b"%!PS\nshowpage\n", **more):
     host, port = house.running.ports["clear"]
     async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
         return await provider.submit(body, printer="desk", title=title, user="ada", **more)
-
-
-async def give_away(hq: House, site: House, folder) -> None:
-    """The printer `desk` of hq stands beside the site, which has a copy of it."""
-    (folder / "paper").mkdir()
-    await hq.ask("printer.add", name="desk", uri=(folder / "paper").as_uri())
-    await hq.ask("printer.set", name="desk", owner="library")
-
-    async def has_copy() -> bool:
-        known = await site.services.catalogue.look()
-        return "desk" in known.by_name and known.by_name["desk"].is_ours
-
-    with trio.fail_after(10):
-        while not await has_copy():  # noqa: ASYNC110
-            await trio.sleep(0.05)
-
-
-def paper(folder) -> list[bytes]:
-    return [one.read_bytes() for one in (folder / "paper").iterdir()]
 
 
 @pytest.fixture

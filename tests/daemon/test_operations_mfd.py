@@ -13,16 +13,14 @@ from spoold.model import card as cards
 from spoold.model.errors import OperationError
 from spoold.model.mfd import SessionEnd
 from spoold.model.pricing import PriceList, Rate
-from spoold.model.principal import Port, Principal, Role
 from spoold.model.purse import PayerKind
 from spoold.model.release import Charging, ReleaseMode
 from spoold.model.usage import Work
 from spoold.release.news import Mode
 from spoold.spool import release as held
 from spoold.spool.store import Adjust, PutAccount, PutCard, PutPin, PutPrices, PutUser
-from spoold.web.openapi import fields
 from support.directory import DIGESTS
-from support.json_schema import is_valid
+from support.panels import Panel
 
 CENT = 100  # 1/10,000
 PASSWORD = "correct horse"
@@ -38,43 +36,6 @@ HOSTILE = (
     "A" * 65536,
     "\N{PILE OF POO}" * 16384,
 )
-
-
-class Panel:
-    """An MFD that comes in; `ask` asks as it does, and is answered as OpenAPI says."""
-
-    def __init__(self, desk, guid, name):
-        self.desk = desk
-        roles = frozenset({Role.DEVICE})
-        self.principal = Principal(f"device:{guid}", Port.MUTUAL, roles, name)
-        self.session = ""
-
-    async def ask(self, op, **args):
-        answer = await self.desk.ask(f"mfd.{op}", self.principal, **args)
-        described = self.desk.table.operations[f"mfd.{op}"].answers
-        assert is_valid(fields(described, is_closed=True), answer), (op, answer)
-        return answer
-
-    async def at(self, op, **args):
-        """As `ask`, in the session of who logged in."""
-        return await self.ask(op, session=self.session, **args)
-
-    async def login(self, **shown):
-        answer = await self.ask("login", **shown)
-        self.session = answer["session"]
-        return answer
-
-    async def refusal(self, op, **args) -> OperationError:
-        with pytest.raises(OperationError) as caught:
-            await self.ask(op, **args)
-        return caught.value
-
-    async def copy(self, pages, key=None, **more):
-        """Authorize and report so many pages; the answer of the report."""
-        key = key or str(uuid4())
-        allowed = await self.at("authorize", work="copy", key=key, pages=pages, **more)
-        line = {"impressions": allowed["pages"]}
-        return await self.at("report", work="copy", key=key, lines=[line])
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.authority import Authority as Alone
+from spoold.site.far_desk import FarDesk
 from spoold.site.handing import Handing
 from spoold.site.line import Line
 from spoold.site.objects import Objects
@@ -100,6 +101,7 @@ class Services:
     membership: Membership | None = None  # and as what it shows itself there
     uplink: Uplink | None = None  # what goes over the line of this journal
     alone: Alone | None = None  # who decides when the line is gone
+    far_desk: FarDesk | None = None  # what people here have waiting at the other end
     recalling: Recalling | None = None  # what calls money back from sites, where this is none
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None

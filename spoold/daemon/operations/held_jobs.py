@@ -12,7 +12,7 @@ from spoold.model.release import COLORS, SIDES, Changes
 from spoold.release.desk import RELEASED_AT_ONCE, HeldJob, Result
 from spoold.release.places import COPIES_MAX
 
-JOB_ID_MAX = 2**31 - 1
+JOB_ID_MAX = 2**33 - 1  # those of jobs elsewhere are above 2**31: `site/far_desk.py`
 
 ID = Argument("job", (int,), required=True, least=1, most=JOB_ID_MAX)
 IDS = Argument(

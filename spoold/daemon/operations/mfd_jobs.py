@@ -2,7 +2,8 @@
 
 What the person of the session may do with which job, and at which printer, is the desk's business
 (`release/desk.py`); here it is asked and shown. Several jobs are several decisions: one that is
-refused leaves the others alone.
+refused leaves the others alone. At a site the jobs that wait at its application server follow those
+that are here, and are dealt with there (`site/far_desk.py`).
 """
 
 from __future__ import annotations
@@ -17,33 +18,93 @@ from spoold.daemon.operations.held_jobs import (
     IDS,
     change_map,
     changes_of,
-    held_page,
+    held_map,
     result_maps,
 )
 from spoold.daemon.operations.mfd import PRINTER, SESSION, at_session, printer_of
 from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
+from spoold.model.job import JobReason
+from spoold.model.printer import Printer
 from spoold.model.release import NO_CHANGES
-from spoold.release.desk import PAGE_JOBS_MAX
+from spoold.model.user import User
+from spoold.release.desk import PAGE_JOBS_MAX, RELEASED_AT_ONCE
+from spoold.site.far_desk import FAR, FarDesk, FarJobs
 
 
 async def jobs(call: Call) -> dict[str, Any]:
     """The held jobs of the person, and of those whose delegate the person is."""
     mfd, _, user = await at_session(call)
     printer = await printer_of(call, mfd)
-    after, limit = call.args["after_id"], call.args["limit"]
-    held = await call.services.desk.held(user, printer, after_id=after, limit=limit)
-    return held_page(held, limit)
+    after_id, limit = call.args["after_id"], call.args["limit"]
+    rows: list[dict[str, Any]] = []
+    if after_id < FAR:
+        held = await call.services.desk.held(user, printer, after_id=after_id, limit=limit)
+        rows = [held_map(one) | {"node": ""} for one in held]
+    if len(rows) == limit:
+        far = FarJobs(next_after_id=rows[-1]["id"])
+    else:
+        far = await _far(call, user, printer, after_id, limit - len(rows))
+    page, is_cut = fitting([*rows, *far.jobs], limit, far.unheard)
+    return {
+        "jobs": page,
+        "next_after_id": page[-1]["id"] if is_cut else far.next_after_id,
+        "unheard": list(far.unheard),
+    }
+
+
+async def _far(call: Call, user: User, printer: Printer, after_id: int, limit: int) -> FarJobs:
+    """What waits elsewhere and may come out at this printer of ours."""
+    desk = call.services.far_desk
+    if desk is None or not printer.is_ours:
+        return FarJobs()
+    return await desk.held(user.guid, printer.guid, after_id, limit)
+
+
+def _split(call: Call, jobs: list[int]) -> tuple[list[int], list[int], FarDesk | None]:
+    """The jobs that are here, those that are elsewhere, and who knows of the latter."""
+    desk = call.services.far_desk
+    if desk is None:
+        return jobs, [], None
+    return [one for one in jobs if one < FAR], [one for one in jobs if one >= FAR], desk
 
 
 async def release(call: Call) -> dict[str, Any]:
     """Print some or all of the held jobs here."""
+    args, services = call.args, call.services
     mfd, _, user = await at_session(call)
     printer = await printer_of(call, mfd)
-    results = await call.services.desk.release(
-        user, call.args["jobs"], printer, mfd.identity, changes_of(call), call.args["account"]
-    )
-    return result_maps(results)
+    changes, account = changes_of(call), args["account"]
+    here, elsewhere, desk = _split(call, args["jobs"] or [])
+    unheard: tuple[str, ...] = ()
+    if args["jobs"] is None:
+        far = await _far(call, user, printer, FAR, RELEASED_AT_ONCE)
+        elsewhere, unheard = [one["id"] for one in far.jobs if _is_whole(one)], far.unheard
+    results = []
+    if here or args["jobs"] is None:
+        ids = None if args["jobs"] is None else here
+        done = await services.desk.release(user, ids, printer, mfd.identity, changes, account)
+        results = result_maps(done)["results"]
+    if elsewhere and desk is not None:
+        results += await desk.release(
+            user.guid, printer.guid, elsewhere, mfd.identity, changes, account
+        )
+    return _in_order(results, args["jobs"]) | {"unheard": list(unheard)}
+
+
+def _is_whole(job: dict[str, Any]) -> bool:
+    """Whether a job is released among all: it fits, and its submission was not interrupted."""
+    return bool(job["fits"]) and JobReason.SUBMISSION_INTERRUPTED not in job["reasons"]
+
+
+def _in_order(results: list[dict[str, Any]], jobs: list[int] | None) -> dict[str, Any]:
+    """What became of jobs, as they were named."""
+    if jobs is not None:
+        order = {id_: number for number, id_ in enumerate(jobs)}
+        results.sort(key=lambda one: order[one["id"]])
+    page, _ = fitting(results, len(results))
+    return {"results": page}
 
 
 async def change(call: Call) -> dict[str, Any]:
@@ -55,14 +116,23 @@ async def change(call: Call) -> dict[str, Any]:
             "bad-request", "nothing is to be changed.", "Name copies, sides or color."
         )
     printer = await printer_of(call, mfd)
-    result = await call.services.desk.change(user, call.args["job"], changes, printer)
+    job_id = call.args["job"]
+    _, elsewhere, desk = _split(call, [job_id])
+    if elsewhere and desk is not None:
+        return await desk.change(user.guid, printer.guid, job_id, changes)
+    result = await call.services.desk.change(user, job_id, changes, printer)
     return change_map(result)
 
 
 async def delete(call: Call) -> dict[str, Any]:
     """Delete held jobs of the person's own."""
     _, _, user = await at_session(call)
-    return result_maps(await call.services.desk.delete(user, call.args["jobs"]))
+    jobs = call.args["jobs"]
+    here, elsewhere, desk = _split(call, jobs)
+    results = result_maps(await call.services.desk.delete(user, here))["results"] if here else []
+    if elsewhere and desk is not None:
+        results += await desk.delete(user.guid, elsewhere)
+    return _in_order(results, jobs)
 
 
 ACCOUNT = Argument(
@@ -92,12 +162,20 @@ _RESULTS = (
         summary="What became of each job, in the order in which they were named.",
     ),
 )
+_UNHEARD = Argument(
+    "unheard",
+    (list,),
+    required=True,
+    each=Argument(""),
+    summary="Servers that did not answer in time: more may wait there.",
+)
 _HELD = (
     Argument("id", (int,), required=True),
     Argument("uuid", required=True),
     Argument("title", required=True),
     Argument("owner", required=True, summary="The person, or one whose delegate the person is."),
     Argument("printer", required=True, summary="Where it waits."),
+    Argument("node", required=True, summary="The server that keeps it; empty: this one."),
     Argument("pages", (int,), summary="Impressions of one copy; null: not counted so far."),
     Argument("copies", (int,), required=True),
     Argument("color", (bool,), summary="Whether something is in colour; null: nobody knows."),
@@ -126,6 +204,7 @@ OPERATIONS = (
         (
             Argument("jobs", (list,), required=True, each=Argument("", (dict,), keys=_HELD)),
             Argument("next_after_id", (int,), summary="Null: there are no more."),
+            _UNHEARD,
         ),
     ),
     Operation(
@@ -141,7 +220,7 @@ OPERATIONS = (
         KNOWN,
         release,
         "Print held jobs here.",
-        _RESULTS,
+        (*_RESULTS, _UNHEARD),
     ),
     Operation(
         "mfd.change",

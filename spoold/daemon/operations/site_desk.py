@@ -1,0 +1,152 @@
+"""What people at a site do with jobs that are held here: `site.held`, `.release`, `.change`, …
+
+The site has made sure of the person and says who it is; it speaks for people who are copied to it,
+and for printers of its own, and no others. All else is decided here as if the person stood at a
+machine of this node: a release is a claim where the job waits, and is paid for here. A job that is
+released for a printer of a site is offered to it (`handing_down`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from spoold.daemon.operations.access import LINES, SITES
+from spoold.daemon.operations.held_jobs import (
+    CHANGES,
+    ID,
+    IDS,
+    change_map,
+    changes_of,
+    held_page,
+    result_maps,
+)
+from spoold.daemon.operations.sites import site_of
+from spoold.daemon.operations.table import Argument, Call, Operation
+from spoold.daemon.operations.views import uuid_of
+from spoold.model.errors import OperationError
+from spoold.model.node import Node
+from spoold.model.printer import Printer
+from spoold.model.user import User
+from spoold.release.desk import PAGE_JOBS_MAX
+
+WHERE_CHARACTERS_MAX = 64
+
+
+async def _person(call: Call, site: Node) -> User:
+    """The person at the site.
+
+    Raises:
+        OperationError: `not-found`: this site knows of no such person, or not from here.
+    """
+    user = await call.services.reader.user_by_guid(_guid(call, "person"))
+    groups = site.scope.groups
+    if user is None or (groups and set(groups).isdisjoint(user.groups)):
+        raise OperationError("not-found", "there is no such user for this site.")
+    if user.disabled:
+        raise OperationError("forbidden", "this user is disabled.")
+    return user
+
+
+async def _printer(call: Call, site: Node) -> Printer:
+    """The printer where the person stands.
+
+    Raises:
+        OperationError: `not-found`: the site owns none such.
+    """
+    guid = _guid(call, "printer")
+    known = await call.services.catalogue.look()
+    for printer in known.printers.values():
+        if printer.guid == guid and printer.owner == site.guid:
+            return printer
+    raise OperationError("not-found", "this site owns no such printer.")
+
+
+def _guid(call: Call, name: str) -> UUID:
+    found = uuid_of(call.args[name])
+    if found is None:
+        raise OperationError("bad-request", f"{name} must be a GUID.")
+    return found
+
+
+async def held(call: Call) -> dict[str, Any]:
+    site = await site_of(call)
+    user, printer = await _person(call, site), await _printer(call, site)
+    after_id, limit = call.args["after_id"], call.args["limit"]
+    found = await call.services.desk.held(user, printer, after_id=after_id, limit=limit)
+    return held_page(found, limit)
+
+
+async def release(call: Call) -> dict[str, Any]:
+    site, args = await site_of(call), call.args
+    user, printer = await _person(call, site), await _printer(call, site)
+    where = args["where"] or call.actor
+    desk = call.services.desk
+    return result_maps(
+        await desk.release(user, args["jobs"], printer, where, changes_of(call), args["account"])
+    )
+
+
+async def change(call: Call) -> dict[str, Any]:
+    site = await site_of(call)
+    user, printer = await _person(call, site), await _printer(call, site)
+    desk = call.services.desk
+    return change_map(await desk.change(user, call.args["job"], changes_of(call), printer))
+
+
+async def delete(call: Call) -> dict[str, Any]:
+    user = await _person(call, await site_of(call))
+    return result_maps(await call.services.desk.delete(user, call.args["jobs"]))
+
+
+_PERSON = Argument("person", required=True, least=32, most=45, summary="Who is logged in there.")
+_PRINTER = Argument("printer", required=True, least=32, most=45, summary="One of the site's.")
+_JOBS = replace(IDS, required=True, summary="Which, by their numbers here.")
+
+OPERATIONS = (
+    Operation(
+        "site.held",
+        (
+            _PERSON,
+            _PRINTER,
+            Argument("after_id", (int,), default=0),
+            Argument("limit", (int,), default=50, least=1, most=PAGE_JOBS_MAX),
+        ),
+        SITES,
+        LINES,
+        held,
+        "What waits here for somebody at a site.",
+    ),
+    Operation(
+        "site.release",
+        (
+            _PERSON,
+            _PRINTER,
+            _JOBS,
+            *CHANGES,
+            Argument("account", most=255),
+            Argument("where", most=WHERE_CHARACTERS_MAX, summary="The identity of the MFD."),
+        ),
+        SITES,
+        LINES,
+        release,
+        "Let jobs come out at a printer of a site.",
+    ),
+    Operation(
+        "site.change",
+        (_PERSON, _PRINTER, ID, *CHANGES),
+        SITES,
+        LINES,
+        change,
+        "Change a job that is held here, for somebody at a site.",
+    ),
+    Operation(
+        "site.delete",
+        (_PERSON, _JOBS),
+        SITES,
+        LINES,
+        delete,
+        "Delete jobs that are held here, for somebody at a site.",
+    ),
+)

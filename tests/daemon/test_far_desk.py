@@ -1,0 +1,295 @@
+"""People at a site whose jobs wait at its application server: whole daemons on loopback."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+import trio
+
+from spoold.daemon.config import Upstream
+from spoold.intake.submission import Submission
+from spoold.model.errors import OperationError
+from spoold.model.node import LineState
+from spoold.model.person import Owner
+from spoold.provider.client import Provider
+from spoold.site.far_desk import FAR
+from support.houses import give_away, jobs_of, joined, paper, wait_job, wait_until
+from support.money import PAGE
+from support.panels import Hall, Panel
+
+pytestmark = pytest.mark.slow
+
+PATIENT = {"upstream": Upstream(question_deadline_s=10.0)}  # this machine has other work, too
+CARD = "04A1B2C3"
+LETTER = b"%!PS-Adobe-3.0\n%%Pages: 1\n%%Page: 1 1\nshowpage\n%%EOF\n"
+
+
+async def submit(house, title, printer="roam", body=LETTER, **more):
+    host, port = house.running.ports["clear"]
+    async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
+        await provider.submit(body, printer=printer, title=title, user="ada", **more)
+    return await wait_job(house, title, "pending-held")
+
+
+async def panel_of(house, name="panel") -> Panel:
+    """The MFD of this name at this house, where somebody has logged in by card."""
+    await wait_until(lambda: house.services.mfds.by_name(name))
+    panel = Panel(Hall(house), house.services.mfds.by_name(name).guid, name)
+    await panel.login(card=CARD)  # the MFD came to the copy behind the card
+    return panel
+
+
+async def furnish(start, folder, **settings):
+    """hq with a find-me printer, and a site that owns `desk`, where an MFD stands; Ada's card."""
+    hq = await start("hq", **PATIENT)
+    site = await start("library", "site", **PATIENT | settings)
+    await joined(hq, site)
+    await give_away(hq, site, folder)
+    await hq.ask("printer.add", name="roam", release="find-me")
+    await hq.ask("user.add", name="ada")
+    await hq.ask("user.add-card", name="ada", card=CARD)
+    await hq.ask("device.enrol", name="panel", printers=["desk"])
+    return hq, site
+
+
+@pytest.fixture
+async def pair(start, tmp_path):
+    return await furnish(start, tmp_path)
+
+
+async def never(*args, **more):
+    await trio.sleep_forever()
+
+
+async def listed(panel) -> list[dict]:
+    answer = await panel.at("jobs")
+    assert answer["unheard"] == []
+    return answer["jobs"]
+
+
+async def test_a_job_that_waits_at_hq_is_released_at_the_site(pair, tmp_path):
+    """It is listed with those that are here, and its document travels when it is fetched."""
+    hq, site = pair
+    job = await submit(hq, "mine", copies=2)
+    panel = await panel_of(site)
+    [shown] = await listed(panel)
+    assert (shown["id"], shown["uuid"]) == (FAR + job["id"], job["uuid"])
+    assert (shown["node"], shown["printer"], shown["fits"]) == ("hq", "roam", True)
+    assert await jobs_of(site, "mine") == []
+    [result] = (await panel.at("release", jobs=[shown["id"]]))["results"]
+    assert (result["id"], result["state"], result["error"]) == (shown["id"], "pending", None)
+    await wait_job(hq, "mine", "completed")
+    assert (await jobs_of(site, "mine"))[0]["uuid"] == job["uuid"]
+    assert paper(tmp_path) == [LETTER]
+    assert await listed(panel) == []
+    [again] = (await panel.at("release", jobs=[shown["id"]]))["results"]
+    assert again["error"]["code"] == "not-possible"
+    told = await hq.ask("job.explain", job=str(job["id"]))
+    assert any("panel" in str(one) and "ada" in str(one) for one in told["story"])
+
+
+async def test_it_is_paid_for_once_where_it_waited(pair, tmp_path):
+    """Reserved at the release, settled when the site has printed it; the site charges nothing."""
+    hq, site = pair
+    await hq.ask("price.set", rates=[{"price": PAGE}], replace=True)
+    await hq.ask("printer.set", name="desk", charging="on")
+    job = await submit(hq, "dear", copies=3)
+    panel = await panel_of(site)
+    [shown] = await listed(panel)
+    [result] = (await panel.at("release", jobs=[shown["id"]]))["results"]
+    assert result["error"]["code"] == "account-limit-reached"
+    adjusting = {"name": "user:ada", "amount": 10 * PAGE, "purse": "paid-in"}
+    await hq.ask("account.adjust", **adjusting, reason="cash desk")
+    [shown] = await listed(panel)
+    assert shown["price"] == 3 * PAGE
+    [result] = (await panel.at("release", jobs=[shown["id"]]))["results"]
+    assert (result["price"], result["error"]) == (3 * PAGE, None)
+    await wait_job(hq, "dear", "completed")
+    assert len(paper(tmp_path)) == 1
+    [charge] = (await hq.ask("account.charges", job=job["id"]))["charges"]
+    assert (charge["state"], charge["total"]) == ("settled", 3 * PAGE)
+    [there] = await jobs_of(site, "dear")
+    with pytest.raises(OperationError, match="nothing was charged"):
+        await site.ask("account.charges", job=there["id"])
+
+
+async def test_jobs_of_both_nodes_are_one_list(pair, tmp_path):
+    """Page by page, and released together; what is not the person's is not there."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", release="hold")
+    far = [await submit(hq, f"far {number}") for number in range(3)]
+    host, port = hq.running.ports["clear"]
+    async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
+        await provider.submit(LETTER, printer="roam", title="private", user="bob")
+        for number in range(2):
+            await provider.submit(LETTER, printer="desk", title=f"near {number}", user="ada")
+    near = [await wait_job(site, f"near {number}", "pending-held") for number in range(2)]
+    panel = await panel_of(site)
+    found, after_id = [], 0
+    while after_id is not None:
+        answer = await panel.at("jobs", after_id=after_id, limit=2)
+        found += answer["jobs"]
+        after_id = answer["next_after_id"]
+    expected = [one["id"] for one in near] + [FAR + one["id"] for one in far]
+    assert [one["id"] for one in found] == expected
+    mixed = [expected[3], expected[0], FAR + 4000]
+    results = (await panel.at("release", jobs=mixed))["results"]
+    assert [one["id"] for one in results] == mixed
+    assert [one["error"] and one["error"]["code"] for one in results] == [None, None, "not-found"]
+    results = (await panel.at("release"))["results"]
+    assert [one["id"] for one in results] == [expected[1], expected[2], expected[4]]
+    for title in ("near 0", "near 1", "far 0", "far 1", "far 2"):
+        await wait_job(hq, title, "completed")
+    assert len(paper(tmp_path)) == 5
+
+
+async def test_a_far_job_is_changed_and_deleted_there(pair):
+    """By its owner, as if it were here; hq has the last word."""
+    hq, site = pair
+    first, second = await submit(hq, "first"), await submit(hq, "second")
+    panel = await panel_of(site)
+    changed = await panel.at("change", job=FAR + first["id"], copies=4)
+    assert (changed["id"], changed["error"]) == (FAR + first["id"], None)
+    assert (await jobs_of(hq, "first"))[0]["copies"] == 4
+    error = await panel.refusal(
+        "change", session=panel.session, job=FAR + first["id"], sides="two-sided-long-edge"
+    )
+    assert error.code == "not-possible"
+    [result] = (await panel.at("delete", jobs=[FAR + second["id"]]))["results"]
+    assert (result["id"], result["state"]) == (FAR + second["id"], "canceled")
+    assert [one["title"] for one in await listed(panel)] == ["first"]
+
+
+async def test_a_slow_or_lost_upstream_keeps_nobody_waiting(start, tmp_path, monkeypatch):
+    """After the deadline what is here is shown, and that more may wait elsewhere."""
+    hq, site = await furnish(start, tmp_path, upstream=Upstream(question_deadline_s=0.3))
+    job = await submit(hq, "mine")
+    panel = await panel_of(site)
+    with monkeypatch.context() as patch:
+        patch.setattr(hq.services.desk, "held", never)
+        with trio.fail_after(30):
+            answer = await panel.at("jobs")
+    assert (answer["jobs"], answer["unheard"]) == ([], ["hq"])
+    await hq.stop()
+    await wait_until(lambda: site.line.state is LineState.GONE)
+    answer = await panel.at("jobs")
+    assert (answer["jobs"], answer["unheard"]) == ([], ["hq"])
+    answer = await panel.at("release")
+    assert (answer["results"], answer["unheard"]) == ([], ["hq"])
+    asked = {"jobs": [FAR + job["id"]]}
+    for op in ("release", "delete"):
+        [result] = (await panel.at(op, **asked))["results"]
+        assert (result["id"], result["error"]["code"]) == (FAR + job["id"], "busy")
+        assert "the job stays there" in result["error"]["message"]
+
+
+async def test_a_release_whose_answer_is_lost_comes_out_once(pair, tmp_path, monkeypatch):
+    """The panel is told that nobody knows; after the line and the site are back it is printed."""
+    hq, site = pair
+    job = await submit(hq, "mine")
+    panel = await panel_of(site)
+    desk, guid = hq.services.desk, site.services.node_guid
+    release = desk.release
+
+    async def release_and_cut(*args):
+        await release(*args)
+        hq.services.sites.drop(guid)
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk, "release", release_and_cut)
+        [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+    assert result["error"]["code"] == "in-doubt"
+    await wait_job(hq, "mine", "completed", 30)
+    assert await listed(panel) == []
+    assert paper(tmp_path) == [LETTER]
+
+
+async def test_a_job_that_was_released_waits_for_a_site_that_restarts(start, pair, tmp_path):
+    """It is the site's printer's from the release on, and nobody else gets it."""
+    hq, site = pair
+    job = await submit(hq, "mine")
+    panel = await panel_of(site)
+    await hq.ask("printer.pause", name="desk")
+    [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+    assert result["error"]["code"] == "not-possible"
+    await hq.ask("printer.resume", name="desk")
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # nobody is there
+    [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+    assert result["error"] is None
+    await site.stop()
+    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
+    await start("library", "site", **PATIENT)
+    await wait_job(hq, "mine", "completed", 30)
+    assert paper(tmp_path) == [LETTER]
+
+
+async def test_two_people_at_two_nodes_get_one_copy(pair, tmp_path):
+    """One stands at hq, one at the site; whoever is second is told so."""
+    hq, site = pair
+    (tmp_path / "front").mkdir()
+    await hq.ask("printer.add", name="front", uri=(tmp_path / "front").as_uri())
+    await hq.ask("device.enrol", name="front-panel", printers=["front"])
+    here, there = await panel_of(hq, "front-panel"), await panel_of(site)
+    for number in range(5):
+        job = await submit(hq, f"job {number}")
+        results = []
+
+        async def release(panel, job_id, results=results):
+            results += (await panel.at("release", jobs=[job_id]))["results"]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(release, here, job["id"])
+            nursery.start_soon(release, there, FAR + job["id"])
+        assert sorted(one["error"]["code"] if one["error"] else "" for one in results) == [
+            "",
+            "not-possible",
+        ]
+        await wait_job(hq, f"job {number}", "completed")
+    assert len(paper(tmp_path)) + len(list((tmp_path / "front").iterdir())) == 5
+
+
+async def test_a_site_asks_for_its_own_people_and_printers_alone(start, pair):
+    """Neither another site's printer nor hq's, nor people who are not copied there."""
+    hq, site = pair
+    annex = await start("annex", "site", **PATIENT)
+    await joined(hq, annex, "annex", groups=["annex"])
+    job = await submit(hq, "mine")
+    known = (await hq.services.catalogue.look()).by_name
+    ada = await hq.services.reader.user("ada")
+    asked = {"person": str(ada.guid), "printer": str(known["desk"].guid)}
+    for op, more in {
+        "site.held": {},
+        "site.release": {"jobs": [job["id"]]},
+        "site.change": {"job": job["id"], "copies": 2},
+        "site.delete": {"jobs": [job["id"]]},
+    }.items():
+        given = asked | more
+        if op == "site.delete":
+            del given["printer"]
+        with pytest.raises(OperationError, match="no such"):
+            await annex.line.call(op, given, 10)
+        if "printer" in given:
+            given["printer"] = str(known["roam"].guid)
+            with pytest.raises(OperationError, match="no such printer"):
+                await site.line.call(op, given, 10)
+    assert (await jobs_of(hq, "mine"))[0]["state"] == "pending-held"
+
+
+async def test_a_job_that_is_at_both_is_shown_once(pair, tmp_path):
+    """A provider that went to both: the one that is here is released, and the other one goes."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", release="hold")
+    job = await submit(hq, "twice")
+    one = Submission("desk", Owner("ada"), "provider:1", "frames", "", UUID(job["uuid"]), "twice")
+    upload = await site.daemon._acceptance.begin(one)
+    await upload.write(LETTER)
+    await upload.commit()
+    here = await wait_job(site, "twice", "pending-held")
+    panel = await panel_of(site)
+    assert [one["id"] for one in await listed(panel)] == [here["id"]]
+    assert [one["id"] for one in (await panel.at("release"))["results"]] == [here["id"]]
+    await wait_job(site, "twice", "completed")
+    await wait_job(hq, "twice", "canceled")
+    assert len(paper(tmp_path)) == 1
