@@ -198,7 +198,19 @@ def clock(offset_ms: float | None) -> str:
 def show(args: Namespace) -> int:
     if args.name is None:
         return show_one(args, "site.line")
-    return show_one(args, "site.show", {"name": args.name})
+    with connect(args) as client:
+        answer = client.call("site.show", {"name": args.name})
+    if args.json:
+        render.print_json(answer)
+        return DONE
+    untold = answer.pop("untold", [])
+    render.print_fields(render.readable(key, value) for key, value in answer.items())
+    if untold:
+        print("It does not know that these may do less by now:")
+    for one in untold:
+        since = "" if one["since_us"] is None else f" ({render.age(one['since_us'])} ago)"
+        print(plain(f"  {one['kind']} {one['name']}: {one['what']}{since}"))
+    return DONE
 
 
 def copy(args: Namespace) -> int:

@@ -117,6 +117,9 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         gone = answer["sites_gone"]
         told = f"; no line: {', '.join(gone)}" if gone else ", all lines up"
         yield plain(f"sites         {answer['sites']}{told}")
+        for name, count in sorted(answer["sites_exposed"].items()):
+            told = f"{name} does not know what {count} people or machines may do no more"
+            yield plain(f"exposed       {told}: `spoold site show {name}`")
 
 
 def at_stake(found: Mapping[str, Any]) -> str:

@@ -49,6 +49,7 @@ from spoold.spool.changes.nodes import ApproveNode as ApproveNode
 from spoold.spool.changes.nodes import CertifyNode as CertifyNode
 from spoold.spool.changes.nodes import InviteNode as InviteNode
 from spoold.spool.changes.nodes import JoinNode as JoinNode
+from spoold.spool.changes.nodes import NoteTold as NoteTold
 from spoold.spool.changes.nodes import RevokeNode as RevokeNode
 from spoold.spool.changes.objects import PutDevice as PutDevice
 from spoold.spool.changes.objects import PutPrinter as PutPrinter
@@ -169,6 +170,7 @@ Change = (
     | JoinNode
     | ApproveNode
     | CertifyNode
+    | NoteTold
     | RevokeNode
     | PutMfd
     | RevokeMfd

@@ -26,12 +26,13 @@ from spoold.model.node import INVITE_S, INVITE_S_MAX, LineState, Node, NodeState
 from spoold.model.principal import Port
 from spoold.site.objects import Standing
 from spoold.site.presence import Site
-from spoold.spool import nodes
+from spoold.spool import exposure, nodes
 from spoold.spool.store import ApproveNode, CertifyNode, InviteNode, JoinNode, RevokeNode
 
 log = structlog.get_logger("spoold.daemon")
 
 SCOPE_MAX = 500
+UNTOLD_MAX = 50  # shown of a site
 NODE_NAME = re.compile(r"[\w][\w.-]{0,62}")
 JOINING_PORTS = frozenset({Port.JOIN, Port.MUTUAL})
 
@@ -216,7 +217,26 @@ async def show_site(call: Call) -> dict[str, Any]:
     if not found:
         raise nodes.unknown(name)
     found.sort(key=lambda one: one.state is NodeState.REVOKED)
-    return await _node_map(call, found[0])
+    node = found[0]
+    return {**await _node_map(call, node), **await _exposure(call, node)}
+
+
+async def _exposure(call: Call, node: Node) -> dict[str, Any]:
+    """Who may do less than a site knows that is cut off."""
+    look = call.services.reader.look
+    since = await call.services.objects.untold_from(node.guid) if node.is_approved else None
+    if since is None:
+        return {"not_told": 0, "untold": []}
+    shown = [
+        {
+            "kind": one.kind,
+            "name": one.name or str(one.key),
+            "what": one.what,
+            "since_us": one.since_us,
+        }
+        for one in await look(exposure.untold, since, UNTOLD_MAX)
+    ]
+    return {"not_told": await look(exposure.count_untold, since), "untold": shown}
 
 
 async def _node_map(call: Call, node: Node) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from spoold.daemon.operations.showing import advice_on
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
+from spoold.model.node import Node
 from spoold.model.principal import Role
-from spoold.spool import chains, handed, nodes
+from spoold.spool import chains, exposure, handed, nodes
 from spoold.web import health
 
 STOPPED_MAX = 10
+EXPOSED_MAX = 20  # sites
 
 
 async def status(call: Call) -> dict[str, Any]:
@@ -67,6 +69,7 @@ async def status(call: Call) -> dict[str, Any]:
         "line": None if services.line is None else line_map(call),
         "sites": len(sites),
         "sites_gone": [one.name for one in sites if not services.sites.is_up(one.guid)][:20],
+        "sites_exposed": await _exposed(call, sites),
         "backup_us": (last or {}).get("made_us"),
         "backup_path": str((last or {}).get("path", ""))[:1000],
         "copy": copy_map(services.replica),
@@ -74,6 +77,18 @@ async def status(call: Call) -> dict[str, Any]:
         "at_stake": await _at_stake(call, counts),
         "restored_us": chain.started_us if chain.parent_incarnation is not None else None,
     }
+
+
+async def _exposed(call: Call, sites: list[Node]) -> dict[str, int]:
+    """Sites that are cut off, and how many people and machines may do more there than here."""
+    found: dict[str, int] = {}
+    for site in sites:
+        since = await call.services.objects.untold_from(site.guid)
+        if since is not None and len(found) < EXPOSED_MAX:
+            count = await call.services.reader.look(exposure.count_untold, since)
+            if count:
+                found[site.name] = count
+    return found
 
 
 async def _at_stake(call: Call, counts: dict[int, dict[JobState, int]]) -> dict[str, int | None]:

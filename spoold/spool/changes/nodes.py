@@ -69,3 +69,11 @@ class RevokeNode:
     name: str
     now_us: int
     actor: str = "node"
+
+
+@dataclass(slots=True)
+class NoteTold:
+    """A site was told up to a position what was taken away, and hears no more. Answer: None."""
+
+    site: UUID
+    revoked: int
