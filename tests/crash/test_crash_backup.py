@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from spoold.provider.receipt import Unreachable
+from support import forking
 from support.load import Load
+from support.peers import wait_until
 from support.process import all_jobs, running
 
 BACKUP_POINTS = [
@@ -23,6 +23,7 @@ BACKUP_POINTS = [
     ("backup-after-document", 3),
     ("backup-before-name", 1),
 ]
+SETTLED = {"completed", "pending-held"}
 RESTORE_POINTS = [
     ("restore-before-ready", 1),
     ("restore-amid-aside", 1),
@@ -34,14 +35,7 @@ RESTORE_POINTS = [
 
 def spoold(*words: object, crash_point: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command of spoold."""
-    return subprocess.run(
-        [sys.executable, "-m", "spoold", *map(str, words)],
-        env={**os.environ, "SPOOLD_CRASH_POINT": crash_point},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return forking.run(*words, environ={**os.environ, "SPOOLD_CRASH_POINT": crash_point})
 
 
 def restored(backups: Path, data_dir: Path, *more: str) -> dict:
@@ -76,15 +70,16 @@ def test_what_was_acknowledged_before_a_backup_survives_the_machine(tmp_path):
         assert max(job["id"] for job in jobs) < told["first_job_id"]
         later = Load(2)
         later.run(daemon)
-        for _ in range(500):
-            news = [job for job in all_jobs(daemon.control) if job["id"] >= told["first_job_id"]]
-            if len(news) >= len(later.acknowledged) and all(
-                job["state"] in ("completed", "pending-held") for job in news
-            ):
-                break
-            time.sleep(0.02)
-        assert {job["state"] for job in news} <= {"completed", "pending-held"}
-        assert min(job["id"] for job in news) == told["first_job_id"]
+
+        def news() -> list[dict]:
+            return [job for job in all_jobs(daemon.control) if job["id"] >= told["first_job_id"]]
+
+        def are_printed() -> bool:
+            states = [job["state"] for job in news()]
+            return len(states) >= len(later.acknowledged) and set(states) <= SETTLED
+
+        wait_until(are_printed)
+        assert min(job["id"] for job in news()) == told["first_job_id"]
         node = daemon.call("node.show")
         assert node["incarnation"] == told["incarnation"]
         assert daemon.end() == 0
@@ -105,7 +100,7 @@ def test_a_daemon_killed_in_a_backup_leaves_the_last_good_one(tmp_path, point, c
     with running(tmp_path, f"{point}:{count}") as daemon:
         with pytest.raises(Unreachable):
             daemon.call("backup.make", directory=str(backups))
-        assert daemon.process.wait(10) == -signal.SIGKILL
+        assert daemon.process.wait(30) == -signal.SIGKILL
     found = spoold("backup", "verify", backups, "--json")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout) == json.loads(first.stdout)

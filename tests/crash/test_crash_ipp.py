@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,6 +17,7 @@ import pytest
 
 from spoold.provider.blocking import BlockingProvider
 from spoold.provider.receipt import SubmitError
+from support.forking import Forked
 from support.process import Daemon, all_jobs, running
 
 JOBS = 4
@@ -42,24 +41,20 @@ class Paper:
 
     def __init__(self, *faults: str) -> None:
         words = [word for fault in faults for word in ("--fault", fault)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "spoold", "simulate", "printer", "--ipp", "0", *words],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process = Forked("simulate", "printer", "--ipp", 0, *words)
         self.printed: Counter[str] = Counter()
-        self.uri = self.process.stdout.readline().split()[-1]
+        self.uri = self.process.stdout.readline().decode().split()[-1]
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         for line in self.process.stdout:
-            if found := re.search(r"\[([0-9a-f-]{36})/", line):
+            if found := re.search(r"\[([0-9a-f-]{36})/", line.decode()):
                 self.printed[found[1]] += 1
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
         self._reader.join()
         self.process.stdout.close()
 
@@ -80,7 +75,7 @@ def submit(daemon: Daemon, uuids) -> set[str]:
         with BlockingProvider(
             [f"127.0.0.1:{daemon.port}"],
             connect_timeout_s=2,
-            answer_timeout_s=5,
+            answer_timeout_s=20,
             doubt_timeout_s=0.5,
             unreachable_timeout_s=0.5,
         ) as provider:
@@ -89,7 +84,7 @@ def submit(daemon: Daemon, uuids) -> set[str]:
                 provider.submit(body, printer="lobby", job_uuid=uuid, format="text/plain")
                 acknowledged.add(str(uuid))
     except (OSError, SubmitError):
-        daemon.process.wait(10)  # it fails for no other reason than the kill
+        daemon.process.wait(30)  # it fails for no other reason than the kill
     return acknowledged
 
 
@@ -111,7 +106,7 @@ def test_killed_while_the_printer_has_a_job_nothing_is_printed_twice(tmp_path, p
         with running(tmp_path, f"{point}:{count}") as daemon:
             daemon.call("printer.add", name="lobby", uri=printer.uri, options=OPTIONS)
             acknowledged = submit(daemon, uuids)
-            daemon.process.wait(10)
+            daemon.process.wait(30)
             assert daemon.process.returncode == -signal.SIGKILL, "the point was never reached"
         assert acknowledged
         with running(tmp_path) as daemon:

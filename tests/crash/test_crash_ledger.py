@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from spoold.model.charge import ChargeState
 from spoold.spool import charges
+from support import forking
 from support.money import Purses
 from support.spending import PAGE, PAID_IN, STEPS, made
 
-TESTS = Path(__file__).parent.parent
 # Four commits set the ledger up; each charge takes two.
 POINTS = [
     (point, count)
@@ -29,15 +27,8 @@ POINTS = [
 
 def spend(data_dir: Path, crash_point: str = "") -> tuple[int, dict[str, int]]:
     """Run the work; answers the exit code and the charges that were acknowledged."""
-    environ = {**os.environ, "PYTHONPATH": str(TESTS), "SPOOLD_CRASH_POINT": crash_point}
-    done = subprocess.run(
-        [sys.executable, "-m", "support.spending", str(data_dir)],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environ = {**os.environ, "SPOOLD_CRASH_POINT": crash_point}
+    done = forking.run(data_dir, module="support.spending", environ=environ)
     told = [line.split() for line in done.stdout.splitlines()]
     return done.returncode, {words[0]: int(words[1]) for words in told if len(words) == 2}
 

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from spoold.spool import charges
+from support import forking
 from support.money import PAGE, Purses
 from support.shipping import CHARGES
 from support.sites import HQ, SITE, stored
 
-TESTS = Path(__file__).parent.parent
 POINTS = [
     (point, count)
     for point, counts in (
@@ -32,15 +30,8 @@ POINTS = [
 
 
 def ship(base: Path, crash_point: str = "") -> tuple[int, list[str]]:
-    environ = {**os.environ, "PYTHONPATH": str(TESTS), "SPOOLD_CRASH_POINT": crash_point}
-    done = subprocess.run(
-        [sys.executable, "-m", "support.shipping", str(base)],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environ = {**os.environ, "SPOOLD_CRASH_POINT": crash_point}
+    done = forking.run(base, module="support.shipping", environ=environ)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]  # the log is there, too
     return done.returncode, [words[0] for words in lines if len(words) == 1]

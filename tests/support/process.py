@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spoold.provider.blocking import ControlClient
+from support.forking import Forked
 
 CONFIG = """
 [node]
@@ -36,7 +37,8 @@ ON_DISK = CONFIG.replace('"data"', '"disk/data"')  # for a disk that has only th
 class Daemon:
     """A spoold process. `ports` maps a label of the log to its address.
 
-    `prefix` is a command that runs another one in its own place, as a recorder does.
+    `prefix` is a command that runs another one in its own place, as a recorder does; without one
+    the process is forked from one that has imported spoold (`support.forking`).
     """
 
     def __init__(
@@ -50,22 +52,24 @@ class Daemon:
         (folder / "spoold.toml").write_text(config)
         self.control = folder / tomllib.loads(config)["node"]["data_dir"] / "control"
         self.errors = (folder / "stderr").open("ab")
-        self.process = subprocess.Popen(
-            [
-                *prefix,
-                *(sys.executable, "-m", "spoold", "serve"),
-                *("--config", str(folder / "spoold.toml"), "--log-level", log_level),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            env={**os.environ, "SPOOLD_CRASH_POINT": crash_point},
-        )
+        words = ("serve", "--config", str(folder / "spoold.toml"), "--log-level", log_level)
+        environ = {**os.environ, "SPOOLD_CRASH_POINT": crash_point}
+        self.process: Forked | subprocess.Popen[bytes]
+        if prefix:
+            self.process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "spoold", *words],
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                env=environ,
+            )
+        else:
+            self.process = Forked(*words, stderr=self.errors.fileno(), environ=environ)
         self.ports: dict[str, str] = {}
         self.log: list[str] = []
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        assert self._listening.wait(20), self._last_words(folder)
+        assert self._listening.wait(60), self._last_words(folder)
         assert self.port or crash_point, self._last_words(folder)
 
     @property
@@ -94,7 +98,7 @@ class Daemon:
     def end(self, signal_number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self._reader.join()
         self.process.stdout.close()
         self.errors.close()
