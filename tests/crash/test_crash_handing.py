@@ -10,6 +10,7 @@ import pytest
 from spoold.provider.blocking import BlockingProvider
 from support.nodes import config_of, job_of, wait_job
 from support.peers import wait_until
+from support.ports import own_port
 from support.process import running
 
 pytestmark = pytest.mark.slow
@@ -33,20 +34,25 @@ POINTS = [
 ]
 
 
+@pytest.fixture
+def stack():
+    with ExitStack() as found:
+        yield found
+
+
 @pytest.mark.parametrize(("who", "point", "count"), POINTS)
-def test_killed_while_a_site_fetches_a_job_it_is_printed_once(tmp_path, who, point, count):
+def test_killed_while_a_site_fetches_a_job_it_is_printed_once(tmp_path, stack, who, point, count):
     """Whichever node dies, wherever: one job at the site, one on paper, completed at both."""
     folders = {name: tmp_path / name for name in ("hq", "library", "paper")}
     for folder in folders.values():
         folder.mkdir()
-    configs = {"hq": config_of("hq"), "library": SITE}
+    port = stack.enter_context(own_port())
+    configs = {"hq": config_of("hq", port), "library": SITE}
     with ExitStack() as first:
         hq = first.enter_context(running(folders["hq"], config=configs["hq"]))
         site = first.enter_context(running(folders["library"], config=SITE))
-        address = hq.ports["mutual"]
-        configs["hq"] = config_of("hq", address)
         token = hq.call("site.invite", name="library", is_approved=True)["token"]
-        site.call("site.enter", server=address, token=token)
+        site.call("site.enter", server=f"127.0.0.1:{port}", token=token)
         hq.call("printer.add", name="desk", uri=folders["paper"].as_uri())
         hq.call("printer.set", name="desk", owner="library")
         wait_until(lambda: has_copy(site))
@@ -54,20 +60,19 @@ def test_killed_while_a_site_fetches_a_job_it_is_printed_once(tmp_path, who, poi
         with BlockingProvider([f"127.0.0.1:{hq.port}"]) as provider:
             provider.submit(LARGE, printer="desk", title="once", user="ada")
         hq.end()
-    with ExitStack() as stack:
-        nodes = {
-            name: stack.enter_context(
-                running(
-                    folders[name],
-                    f"{point}:{count}" if name == who else "",
-                    config=configs[name],
-                )
+    nodes = {
+        name: stack.enter_context(
+            running(
+                folders[name],
+                f"{point}:{count}" if name == who else "",
+                config=configs[name],
             )
-            for name in ("hq", "library")
-        }
-        wait_until(lambda: nodes[who].process.poll() is not None, 20)
-        assert nodes[who].process.returncode == -signal.SIGKILL
-        nodes[who] = stack.enter_context(running(folders[who], config=configs[who]))
-        job = wait_job(nodes["hq"], "once", "completed", 30)
-        assert job_of(nodes["library"], "once")["uuid"] == job["uuid"]
+        )
+        for name in ("hq", "library")
+    }
+    wait_until(lambda: nodes[who].process.poll() is not None)
+    assert nodes[who].process.returncode == -signal.SIGKILL
+    nodes[who] = stack.enter_context(running(folders[who], config=configs[who]))
+    job = wait_job(nodes["hq"], "once", "completed")
+    assert job_of(nodes["library"], "once")["uuid"] == job["uuid"]
     assert [one.read_bytes() for one in folders["paper"].iterdir()] == [LARGE]

@@ -11,6 +11,7 @@ import pytest
 from spoold.provider.blocking import BlockingProvider
 from support.nodes import config_of, credentials, job_of, lead_to, wait_job
 from support.peers import wait_until
+from support.ports import own_port
 from support.process import Daemon, running
 
 pytestmark = pytest.mark.slow
@@ -24,12 +25,19 @@ def submit(daemon: Daemon, title: str, body: bytes = b"%!PS\nshowpage\n", **more
 
 
 @pytest.fixture
-def pair(tmp_path):
+def port():
+    """The head office's own."""
+    with own_port() as found:
+        yield found
+
+
+@pytest.fixture
+def pair(tmp_path, port):
     """A branch whose printer `far` leads to the printer `default` of the head office."""
     (tmp_path / "hq").mkdir()
     (tmp_path / "branch").mkdir()
     with ExitStack() as stack:
-        hq = stack.enter_context(running(tmp_path / "hq", config=config_of("hq")))
+        hq = stack.enter_context(running(tmp_path / "hq", config=config_of("hq", port)))
         branch = stack.enter_context(running(tmp_path / "branch", config=config_of("branch")))
         lead_to(branch, hq, credentials(hq, tmp_path))
         yield hq, branch
@@ -80,14 +88,13 @@ def test_a_cancel_at_the_owner_is_one_here(pair):
     assert "hq" in wait_job(branch, "poster", "canceled")["message"]
 
 
-def test_a_job_waits_while_its_owner_is_away(pair, tmp_path):
+def test_a_job_waits_while_its_owner_is_away(pair, port, tmp_path):
     """Nothing is refused here because the other node is down; it goes on when that is back."""
     hq, branch = pair
-    address = hq.ports["mutual"]
     hq.end()
     submit(branch, "patient")
     wait_until(lambda: branch.call("printer.show", name="far")["failures"])
-    with running(tmp_path / "hq", config=config_of("hq", address)):
+    with running(tmp_path / "hq", config=config_of("hq", port)):
         wait_job(branch, "patient", "completed")
     assert len(printed(tmp_path / "hq")) == 1
 
@@ -122,31 +129,29 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("who", "point", "count"), POINTS)
-def test_killed_while_a_job_is_handed_on_it_is_printed_once(tmp_path, who, point, count):
+def test_killed_while_a_job_is_handed_on_it_is_printed_once(tmp_path, port, who, point, count):
     """Whichever node dies, wherever: one job there, one on paper, completed at both."""
     folders = {name: tmp_path / name for name in ("hq", "branch")}
     for folder in folders.values():
         folder.mkdir()
     at = {who: f"{point}:{count}"}
+    configs = {"hq": config_of("hq", port), "branch": config_of("branch")}
     with ExitStack() as stack:
-        with running(folders["hq"], config=config_of("hq")) as hq:
+        with running(folders["hq"], config=configs["hq"]) as hq:
             file = credentials(hq, tmp_path)
-            address = hq.ports["mutual"]
-            with running(folders["branch"], config=config_of("branch")) as branch:
+            with running(folders["branch"], config=configs["branch"]) as branch:
                 lead_to(branch, hq, file)
                 branch.end()
             hq.end()
-        nodes = {}
-        for name, mutual in (("hq", address), ("branch", "127.0.0.1:0")):
-            nodes[name] = stack.enter_context(
-                running(folders[name], at.get(name, ""), config=config_of(name, mutual))
-            )
+        nodes = {
+            name: stack.enter_context(running(folders[name], at.get(name, ""), config=config))
+            for name, config in configs.items()
+        }
         uuid = uuid4()
         submit(nodes["branch"], "once", LARGE, job_uuid=uuid)
-        wait_until(lambda: nodes[who].process.poll() is not None, 20)
+        wait_until(lambda: nodes[who].process.poll() is not None)
         assert nodes[who].process.returncode == -signal.SIGKILL
-        mutual = address if who == "hq" else "127.0.0.1:0"
-        nodes[who] = stack.enter_context(running(folders[who], config=config_of(who, mutual)))
-        wait_job(nodes["branch"], "once", "completed", 30)
+        nodes[who] = stack.enter_context(running(folders[who], config=configs[who]))
+        wait_job(nodes["branch"], "once", "completed")
         assert job_of(nodes["hq"], "once")["uuid"] == str(uuid)
     assert printed(folders["hq"]) == [LARGE]

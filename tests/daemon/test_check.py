@@ -18,6 +18,7 @@ from spoold.daemon.config import Config, Limits, Listen, Node, Tls
 from spoold.daemon.identity import open_identity
 from spoold.daemon.lock import READY, STAGING
 from spoold.net.address import Address
+from support.ports import own_port
 
 
 @pytest.fixture
@@ -156,18 +157,17 @@ def test_printers_are_asked_for_a_connection(tmp_path):
     """One that answers, one that does not, one that writes files, and one nobody can look up."""
     with socket.create_server(("127.0.0.1", 0)) as printer:
         port = printer.getsockname()[1]
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            dead = gone.getsockname()[1]
-        findings = list(
-            check_node.check_printers(
-                [
-                    Device("well", f"socket://127.0.0.1:{port}"),
-                    Device("dead", f"ipp://user:secret@127.0.0.1:{dead}/ipp/print"),
-                    Device("files", tmp_path.as_uri()),
-                    Device("odd", "socket://no-such-name.invalid:9100"),
-                ]
+        with own_port() as dead:
+            findings = list(
+                check_node.check_printers(
+                    [
+                        Device("well", f"socket://127.0.0.1:{port}"),
+                        Device("dead", f"ipp://user:secret@127.0.0.1:{dead}/ipp/print"),
+                        Device("files", tmp_path.as_uri()),
+                        Device("odd", "socket://no-such-name.invalid:9100"),
+                    ]
+                )
             )
-        )
     assert findings[0].text == "2 of 4 devices answer"
     assert [one.verdict for one in findings[1:]] == [Verdict.FAILED] * 2
     assert "secret" not in str(findings)

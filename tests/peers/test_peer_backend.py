@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,20 +15,12 @@ from spoold.cli.backend import script
 from support.cups import Cups, cups
 from support.documents import document, large_pdf
 from support.peers import Jobs, finished, incoming, printed_files, wait_until
+from support.ports import own_port
 from support.process import Daemon, all_jobs, running
 
 pytestmark = pytest.mark.slow
 
 LARGE_BYTES = 60_000_000
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def config(mutual: int, clear: int) -> str:
@@ -47,11 +38,14 @@ deadline_s = 2
 
 
 class Site:
-    """A CUPS, a spoold that may go away and come back, and credentials for the backend."""
+    """A CUPS, a spoold that may go away and come back, and credentials for the backend.
 
-    def __init__(self, folder: Path) -> None:
+    At the port `nobody` nobody ever listens.
+    """
+
+    def __init__(self, folder: Path, mutual: int, clear: int, nobody: int) -> None:
         self.folder = folder
-        self.mutual, self.clear, self.nobody = free_ports(3)
+        self.mutual, self.clear, self.nobody = mutual, clear, nobody
         self.config = config(self.mutual, self.clear)
         self.pem = folder / "cups.pem"
         self.queues = 0
@@ -95,7 +89,8 @@ class Site:
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "spoold").mkdir()
-    return Site(folder)
+    with own_port() as mutual, own_port() as clear, own_port() as nobody:
+        yield Site(folder, mutual, clear, nobody)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +189,7 @@ def test_60_mb_arrive_whole(daemon, site, printing, queue, tmp_path):
     path = tmp_path / "large.pdf"
     path.write_bytes(body)
     number = printing.print(queue(), path)
-    assert printing.wait(number, "completed", 60)
+    assert printing.wait(number, "completed")
     job = jobs.one_finished()
     assert printed_files(site.folder / "spoold", job) == [body]
 
@@ -230,7 +225,7 @@ def test_a_class_goes_on_to_its_next_member(daemon, site, printing, queue, pdf):
     printing.run("cupsaccept", "members")
     numbers = [printing.print("members", pdf) for _ in range(2)]
     for number in numbers:
-        assert printing.wait(number, "completed", 40)
+        assert printing.wait(number, "completed")
     wait_until(lambda: len(jobs.new()) == 2)
     assert {job["state"] for job in (finished(daemon, one["id"]) for one in jobs.new())} == {
         "completed"
@@ -253,7 +248,7 @@ def test_a_job_waits_for_a_server_that_is_away_and_prints_once(site, printing, q
     assert "connecting-to-device" in printing.job(number)["job-printer-state-reasons"]
     with site.start() as daemon:
         jobs = Jobs(daemon)
-        assert printing.wait(number, "completed", 30)
+        assert printing.wait(number, "completed")
         job = jobs.one_finished()
         assert printed_files(site.folder / "spoold", job) == [document("pdfwrite")]
         assert len(jobs.new()) == 1
@@ -264,10 +259,10 @@ def test_a_job_waits_for_a_server_that_is_away_and_prints_once(site, printing, q
 def test_a_job_goes_back_to_cups_where_the_uri_asks_for_it(site, printing, queue, pdf):
     """`contimeout` with `away=retry`: CUPS holds the job for a while, and tries it again."""
     number = printing.print(queue("?contimeout=1&away=retry"), pdf)
-    wait_until(lambda: f"[Job {number}] Backend returned status 6" in printing.log(), 20)
+    wait_until(lambda: f"[Job {number}] Backend returned status 6" in printing.log())
     with site.start() as daemon:
         jobs = Jobs(daemon)
-        assert printing.wait(number, "completed", 30)
+        assert printing.wait(number, "completed")
         jobs.one_finished()
         assert daemon.end() == 0
 
@@ -285,7 +280,7 @@ def test_a_server_that_dies_in_the_middle_of_an_upload_gets_one_job(
         daemon.end(signal.SIGKILL)
     assert printing.job(number)["job-state"] == "processing"
     with site.start() as daemon:
-        assert printing.wait(number, "completed", 60)
+        assert printing.wait(number, "completed")
         (job,) = [one for one in all_jobs(daemon.control) if one["title"] == path.name]
         job = finished(daemon, job["id"])
         assert printed_files(site.folder / "spoold", job) == [path.read_bytes()]
@@ -327,7 +322,7 @@ def test_a_cups_that_stops_leaves_the_job_to_the_server_that_has_it(daemon, prin
     jobs = Jobs(daemon)
     number = printing.print(queue("?waitjob=yes&hold=yes"), pdf)
     job = jobs.one()
-    wait_until(lambda: "pending-held" in printing.job(number)["job-printer-state-message"])
+    wait_until(lambda: "pending-held" in printing.job(number).get("job-printer-state-message", ""))
     printing.stop()
     printing.start()
     daemon.call("job.release", job=job["id"])
@@ -345,7 +340,7 @@ def test_a_cups_that_stops_while_the_server_is_away_starts_again_with_the_job(
     printing.start()
     with site.start() as daemon:
         jobs = Jobs(daemon)
-        assert printing.wait(number, "completed", 30)
+        assert printing.wait(number, "completed")
         assert jobs.one_finished()["state"] == "completed"
         assert daemon.end() == 0
 
@@ -371,7 +366,7 @@ def test_cups_waits_for_paper_where_the_uri_asks_for_it(daemon, printing, queue,
     jobs = Jobs(daemon)
     number = printing.print(queue("?waitjob=yes&hold=yes"), pdf)
     job = jobs.one()
-    wait_until(lambda: "pending-held" in printing.job(number)["job-printer-state-message"])
+    wait_until(lambda: "pending-held" in printing.job(number).get("job-printer-state-message", ""))
     assert printing.job(number)["job-state"] == "processing"
     daemon.call("job.release", job=job["id"])
     assert printing.wait(number, "completed")
@@ -379,8 +374,8 @@ def test_cups_waits_for_paper_where_the_uri_asks_for_it(daemon, printing, queue,
 
 def test_cups_learns_how_many_pages_came_out(daemon, site, printing, queue, pdf):
     """A printer that counts them over PJL tells spoold, spoold tells CUPS."""
-    (port,) = free_ports(1)
-    command = [sys.executable, "-m", "spoold", "simulate", "printer", "--raw", str(port)]
+    with own_port() as port:
+        command = [sys.executable, "-m", "spoold", "simulate", "printer", "--raw", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as device:
         try:
             assert str(port) in device.stdout.readline()
@@ -412,7 +407,7 @@ def test_a_job_canceled_while_its_server_is_away_never_prints(site, printing, qu
     number = printing.print(name, pdf)
     wait_until(lambda: "Trying again" in printing.job(number).get("job-printer-state-message", ""))
     printing.run("cancel", number)
-    wait_until(lambda: "processing" not in printing.run("lpstat", "-p", name), 5)
+    wait_until(lambda: "processing" not in printing.run("lpstat", "-p", name))
     assert printing.job(number)["job-state"] == "canceled"
     with site.start() as daemon:
         assert Jobs(daemon).new() == []
@@ -424,7 +419,7 @@ def test_a_job_canceled_in_cups_is_canceled_at_the_server(daemon, printing, queu
     jobs = Jobs(daemon)
     number = printing.print(queue("?waitjob=yes&hold=yes"), pdf)
     job = jobs.one()
-    wait_until(lambda: "pending-held" in printing.job(number)["job-printer-state-message"])
+    wait_until(lambda: "pending-held" in printing.job(number).get("job-printer-state-message", ""))
     printing.run("cancel", number)
     job = finished(daemon, job["id"])
     assert (job["state"], job["reasons"]) == ("canceled", ["job-canceled-by-user"])
@@ -438,7 +433,7 @@ def test_a_job_that_cups_moves_is_canceled_here_and_prints_there(
     jobs = Jobs(daemon)
     number = printing.print(queue("?waitjob=yes&hold=yes"), pdf)
     first = jobs.one()
-    wait_until(lambda: "pending-held" in printing.job(number)["job-printer-state-message"])
+    wait_until(lambda: "pending-held" in printing.job(number).get("job-printer-state-message", ""))
     printing.run("lpmove", number, queue(printer="annex"))
     assert printing.wait(number, "completed")
     assert finished(daemon, first["id"])["state"] == "canceled"
@@ -536,7 +531,7 @@ def test_a_backend_whose_cups_is_gone_gives_up(site, printing, start, pdf, tmp_p
         timeout=20,
     )
     process = Path("/proc", parent.stdout.decode().strip())
-    wait_until(lambda: not process.exists(), 20)
+    wait_until(lambda: not process.exists())
     assert "Trying again" in log.read_text()
 
 
@@ -622,7 +617,7 @@ def test_other_bytes_for_the_same_job_are_held_for_a_person(daemon, site, printi
     name = queue("?waitjob=yes&hold=yes")
     number = printing.print(name, pdf)
     job = jobs.one()
-    wait_until(lambda: "pending-held" in printing.job(number)["job-printer-state-message"])
+    wait_until(lambda: "pending-held" in printing.job(number).get("job-printer-state-message", ""))
     printing.stop(signal.SIGKILL)
     (spooled,) = (printing.root / "spool").glob(f"d{number:05}-*")
     spooled.write_bytes(document("enscript"))

@@ -21,6 +21,7 @@ from support.avahi import avahi
 from support.cups import cups
 from support.documents import KINDS, document, large_pdf
 from support.peers import finished, wait_until
+from support.ports import own_port
 from support.process import running
 
 pytestmark = pytest.mark.slow
@@ -62,7 +63,7 @@ def wait_state(daemon, job_id: int, state: str) -> dict:
         job = daemon.call("job.show", job=str(job_id))
         return job if job["state"] == state else None
 
-    return wait_until(look, 30)
+    return wait_until(look)
 
 
 def printers_number(daemon, job_id: int) -> int | None:
@@ -74,11 +75,10 @@ def printers_number(daemon, job_id: int) -> int | None:
 class EvePrinter:
     """An `ippeveprinter` that keeps what it printed."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, port: int, *arguments: str) -> None:
         self.folder = folder / "printed"
         self.folder.mkdir()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = port
         self.log = folder / "log"
         command = ["ippeveprinter", "-n", "localhost", "-p", str(self.port), "-f", FORMATS]
         command += ["-d", str(self.folder), "-K", str(folder), "-k", "-vv", *arguments, "Peer"]
@@ -86,7 +86,7 @@ class EvePrinter:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(os.environ)
             )
-        wait_until(self._is_up, 20)
+        wait_until(self._is_up)
 
     def _is_up(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -111,9 +111,9 @@ def eve(tmp_path, monkeypatch):
 
     @contextmanager
     def start(*arguments: str):
-        with avahi(tmp_path) as bus:
+        with avahi(tmp_path) as bus, own_port() as port:
             monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
-            printer = EvePrinter(tmp_path, *arguments)
+            printer = EvePrinter(tmp_path, port, *arguments)
             try:
                 yield printer
             finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.peers import wait_until
+from support.ports import own_port
 from support.process import running, send_raw
 
 RULES = Path(__file__).parents[2] / "systemd" / "spoold-alerts.yml"
@@ -92,14 +92,9 @@ def test_an_alert_fires_when_it_should(tmp_path, alert):
     promtool("test", "rules", file)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
-
-
 class Prometheus:
-    def __init__(self, folder: Path, target: str) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, port: int, target: str) -> None:
+        self.port = port
         rules = re.sub(r"(?m)^( +for:) .*", r"\1 0s", RULES.read_text())
         (folder / "rules.yml").write_text(rules)
         (folder / "prometheus.yml").write_text(
@@ -147,16 +142,16 @@ class Prometheus:
 
 def test_a_real_prometheus_scrapes_a_node_and_tells_when_it_is_gone(tmp_path):
     """Counters count, every rule can be evaluated, and a killed node is told."""
-    with running(tmp_path) as daemon:
-        prometheus = Prometheus(tmp_path, f"127.0.0.1:{daemon.port}")
+    with running(tmp_path) as daemon, own_port() as port:
+        prometheus = Prometheus(tmp_path, port, f"127.0.0.1:{daemon.port}")
         try:
             for _ in range(3):
                 assert send_raw(daemon.port, b"%!PS\n")
             accepted = 'spoold_jobs_accepted_total{printer="default"}'
-            assert wait_until(lambda: prometheus.value(accepted) == 3, 30)
+            assert wait_until(lambda: prometheus.value(accepted) == 3)
             delivered = 'spoold_jobs_delivered_total{printer="default"}'
-            assert wait_until(lambda: prometheus.value(delivered) == 3, 30)
-            assert prometheus.value('up{job="spoold"}') == 1
+            assert wait_until(lambda: prometheus.value(delivered) == 3)
+            wait_until(lambda: prometheus.value('up{job="spoold"}') == 1)
             (group,) = prometheus.get("rules")["groups"]
             assert wait_until(
                 lambda: (
@@ -166,8 +161,8 @@ def test_a_real_prometheus_scrapes_a_node_and_tells_when_it_is_gone(tmp_path):
                 30,
             )
             assert len(group["rules"]) == len(SERIES)
-            assert "SpooldDown" not in prometheus.firing()
+            wait_until(lambda: "SpooldDown" not in prometheus.firing())
             daemon.process.kill()
-            assert wait_until(lambda: "SpooldDown" in prometheus.firing(), 30)
+            assert wait_until(lambda: "SpooldDown" in prometheus.firing())
         finally:
             prometheus.end()

@@ -37,6 +37,7 @@ from spoold.provider.endpoint import Tls
 from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
 from spoold.spool.store import JobFilter, PutPrinter
 from support.limits import Limits
+from support.ports import own_port
 
 LARGE = bytes(range(256)) * 8192  # 2 MiB
 
@@ -88,7 +89,7 @@ class Faulty:
 class Site:
     """One server: a spool, and a listening socket that can be closed and opened again."""
 
-    def __init__(self, name, spool, nursery):
+    def __init__(self, name, spool, nursery, port):
         self.name = name
         self.spool = spool
         self.acceptance = Acceptance(
@@ -101,7 +102,7 @@ class Site:
         self.answers_to_lose = 0
         self.dies_then = False
         self._nursery = nursery
-        self._port = 0
+        self._port = port
         self._listener = None
         self._scope = None
 
@@ -116,7 +117,6 @@ class Site:
 
     def open(self):
         (self._listener,) = bind(f"127.0.0.1:{self._port}")
-        self._port = self._listener.getsockname()[1]
         self._scope = trio.CancelScope()
         self._nursery.start_soon(self._accept, self._listener, self._scope)
 
@@ -175,11 +175,12 @@ class Site:
 @asynccontextmanager
 async def opened_site(name, spool_at, path):
     path.mkdir()
-    async with spool_at(path) as spool, trio.open_nursery() as nursery:
-        site = Site(name, spool, nursery)
-        await site.start()
-        yield site
-        nursery.cancel_scope.cancel()
+    with own_port() as port:
+        async with spool_at(path) as spool, trio.open_nursery() as nursery:
+            site = Site(name, spool, nursery, port)
+            await site.start()
+            yield site
+            nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -386,7 +387,7 @@ async def test_the_deadline_bounds_everything(one, provider):
         one.acceptance.begin = never
         with pytest.raises(Unreachable, match="no answer within"):
             await client.submit(LARGE, printer="default", timeout_s=0.2)
-    assert trio.current_time() - started < 2
+    assert trio.current_time() - started < 10
 
 
 async def never(*args):
@@ -456,7 +457,7 @@ async def test_back_to_the_first_server_when_it_is_well_again(one, two):
         assert (await client.submit(b"1", printer="default")).endpoint == two.endpoint
         assert client.current == two.endpoint
         one.open()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while client.current != one.endpoint:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         assert (await client.submit(b"2", printer="default")).endpoint == one.endpoint
@@ -632,7 +633,7 @@ async def test_an_interrupted_upload_without_async_is_forgotten_by_the_server(on
             )
         sent = 0
     incoming = one.spool.data_dir / "incoming"
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while list(incoming.iterdir()):
             await trio.testing.wait_all_tasks_blocked(0.01)
     assert await one.count() == 0
@@ -654,15 +655,15 @@ async def test_servers_by_name_and_by_path_without_async(one, tmp_path):
 
 @pytest.mark.slow
 async def test_a_waiting_call_without_async_answers_pings(one, provider_of):
-    """The server looks every 50 ms whether we live; half a second later we still do."""
-    ends_at = trio.current_time() + 0.5
+    """The server looks every 0.2 s whether we live; more than three of them later we still do."""
+    ends_at = trio.current_time() + 1
 
     def check():
-        if time.monotonic() - begun_at > 0.5:
+        if time.monotonic() - begun_at > 1:
             raise Interrupted
 
     begun_at = time.monotonic()
-    with provider_of(one, ping_s=0.05, check=check) as client, pytest.raises(Interrupted):
+    with provider_of(one, ping_s=0.2, check=check) as client, pytest.raises(Interrupted):
         await trio.to_thread.run_sync(client.call, "wait", {}, lambda name, args: None)
     assert trio.current_time() >= ends_at
 

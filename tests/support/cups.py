@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from support.peers import wait_until
+from support.ports import own_port
 
 SERVER_BIN = Path("/usr/lib/cups")
 START_S = 20
@@ -69,8 +70,8 @@ JOB_TEST = """\
 class Cups:
     """cupsd in `root`. `backends` is its directory of backends, with those of the package in it."""
 
-    def __init__(self, root: Path, extra: str = "") -> None:
-        self.root = root
+    def __init__(self, root: Path, port: int, extra: str = "") -> None:
+        self.root, self.port = root, port
         self.backends = root / "bin" / "backend"
         for name in ("spool", "cache", "run", "tmp", "bin/backend"):
             (root / name).mkdir(parents=True)
@@ -78,8 +79,6 @@ class Cups:
             (root / "bin" / name).symlink_to(SERVER_BIN / name)
         for name in ("socket", "lpd", "ipp", "ipps"):
             (self.backends / name).symlink_to(SERVER_BIN / "backend" / name)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
         (root / "cupsd.conf").write_text(CUPSD_CONF.format(port=self.port, extra=extra))
         (root / "cups-files.conf").write_text(CUPS_FILES_CONF.format(root=root))
         (root / "job.test").write_text(JOB_TEST)
@@ -137,7 +136,7 @@ class Cups:
         said = self.run("ipptool", "-tv", uri, self.root / "job.test", check=False)
         return dict(re.findall(r"^ +([\w-]+) \([^)]*\) = (.*)$", said, re.MULTILINE))
 
-    def wait(self, number: int, state: str, seconds: float = 20.0) -> dict[str, str]:
+    def wait(self, number: int, state: str, seconds: float = 60.0) -> dict[str, str]:
         """The attributes of a job when it is in this state."""
 
         def look():
@@ -157,8 +156,8 @@ class Cups:
 @contextmanager
 def cups(extra: str = "") -> Iterator[Cups]:
     """A CUPS that ends with the block, and its directory, in which its user can read."""
-    with TemporaryDirectory(prefix="spoold-cups-") as folder:
-        running = Cups(Path(folder), extra)
+    with TemporaryDirectory(prefix="spoold-cups-") as folder, own_port() as port:
+        running = Cups(Path(folder), port, extra)
         try:
             yield running
         finally:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import trio
 
 from spoold.daemon.config import Config, Drain, Listen, Node
 from spoold.daemon.service import Daemon
+from spoold.model.errors import OperationError
 from spoold.net.address import Address
 from spoold.provider.blocking import ControlClient
+from support.ports import own_port
 
 ANYWHERE = (Address("127.0.0.1", 0),)
+DOORS = ("clear", "tls", "mutual")
 
 
 class House(SimpleNamespace):
@@ -45,28 +48,38 @@ class House(SimpleNamespace):
 
 @asynccontextmanager
 async def houses(tmp_path):
-    """`start` of nodes, which stop at the end: `await start("hq")`, `start("library", "site")`."""
-    async with trio.open_nursery() as nursery:
-        running = []
+    """`start` of nodes, which stop at the end: `await start("hq")`, `start("library", "site")`.
 
-        async def begin(name, role="application", **more):
-            doors = {} if role == "application" else {"clear": (), "tls": (), "mutual": ()}
-            doors = {"clear": ANYWHERE, "tls": ANYWHERE, "mutual": ANYWHERE} | doors
-            config = Config(
-                node=Node(name, role, tmp_path / name, more.pop("guid", None)),
-                listen=Listen(**doors | more.pop("listen", {})),
-                drain=Drain(deadline_s=0.5),
-                **more,
-            )
-            daemon = Daemon(config, None, {})
-            found = await nursery.start(daemon.run)
-            running.append(found)
-            return House(running=found, daemon=daemon)
+    Their ports are nobody else's before that: a node that stops can come back where it was.
+    """
+    with ExitStack() as ports:
+        async with trio.open_nursery() as nursery:
+            running = []
 
-        with trio.fail_after(60):
-            yield begin
-        for one in running:
-            one.stop()
+            def place(address):
+                return address if address.port else Address("127.0.0.1", take(own_port()))
+
+            take = ports.enter_context
+
+            async def begin(name, role="application", **more):
+                doors = dict.fromkeys(DOORS, ANYWHERE if role == "application" else ())
+                doors |= more.pop("listen", {})
+                doors = {door: tuple(map(place, those)) for door, those in doors.items()}
+                config = Config(
+                    node=Node(name, role, tmp_path / name, more.pop("guid", None)),
+                    listen=Listen(**doors),
+                    drain=Drain(deadline_s=0.5),
+                    **more,
+                )
+                daemon = Daemon(config, None, {})
+                found = await nursery.start(daemon.run)
+                running.append(found)
+                return House(running=found, daemon=daemon)
+
+            with trio.fail_after(120):
+                yield begin
+            for one in running:
+                one.stop()
 
 
 async def joined(hq, site, name="library", **more):
@@ -77,7 +90,7 @@ async def joined(hq, site, name="library", **more):
     return answer
 
 
-async def wait_until(condition, seconds=10):
+async def wait_until(condition, seconds=30):
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.02)
@@ -88,7 +101,7 @@ async def jobs_of(house: House, title: str) -> list[dict]:
     return [one for one in page["jobs"] if one["title"] == title]
 
 
-async def wait_job(house: House, title: str, state: str, seconds=15.0) -> dict:
+async def wait_job(house: House, title: str, state: str, seconds=60.0) -> dict:
     found: list[dict] = []
     with trio.fail_after(seconds):
         while not found or found[0]["state"] != state:
@@ -104,13 +117,13 @@ async def give_away(hq: House, site: House, folder) -> None:
     await hq.ask("printer.add", name="desk", uri=(folder / "paper").as_uri())
     await hq.ask("printer.set", name="desk", owner="library")
 
-    async def has_copy() -> bool:
-        known = await site.services.catalogue.look()
-        return "desk" in known.by_name and known.by_name["desk"].is_ours
+    def is_known() -> bool:
+        try:
+            return site.daemon._acceptance.printer("desk").is_ours
+        except OperationError:
+            return False
 
-    with trio.fail_after(10):
-        while not await has_copy():  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(is_known)
 
 
 def paper(folder) -> list[bytes]:

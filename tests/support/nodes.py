@@ -10,10 +10,10 @@ from support.process import CONFIG, Daemon, all_jobs
 WITH_MUTUAL = CONFIG.replace("mutual = []", 'mutual = ["127.0.0.1:0"]')
 
 
-def config_of(name: str, mutual: str = "127.0.0.1:0") -> str:
-    """A node of this name, on these addresses for client certificates."""
+def config_of(name: str, mutual: int = 0) -> str:
+    """A node of this name, with this port for client certificates."""
     named = WITH_MUTUAL.replace('name = "crash"', f'name = "{name}"')
-    return named.replace('mutual = ["127.0.0.1:0"]', f'mutual = ["{mutual}"]')
+    return named.replace('mutual = ["127.0.0.1:0"]', f'mutual = ["127.0.0.1:{mutual}"]')
 
 
 def credentials(owner: Daemon, folder: Path, users: tuple[str, ...] = ("*",)) -> Path:
@@ -43,7 +43,7 @@ def job_of(daemon: Daemon, title: str) -> dict | None:
     return found[0] if found else None
 
 
-def wait_job(daemon: Daemon, title: str, state: str, seconds: float = 15.0) -> dict:
+def wait_job(daemon: Daemon, title: str, state: str, seconds: float = 60.0) -> dict:
     """The job, once it is in this state."""
 
     def look():

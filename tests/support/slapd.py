@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from support.ports import own_port
+
 SUFFIX = "dc=example,dc=org"
 PEOPLE = f"ou=people,{SUFFIX}"
 GROUPS = f"ou=groups,{SUFFIX}"
@@ -134,10 +136,16 @@ class Slapd:
     """A running slapd: `clear` speaks STARTTLS, `tls` is LDAPS."""
 
     def __init__(
-        self, folder: Path, entries: str = "", *, schema: str = "", max_size: int = 500
+        self,
+        folder: Path,
+        entries: str = "",
+        *,
+        ports: tuple[int, int],
+        schema: str = "",
+        max_size: int = 500,
     ) -> None:
         self.folder = folder
-        self.clear, self.tls = (f"{s}://127.0.0.1:{_free_port()}" for s in ("ldap", "ldaps"))
+        self.clear, self.tls = f"ldap://127.0.0.1:{ports[0]}", f"ldaps://127.0.0.1:{ports[1]}"
         self.ca_file = folder / "ca.pem"
         self.password_file = folder / "password"
         self.password_file.write_text(f"{PASSWORD}\n")
@@ -191,7 +199,7 @@ class Slapd:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         for url in (self.clear, self.tls):
             address = ("127.0.0.1", int(url.rpartition(":")[2]))
             while True:
@@ -247,18 +255,13 @@ _SCHEMAS = ("core", "cosine", "nis", "inetorgperson")
 @contextmanager
 def running(folder: Path, entries: str = "", **options):
     """A slapd with these entries; ended with the block."""
-    server = Slapd(folder, entries, **options)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with own_port() as clear, own_port() as tls:
+        server = Slapd(folder, entries, ports=(clear, tls), **options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _certificates(folder: Path) -> None:
