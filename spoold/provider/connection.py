@@ -343,7 +343,11 @@ class Connection:
                 return
             if self._outbox.is_empty:
                 self._outbox.put_nowait(frame.request(next(self._ids), "ping", {}))
-            await trio.sleep(min(ping_s, gone_at - now))
+            wakes_at = now + min(ping_s, gone_at - now)
+            await trio.sleep_until(wakes_at)
+            # While this process stood still itself, it could hear nobody.
+            now = trio.current_time()
+            self._heard_at = min(now, self._heard_at + now - wakes_at)
 
     def _broke(self, error: Exception) -> None:
         if not self._why:

@@ -67,6 +67,19 @@ async def test_silence_is_noticed_within_a_second(autojump_clock):
         assert "silent" in here.line.reason
 
 
+async def test_a_site_that_stood_still_itself_blames_nobody(autojump_clock):
+    """A machine that slept for a while, or had no time for us, has heard nothing meanwhile."""
+    async with lines(FIRST) as here:
+        await here.line.wait_up()
+        for _ in range(5):
+            autojump_clock.jump(5)
+            await trio.sleep(0.3)
+        assert [state for _, state in here.states] == [LineState.UP]
+        here.upstream.is_silent = True
+        await trio.sleep(1)
+        assert here.line.state is LineState.GONE
+
+
 async def test_a_reset_is_noticed_at_once(autojump_clock):
     """What waits for an answer hears of the loss, and the state has changed by then."""
     async with lines(FIRST) as here:
