@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
+from hypothesis import HealthCheck, settings
 
 from spoold.model.person import NOBODY, Owner
 from spoold.model.printer import Printer
@@ -28,17 +30,36 @@ from spoold.spool.store import (
     PutDevice,
     PutPrinter,
 )
+from support.campaign import IS_LONG
 from support.sites import HQ, SITE
+
+# CI tries the same examples each time, so that what fails there fails everywhere; the long form
+# looks for others. How long an example takes depends on what else the machine does.
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
+settings.register_profile("ci", derandomize=True, **PATIENT)
+settings.register_profile("long", **PATIENT)
+settings.load_profile("long" if IS_LONG else "ci")
 
 JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
 
 
-def pytest_collection_modifyitems(items):
-    """Tests of one file share fixtures, those of systemd a machine: a group stays together."""
+def pytest_collection_modifyitems(config, items):
+    """Tests of one file share fixtures, those of systemd a machine: a group stays together.
+
+    Where several run at a time, groups with many slow tests come first: at the end there are short
+    ones, so that all have done at about the same time.
+    """
+    slow = Counter()
     for item in items:
-        folder = item.path.parent
-        group = folder if folder.name == "systemd" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+        item.add_marker(pytest.mark.xdist_group(str(group_of(item))))
+        slow[group_of(item)] += item.get_closest_marker("slow") is not None
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: -slow[group_of(item)])
+
+
+def group_of(item) -> Path:
+    folder = item.path.parent
+    return folder if folder.name == "systemd" else item.path
 
 
 def wall_clock() -> int:

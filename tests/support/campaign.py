@@ -2,7 +2,8 @@
 
     SPOOLD_CAMPAIGN_S=600 tests/run -m campaign -s
 
-gives each of them ten minutes; with `-s` they tell their figures.
+gives each of them ten minutes; with `-s` they tell their figures. Hypothesis tries examples of its
+own then, and the same ones each time in the short form.
 """
 
 from __future__ import annotations
