@@ -68,9 +68,9 @@ async def test_a_name_that_nobody_has_takes_as_long():
         await checker.verify(hash_of, "wrong horse", "192.0.2.7")
         return time.process_time() - begun
 
-    known = min([await duration_s(stored) for _ in range(4)])
-    unknown = min([await duration_s("") for _ in range(4)])
-    assert known / 2 < unknown < known * 2
+    pairs = [(await duration_s(stored), await duration_s("")) for _ in range(4)]
+    known, unknown = (min(those) for those in zip(*pairs, strict=True))
+    assert known / 3 < unknown < known * 3
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ async def test_who_hangs_up_gives_the_turn_to_the_next():
             for _ in range(pause):
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert await checker.verify(stored, "correct horse", "192.0.2.1")
 
 

@@ -391,7 +391,7 @@ async def test_rounds_are_made_by_schedule(desk, spool, monkeypatch):
         await trio.sleep(0.2)
         assert (await desk.kept()).round == {}
         await desk.set(every_s=3600)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not (await desk.kept()).round:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         nursery.cancel_scope.cancel()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from spoold.cli import grammar
-from support.commands import Run
+from spoold.provider.blocking import ControlClient
+from support.commands import Run, Server
 
 PEOPLE = """\
 Name,Full Name,E-mail is not here,groups,cards,pin,overdraft,disabled
@@ -17,7 +18,7 @@ EXAMPLE\\bob,"Bob, the builder",,,,7301,default,yes
 
 
 @pytest.fixture
-def people(tmp_path: Path, run: Run):
+def people(tmp_path: Path, run: Run, server: Server):
     """Imports a text as a file; those who were added are removed again."""
 
     def import_text(text: str | bytes, *options: str):
@@ -26,8 +27,11 @@ def people(tmp_path: Path, run: Run):
         return run("user import", str(file), *options)
 
     yield import_text
-    for user in run("user list --json").json:
-        run("user remove", user["name"])
+    assert server.running is not None
+    users = run("user list --json").json
+    with ControlClient(server.running.control) as client:
+        for user in users:
+            client.call("user.remove", {"name": user["name"]})
 
 
 def test_a_file_is_looked_at_taken_over_and_found_in_place(run: Run, people) -> None:

@@ -102,10 +102,9 @@ async def test_a_worker_is_replaced_after_its_share(started):
 async def test_a_worker_that_hangs_is_killed_at_the_deadline(started):
     """Its document is unknown, and the next one is counted by another worker."""
     async with Counter(deadline_s=0.5) as counter:
-        began = trio.current_time()
-        contents = await counter.count(ENDLESS)
+        with trio.fail_after(30):
+            contents = await counter.count(ENDLESS)
         assert (contents.pages, contents.reason) == (None, Reason.TOO_SLOW)
-        assert trio.current_time() - began < 5
         assert (await counter.count(TEXT)).pages == 2
     first, second = pids(started)
     assert not is_alive(first)
@@ -141,8 +140,13 @@ async def test_a_worker_that_died_idle_costs_nothing(started):
 async def test_a_count_that_is_cancelled_leaves_no_worker_behind(started):
     """The worker is killed at once; its document is nobody's affair any more."""
     async with Counter() as counter:
-        with trio.move_on_after(1.0):
-            await counter.count(ENDLESS)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counter.count, ENDLESS)
+            with trio.fail_after(30):
+                while not pids(started):  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+            await trio.testing.wait_all_tasks_blocked(cushion=0.2)
+            nursery.cancel_scope.cancel()
         (pid,) = pids(started)
         assert not is_alive(pid)
         assert (await counter.count(TEXT)).pages == 2

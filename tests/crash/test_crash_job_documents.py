@@ -47,7 +47,7 @@ class Client:
             for number in range(JOBS):
                 self.print_one(daemon, number)
         except (OSError, http.client.HTTPException):
-            daemon.process.wait(10)  # it fails for no other reason than the kill
+            daemon.process.wait(30)  # it fails for no other reason than the kill
 
     def print_one(self, daemon: Daemon, number: int) -> None:
         made = ask_ipp(daemon, Operation.CREATE_JOB)
@@ -73,14 +73,14 @@ def test_killed_between_documents_each_comes_out_once(tmp_path, point, count):
         thread = threading.Thread(target=client.print_all, args=(daemon,))
         thread.start()
         thread.join()
-        assert daemon.process.wait(10) == -signal.SIGKILL, "the point was never reached"
+        assert daemon.process.wait(30) == -signal.SIGKILL, "the point was never reached"
     with running(tmp_path) as daemon:
 
         def is_settled() -> bool:
             jobs = {job["id"]: job for job in all_jobs(daemon.control)}
             return all(jobs[job_id]["state"] == "completed" for job_id in client.whole)
 
-        wait_until(is_settled, 20)
+        wait_until(is_settled)
         jobs = {job["id"]: job for job in all_jobs(daemon.control)}
         printed = tmp_path / "data" / "printed"
         for job_id, bodies in client.whole.items():

@@ -98,7 +98,7 @@ def test_what_was_made_is_charged_once_whatever_is_killed(tmp_path, point, count
         daemon.end(signal.SIGKILL)
     with running(tmp_path, crash_point=f"{point}:{count}", config=WITH_TLS) as daemon:
         trio.run(all_at_once, mfd_of(daemon, tmp_path, token), session)
-        assert daemon.process.wait(10) == -signal.SIGKILL
+        assert daemon.process.wait(30) == -signal.SIGKILL
     with running(tmp_path, config=WITH_TLS) as daemon:
         for _ in range(2):
             trio.run(all_at_once, mfd_of(daemon, tmp_path, token), session)

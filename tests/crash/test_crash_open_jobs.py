@@ -53,7 +53,7 @@ class Client:
                 self.make(daemon, uuid)
                 self.send(daemon, uuid)
         except (OSError, http.client.HTTPException):
-            daemon.process.wait(10)  # it fails for no other reason than the kill
+            daemon.process.wait(30)  # it fails for no other reason than the kill
 
     def make(self, daemon: Daemon, uuid: str) -> None:
         own = (ipp.uri("spoold-job-uuid", f"urn:uuid:{uuid}"), ipp.name_("job-name", uuid))
@@ -87,7 +87,7 @@ def test_killed_between_the_two_steps_a_job_is_open_or_whole(tmp_path, point, co
             thread.start()
         for thread in threads:
             thread.join()
-        assert daemon.process.wait(10) == -signal.SIGKILL, "the point was never reached"
+        assert daemon.process.wait(30) == -signal.SIGKILL, "the point was never reached"
     with running(tmp_path) as daemon:
         bodies: dict[str, bytes] = {}
         for client in clients:
@@ -104,7 +104,7 @@ def test_killed_between_the_two_steps_a_job_is_open_or_whole(tmp_path, point, co
                     )
             bodies |= client.bodies
         printed = tmp_path / "data" / "printed"
-        wait_until(lambda: all(job["state"] == "completed" for job in all_jobs(daemon.control)), 20)
+        wait_until(lambda: all(job["state"] == "completed" for job in all_jobs(daemon.control)))
         jobs = all_jobs(daemon.control)
         assert sorted(job["title"] for job in jobs) == sorted(bodies)
         numbers = {uuid: id_ for client in clients for uuid, id_ in client.made.items()}

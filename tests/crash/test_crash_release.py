@@ -84,7 +84,7 @@ def test_killed_at_a_crash_point_every_held_job_prints_once(tmp_path, point, cou
         jobs = {job["title"]: job for job in all_jobs(daemon.control)}
         assert acknowledged <= set(jobs)
         release_all(daemon)
-        wait_until(lambda: all(job["state"] == "completed" for job in all_jobs(daemon.control)), 20)
+        wait_until(lambda: all(job["state"] == "completed" for job in all_jobs(daemon.control)))
         files = [path for folder in (safe, paid) for path in folder.iterdir() if path.is_file()]
         assert sorted(path.read_text() for path in files) == sorted(f"{title}\f" for title in jobs)
         money = daemon.call("account.show", name="user:ada")

@@ -20,7 +20,7 @@ def test_an_upgrade_that_is_killed_is_finished_by_the_next_start(tmp_path, point
     version = 3
     make_spool(tmp_path / "data", version)
     with running(tmp_path, f"{point}:{count}") as daemon:
-        assert daemon.process.wait(10) == -signal.SIGKILL
+        assert daemon.process.wait(30) == -signal.SIGKILL
     with running(tmp_path) as daemon:
         assert {job["title"] for job in all_jobs(daemon.control)} == {"job 1", "job 2", "job 3"}
         assert daemon.end() == 0

@@ -46,11 +46,11 @@ async def test_people_log_in_at_a_site_from_its_copy_also_when_it_is_alone(start
         assert await log_in(site, **shown) == "ada"
 
     await hq.ask("user.add-card", name="ada", card="04A1B2C4")
-    with trio.fail_after(2):
+    with trio.fail_after(30):
         while await refused(site, card="04A1B2C4"):  # noqa: ASYNC110
             await trio.sleep(0.01)
     await hq.ask("user.remove-card", name="ada", card="04A1B2C3")
-    with trio.fail_after(2):
+    with trio.fail_after(30):
         while not await refused(site, card="04A1B2C3"):  # noqa: ASYNC110
             await trio.sleep(0.01)
     with pytest.raises(OperationError) as caught:
@@ -88,10 +88,10 @@ async def test_who_may_do_less_upstream_is_logged_out_at_the_site(start):
     )
     _, session = await services.sessions.begin(mfd, login.user, login.method)
     await hq.ask("user.set", name="ada", disabled=True)
-    await wait_until(lambda: not services.sessions.is_open(session), 2)
+    await wait_until(lambda: not services.sessions.is_open(session))
     assert await refused(site, card="04A1B2C3")
     await hq.ask("device.revoke", name="panel")
-    await wait_until(lambda: services.mfds.by_token(made["token"]) is None, 2)
+    await wait_until(lambda: services.mfds.by_token(made["token"]) is None)
 
 
 async def test_a_lost_key_of_the_vault_costs_a_new_copy_and_nothing_else(start, tmp_path):
@@ -121,7 +121,7 @@ async def test_another_scope_is_another_copy_at_once(start):
     assert await known() == {"ada", "bob"}
     for groups, there in ((["staff"], {"ada"}), ([], {"ada", "bob"})):
         await hq.ask("site.approve", name="library", groups=groups)
-        with trio.fail_after(3):
+        with trio.fail_after(30):
             while await known() != there:  # noqa: ASYNC110
                 await trio.sleep(0.02)
     assert (await site.ask("site.copy"))["conflicts"][0]["kind"] == "printer"  # both had a default

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
 from http.client import HTTPSConnection
+from pathlib import Path
 
 import pytest
+import trio
 
+from spoold.daemon import monitor
 from spoold.provider.blocking import BlockingProvider
+from support.houses import joined
 from support.peers import wait_until
 from support.process import CONFIG, running, send_raw
 
@@ -44,6 +49,12 @@ def get(daemon, path):
             return error.code, error.read()
 
 
+def cpu_s(daemon) -> float:
+    """What the daemon has used of the processor."""
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.slow
 def test_a_daemon_tells_how_it_is(tmp_path):
     """Health answers at once after the start; metrics count what happens; polling is cheap."""
@@ -57,10 +68,10 @@ def test_a_daemon_tells_how_it_is(tmp_path):
         assert 'spoold_jobs_accepted_total{printer="default"} 1.0' in text
         assert "spoold_commit_seconds_bucket" in text
         assert "process_open_fds" in text
-        began = time.monotonic()
+        before_s = cpu_s(daemon)
         for _ in range(100):
             assert get(daemon, "/healthz")[0] == 200
-        assert time.monotonic() - began < 5
+        assert cpu_s(daemon) - before_s < 2
         assert daemon.end() == 0
 
 
@@ -125,7 +136,7 @@ def test_a_printer_that_fails_is_told_with_since_when(tmp_path):
                 if check["verdict"] == "warning"
             ]
 
-        text = wait_until(warnings, 20)[0]
+        text = wait_until(warnings)[0]
         assert text == "1 of 2 printers print nothing: dead (connecting-to-device)"
         (stopped,) = daemon.call("status")["stopped"]
         assert (stopped["name"], stopped["waiting"]) == ("dead", 1)

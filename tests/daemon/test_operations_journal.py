@@ -46,7 +46,7 @@ class Follower:
         self.scope = trio.CancelScope()
 
     async def run(self) -> None:
-        with trio.fail_after(5), self.scope:
+        with trio.fail_after(30), self.scope:
             await self.desk.table.call(ADMIN, "journal.follow", self.args, self.send)
 
     async def send(self, name, record) -> None:

@@ -453,7 +453,7 @@ async def test_a_session_is_followed_to_its_end(desk, safe, here):
         heard = trio.Event()
 
     async def until(name):
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while name not in [one for one, _ in told]:
                 await heard.wait()
 

@@ -41,13 +41,13 @@ async def printer(house):
 
 
 async def until(house, expected):
-    with trio.fail_after(15):
+    with trio.fail_after(30):
         while await printer(house) != expected:  # noqa: ASYNC110
             await trio.sleep(0.02)
 
 
 async def overrides(house, count):
-    with trio.fail_after(15):
+    with trio.fail_after(30):
         while True:
             found = (await house.ask("site.overrides"))["overrides"]
             if len(found) == count:

@@ -38,7 +38,7 @@ async def left(house, payer):
 
 
 async def until_left(house, payer, amount):
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while await left(house, payer) != amount:  # noqa: ASYNC110
             await trio.sleep(0.02)
 
@@ -63,7 +63,7 @@ async def test_a_site_gets_rights_ahead_and_spends_them_when_it_is_alone(start):
     begun = trio.current_time()
     with pytest.raises(OperationError, match="is left"):
         await charging.reserve(b"much", ada, pages(26), None)
-    assert trio.current_time() - begun < 0.3
+    assert trio.current_time() - begun < 4  # nobody is asked, who would have five seconds
     charge = await charging.reserve(b"some", ada, pages(25), None)
     assert charge.state is ChargeState.RESERVED
     with pytest.raises(OperationError, match="is left"):
@@ -102,7 +102,7 @@ async def test_money_at_one_site_can_be_spent_at_another(start):
     await joined(hq, annex, "annex")
     await wait_until(lambda: annex.services.replica.current_us)
     await until_left(site, ada, 25 * PAGE)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not await left(annex, ada):  # noqa: ASYNC110
             await trio.sleep(0.02)
     await annex.services.charging.reserve(b"there", ada, pages(100), None)
@@ -118,7 +118,7 @@ async def test_a_site_asks_for_more_while_its_line_is_up(start):
     await charging.settle(b"much", pages(50))
     with pytest.raises(OperationError, match="is left"):
         await charging.reserve(b"too much", ada, pages(51), None)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while sum(await held(hq)) != 50 * PAGE:  # noqa: ASYNC110
             await trio.sleep(0.02)
     assert await left(hq, ada) == 0
@@ -134,7 +134,7 @@ async def test_the_policy_of_a_site_holds_when_it_is_alone(start):
     hq, site, ada = await with_money(start)
     await hq.ask("site.set-policy", rights_out="overdraft", overdraft=5 * PAGE)
     policy = (await site.ask("site.policies"))["policies"]
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not policy or policy[0]["rights_out"] != "overdraft":
             policy = (await site.ask("site.policies"))["policies"]
             await trio.sleep(0.02)
@@ -191,7 +191,7 @@ async def test_held_jobs_print_at_once_in_an_emergency_until_it_ends(start):
     assert answer["emergency"]["reason"] == "no readers"
     assert (await hq.ask("status"))["emergency"]["actor"].startswith("uid:")
     coming = await submit()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         for job_id in (waiting, coming):
             while await state(job_id) is not JobState.COMPLETED:  # noqa: ASYNC110
                 await trio.sleep(0.02)

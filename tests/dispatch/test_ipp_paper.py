@@ -28,7 +28,7 @@ LARGE = b"line\n" * 100_000 + b"\f"
 
 async def until(check: Callable[[], object]) -> None:
     """Returns when `check` is true, which it is within seconds."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while not check():
             await trio.testing.wait_all_tasks_blocked(0.001)
 
@@ -383,7 +383,7 @@ async def test_a_number_that_the_printer_gave_again_is_not_taken_for_ours(floor_
 
 async def until_noted(spool, job_id: int) -> None:
     """Returns when the attempt's notes say that the document was sent."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while True:
             (attempt,) = await spool.reader.attempts(job_id)
             if attempt.evidence.get("document-sent"):

@@ -187,12 +187,15 @@ async def test_a_pause_and_a_hold_come_between_documents(floor, spool):
     printer, machine = await floor.add()
     job_id = await floor.job(printer)
 
+    paused = trio.Event()
+
     async def pause():
         await floor.put(replace(printer, paused=True))
+        paused.set()
 
     machine.faults = {b"one": pause}
     async with floor.dispatching():
-        job = await floor.wait_state(job_id, JobState.PROCESSING)
+        await paused.wait()
         job = await floor.wait_state(job_id, JobState.PENDING)
         assert (job.document_number, machine.printed) == (2, [b"one"])
         await floor.change(job_id, JobEvent.HOLD, reasons=("job-hold-until-specified",))
@@ -207,16 +210,19 @@ async def test_a_retry_while_another_job_prints_begins_at_the_beginning(floor, s
     printer, machine = await floor.add()
     job_id = await floor.job(printer)
 
+    paused, go_on = trio.Event(), trio.Event()
+
     async def pause():
         await floor.put(replace(printer, paused=True))
+        paused.set()
 
     async def wait():
         machine.begun.set()
         await go_on.wait()
 
-    machine.faults, go_on = {b"one": pause, b"other": wait}, trio.Event()
+    machine.faults = {b"one": pause, b"other": wait}
     async with floor.dispatching():
-        await floor.wait_state(job_id, JobState.PROCESSING)
+        await paused.wait()
         await floor.wait_state(job_id, JobState.PENDING)
         other = (await spool.add_job(printer, b"other")).job_id
         await spool.journal.commit(PlaceJob(other, 1))

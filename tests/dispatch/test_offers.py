@@ -185,6 +185,9 @@ async def test_printers_that_share_a_device_take_turns(floor, spool):
         assert floor.commits_of(other) == AS_EVER
         machine.go_on = trio.Event()
         both = await spool.journal.commit_all((accept(first), accept(second)))
+        with trio.fail_after(30):
+            while len(machine.printed) < 3:
+                await trio.testing.wait_all_tasks_blocked(0.001)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert len(machine.printed) == 3, "two attempts on one device"
         machine.go_on.set()

@@ -155,7 +155,7 @@ async def test_what_an_idle_device_says_is_shown_with_its_age(spool, nursery, mo
     await nursery.start(dispatcher.run)
     assert dispatcher.status(printer.id).said_us is None
     nursery.start_soon(dispatcher.refresh)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await told.has_said.wait()
     status = dispatcher.status(printer.id)
     assert (status.state, status.reasons, status.supplies) == ("idle", WELL.reasons, WELL.supplies)

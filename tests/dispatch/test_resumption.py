@@ -272,8 +272,8 @@ async def test_a_stop_does_not_wait_for_a_device_that_has_the_whole_job(
 
     device.on_deliver = hand_over
     job_id = (await spool.add_job(printer)).job_id
-    with trio.fail_after(4):
-        async with dispatching(drain_s=30.0):
+    with trio.fail_after(30):
+        async with dispatching(drain_s=300.0):
             await device.busy.wait()
     assert (await spool.reader.job(job_id)).state is JobState.PROCESSING
     async with dispatching():

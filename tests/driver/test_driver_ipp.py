@@ -169,7 +169,7 @@ async def test_a_printer_that_stands_still_is_reported_until_it_goes_on(ipp_prin
                 while not printer.engine.jobs:
                     await printer.engine.changed.wait()
                 printer.set_faults("stopped", "slow=40")
-                with trio.fail_after(5):
+                with trio.fail_after(30):
                     await job.stalled.wait()
                 printer.set_faults()
 
@@ -192,7 +192,7 @@ async def test_a_printer_that_is_busy_with_others_is_not_stalled(ipp_printer_on,
         async with trio.open_nursery() as nursery:
 
             async def mend() -> None:
-                with trio.fail_after(5):
+                with trio.fail_after(30):
                     while not any(one.detail.endswith("bytes are sent") for one in job.progress):
                         await job.reported.wait()
                         job.reported = trio.Event()

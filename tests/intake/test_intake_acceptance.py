@@ -294,7 +294,7 @@ async def test_a_take_over_in_the_middle_of_a_commit_is_one_whole_job(spool, doo
         finally:
             await upload.suspend()
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(finish, old)
             for _ in range(steps):
@@ -330,7 +330,7 @@ async def test_many_connections_with_one_job_at_once_are_one_job(spool, door):
             if upload is not None:
                 await upload.suspend()
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             for _ in range(6):
                 nursery.start_soon(one)

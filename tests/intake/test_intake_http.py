@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import h11
 import pytest
 import trio
+import trio.testing
 
 from spoold.intake.deadlines import Deadlines
 from spoold.intake.http import Site, serve_http
@@ -54,7 +55,7 @@ async def connection(first_bytes=b"", limits=None, deadlines=None):
         finally:
             stream.abort()
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(deadlines.run)
             try:
@@ -177,7 +178,7 @@ async def test_a_stopping_daemon_waits_for_no_half_request(begun):
     limits = Limits(header_deadline_s=60)
     async with connection(limits=limits, deadlines=deadlines) as (client, _):
         await client.send_all(begun)
-        await trio.sleep(0.02)  # until it has been read
+        await trio.testing.wait_all_tasks_blocked(0.02)  # it has been read
         deadlines.stop()
         ((status, _, _),) = answers(await everything(client), "GET")
     assert status == 408

@@ -86,7 +86,7 @@ async def connect(spool):
             finally:
                 stream.abort()
 
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve)
                 yield client

@@ -127,7 +127,7 @@ async def test_a_shortage_of_descriptors_passes(listener: socket.socket) -> None
     os.close(probe)
     resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
     try:
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lambda: listen.accept_loop(listener, handle, on_shortage=note))
     finally:

@@ -349,11 +349,15 @@ async def test_unsent_bytes_is_what_the_peer_did_not_take(pair: Pair) -> None:
     """It is 0 once the peer's kernel has all, and after a reset it says how much was lost."""
     stream, client = pair
     await stream.send_all(b"x" * 1000)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while stream.unsent_bytes():
             await trio.lowlevel.checkpoint()
-    with trio.move_on_after(0.05):
-        await stream.send_all(bytes(64 << 20))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.send_all, bytes(64 << 20))
+        with trio.fail_after(30):
+            while not stream.unsent_bytes():
+                await trio.testing.wait_all_tasks_blocked(0.05)
+        nursery.cancel_scope.cancel()
     waiting = stream.unsent_bytes()
     assert 0 < waiting < stream.bytes_sent
     tcp.set_reset_on_close(client)

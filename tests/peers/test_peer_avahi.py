@@ -57,7 +57,7 @@ def daemon(link, tmp_path_factory):
     """On the near machine, with the printer `default` shared."""
     daemon = Daemon(tmp_path_factory.mktemp("node"), config=CONFIG, prefix=link.near)
     daemon.call("printer.set", name="default", shared=True, info="Straße 5, Büro", offer=OFFER)
-    wait_until(lambda: daemon.call("printer.show", name="default")["announced_as"], 20)
+    wait_until(lambda: daemon.call("printer.show", name="default")["announced_as"])
     yield daemon
     daemon.end(9)
 
@@ -66,7 +66,7 @@ def test_avahi_sees_the_printer(avahi, daemon):
     """Both services with their ports and every key of the record, under the name for people."""
     guid = daemon.call("printer.show", name="default")["guid"]
     for kind, port in ((dnssd.IPP, "9191"), (dnssd.IPPS, "9192")):
-        found = wait_until(lambda kind=kind: avahi.browse(kind), 20)["Straße 5, Büro"]
+        found = wait_until(lambda kind=kind: avahi.browse(kind))["Straße 5, Büro"]
         assert (found.pop("address"), found.pop("port")) == (NEAR, port)
         host = found.pop("host")
         printer = Printer(1, guid, "default", 1, options=OFFER)
@@ -84,7 +84,7 @@ def test_avahi_finds_subtypes(avahi, daemon, subtype):
 
 def test_subtypes_are_no_kinds_of_service(avahi, daemon):
     """A list of all services shows the printer once for each protocol."""
-    lines = wait_until(lambda: avahi.run("avahi-browse", "-apkt").splitlines(), 20)
+    lines = wait_until(lambda: avahi.run("avahi-browse", "-apkt").splitlines())
     kinds = {line.split(";")[4] for line in lines if "Stra" in line}
     assert kinds == {"_ipp._tcp", "_ipps._tcp"}
 

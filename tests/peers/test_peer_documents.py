@@ -115,7 +115,7 @@ async def test_documents_over_lpd_leave_over_lpd_as_they_are(daemon, tmp_path, o
             path = tmp_path / kind
             path.write_bytes(body)
             jobs = Jobs(daemon)
-            with trio.fail_after(20):
+            with trio.fail_after(30):
                 await trio.to_thread.run_sync(
                     backend.send,
                     f"lpd://127.0.0.1:{port}/{queue}?order={order}&reserve=none",
@@ -123,7 +123,7 @@ async def test_documents_over_lpd_leave_over_lpd_as_they_are(daemon, tmp_path, o
                 )
                 job = await trio.to_thread.run_sync(jobs.one_finished)
             assert (job["state"], job["format"]) == ("completed", KINDS[kind]), kind
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             papers = await printer.wait_papers(len(bodies))
         assert_documents(papers, bodies)
         assert {(paper.queue, paper.title, paper.user) for paper in papers} == {

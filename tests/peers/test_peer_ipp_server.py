@@ -99,7 +99,7 @@ def test_cups_takes_the_printer_for_a_driverless_one(daemon, cupsd, printer):
         options = cupsd.run("lpoptions", "-p", "driverless", "-l", check=False)
         return re.search(r"^PageSize/.*\*A4", options, re.MULTILINE)
 
-    wait_until(media, 30)
+    wait_until(media)
     assert "ColorModel/" in cupsd.run("lpoptions", "-p", "driverless", "-l")
     ppd = (cupsd.root / "ppd" / "driverless.ppd").read_text()
     assert "application/vnd.cups-pdf application/pdf" in ppd
@@ -122,7 +122,7 @@ def test_a_job_that_cups_cancels_is_canceled(daemon, cupsd, printer, pdf):
     daemon.call("printer.pause", name=printer)
     cupsd.add(printer, f"ipp://127.0.0.1:{daemon.port}/printers/{printer}", "-m", "raw")
     number = cupsd.print(printer, pdf)
-    job = wait_until(lambda: daemon.call("job.list", printer=printer)["jobs"], 20)[0]
+    job = wait_until(lambda: daemon.call("job.list", printer=printer)["jobs"])[0]
     cupsd.run("cancel", f"{printer}-{number}")
     assert finished(daemon, job["id"])["state"] == "canceled"
 

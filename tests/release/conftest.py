@@ -24,7 +24,7 @@ class Node(SimpleNamespace):
 
     async def wait(self, job_id, is_so):
         """The job, when it is so."""
-        with trio.fail_after(20):
+        with trio.fail_after(30):
             while True:
                 seen = self.spool.journal.head
                 if is_so(job := await self.spool.reader.job(job_id)):

@@ -42,7 +42,7 @@ class Place(SimpleNamespace):
         """Nobody is logged in."""
         ended = trio.Event()
         self.sessions.listen(lambda key, reason: ended.set())
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while len(self.sessions):
                 await ended.wait()
 

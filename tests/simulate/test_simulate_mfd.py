@@ -71,7 +71,7 @@ async def followed(mfd: Mfd):
         send.send_nowait(("end", {"reason": reason}))
 
     async def told(name: str) -> dict:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while (event := await receive.receive())[0] != name:
                 pass
         return event[1]

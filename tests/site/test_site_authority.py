@@ -22,7 +22,8 @@ from support.money import PAGE, pages
 from support.rights import GUIDS, deployment
 
 pytestmark = pytest.mark.slow
-DEADLINE_S = 0.1
+DEADLINE_S = 30.0  # of a question that is answered
+IMPATIENT_S = 0.1  # of one that is not
 
 
 class Wire:
@@ -61,8 +62,8 @@ class Wire:
 
 
 class Site:
-    def __init__(self, hall, name: str = "a") -> None:
-        self.hall, self.name = hall, name
+    def __init__(self, hall, name: str = "a", deadline_s: float = DEADLINE_S) -> None:
+        self.hall, self.name, self.deadline_s = hall, name, deadline_s
         self.connect()
 
     def connect(self) -> None:
@@ -70,7 +71,7 @@ class Site:
         self.wire = Wire(self.hall, self.name)
         clock = lambda: self.hall.now_us  # noqa: E731
         self.authority = Authority(
-            self.wire, spool.journal, spool.reader, clock, GUIDS[self.name], DEADLINE_S
+            self.wire, spool.journal, spool.reader, clock, GUIDS[self.name], self.deadline_s
         )
         self.charging = Charging(spool.journal, spool.reader, clock)
         self.charging.authority = self.authority
@@ -115,13 +116,11 @@ async def test_without_an_answer_the_rights_decide(hall, mode):
     """At once where there is no line, within the deadline where nobody answers."""
     await hall.pay(40)
     await hall.sync("a")
-    site = Site(hall)
+    site = Site(hall, deadline_s=IMPATIENT_S if mode == "silent" else DEADLINE_S)
     site.wire.mode = mode
     await site.reserve(b"1", 10)
-    begun = trio.current_time()
-    with pytest.raises(OperationError, match="is left"):
+    with trio.fail_after(DEADLINE_S / 2), pytest.raises(OperationError, match="is left"):
         await site.reserve(b"2", 1)
-    assert trio.current_time() - begun < DEADLINE_S + 0.5
     assert await site.affordable() == 0
 
 
@@ -186,7 +185,7 @@ async def test_rights_are_fetched_for_everybody_and_what_is_too_much_goes_back(h
     site = Site(hall)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(site.authority.run)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while await hall.left("a") != 200 * PAGE:  # noqa: ASYNC110
                 await trio.sleep(0.02)  # the most that a site gets ahead of need
         nursery.cancel_scope.cancel()

@@ -164,7 +164,7 @@ async def test_a_failed_store_wakes_everybody(tmp_path, monkeypatch):
                 await journal.commit(fact(number))
             heard.append(number)
 
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 for number in range(6):
                     nursery.start_soon(commit, number)
@@ -183,7 +183,7 @@ async def test_a_writer_that_crashes_leaves_nobody_waiting_behind_a_shield(tmp_p
             raise ZeroDivisionError
 
         journal.listen(crash)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
 
                 async def commit():
@@ -210,7 +210,7 @@ async def test_closing_commits_what_was_handed_over_and_refuses_what_comes_later
         await journal.run()
         await trio.testing.wait_all_tasks_blocked()
         assert answers == [1]
-        with trio.fail_after(5), pytest.raises(SpoolError, match="stopped"):
+        with trio.fail_after(30), pytest.raises(SpoolError, match="stopped"):
             await journal.commit(fact())
 
 

@@ -63,7 +63,7 @@ class Floor:
             ChangeJob(job_id, event, self.spool.wall_clock(), **fields)
         )
 
-    async def wait_state(self, job_id: int, *states: JobState, within_s: float = 5.0):
+    async def wait_state(self, job_id: int, *states: JobState, within_s: float = 30.0):
         """The job, once it is in one of these states."""
         with trio.fail_after(within_s):
             while True:
@@ -95,5 +95,5 @@ class Floor:
             try:
                 yield dispatcher
             finally:
-                with trio.move_on_after(5, shield=True):
+                with trio.move_on_after(30, shield=True):
                     await dispatcher.drain(drain_s)

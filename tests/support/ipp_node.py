@@ -55,7 +55,7 @@ class IppNode:
                 finally:
                     stream.abort()
 
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve)
                 try:

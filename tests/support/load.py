@@ -137,7 +137,7 @@ class Load:
                     self.acknowledged.add(name)
         except (OSError, SubmitError) as error:
             try:
-                daemon.process.wait(10)
+                daemon.process.wait(30)
             except subprocess.TimeoutExpired:
                 raise error from None  # it may fail for no other reason than the daemon's end
 

@@ -15,7 +15,7 @@ from support.process import Daemon, all_jobs
 BACKENDS = Path("/usr/lib/cups/backend-available")  # where the package puts them
 
 
-def wait_until(check: Callable, seconds: float = 10.0):
+def wait_until(check: Callable, seconds: float = 30.0):
     """What `check` returns as soon as that is true; the last false answer fails the test."""
     deadline = time.monotonic() + seconds
     while not (found := check()):

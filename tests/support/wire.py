@@ -92,7 +92,7 @@ class Sending:
         return await self._nursery.__aexit__(*error)
 
 
-async def until(condition, deadline_s=10.0):
+async def until(condition, deadline_s=30.0):
     """Return when `condition()`, sync or async, is true."""
     with trio.fail_after(deadline_s):
         while True:
