@@ -33,6 +33,7 @@ from spoold.site.fetching import Fetching
 from spoold.site.line import Line, Settings
 from spoold.site.presence import Presence
 from spoold.site.replica import Replica
+from spoold.site.twins import Losers
 from spoold.site.uplink import Uplink
 from spoold.spool.journal import Journal
 from spoold.spool.store import AddRecord, Event, NodeChanged
@@ -194,6 +195,7 @@ async def tasks_of(
         replica.run,
         alone.run,
         fetching.run,
+        Losers(line, journal, reader, wall_clock).run,
         fence.run,
         lambda: _let_go(dispatcher, lines, replica, since_us),
     ]

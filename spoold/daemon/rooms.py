@@ -58,6 +58,7 @@ from spoold.site.objects import Objects
 from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
+from spoold.site.twins import Twins
 from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.journal import Journal
@@ -224,6 +225,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         LineKeeper(lines, journal, news).run,
         Emergencies(journal, reader, catalogue, releases, wall_clock).run,
         Reclaiming(journal, lines.sites, wall_clock).run,
+        Twins(journal, reader, lines.sites).run,
         sessions.run,
         work.run,
         rounds.run,

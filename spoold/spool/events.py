@@ -235,6 +235,13 @@ class PrintedTwice:
     journal: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class TwinFound:
+    """A job that was printed here waits at another node."""
+
+    uuid: UUID
+
+
 Event = (
     JobMoved
     | JobClaimed
@@ -260,4 +267,5 @@ Event = (
     | JournalForked
     | SiteTold
     | PrintedTwice
+    | TwinFound
 )

@@ -16,7 +16,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.transitions import JobEvent
 from spoold.spool import jobs, store
-from spoold.spool.rows import NUMBER, STATE
+from spoold.spool.rows import NUMBER, STATE, unpack
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -37,7 +37,7 @@ _PUT = (
 )
 TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
-_WAITING = (JobState.PENDING, JobState.PENDING_HELD)
+WAITING = (JobState.PENDING, JobState.PENDING_HELD)
 _PRINTED = (JobState.PROCESSING, JobState.PROCESSING_STOPPED, JobState.COMPLETED)
 
 
@@ -146,19 +146,21 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
     job_id, here = row[0], STATE[row[1]]
     if JobReason.JOB_IN_DOUBT in row[2].split() and state is not JobState.COMPLETED:
         return  # what waits there is held, when its printer is not that node's any more
-    if here in _WAITING and _rank(state) > _rank(here):
+    if here in WAITING and _rank(state) > _rank(here):
         change = store.ChangeJob(
             job_id,
             JobEvent.CANCEL,
             now_us,
             reasons=(JobReason.JOB_DONE_ELSEWHERE,),
             message="It is printed at another node.",
-            only_from=_WAITING,
+            only_from=WAITING,
         )
         try:
             jobs.change_job(writer, change)
         except OperationError:
             return
+    elif here is JobState.COMPLETED and state in WAITING:
+        writer.events.append(store.TwinFound(UUID(bytes=uuid)))
     elif state is JobState.COMPLETED and _came_out(writer, job_id):
         writer.events.append(store.PrintedTwice(UUID(bytes=uuid), job_id, node))
 
@@ -177,6 +179,47 @@ def _came_out(writer: SqliteStore, job_id: int) -> bool:
 
 
 # -- look-ups ----------------------------------------------------------------------------------
+
+_TWINS = (
+    "SELECT remote_job.id, remote_job.node, remote_job.uuid, attempt.outcome, attempt.evidence "
+    "FROM remote_job {index} CROSS JOIN job ON job.uuid = remote_job.uuid "
+    "LEFT JOIN attempt ON attempt.job_id = job.id AND attempt.number = job.attempts "
+    f"WHERE job.state = {NUMBER[JobState.COMPLETED]} AND remote_job.finished_us IS NULL "
+    f"AND remote_job.state IN ({', '.join(str(NUMBER[one]) for one in WAITING)}) "
+)
+
+
+class Twin(NamedTuple):
+    """A job that was printed here and waits at `node`, as that has told.
+
+    `is_its_own`: it was handed on to that very node, where somebody wants it once more.
+    """
+
+    key: int
+    node: UUID
+    uuid: UUID
+    is_its_own: bool
+
+
+def _twin(row: tuple[Any, ...]) -> Twin:
+    key, node, uuid, outcome, packed = row
+    is_its_own = outcome == "handed-on" and unpack(packed).get("node") == str(UUID(bytes=node))
+    return Twin(key, UUID(bytes=node), UUID(bytes=uuid), is_its_own)
+
+
+def twins_of(db: sqlite3.Connection, uuids: Sequence[UUID]) -> list[Twin]:
+    """Where else these jobs wait."""
+    sql = _TWINS.format(index="") + "AND remote_job.uuid = ?"
+    return [_twin(row) for uuid in uuids for row in db.execute(sql, (uuid.bytes,))]
+
+
+def twins_at(db: sqlite3.Connection, node: UUID, after: int, limit: int) -> list[Twin]:
+    """A page of all that wait at a node, behind a key."""
+    sql = _TWINS.format(index="INDEXED BY remote_job_unfinished") + (
+        "AND remote_job.node = ? AND remote_job.id > ? ORDER BY remote_job.id LIMIT ?"
+    )
+    return [_twin(row) for row in db.execute(sql, (node.bytes, after, limit))]
+
 
 _SELECT = (
     "SELECT remote_job.node, job_id, uuid, printer, coalesce(person.name, ''), state, reasons, "

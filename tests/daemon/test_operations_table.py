@@ -135,6 +135,7 @@ EXPECTED = {
     "site.copy-anew": ADMINS,
     "site.delete": LINES,
     "site.document": LINES,
+    "site.done": LINES,
     "site.emergency": STAFF,
     "site.enter": ADMINS,
     "site.follow": LINES,

@@ -12,9 +12,11 @@ from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.driver.handed_on import job_uuid_of
 from spoold.site.handing import OFFERS_MAX
+from spoold.spool import remote_jobs
 
 HANDED_MAX = 200
 STATES_MAX = 100
+DONE_MAX = 500
 
 
 async def offers(call: Call) -> dict[str, Any]:
@@ -54,6 +56,17 @@ async def states(call: Call) -> dict[str, Any]:
     read_uuids([one["job_uuid"] for one in call.args["jobs"]])
     await call.services.handing.told(site.guid, call.args["jobs"])
     return {}
+
+
+async def done(call: Call) -> dict[str, Any]:
+    """The jobs that wait at the site and have come out elsewhere; a page of them."""
+    site = await site_of(call)
+    after_id = call.args["after_id"]
+    found = await call.services.reader.look(remote_jobs.twins_at, site.guid, after_id, DONE_MAX)
+    return {
+        "jobs": [str(one.uuid) for one in found if not one.is_its_own],
+        "next_after_id": found[-1].key if len(found) == DONE_MAX else None,
+    }
 
 
 _STATE = Argument(
@@ -107,5 +120,13 @@ OPERATIONS = (
         LINES,
         states,
         "How jobs are that a site has.",
+    ),
+    Operation(
+        "site.done",
+        (Argument("after_id", (int,), default=0),),
+        SITES,
+        LINES,
+        done,
+        "Jobs that wait at a site and have come out elsewhere.",
     ),
 )

@@ -1,0 +1,125 @@
+"""Jobs that are at a site and at its application server under one uuid: one is printed.
+
+A provider that went to both leaves such twins. What has come out at the site is canceled at the
+application server when the site's record of it comes (`spool/remote_jobs.merge`). Here the other
+way: what has come out at the application server, and waits at a site, is canceled at the site. The
+site asks on each line and when it is told; a job that has moved on meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import structlog
+import trio
+
+from spoold.model.errors import OperationError, SpooldError, StoreFailed
+from spoold.model.job import JobReason, JobState
+from spoold.model.node import LineState
+from spoold.model.transitions import JobEvent
+from spoold.site.line import Line, Lost
+from spoold.site.presence import Presence
+from spoold.spool import handed, remote_jobs
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import ChangeJob, Event, JobMoved, TwinFound
+
+log = structlog.get_logger("spoold.site")
+
+EVENT = "jobs-done"  # told to a site: ask `site.done`
+QUIET_S = 0.1  # sites are told this often at most
+ANSWER_S = 30.0
+RETRY_S = 5.0
+
+
+class Twins:
+    """The application server's side: tells sites whose waiting jobs have come out here."""
+
+    def __init__(self, journal: Journal, reader: SqliteReader, sites: Presence) -> None:
+        self._reader = reader
+        self._sites = sites
+        self._done: dict[UUID, None] = {}
+        self._bell = trio.Event()
+        journal.listen(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        if not self._sites.here():
+            return  # who comes back asks
+        for event in events:
+            if type(event) is TwinFound or (
+                type(event) is JobMoved and event.new is JobState.COMPLETED
+            ):
+                self._done[event.uuid] = None
+        if self._done:
+            self._bell.set()
+
+    async def run(self) -> None:
+        """Tell sites, for ever."""
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            done, self._done = list(self._done), {}
+            for twin in await self._reader.look(remote_jobs.twins_of, done):
+                if not twin.is_its_own:
+                    self._sites.tell(twin.node, EVENT)
+            await trio.sleep(QUIET_S)
+
+
+class Losers:
+    """The site's side: cancels what waits here and has come out there."""
+
+    def __init__(
+        self, line: Line, journal: Journal, reader: SqliteReader, wall_clock: Callable[[], int]
+    ) -> None:
+        self._line = line
+        self._journal = journal
+        self._reader = reader
+        self._wall_clock = wall_clock
+        self._bell = trio.Event()
+        line.hear(EVENT, self._wake)
+        line.listen(self._wake)
+
+    def _wake(self, _: dict[str, Any] | LineState) -> None:
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Cancel, for ever."""
+        while True:
+            await self._line.wait_up()
+            self._bell = trio.Event()
+            try:
+                await self._settle()
+            except StoreFailed:
+                raise
+            except (Lost, OperationError, SpooldError) as error:
+                log.info("twins_not_settled", reason=str(error))
+                await trio.sleep(RETRY_S)
+                continue
+            await self._bell.wait()
+
+    async def _settle(self) -> None:
+        after_id: int | None = 0
+        while after_id is not None:
+            answer = await self._line.call("site.done", {"after_id": after_id}, ANSWER_S)
+            after_id = answer["next_after_id"]
+            await self._cancel([UUID(one) for one in answer["jobs"]])
+
+    async def _cancel(self, uuids: list[UUID]) -> None:
+        there = await self._reader.look(handed.find_there, uuids)
+        changes = [
+            ChangeJob(
+                one.job_id,
+                JobEvent.CANCEL,
+                self._wall_clock(),
+                reasons=(JobReason.JOB_DONE_ELSEWHERE,),
+                message="It was printed at another node.",
+                only_from=remote_jobs.WAITING,
+            )
+            for one in there.values()
+            if JobState(one.state) in remote_jobs.WAITING
+        ]
+        if changes:
+            await self._journal.commit_all(changes)  # what prints meanwhile stays
+            log.info("twins_canceled", jobs=len(changes))

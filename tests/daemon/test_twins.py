@@ -1,0 +1,103 @@
+"""One uuid at a site and at its application server: what came out at one goes at the other."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+import trio
+
+from spoold.intake.submission import Submission
+from spoold.model.person import Owner
+from spoold.spool import remote_jobs
+from support.houses import give_away, joined, paper, wait_job
+
+pytestmark = pytest.mark.slow
+
+
+async def put(house, printer: str, title: str, uuid: UUID) -> None:
+    one = Submission(printer, Owner("ada"), "provider:1", "frames", "", uuid, title)
+    upload = await house.daemon._acceptance.begin(one)
+    await upload.write(b"%!PS\n")
+    await upload.commit()
+
+
+async def until_heard(hq, title: str, state: str) -> None:
+    """The application server knows from the site's records how the job is there."""
+    with trio.fail_after(30):
+        while True:
+            page = await hq.ask("job.elsewhere", site="library")
+            if [one["state"] for one in page["jobs"] if one["title"] == title] == [state]:
+                return
+            await trio.sleep(0.05)
+
+
+@pytest.fixture
+async def pair(start, tmp_path):
+    """The site owns `desk` and keeps its jobs; hq prints at `front` at once."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    await give_away(hq, site, tmp_path)
+    await hq.ask("printer.set", name="desk", release="hold")
+    with trio.fail_after(10):
+        while (await site.services.catalogue.look()).by_name["desk"].release != "hold":  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    (tmp_path / "front").mkdir()
+    await hq.ask("printer.add", name="front", uri=(tmp_path / "front").as_uri())
+    return hq, site
+
+
+async def test_what_was_printed_at_hq_is_canceled_at_the_site(pair, tmp_path):
+    """While the line is up: at once; nothing else that waits there goes."""
+    hq, site = pair
+    uuid = uuid4()
+    await put(site, "desk", "twin", uuid)
+    await put(site, "desk", "other", uuid4())
+    await until_heard(hq, "twin", "pending-held")
+    await put(hq, "front", "twin", uuid)
+    await wait_job(hq, "twin", "completed")
+    job = await wait_job(site, "twin", "canceled")
+    assert job["reasons"] == ["job-done-elsewhere"]
+    await until_heard(hq, "twin", "canceled")
+    await wait_job(site, "other", "pending-held")
+    assert paper(tmp_path) == []
+
+
+async def test_a_site_that_was_away_hears_of_it_when_it_is_back(start, pair):
+    """Its copy of the job waits through the restart, and no longer."""
+    hq, site = pair
+    uuid = uuid4()
+    await put(site, "desk", "twin", uuid)
+    await until_heard(hq, "twin", "pending-held")
+    await site.stop()
+    await put(hq, "front", "twin", uuid)
+    await wait_job(hq, "twin", "completed")
+    again = await start("library", "site")
+    await wait_job(again, "twin", "canceled", 30)
+
+
+async def test_a_twin_that_comes_later_goes_as_well(pair):
+    """It was printed at hq before the site told of it."""
+    hq, site = pair
+    uuid = uuid4()
+    await put(hq, "front", "twin", uuid)
+    await wait_job(hq, "twin", "completed")
+    await put(site, "desk", "twin", uuid)
+    await wait_job(site, "twin", "canceled", 30)
+
+
+async def test_a_job_that_was_handed_on_may_be_printed_again_there(pair, tmp_path):
+    """It is the site's own: completed at hq means that it came out at the site."""
+    hq, site = pair
+    await put(hq, "desk", "again", uuid4())
+    held = await wait_job(site, "again", "pending-held")
+    await site.ask("job.release", job=str(held["id"]), to="desk")
+    done = await wait_job(hq, "again", "completed")
+    await site.ask("job.retry", job=str(held["id"]))
+    await until_heard(hq, "again", "pending-held")
+    [twin] = await hq.services.reader.look(remote_jobs.twins_of, [UUID(done["uuid"])])
+    assert twin.is_its_own
+    answer = await site.line.call("site.done", {}, 10)
+    assert answer == {"jobs": [], "next_after_id": None}
+    await wait_job(site, "again", "pending-held")
+    assert len(paper(tmp_path)) == 1
