@@ -14,11 +14,8 @@ from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
-import trio
 
-from spoold.daemon import monitor
 from spoold.provider.blocking import BlockingProvider
-from support.houses import joined
 from support.peers import wait_until
 from support.process import CONFIG, running, send_raw
 

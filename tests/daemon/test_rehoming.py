@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 from daemon.test_handing import give_away, jobs_of, paper, submit, wait_job
 
-from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
-from spoold.model.person import Owner
 from support.houses import ANYWHERE, joined, wait_until
 
 pytestmark = pytest.mark.slow
