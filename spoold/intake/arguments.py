@@ -16,11 +16,11 @@ from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.person import Known, Owner, decode_text, normalise_name
 from spoold.model.principal import Port, Principal, Role
+from spoold.spool.handed import HANDED_ON
 
 COPIES_MAX = 9999
 PRIORITY_MAX = 100
 DIGEST_ALGORITHMS = ("blake3", "sha256")
-HANDED_ON = "handed-on"  # the intake of a job that another node handed on
 
 _HEX = "[0-9a-fA-F]"
 _is_uuid = re.compile(

@@ -94,7 +94,8 @@ class Printer:
     is on, jobs are paid for, by `default_account` unless the job or its owner says otherwise.
 
     `owner` is the node that alone has the printer's queue, state and dispatch (DECISIONS 11); None
-    is this node. Jobs that come for a printer of another node are handed on to it.
+    is this node. Jobs that come for a printer of another node are handed on to it. `owner_epoch` is
+    how often it was given to another one: who was away meanwhile sees that it was not the owner.
     """
 
     id: int
@@ -129,6 +130,7 @@ class Printer:
     policies: tuple[ReleaseRule, ...] = ()
     senders: tuple[SenderRule, ...] = ()
     owner: UUID | None = None
+    owner_epoch: int = 0
 
     @property
     def is_ours(self) -> bool:

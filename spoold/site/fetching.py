@@ -18,7 +18,6 @@ import trio
 
 from spoold.driver.handed_on import UNKNOWN
 from spoold.intake.acceptance import Acceptance
-from spoold.intake.arguments import HANDED_ON
 from spoold.intake.submission import Submission
 from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError, SpooldError
@@ -30,7 +29,7 @@ from spoold.site.handing import CANCELED, OFFERED
 from spoold.site.line import Line, Lost
 from spoold.spool import handed
 from spoold.spool.crashpoint import crash_point
-from spoold.spool.handed import JobThere
+from spoold.spool.handed import HANDED_ON, JobThere
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Accepted, ChangeJob, Event, JobMoved
@@ -204,11 +203,26 @@ class Fetching:
             code = error.code if isinstance(error, OperationError) else "internal-error"
             log.warning("job_not_taken", job_uuid=offer["job_uuid"], reason=str(error))
             return {"error": code, "message": str(error)[:500]}
+        await self._unfence(accepted.uuid)
         self._ours[accepted.job_id] = accepted.uuid
         self._moved[accepted.uuid] = None
         if offer["canceled"]:
             self._is_all_to_tell = True
         return {"job_id": accepted.job_id}
+
+    async def _unfence(self, uuid: UUID) -> None:
+        """Who offers a job knows that it was printed nowhere: it waits here no more for that."""
+        there = (await self._here([uuid])).get(uuid)
+        if (
+            there is not None
+            and there.state == JobState.PENDING_HELD
+            and JobReason.JOB_REHOMED in there.reasons
+        ):
+            rest = tuple(one for one in there.reasons if one != JobReason.JOB_REHOMED)
+            event, only = JobEvent.HOLD if rest else JobEvent.RELEASE, (JobState.PENDING_HELD,)
+            now_us = self._wall_clock()
+            change = ChangeJob(there.job_id, event, now_us, reasons=rest, only_from=only)
+            await self._journal.commit_all([change])  # canceled meanwhile: it is told as it is
 
     async def _accept(self, offer: dict[str, Any], head: bytes) -> Accepted:
         """Raises OperationError, SpoolError: it cannot be taken; Lost: the line broke."""

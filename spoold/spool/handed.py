@@ -10,6 +10,8 @@ from uuid import UUID
 from spoold.model.job import JobReason
 from spoold.spool.rows import STATE, unpack
 
+HANDED_ON = "handed-on"  # the intake of a job that another node handed on
+
 
 class HandedJob(NamedTuple):
     """A job that is not finished, and that another node has, as its last attempt's end says."""
@@ -84,6 +86,16 @@ def waiting_of(db: sqlite3.Connection, printer_id: int, limit: int) -> list[int]
         (printer_id, limit),
     )
     return [id_ for (id_,) in rows]
+
+
+def fetched_of(db: sqlite3.Connection, printer_id: int) -> list[tuple[int, tuple[str, ...]]]:
+    """The waiting jobs of a printer that another node handed on, and for what they are held."""
+    rows = db.execute(
+        "SELECT id, iif(state = 4, reasons, '') FROM job INDEXED BY job_unfinished WHERE finished_us IS NULL "
+        "AND printer_id = ? AND state IN (3, 4) AND intake = ? ORDER BY id",
+        (printer_id, HANDED_ON),
+    ).fetchall()
+    return [(id_, tuple(reasons.split())) for id_, reasons in rows]
 
 
 def count_handed(db: sqlite3.Connection) -> int:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from spoold.model.job import JobReason
 from spoold.model.mfd import SessionEnd
 from spoold.model.pricing import PriceList
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Kind
-from spoold.spool import accounts, gate, mfds, objects, repairs, sessions, store
+from spoold.model.transitions import JobEvent
+from spoold.spool import accounts, gate, handed, jobs, mfds, objects, repairs, sessions, store
 from spoold.spool.replica_people import forget_certificates, put_certificates
 from spoold.spool.rows import device_of, pack, printer_fields, printer_of, unpack
 
@@ -103,6 +105,7 @@ def apply_printer(
     db = writer.db
     _make_way(writer, "printer", state["name"], key, taking)
     device_id = _put_device(writer, *state["device"]) if state["device"] else None
+    before = db.execute("SELECT id, fields FROM printer WHERE guid = ?", (key,)).fetchone()
     db.execute(
         "INSERT INTO printer (guid, name, device_id, fields) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (guid) DO UPDATE SET name = excluded.name, device_id = excluded.device_id, "
@@ -110,7 +113,31 @@ def apply_printer(
         (key, state["name"], device_id, state["fields"]),
     )
     repairs.keep_over(writer, key)
+    if before is not None:
+        _fence(writer, before[0], unpack(before[1]), unpack(state["fields"]), taking.now_us)
     _tell_printer(writer, key)
+
+
+def _fence(
+    writer: SqliteStore,
+    printer_id: int,
+    before: dict[str, Any],
+    fields: dict[str, Any],
+    now_us: int,
+) -> None:
+    """A printer of this site was another node's meanwhile, which may have printed what this one was
+    given before: in the transaction by which it can print again, that is held until it is offered
+    once more.
+    """
+    if fields["owner"] is not None or before.get("owner_epoch") == fields.get("owner_epoch"):
+        return
+    for job_id, words in handed.fetched_of(writer.db, printer_id):
+        if JobReason.JOB_IN_DOUBT not in words:
+            reasons = tuple(dict.fromkeys((*words, JobReason.JOB_REHOMED.value)))
+            change = store.ChangeJob(
+                job_id, JobEvent.HOLD, now_us, "node", reasons, "Its printer was another node's."
+            )
+            jobs.change_job(writer, change)
 
 
 def _put_device(writer: SqliteStore, guid: bytes, uri: str, fields: bytes) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from daemon.test_handing import give_away, jobs_of, paper, submit, wait_job
 
+from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
+from spoold.model.person import Owner
 from support.houses import ANYWHERE, joined, wait_until
 
 pytestmark = pytest.mark.slow
@@ -50,6 +52,50 @@ async def test_the_printers_of_a_dead_site_print_at_another_node(start, pair, tm
     await hq.ask("job.settle", job=str(had["id"]), printed=False)
     await wait_job(hq, "had", "completed")
     assert sorted(paper(tmp_path)) == [b"%!PS had\n", b"%!PS waits\n"]
+
+
+async def test_a_printer_that_went_and_came_back_while_its_site_was_off_prints_nothing_twice(
+    start, pair, tmp_path
+):
+    """The site never sees that it was not the owner, but for the epoch: what it had of hq waits
+    until hq offers it once more, and what only the site has prints.
+    """
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # out of order
+    for title in ("printed", "open"):
+        await submit(hq, title, f"%!PS {title}\n".encode())
+        await wait_job(site, title, "pending")
+        await wait_job(hq, title, "processing")
+    upload = await site.daemon._acceptance.begin(
+        Submission("desk", Owner("ada"), "address:127.0.0.1", "raw", "127.0.0.1", title="local")
+    )
+    await upload.write(b"%!PS local\n")
+    await upload.commit()
+    await site.stop()
+    await wait_until(lambda: not hq.services.sites.here())
+    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
+    assert (await hq.ask("printer.rehome", from_site="library"))["in_doubt"] == 2
+    doubtful = {}
+    for title in ("printed", "open"):
+        doubtful[title] = str((await wait_job(hq, title, "pending-held"))["id"])
+    await hq.ask("job.settle", job=doubtful["printed"], printed=False)
+    await wait_job(hq, "printed", "completed")
+    assert paper(tmp_path) == [b"%!PS printed\n"]
+    await hq.ask("printer.set", name="desk", owner="library")
+
+    again = await start("library", "site")
+    await wait_job(again, "local", "completed")
+    for title in ("printed", "open"):
+        held = await wait_job(again, title, "pending-held")
+        assert held["reasons"] == ["job-rehomed"]
+    await hq.ask("job.settle", job=doubtful["open"], printed=False)
+    await wait_job(hq, "open", "completed")
+    await wait_job(again, "open", "completed")
+    held = await wait_job(again, "printed", "pending-held")
+    wanted = [b"%!PS local\n", b"%!PS open\n", b"%!PS printed\n"]
+    assert sorted(paper(tmp_path)) == wanted
+    await again.ask("job.cancel", job=str(held["id"]))
+    await wait_job(hq, "printed", "completed")
 
 
 async def test_printers_go_to_another_site(start, pair, tmp_path):

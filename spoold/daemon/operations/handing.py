@@ -15,11 +15,11 @@ from spoold.daemon.operations.steering import apply
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import uuid_of
 from spoold.driver.handed_on import UNKNOWN
-from spoold.intake.arguments import HANDED_ON, hands_on
+from spoold.intake.arguments import hands_on
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.principal import Port
-from spoold.spool.handed import JobThere, find_there
+from spoold.spool.handed import HANDED_ON, JobThere, find_there
 
 JOBS_MAX = 500
 MESSAGE_CHARACTERS_MAX = 255
