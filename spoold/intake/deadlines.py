@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Protocol
 
 import trio
@@ -16,6 +17,7 @@ import trio
 from spoold.net.stream import Stream
 
 LOOK_INTERVAL_S = 0.25
+FRESH_S = 1.0  # whoever was let in so shortly before a stop knows nothing of it, and may begin
 
 
 class Pace(Protocol):
@@ -34,14 +36,18 @@ class Watch:
 
     What is too late is closed, and `is_expired` says so, unless `on_late` does something else.
     While `is_quiet` nothing has begun on the connection, and a daemon that stops closes it; later
-    it calls `on_stop`, where there is one.
+    it calls `on_stop`, where there is one. `since` is when the client was let in.
     """
 
-    __slots__ = ("deadline", "is_expired", "is_quiet", "on_late", "on_stop", "stream")
+    __slots__ = (
+        "deadline", "is_expired", "is_quiet", "is_told", "on_late", "on_stop", "since", "stream",
+    )  # fmt: skip
 
-    def __init__(self, stream: Stream, deadline: float) -> None:
+    def __init__(self, stream: Stream, deadline: float, since: float = -inf) -> None:
         self.stream = stream
         self.deadline = deadline
+        self.since = since
+        self.is_told = False
         self.is_expired = False
         self.is_quiet = True
         self.on_late: Callable[[], None] = self.expire
@@ -57,6 +63,7 @@ class Deadlines:
 
     def __init__(self, look_interval_s: float = LOOK_INTERVAL_S) -> None:
         self._look_interval_s = look_interval_s
+        self._is_stopping = False
         self._watches: set[Watch] = set()
 
     @contextmanager
@@ -69,7 +76,8 @@ class Deadlines:
             self.remove(one)
 
     def add(self, stream: Stream, seconds: float) -> Watch:
-        one = Watch(stream, trio.current_time() + seconds)
+        now = trio.current_time()
+        one = Watch(stream, now + seconds, now)
         self._watches.add(one)
         return one
 
@@ -77,11 +85,20 @@ class Deadlines:
         self._watches.discard(one)
 
     def stop(self) -> None:
-        """Close the connections on which nothing has begun; tell the others that care."""
+        """Close the connections on which nothing has begun; tell the others that care. What begins
+        later, on a connection that was fresh then, hears of it as soon as it is looked at.
+        """
+        self._is_stopping = True
+        self._wind_up()
+
+    def _wind_up(self) -> None:
+        now = trio.current_time()
         for one in list(self._watches):
             if one.is_quiet:
-                one.expire()
-            elif one.on_stop is not None:
+                if now - one.since >= FRESH_S:
+                    one.expire()
+            elif one.on_stop is not None and not one.is_told:
+                one.is_told = True
                 one.on_stop()
 
     async def run(self) -> None:
@@ -91,3 +108,5 @@ class Deadlines:
             now = trio.current_time()
             for one in [one for one in self._watches if one.deadline <= now]:
                 one.on_late()
+            if self._is_stopping:
+                self._wind_up()

@@ -117,6 +117,7 @@ class House:
 @pytest.fixture
 async def house(nursery, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(deadlines, "FRESH_S", 0.0)
     made = House(nursery, tmp_path)
     yield made
     made.close()
@@ -513,6 +514,35 @@ async def test_stopping_lets_a_raw_job_on_a_port_of_its_own_end(spool, house, en
     body = await spool.reader.document_body(job.id)
     assert body == b"%!PS the first half, and the second"
     await house.nobody_is_left()
+
+
+async def test_who_came_just_before_the_stop_is_served(house, monkeypatch):
+    """A client that was let in knows nothing of the stop, and may still begin."""
+    monkeypatch.setattr(deadlines, "FRESH_S", 60.0)
+    await house.start(Rules(Port.CLEAR, anybody))
+    fresh = await house.connect()
+    await house.until(lambda: house.listener.connections == 1)
+    house.listener.stop_nowait()
+    await fresh.send(b"%!PS")
+    fresh.shutdown(socket.SHUT_WR)
+    assert await answer(fresh) == (b"", "fin")
+    assert house.seen == [(b"%!PS", False)]
+    with trio.fail_after(30):
+        await house.listener.ended.wait()
+
+
+async def test_who_came_just_before_the_stop_and_is_silent_is_not_waited_for_long(
+    house, monkeypatch
+):
+    """It is closed as soon as it is not fresh any more; no deadline of its own matters."""
+    monkeypatch.setattr(deadlines, "FRESH_S", 0.3)
+    await house.start(Rules(Port.CLEAR, anybody))
+    silent = await house.connect()
+    await house.until(lambda: house.listener.connections == 1)
+    house.listener.stop_nowait()
+    assert await answer(silent) == (b"", "reset")
+    with trio.fail_after(30):
+        await house.listener.ended.wait()
 
 
 async def test_counters_return_to_zero_after_every_kind_of_end(house):
