@@ -120,10 +120,9 @@ def _take(args: Namespace, place: Path) -> int:
         print(f"Removed {name}.")
     if answer["has_ca_key"]:
         print("It holds the key of the certificate authority: guard it as you guard the node.")
-    else:
-        print(
-            "The key of the certificate authority is a credential, and not in it: keep that, too."
-        )
+    if answer["credentials"]:
+        print(plain(f"Not in it, for systemd hands them over: {', '.join(answer['credentials'])}."))
+        print("Keep the files that LoadCredential= names, too; without them it is half a backup.")
     return DONE
 
 
@@ -216,6 +215,9 @@ def restore(args: Namespace) -> int:
         print(f"{jobs} then, and may have been printed since; held as in doubt:")
         print("  spoold job list --reason job-in-doubt")
         print("  spoold job settle ID... --printed, or --not-printed to print them now")
+    if done.head.credentials:
+        print(plain(f"Not in the backup were the credentials {', '.join(done.head.credentials)}:"))
+        print("  see that the unit's LoadCredential= names their files before the daemon starts.")
     print("Start the daemon now.")
     return DONE
 

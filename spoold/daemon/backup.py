@@ -51,7 +51,8 @@ Step = Callable[[str, int, int], None]  # what is copied, how much is done, and 
 class Source:
     """What is backed up: a node's data directory, the file that configures it, and who it is.
 
-    `reserve_bytes` stay free on the data directory's own file system.
+    `reserve_bytes` stay free on the data directory's own file system. `credentials` are names of
+    what is not backed up, because the service manager hands it over.
     """
 
     data_dir: Path
@@ -59,6 +60,7 @@ class Source:
     node_guid: UUID
     node_name: str
     reserve_bytes: int
+    credentials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class _Taking:
             sum(entry.size for entry in self._entries),
             self._damaged,
             now_us,
+            self._source.credentials,
         )
         for folder, _, _ in os.walk(self._work):
             sync_directory(Path(folder))

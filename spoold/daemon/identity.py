@@ -120,6 +120,15 @@ def open_identity(
             _make_authority(folder, wall_clock)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)
+        for file in (ca_file, key_file):
+            if not file.exists():
+                raise IdentityError(
+                    "open",
+                    str(file),
+                    "this part of the deployment's CA is missing",
+                    "If it came as a credential, hand it over again (LoadCredential= of the unit, "
+                    "ca.pem and ca-key.pem); if not, restore the directory from a backup.",
+                )
         authority = Authority(ca_file.read_bytes(), key_file.read_bytes(), wall_clock)
         if node_file.exists():
             certificate, key_pem, owner = _read_node(node_file)

@@ -26,7 +26,8 @@ ADVICE = "Take another backup; `spoold backup list DIR` shows which there are."
 @dataclass(frozen=True, slots=True)
 class Head:
     """What a backup holds. `position` is the last of the journal; `waiting` counts the jobs that
-    were not finished. `damaged` documents were missing or changed when it was made.
+    were not finished. `damaged` documents were missing or changed when it was made. `credentials`
+    are the names of what the service manager had handed over: none of that is in it.
     """
 
     format: int
@@ -44,6 +45,7 @@ class Head:
     bytes: int
     damaged: int
     made_us: int
+    credentials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def read_head(folder: Path) -> Head | None:
 
 def head_of(found: dict[str, Any]) -> Head:
     """A head from its map; raises KeyError for one that lacks something."""
-    return Head(**{one.name: found[one.name] for one in fields(Head)})
+    values = {one.name: found[one.name] for one in fields(Head) if one.name != "credentials"}
+    return Head(**values, credentials=tuple(found.get("credentials", ())))
 
 
 def as_map(head: Head) -> dict[str, Any]:

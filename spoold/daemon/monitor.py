@@ -21,12 +21,12 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
 from spoold.model.node import LineState
-from spoold.spool import depth, synchronised
+from spoold.spool import depth, leases, nodes, synchronised
 from spoold.spool.depth import Depth
 from spoold.spool.histogram import Histogram
 from spoold.spool.reader import SqliteReader
 from spoold.web import health
-from spoold.web.health import Check, Facts, Part, Stopped, Verdict
+from spoold.web.health import Check, Facts, Part, Rights, Stopped, Verdict
 from spoold.web.metrics import Counts, Metrics, Sight
 from spoold.web.pages import Pages
 
@@ -75,6 +75,7 @@ class Monitor:
         self._looked_s = float("-inf")
         self._depths: list[Depth] = []
         self._in_doubt = 0
+        self._rights: tuple[Rights, ...] = ()
         self._counted_until_s = float("-inf")
         self._certificates: tuple[tuple[str, int], ...] = ()
         self._certificates_until_s = float("-inf")
@@ -168,6 +169,7 @@ class Monitor:
             line_reason=line.reason if line is not None else "",
             behind=await services.reader.look(synchronised.behind),
             journals=await journals.look(services),
+            rights=self._rights,
         )
         self.checks = health.judge(self._facts, config.health, config.limits)
         self._looked_s = trio.current_time()
@@ -176,13 +178,19 @@ class Monitor:
         return self.checks
 
     async def _count(self) -> None:
-        """The lengths of the queues, less often the longer they are."""
+        """The lengths of the queues and the extent of rights, less often the longer they are."""
         begun_s = trio.current_time()
         if begun_s < self._counted_until_s:
             return
         reader = self._reader
         self._depths = await reader.look(depth.depths)
         self._in_doubt = await reader.look(depth.in_doubt)
+        names = {one.guid: one.name for one in await reader.look(nodes.find_all)}
+        names[self._services.node_guid] = self._services.node_name
+        self._rights = tuple(
+            Rights(names.get(site, str(site)), *rest)
+            for site, *rest in await reader.look(leases.extents)
+        )
         took_s = trio.current_time() - begun_s
         self._counted_until_s = begun_s + took_s / SHARE - LOOK_S / 2
 

@@ -109,7 +109,9 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
             interval_s = systemd.watchdog_interval_s(os.environ)
             if interval_s is not None:
                 services = running.services
-                beats = (services.journal.beat, services.dispatcher.beat)
+                beats = [services.journal.beat, services.dispatcher.beat]
+                if services.uplink is not None:
+                    beats.append(services.uplink.beat)
                 nursery.start_soon(_keep_watchdog, interval_s, beats)
             async for number in signals:
                 if number == signal.SIGHUP:

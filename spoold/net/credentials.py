@@ -48,6 +48,12 @@ def found(name: str, environ: Mapping[str, str] = os.environ) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+def names(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What was handed over."""
+    folder = directory(environ)
+    return () if folder is None else tuple(sorted(os.listdir(folder)))
+
+
 def is_private(path: Path, status: os.stat_result) -> bool:
     """Whether no other user can read the file. The mode of a credential shows the mask of its ACL,
     not who may read it.

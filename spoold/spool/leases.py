@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from spoold.model.offline import CLOCK_BACK_US, OfflinePolicy, Right
@@ -166,6 +167,27 @@ def note_granted(db: sqlite3.Connection, site: UUID, epoch: int, right: Right) -
 def rights_holder(site: UUID, epoch: int, holder: UUID) -> UUID:
     """Whose purses hold, in the ledger of an application server, what a site may spend."""
     return uuid5(site, f"rights:{epoch}/{holder}")
+
+
+class Extent(NamedTuple):
+    """How much a site may spend by its lease: whose money (`holders`) and what it was granted of
+    it in this epoch, in 1/10,000.
+    """
+
+    site: UUID
+    until_us: int
+    holders: int
+    granted: int
+
+
+def extents(db: sqlite3.Connection) -> list[Extent]:
+    """Of each site that may spend anything; at a site its own."""
+    rows = db.execute(
+        "SELECT site, until_us, count(DISTINCT holder), coalesce(sum(amount), 0) "
+        "FROM right_lease LEFT JOIN right_granted USING (site, epoch) "
+        "WHERE is_frozen = 0 GROUP BY site ORDER BY site"
+    )
+    return [Extent(UUID(bytes=site), *rest) for site, *rest in rows]
 
 
 # -- the wallets of a site ---------------------------------------------------------------------

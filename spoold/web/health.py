@@ -96,6 +96,16 @@ class Journals:
 
 
 @dataclass(frozen=True, slots=True)
+class Rights:
+    """What a site may spend without asking: until when, whose money, and how much was granted."""
+
+    site: str
+    end_us: int
+    holders: int
+    granted: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was seen at `now_us`. `commit_s` is how long the writer has needed, or needs by now.
 
@@ -123,7 +133,7 @@ class Facts:
     line_reason: str = ""
     behind: tuple[str, ...] = ()  # sources whose last round of synchronisation failed
     journals: Journals = field(default_factory=Journals)
-    quarantined: int = 0
+    rights: tuple[Rights, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ import trio
 
 from spoold import __version__
 from spoold.model.job import JobReason, JobState
+from spoold.model.money import UNIT
 from spoold.spool.depth import Depth
 from spoold.spool.events import Event, JobMoved
 from spoold.spool.histogram import Histogram
-from spoold.web.health import SECOND_US, Check, Facts, Verdict
+from spoold.web.health import SECOND_US, Check, Facts, Rights, Verdict
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -163,6 +164,7 @@ def _of_node(sight: Sight) -> Iterator[Metric]:
         yield _gauges("spoold_site_lag_records", text, ("site",), lags)
         text = "Records of sites that could not be applied."
         yield _gauge("spoold_records_quarantined", text, journals.quarantined)
+    yield from _of_rights(facts.rights)
     if sight.copy_age_s is not None:
         text = "For how long the copy of the application server's objects may be behind."
         yield _gauge("spoold_copy_age_seconds", text, sight.copy_age_s)
@@ -170,6 +172,20 @@ def _of_node(sight: Sight) -> Iterator[Metric]:
     states = [((check.part.value,), order.index(check.verdict)) for check in sight.checks]
     text = "Verdict on each part: 0 ok, 1 warning, 2 failed."
     yield _gauges("spoold_health", text, ("part",), states)
+
+
+def _of_rights(rights: Sequence[Rights]) -> Iterator[Metric]:
+    if not rights:
+        return
+    label = ("site",)
+    text = "Until when a site may spend the rights that it holds, in seconds since the epoch."
+    ends = (((r.site,), r.end_us / SECOND_US) for r in rights)
+    yield _gauges("spoold_rights_end_seconds", text, label, ends)
+    text = "People and accounts whose money a site may spend without asking."
+    yield _gauges("spoold_rights_holders", text, label, (((r.site,), r.holders) for r in rights))
+    text = "What was granted to a site of their money, in whole units."
+    granted = (((r.site,), r.granted / UNIT) for r in rights)
+    yield _gauges("spoold_rights_granted", text, label, granted)
 
 
 def _of_jobs(sight: Sight, names: Mapping[int, str]) -> Iterator[Metric]:

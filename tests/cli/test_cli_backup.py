@@ -35,6 +35,23 @@ def test_a_backup_is_taken_listed_verified_and_restored(run: Run, tmp_path: Path
     assert run(f"restore {backups} --data-dir {data_dir} --replace --json").json["aside"]
 
 
+def test_what_is_a_credential_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the backup, which has it not, and by the restore, after which it is needed."""
+    (tmp_path / "handed").mkdir()
+    (tmp_path / "handed" / "desk.password").write_text("not in any backup")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "handed"))
+    taken = run(f"backup {tmp_path / 'backups'}")
+    assert "hands them over: desk.password." in taken.out
+    assert run(f"backup list {tmp_path / 'backups'} --json").json[0]["credentials"] == [
+        "desk.password"
+    ]
+    restored = run(f"restore {tmp_path / 'backups'} --data-dir {tmp_path / 'data'}")
+    assert "the credentials desk.password" in restored.out
+    assert "LoadCredential=" in restored.out
+
+
 def test_what_cannot_be_backed_up_is_told_with_advice(run: Run, tmp_path: Path) -> None:
     """A place that cannot be written, and a directory without backups."""
     (tmp_path / "file").write_text("")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -95,6 +96,18 @@ async def test_a_backup_of_an_open_spool_is_whole(node, place):
     assert not any("witness" in name for name in names)
     assert made.path.stat().st_mode & 0o077 == 0
     assert (made.path / "identity" / "ca-key.pem").stat().st_mode & 0o077 == 0
+
+
+async def test_a_backup_says_what_was_a_credential(node, place, tmp_path):
+    """It is not in it; whoever restores is told its name. Older backups say nothing of it."""
+    node.source = replace(node.source, credentials=("ca-key.pem", "desk.password"))
+    made = await take(node, place)
+    assert manifest.read(made.path).head.credentials == ("ca-key.pem", "desk.password")
+    done = await restored(made.path, tmp_path / "elsewhere")
+    assert done.head.credentials == ("ca-key.pem", "desk.password")
+    told = manifest.as_map(made.head)
+    del told["credentials"]
+    assert manifest.head_of(told).credentials == ()
 
 
 async def test_the_next_backup_shares_what_the_one_before_holds(node, place):

@@ -192,3 +192,49 @@ def test_no_secret_and_no_document_is_ever_logged(tmp_path):
     assert '"login_refused"' in said
     found = [canary for canary in CANARIES if canary.lower() in said.lower()]
     assert found == [], [line for line in daemon.log if any(one in line for one in found)]
+
+
+def secrets_of(folder: Path) -> set[str]:
+    """What lies in a node's identity: keys of cards and of its copy, and private keys as text."""
+    found = set()
+    for path in (folder / "data" / "identity").iterdir():
+        lines = path.read_text().split("\n")
+        if not path.name.endswith("ca.pem"):
+            found |= {line for line in lines if len(line) >= 40 and "-----" not in line}
+    return found
+
+
+@pytest.mark.slow
+def test_no_secret_of_a_site_is_ever_logged(tmp_path):
+    """On neither side: tokens of invitations, what is copied, asked for and granted, and keys."""
+    for name in ("hq", "library"):
+        (tmp_path / name).mkdir()
+    at_site = WITH_TLS.replace("[node]", '[node]\nrole = "site"')
+    with (
+        running(tmp_path / "hq", config=WITH_TLS, log_level="debug") as hq,
+        running(tmp_path / "library", config=at_site, log_level="debug") as site,
+    ):
+        print_everywhere(site)
+        hq.call("user.add", name="olga", password=PASSWORD, roles=["operator"])
+        hq.call("user.pin", name="olga", pin=PIN)
+        hq.call("user.add-card", name="olga", card=CARD)
+        hq.call("price.set", rates=[{"price": 500}], replace=True)
+        hq.call("account.adjust", name="user:olga", amount=900_000, purse="paid-in", reason="desk")
+        token = hq.call("site.invite", name="library", is_approved=True)["token"]
+        forged = token[:-12] + "canarycanary"
+        with pytest.raises(OperationError):
+            site.call("site.enter", server=hq.ports["mutual"], token=forged)
+        site.call("site.enter", server=hq.ports["mutual"], token=token)
+        assert wait_until(lambda: site.call("site.copy")["is_whole"], 30)
+        assert wait_until(lambda: hq.call("site.holdings", name="library")["rights"], 30)
+        assert site.call("user.find-card", card=CARD)
+        assert log_in(site, basic("olga", PASSWORD)) == 200
+        assert log_in(site, basic("olga", GUESS)) == 401
+        assert site.end() == hq.end() == 0
+        folders = (tmp_path / "hq", tmp_path / "library")
+        said = "".join([*hq.log, *site.log, *((one / "stderr").read_text() for one in folders)])
+        keys = set().union(*(secrets_of(one) for one in folders))
+    assert '"site_line_changed"' in said
+    assert len(keys) > 6
+    for canary in (*CANARIES, token, forged, token[-20:], *keys):
+        assert canary.lower() not in said.lower(), canary

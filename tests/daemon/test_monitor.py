@@ -14,8 +14,11 @@ from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
+import trio
 
+from spoold.daemon import monitor
 from spoold.provider.blocking import BlockingProvider
+from support.houses import ANYWHERE, joined
 from support.peers import wait_until
 from support.process import CONFIG, running, send_raw
 
@@ -140,3 +143,50 @@ def test_a_printer_that_fails_is_told_with_since_when(tmp_path):
         assert time.time() - stopped["since_us"] / 1e6 > 1
         assert "power" in stopped["advice"]
         assert get(daemon, "/healthz")[0] == 200
+
+
+@pytest.mark.slow
+async def test_a_site_and_its_application_server_tell_how_far_they_are(start, monkeypatch):
+    """What has not gone up, how old the copy is, what the site may spend, how late the loop is."""
+    monkeypatch.setattr(monitor, "LOOK_S", 0.2)
+    hq = await start("hq")
+    site = await start("library", "site", listen={"clear": ANYWHERE})
+    await hq.ask("price.set", rates=[{"price": 500}], replace=True)
+    await hq.ask("user.add", name="ada")
+    paid = {"name": "user:ada", "amount": 200_000, "purse": "paid-in", "reason": "cash desk"}
+    await hq.ask("account.adjust", **paid)
+    await joined(hq, site)
+    annex = '{site="library"}'
+    at_hq = {
+        f"spoold_rights_holders{annex}": 1.0,
+        f"spoold_rights_granted{annex}": 5.0,
+        f"spoold_site_lag_records{annex}": 0.0,
+        "spoold_records_quarantined": 0.0,
+    }
+    at_site = {
+        f"spoold_rights_holders{annex}": 1.0,
+        f"spoold_rights_granted{annex}": 5.0,
+        "spoold_uplink_lag_records": 0.0,
+    }
+    with trio.fail_after(30):
+        for house, wanted in ((hq, at_hq), (site, at_site)):
+            found = {}
+            while not wanted.items() <= found.items():
+                await trio.sleep(0.1)
+                found = await scraped(house)
+            assert found["spoold_loop_lag_seconds_count"] > 0
+            assert found[f"spoold_rights_end_seconds{annex}"] > time.time() + 86_400
+    assert 0 <= found["spoold_copy_age_seconds"] < 30
+
+
+async def scraped(house):
+    """What `/metrics` says, by name and labels."""
+    host, port = house.running.ports["clear"]
+
+    def read():
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
+            return answer.read().decode()
+
+    lines = (await trio.to_thread.run_sync(read)).splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}

@@ -41,6 +41,12 @@ SERIES = {
     "SpooldCommitsSlow": ('spoold_commit_seconds_bucket{le="+Inf", instance="a"}', "0+9x20", 20),
     "SpooldLoopLate": ('spoold_loop_lag_seconds_bucket{le="+Inf", instance="a"}', "0+9x20", 20),
     "SpooldFilesShort": ('process_open_fds{job="spoold", instance="a"}', "95x10", 10),
+    "SpooldSiteAlone": ('spoold_health{part="line", instance="a"}', "1x20", 20),
+    "SpooldUplinkBehind": ('spoold_uplink_lag_records{instance="a"}', "2000x65", 65),
+    "SpooldCopyOld": ('spoold_copy_age_seconds{instance="a"}', "1000x10", 10),
+    "SpooldRightsEnd": ('spoold_rights_end_seconds{site="s", instance="a"}', "7200x20", 20),
+    "SpooldJournalForked": ('spoold_health{part="journals", instance="a"}', "2x5", 5),
+    "SpooldRecordsQuarantined": ('spoold_health{part="journals", instance="a"}', "1x20", 20),
 }
 # What the others are measured against.
 BESIDE = {

@@ -3,6 +3,7 @@
 `debootstrap` makes the tree once, in $SPOOLD_CACHE when that is set; `systemd-nspawn` boots it with
 everything that is written in memory. It ends with this process, whatever ends that, and leaves no
 mounts, processes or control groups. As a program it only prepares: `python -m support.machine DIR`.
+Another release of Debian: SPOOLD_SUITE=trixie.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -54,7 +57,8 @@ print("refused", refused, "cut", cut, "answered", answered, *errors)
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ("spoold", "systemd", "pyproject.toml", "README.md", ".ci/environment")
-SUITE = "bookworm"
+OWN_SUITE = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+SUITE = os.environ.get("SPOOLD_SUITE") or "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
 BOOT_S = 60
 GROUPS_S = 5
@@ -67,6 +71,9 @@ def prepared(cache: Path) -> Path:
     a minute: `tests/run` does it before the tests, which have less.
     """
     cache.mkdir(parents=True, exist_ok=True)
+    if SUITE != OWN_SUITE:
+        tree(cache)
+        return package(cache)
     with ThreadPoolExecutor() as pool:
         making, building = pool.submit(tree, cache), pool.submit(package, cache)
         making.result()
@@ -74,8 +81,10 @@ def prepared(cache: Path) -> Path:
 
 
 def package(cache: Path) -> Path:
-    """The package; built when the source is another than that of the last one."""
-    folder = cache / "package"
+    """The package; built when the source is another than that of the last one. For another release
+    than that of this machine it is built there, with the network of this one.
+    """
+    folder = cache / f"package-{SUITE}"
     digest = hashlib.sha256()
     for one in SOURCE:
         for path in sorted((ROOT / one).rglob("*")) or [ROOT / one]:
@@ -86,13 +95,21 @@ def package(cache: Path) -> Path:
         print("Building the package", file=sys.stderr, flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        done = subprocess.run(
-            [ROOT / "systemd" / "package", folder], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        if SUITE == OWN_SUITE:
+            _build([ROOT / "systemd" / "package", folder])
+        else:
+            binds = (f"--bind-ro={ROOT}:/srv", f"--bind={folder}:/mnt")
+            pip = (f"--setenv={one}" for one in os.environ if one.startswith("PIP_"))
+            with _alone():
+                _build([*_nspawn(cache, *binds, *pip), "/srv/systemd/package", "/mnt"])
         stamp.write_text(wanted)
     (found,) = folder.glob("*.deb")
     return found
+
+
+def _build(command: Sequence[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def tree(cache: Path) -> Path:
@@ -191,23 +208,10 @@ class Machine:
 
 @contextmanager
 def machine(cache: Path, shared: Path) -> Iterator[Machine]:
-    """One machine at a time: nspawn's control groups have fixed names."""
-    with Path(tempfile.gettempdir(), "spoold-machine.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """A machine that has booted."""
+    with _alone():
         process = subprocess.Popen(
-            [
-                # A PID namespace of its own ends with its first process, and that with us.
-                *("setpriv", "--pdeathsig", "KILL"),
-                *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
-                *("systemd-nspawn", "--quiet"),
-                *(
-                    "--directory",
-                    str(tree(cache)),
-                    "--volatile=overlay",
-                    f"--bind-ro={shared}:/mnt",
-                ),
-                *("--register=no", "--keep-unit", "--private-network", "--boot", "--console=pipe"),
-            ],
+            _nspawn(cache, f"--bind-ro={shared}:/mnt", "--private-network", "--boot"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -218,7 +222,28 @@ def machine(cache: Path, shared: Path) -> Iterator[Machine]:
         finally:
             process.kill()
             process.communicate(timeout=30)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One container at a time: nspawn's control groups have fixed names."""
+    with Path(tempfile.gettempdir(), "spoold-machine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
             _remove_groups()
+
+
+def _nspawn(cache: Path, *options: str) -> list[str]:
+    return [
+        # A PID namespace of its own ends with its first process, and that with us.
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+        *("systemd-nspawn", "--quiet", "--directory", str(tree(cache)), "--volatile=overlay"),
+        *("--register=no", "--keep-unit", "--console=pipe"),
+        *options,
+    ]
 
 
 def _booted(process: subprocess.Popen[str]) -> int:

@@ -248,7 +248,17 @@ def test_secrets_come_as_credentials(host: Machine) -> None:
         )
         host.run("systemctl", "restart", "spoold")
         assert host.say(PYTHON, "-I", "-c", SERVED) == "CN=corporate"
-        assert host.spoold("node", "ca")["fingerprint"] != fingerprint
+        corporate = host.spoold("node", "ca")["fingerprint"]
+        assert corporate != fingerprint
+        # They are in no backup; who restores is told, and the node goes on with them.
+        backups = "/var/backups/spoold"
+        assert "ca-key.pem, ca.pem, tls.crt, tls.key." in host.say("spoold", "backup", backups)
+        host.run("systemctl", "stop", "spoold*")
+        restoring = ("restore", backups, "--config", CONFIG, "--replace")
+        said = host.say("runuser", "-u", "spoold", "--", "spoold", *restoring)
+        assert "the credentials ca-key.pem, ca.pem" in said
+        host.run("systemctl", "start", "spoold")
+        assert host.spoold("node", "ca")["fingerprint"] == corporate
     finally:
         host.drop_in("")
         host.write(CONFIG, before)

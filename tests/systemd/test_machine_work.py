@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,10 +144,48 @@ def test_lpd_has_its_port_from_systemd(host: Machine) -> None:
     assert host.spoold("status")["printers"]
 
 
+def test_the_examples_do_what_they_say(host: Machine) -> None:
+    """All drop-ins of the package together: networks, ports, directories, secrets, reloading."""
+    version = int(host.say("systemctl", "--version").split()[1])
+    names = ["credentials", "file-printers", "lpd-source-ports", "networks"]
+    names += ["notify-reload"] if version >= 253 else []
+    private = "/etc/spoold/private"
+    host.run("install", "-d", "-m", "0700", private)
+    for secret in ("tls.crt", "tls.key", "desk.password"):
+        host.write(f"{private}/{secret}", "secret", 0o600)
+    host.run("install", "-d", "-o", "spoold", "-g", "spoold", "/srv/print")
+    folder = "/etc/systemd/system/spoold.service.d"
+    host.run("mkdir", "-p", folder)
+    for name in names:
+        host.run("cp", f"/usr/share/doc/spoold/examples/{name}.conf", folder)
+    host.run("systemctl", "daemon-reload")
+    try:
+        host.run("systemctl", "restart", "spoold")
+        pid = host.show("spoold", "MainPID")
+        status = host.say("cat", f"/proc/{pid}/status")
+        assert "CapEff:\t0000000000000400" in status  # CAP_NET_BIND_SERVICE, and no other
+        assert set(host.say("ls", "/run/credentials/spoold.service").split()) == {
+            "tls.crt", "tls.key", "desk.password",
+        }  # fmt: skip
+        assert "10.0.0.0/8" in host.show("spoold", "IPAddressAllow")
+        host.run("spoold", "printer", "add", "paper", "file:///srv/print")
+        host.run("sh", "-c", "echo page | spoold submit -P paper --title on-paper -")
+        wait(lambda: host.say("ls", "/srv/print"), "the page is in the directory")
+        host.run("systemctl", "reload", "spoold")
+        assert host.show("spoold", "MainPID") == pid
+        assert host.logged("SPOOLD_EVENT=configuration_unchanged")
+    finally:
+        for name in names:
+            host.run("rm", "-f", f"{folder}/{name}.conf")
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "restart", "spoold")
+
+
 def test_a_backup_is_made_by_the_timer_and_restored(host: Machine) -> None:
     """The unit of the timer has one written; as the walk-through says it is put back."""
     host.run("sh", "-c", "echo page | spoold submit --title in-the-backup -")
     host.run("systemctl", "start", "spoold-backup.service")
+    assert re.search(r"^backup +\d+ s ago$", host.run("spoold", "status").stdout, re.MULTILINE)
     host.run("sh", "-c", "echo page | spoold submit --title after-it -")
     host.run("systemctl", "stop", "spoold*")
     text = (Path(__file__).parents[2] / "systemd" / "README.md").read_text()

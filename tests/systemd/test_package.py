@@ -5,6 +5,7 @@ They run in their order, and after the others: the last ones take the package aw
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -101,22 +102,62 @@ def test_purging_keeps_data_and_says_so(host: Machine) -> None:
     assert [one for one in left if not one.endswith(".d")] == []
 
 
+def commands_of(title: str) -> list[list[str]]:
+    """The commands of a section of systemd/README.md, a list for each block of them."""
+    text = (Path(__file__).parents[2] / "systemd" / "README.md").read_text()
+    section = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    blocks = [
+        [re.split(r"\s+# ", line)[0].strip() for line in part.splitlines()]
+        for part in section.split("\n\n")
+        if part.startswith("    ")
+    ]
+    assert blocks
+    return blocks
+
+
+def printer_at(port: int) -> str:
+    """A raw printer that takes one job, as a program."""
+    return (
+        f"import socket\nlink, _ = socket.create_server(('127.0.0.1', {port})).accept()\n"
+        "while link.recv(65536):\n    pass\n"
+    )
+
+
 def test_the_walk_through_works_as_written(bare: Machine, package: Path) -> None:
     """The commands of systemd/README.md, on a machine that has nothing."""
     bare.run("rm", "-rf", "/var/lib/spoold", "/etc/spoold")
-    text = (Path(__file__).parents[2] / "systemd" / "README.md").read_text()
-    section = text.partition("## In ten minutes")[2].partition("\n## ")[0]
-    commands = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    [commands] = commands_of("In ten minutes")
     assert len(commands) > 5
     # There is no network from which to get what is only recommended.
     bare.write("/etc/apt/apt.conf.d/alone", 'APT::Install-Recommends "false";')
     folder = bare.say("mktemp", "-d")
     bare.run("cp", f"/mnt/{package.name}", folder)
-    printer = "import socket\nlink, _ = socket.create_server(('127.0.0.1', 9100)).accept()\n"
-    printer += "while link.recv(65536):\n    pass\n"
-    with bare.python(printer) as printing:
+    with bare.python(printer_at(9100)) as printing:
         for command in commands:
-            bare.run("sh", "-ec", f"cd {folder} && {command.partition('#')[0]}")
-        assert printing.wait(30) == 0
+            bare.run("sh", "-ec", f"cd {folder} && {command}")
+        assert printing.wait(60) == 0
     [job] = bare.spoold("job", "list", "--printer", "desk")
     assert job["state"] == "completed"
+
+
+def test_a_site_joins_as_written(bare: Machine) -> None:
+    """The same for a site: a second node on this machine, with a name and ports of its own."""
+    installing, [inviting], joining, printing = commands_of("A site in ten minutes more")
+    file = "/etc/spoold/library.toml"
+    bare.run("sh", "-ec", installing[1].replace("/etc/spoold/spoold.toml", file))
+    bare.run("sed", "--in-place", "/^data_dir/d", file)
+    ports = '[listen]\nclear = ["127.0.0.1:9291"]\ntls = []\nmutual = []\n'
+    bare.run("tee", "--append", file, input=ports)
+    bare.run("sh", "-ec", installing[2].replace("spoold", "spoold@library"))
+    token = bare.say("sh", "-ec", inviting)
+    for command in joining:
+        there = command.replace("spj-…", token).replace("print.example.org", "localhost")
+        bare.run("env", "SPOOLD_CONTROL=/run/spoold-library/control", "sh", "-ec", there)
+    with bare.python(printer_at(9101)) as printer:
+        for command in printing:
+            bare.run("sh", "-ec", command.replace("192.0.2.20:9100", "127.0.0.1:9101"))
+        assert printer.wait(60) == 0
+    [site] = bare.spoold("site", "list")
+    assert (site["name"], site["line"]) == ("library", "up")
+    version = bare.say("spoold", "--version").split()[1]
+    assert version in site["software"]

@@ -19,7 +19,7 @@ from spoold.spool.depth import Depth
 from spoold.spool.events import JobMoved
 from spoold.spool.histogram import Histogram
 from spoold.web import health
-from spoold.web.health import Check, Facts, Journals, Part
+from spoold.web.health import Check, Facts, Journals, Part, Rights
 from spoold.web.metrics import OTHERS, Counts, Metrics, Sight
 from spoold.web.pages import Pages
 
@@ -59,6 +59,18 @@ async def test_how_far_journals_are_behind_is_told():
     assert samples["spoold_uplink_lag_records", ()] == 7
     assert samples["spoold_site_lag_records", (("site", "annex"),)] == 3
     assert samples["spoold_records_quarantined", ()] == 1
+
+
+async def test_what_sites_may_spend_is_told():
+    """Until when, of how many, and how much in whole units; nothing where there are no rights."""
+    assert not any("rights" in name for name, _ in await scraped(sight()))
+    seen = sight()
+    facts = replace(seen.facts, rights=(Rights("annex", NOW_US, 12, 2_550_000),))
+    samples = await scraped(replace(seen, facts=facts))
+    annex = (("site", "annex"),)
+    assert samples["spoold_rights_end_seconds", annex] == NOW_US / 1e6
+    assert samples["spoold_rights_holders", annex] == 12
+    assert samples["spoold_rights_granted", annex] == 255.0
 
 
 async def scraped(found, printers_max=500):

@@ -14,6 +14,7 @@ from spoold.daemon.operations.access import ADMINS, LOCAL
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError, SpoolError
 from spoold.model.record import Kind
+from spoold.net import credentials
 from spoold.spool.store import AddRecord
 
 log = structlog.get_logger("spoold.daemon")
@@ -41,6 +42,7 @@ async def make(call: Call) -> dict[str, Any]:
         services.node_guid,
         services.node_name,
         config.limits.reserve_bytes,
+        credentials.names(),
     )
     told_at = time.monotonic()
 
@@ -78,6 +80,7 @@ async def _tell(call: Call, made: backup.Made, now_us: int) -> dict[str, Any]:
         "copied_bytes": made.copied_bytes,
         "took_s": round(made.took_s, 3),
         "removed": list(made.removed)[:100],
+        "credentials": list(head.credentials)[:100],
         "has_ca_key": (made.path / "identity" / "ca-key.pem").exists(),
         "made_us": now_us,
     }
