@@ -19,8 +19,6 @@ from benchmarks import (
     rows_ipp,
     rows_mfd,
     rows_outage,
-    rows_return,
-    rows_upgrade,
 )
 from benchmarks.rows import Bench
 
@@ -31,8 +29,6 @@ ROWS = (
     | rows_copy.ROWS
     | rows_catchup.ROWS
     | rows_outage.ROWS
-    | rows_return.ROWS
-    | rows_upgrade.ROWS
 )
 RESULTS = Path(__file__).parent / "results"
 DESCRIPTORS = 12_000

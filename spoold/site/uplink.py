@@ -121,12 +121,6 @@ class Uplink:
         if self._is_running and not self._calls:
             self._bell.set()
             await self._turned.wait()
-<<<<<<< Updated upstream
-=======
-
-    async def begin_anew(self) -> int:
-        """Go on as an incarnation of its own behind the last record that both have.
->>>>>>> Stashed changes
 
     async def begin_anew(self) -> int:
         """Make the records that the application server has others for an incarnation of their own,
