@@ -91,8 +91,9 @@ def waiting_of(db: sqlite3.Connection, printer_id: int, limit: int) -> list[int]
 def fetched_of(db: sqlite3.Connection, printer_id: int) -> list[tuple[int, tuple[str, ...]]]:
     """The waiting jobs of a printer that another node handed on, and for what they are held."""
     rows = db.execute(
-        "SELECT id, iif(state = 4, reasons, '') FROM job INDEXED BY job_unfinished WHERE finished_us IS NULL "
-        "AND printer_id = ? AND state IN (3, 4) AND intake = ? ORDER BY id",
+        "SELECT id, iif(state = 4, reasons, '') FROM job INDEXED BY job_unfinished "
+        "WHERE finished_us IS NULL AND printer_id = ? AND state IN (3, 4) AND intake = ? "
+        "ORDER BY id",
         (printer_id, HANDED_ON),
     ).fetchall()
     return [(id_, tuple(reasons.split())) for id_, reasons in rows]
