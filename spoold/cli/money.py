@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import unicodedata
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -43,7 +44,8 @@ def signed(value: int) -> str:
 def safe(text: str) -> str:
     """A text that no spreadsheet takes for a formula, on one line."""
     shown = plain(text)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+    begins = unicodedata.normalize("NFKC", shown).lstrip()  # a wide = is one, too
+    return f"'{shown}" if begins.startswith(_FORMULA) else shown
 
 
 def write_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

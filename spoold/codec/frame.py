@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgpack
 
-from spoold.model.errors import RemoteProtocolError
+from spoold.model.errors import OperationError, RemoteProtocolError
 
 MAGIC = b"\x00SPOOLD1"
 VERSIONS = (1,)
@@ -81,12 +81,18 @@ def request(id_: int, op: str, args: dict[str, Any]) -> bytes:
     """The bytes of a request.
 
     Raises:
-        MessageTooLarge: also of the three below.
+        OperationError: `too-large`: what is asked with does not fit into one.
     """
-    return _message({"id": id_, "op": op, "args": args})
+    try:
+        return _message({"id": id_, "op": op, "args": args})
+    except MessageTooLarge as error:
+        raise OperationError("too-large", f"this is {error}.", "Say less.") from None
 
 
 def answer(id_: int, result: dict[str, Any]) -> bytes:
+    """Raises:
+    MessageTooLarge: also of the two below.
+    """
     return _message({"id": id_, "result": result})
 
 
@@ -103,7 +109,9 @@ def _message(envelope: dict[str, Any]) -> bytes:
     body: bytes = _pack(envelope)
     length = len(body)
     if length > MESSAGE_BYTES_MAX:
-        raise MessageTooLarge(f"a message of {length} bytes; at most {MESSAGE_BYTES_MAX} may be")
+        raise MessageTooLarge(
+            f"a message of {length} bytes, and at most {MESSAGE_BYTES_MAX} may be"
+        )
     return _WORD.pack(length) + body
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import spoold.codec.frame as frame
 from spoold.codec.frame import Answer, Chunk, Event, FrameReader, Refusal, Request
-from spoold.model.errors import RemoteProtocolError
+from spoold.model.errors import OperationError, RemoteProtocolError
 
 FRAMES_MD = Path(frame.__file__).with_name("FRAMES.md")
 
@@ -278,6 +278,9 @@ def test_our_own_messages_are_bounded() -> None:
     """A message over 64 KiB, or a chunk over 1 MiB, is not made."""
     with pytest.raises(frame.MessageTooLarge):
         frame.answer(1, {"jobs": ["x" * 8000] * 9})
+    with pytest.raises(OperationError) as caught:
+        frame.request(1, "user.add", {"name": "x" * 65_536})
+    assert caught.value.code == "too-large"
     for length in (0, frame.CHUNK_BYTES_MAX + 1):
         with pytest.raises(ValueError, match="a chunk of"):
             frame.chunk_head(1, 0, length)
