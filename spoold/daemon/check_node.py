@@ -168,10 +168,10 @@ def _certificate(file: Path, days: float) -> Iterator[Finding]:
         text = f"{file} is valid from {first.not_valid_before_utc:%Y-%m-%d} on"
         yield failed("certificate", text, "Set the clock right.")
     elif left <= 0:
-        advice = "Restart the daemon, which renews its own; replace one that is not its own."
+        advice = "The daemon renews its own while it runs; replace one that is not its own."
         yield failed("certificate", f"{file} has expired", advice)
     elif left < days:
-        advice = "Restart the daemon, which renews its own; replace one that is not its own."
+        advice = "The daemon renews its own while it runs; replace one that is not its own."
         yield warning("certificate", f"{file} has {left:.0f} days left", advice)
     else:
         yield ok("certificate", f"{file} has {left:.0f} days left")

@@ -32,7 +32,7 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.ipp import Ipp
 from spoold.intake.listener import Handler, Listener, Opening, Rules
 from spoold.intake.raw import Ending
-from spoold.model.errors import ConfigError
+from spoold.model.errors import ConfigError, IdentityError
 from spoold.model.principal import Port
 from spoold.model.record import Kind
 from spoold.net import listen
@@ -47,6 +47,7 @@ GROUP = "spoold"  # its members may use the control socket
 # Refused certificates are records; a flood of them is one record a second, and a log line each.
 REFUSAL_RECORD_INTERVAL_S = 1.0
 LPD = "lpd"
+RENEW_INTERVAL_S = 6 * 3600.0  # between looks whether this node's own certificate is due
 JOIN_S = 60.0  # how long somebody without a certificate may stay to ask for one
 
 
@@ -83,6 +84,7 @@ class Doors:
         self._nursery = nursery
         self._tls: LiveContext | None = None
         self._mutual: LiveContext | None = None
+        self._joining: LiveContext | None = None
         self._recorded_at = float("-inf")
         self.listener: Listener | None = None
         self.ipp: Ipp | None = None
@@ -164,7 +166,7 @@ class Doors:
             self._mutual = LiveContext(self._mutual_context)
             known = self._mutual
             # Who has no certificate yet, or one that is too old, may ask for one, and that is all.
-            anonymous = LiveContext(self._join_context)
+            anonymous = self._joining = LiveContext(self._join_context)
             join = Rules(
                 Port.JOIN,
                 self._principals.joiner,
@@ -205,9 +207,18 @@ class Doors:
         return wanted
 
     async def watch_certificates(self) -> None:
-        """Take renewed certificate files over, for ever."""
-        if self._tls is not None:
-            await self._tls.run(_tell_reload)
+        """Renew this node's own in time, and take other files over when they change, for ever."""
+        async with trio.open_nursery() as nursery:
+            if self._tls is not None:
+                nursery.start_soon(self._tls.run, _tell_reload)
+            while True:
+                await trio.sleep(RENEW_INTERVAL_S)
+                try:
+                    if self._identity.renew():
+                        self._rebuild()
+                        log.info("node_certificate_renewed")
+                except IdentityError as error:
+                    log.error("node_certificate_not_renewed", reason=str(error))
 
     def _tls_context(self) -> ssl.SSLContext:
         own = self._config().tls
@@ -240,7 +251,7 @@ class Doors:
 
     def _rebuild(self) -> None:
         """Other certificates are in force from the next handshake on."""
-        for context in (self._tls, self._mutual):
+        for context in (self._tls, self._mutual, self._joining):
             if context is not None:
                 context.rebuild()
 

@@ -60,6 +60,8 @@ EVENTS = {
     "replica_key_missing": "The copy was sealed with another key: it is taken anew.",
     "certificate_not_renewed": "This site got no new certificate; it tries again.",
     "certificate_renewed": "This site has a new certificate for its line.",
+    "node_certificate_not_renewed": "The node's own certificate ends soon, and stays for now.",
+    "node_certificate_renewed": "The node's own certificate was to end soon: there is another one.",
     "line_connected": "An application server has greeted this site.",
     "line_gone": "The line to the application servers is gone: this site answers alone.",
     "line_up": "The line to the application servers is up.",

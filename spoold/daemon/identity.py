@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -44,14 +44,31 @@ RENEWED_BEFORE = timedelta(days=30)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeIdentity:
+    """`names` are those under which it serves; `chain_pem` and `key_pem` change when it renews."""
+
     guid: UUID
     authority: Authority
     chain_pem: bytes
     key_pem: bytes
     not_after_us: int
-    names: tuple[str, ...] = ()  # under which it serves
+    names: tuple[str, ...]
+    _current: Callable[[], tuple[x509.Certificate, bytes]] = field(repr=False)
+
+    def renew(self) -> bool:
+        """Take another certificate when it is time to; whether there is another one.
+
+        Raises:
+            IdentityError: it is time to, and it cannot be made or kept; the one before stays.
+        """
+        certificate, key_pem = self._current()
+        chain_pem = certificate.public_bytes(Encoding.PEM)
+        if chain_pem == self.chain_pem:
+            return False
+        self.chain_pem, self.key_pem = chain_pem, key_pem
+        self.not_after_us = authorities.microseconds(certificate.not_valid_after_utc)
+        return True
 
 
 def node_guid(data_dir: Path, given: UUID | None = None) -> UUID:
@@ -101,9 +118,10 @@ def open_identity(
     """The identity of this node, complete and durable; made at the first start.
 
     The node's certificate covers `names` (host names and addresses) and the local ones. It is
-    renewed when it does not, when another CA signs today, or in the last 30 days of its life; but
-    not while the clock is behind the day on which it was made (DECISIONS 24). A CA in `handed`, as
-    `ca.pem` and `ca-key.pem`, takes the place of the one in the data directory.
+    renewed when it does not, when another CA signs today, or in the last 30 days of its life, also
+    by `renew` while the daemon runs; but not while the clock is behind the day on which it was made
+    (DECISIONS 24). A CA in `handed`, as `ca.pem` and `ca-key.pem`, takes the place of the one in
+    the data directory.
 
     Raises:
         IdentityError: something is missing, damaged or of another node; nothing was replaced.
@@ -130,22 +148,11 @@ def open_identity(
                     "ca.pem and ca-key.pem); if not, restore the directory from a backup.",
                 )
         authority = Authority(ca_file.read_bytes(), key_file.read_bytes(), wall_clock)
-        if node_file.exists():
-            certificate, key_pem, owner = _read_node(node_file)
-            if owner != guid:
-                raise IdentityError(
-                    "use",
-                    str(node_file),
-                    f"it belongs to node {owner}, and this is node {guid}",
-                    "A copied data directory cannot run beside its original.",
-                )
-            is_due = _is_due(certificate, authority, wanted, authorities.moment(wall_clock()))
-        else:
-            is_due = True
-        if is_due:
-            key_pem, chain_pem, _ = authority.enrol_node(guid, node_name, wanted)
-            write_file(node_file, key_pem + chain_pem)
-            certificate, key_pem, _ = _read_node(node_file)
+
+    def current() -> tuple[x509.Certificate, bytes]:
+        return _certificate_of(node_file, guid, node_name, wanted, authority, wall_clock)
+
+    certificate, key_pem = current()
     return NodeIdentity(
         guid=guid,
         authority=authority,
@@ -153,7 +160,35 @@ def open_identity(
         key_pem=key_pem,
         not_after_us=authorities.microseconds(certificate.not_valid_after_utc),
         names=tuple(wanted),
+        _current=current,
     )
+
+
+def _certificate_of(
+    file: Path,
+    guid: UUID,
+    name: str,
+    wanted: Sequence[str],
+    authority: Authority,
+    wall_clock: Clock,
+) -> tuple[x509.Certificate, bytes]:
+    """The certificate and key (PEM) of this node as `file` keeps them, made anew when it is due."""
+    with _explained("open", file):
+        if file.exists():
+            certificate, key_pem, owner = _read_node(file)
+            if owner != guid:
+                raise IdentityError(
+                    "use",
+                    str(file),
+                    f"it belongs to node {owner}, and this is node {guid}",
+                    "A copied data directory cannot run beside its original.",
+                )
+            if not _is_due(certificate, authority, wanted, authorities.moment(wall_clock())):
+                return certificate, key_pem
+        key_pem, chain_pem, _ = authority.enrol_node(guid, name, wanted)
+        write_file(file, key_pem + chain_pem)
+        certificate, key_pem, _ = _read_node(file)
+        return certificate, key_pem
 
 
 def open_digests(data_dir: Path, handed: Path | None = None) -> Digests:

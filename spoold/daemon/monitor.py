@@ -61,10 +61,8 @@ class Monitor:
         self._config = config
         self._reader = services.reader
         ca = identity.authority.trusted[0]
-        self._own_certificates = (
-            ("node", identity.not_after_us),
-            ("authority", microseconds(ca.not_valid_after_utc)),
-        )
+        self._identity = identity
+        self._authority_end_us = microseconds(ca.not_valid_after_utc)
         self._is_clock_doubtful = is_clock_doubtful
         self._tell_manager = tell
         self._counts = Counts()
@@ -204,7 +202,8 @@ class Monitor:
         member = self._services.membership
         end_us = None if member is None else member.not_after_us
         line = () if end_us is None else (("line", end_us),)
-        self._certificates = (*self._own_certificates, *line, *found)
+        own = (("node", self._identity.not_after_us), ("authority", self._authority_end_us))
+        self._certificates = (*own, *line, *found)
 
     def _commit_s(self) -> float:
         if self._beat_begun_s is None:

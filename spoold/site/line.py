@@ -267,6 +267,8 @@ class Line:
                 int(answer["version"]),
                 answer,
             )
+            if upstream.version not in self._settings.versions:
+                raise ValueError(f"version {upstream.version} was not offered")
             self._note_clock(asked_us, int(answer["clock_us"]))
         except (KeyError, TypeError, ValueError) as error:
             raise Lost(f"the answer to hello makes no sense: {error!r}") from error

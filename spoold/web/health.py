@@ -246,7 +246,7 @@ def _certificates(facts: Facts, wanted: Thresholds) -> Check:
     if not left:
         return Check(Part.CERTIFICATES, values=values)
     name, days = min(left.items(), key=lambda one: one[1])
-    advice = "spoold renews its own when it starts; a corporate one is read again when replaced."
+    advice = "spoold renews its own by itself; a corporate one is read again when replaced."
     if days <= 0:
         text = f"the certificate {name} has expired"
         return Check(Part.CERTIFICATES, Verdict.FAILED, text, advice, values)

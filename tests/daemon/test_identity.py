@@ -413,3 +413,21 @@ def test_a_ca_that_is_handed_over_takes_the_place_of_the_own_one(
     (handed / "ca-key.pem").unlink()
     with pytest.raises(IdentityError, match=r"ca\.pem.*LoadCredential="):
         identity.open_identity(data, node_name="library", names=(), wall_clock=clock, handed=handed)
+
+
+def test_a_running_node_takes_another_certificate_when_it_is_time_to(
+    opened: Callable[..., NodeIdentity], clock: Clock, tmp_path: Path
+) -> None:
+    """The same identity goes on with it, and so does the next start."""
+    identity = opened("a.example.org")
+    first = identity.chain_pem
+    clock.now_us += 334 * DAY_US
+    assert not identity.renew()
+    assert identity.chain_pem == first
+    clock.now_us += 2 * DAY_US
+    assert identity.renew()
+    assert identity.chain_pem != first
+    assert identity.not_after_us == clock.now_us + 365 * DAY_US
+    assert not identity.renew()
+    again = opened("a.example.org")
+    assert (again.chain_pem, again.key_pem) == (identity.chain_pem, identity.key_pem)
