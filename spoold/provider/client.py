@@ -196,15 +196,18 @@ class Provider:
         """
         course = job.course
         pause_s = PAUSE_FIRST_S
+        servers: dict[str, Server] = {}  # also those that have gone from the list meanwhile
         while True:
-            servers = {server.name: server for server in self._servers.in_order()}
-            for name in course.candidates(list(servers), trio.current_time()):
+            names = [server.name for server in self._servers.in_order()]
+            servers |= {server.name: server for server in self._servers.in_order()}
+            for name in course.candidates(names, trio.current_time()):
                 receipt = await self._take_turns(job, servers[name])
                 if receipt is not None:
                     return receipt
                 if course.asked_first:
                     break
-            course.check_hope(len(self._servers), trio.current_time(), self._unreachable_timeout_s)
+            names = [server.name for server in self._servers.in_order()]
+            course.check_hope(names, trio.current_time(), self._unreachable_timeout_s)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 

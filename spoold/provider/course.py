@@ -143,15 +143,18 @@ class Course:
         self.asked_first = ""
         return sorted(names, key=lambda name: name == first) if first else list(names)
 
-    def check_hope(self, endpoints: int, now: float, unreachable_timeout_s: float) -> None:
-        """To be asked when every endpoint has had its turns.
+    def check_hope(self, names: Sequence[str], now: float, unreachable_timeout_s: float) -> None:
+        """To be asked when the endpoints `names` have had their turns, but for those that were
+        learned meanwhile.
 
         Raises:
             SubmitRefused, Unreachable, AnswerUnknown: trying on is of no use.
         """
-        if self.asked_first:
+        if self.asked_first or any(
+            name not in self.refusals and name not in self.causes for name in names
+        ):
             return
-        if self.refusals and len(self.refusals) + len(self.causes) >= endpoints:
+        if self.refusals:
             raise self._refused(next(iter(self.refusals.values())))
         if now - self.reached_at > unreachable_timeout_s:
             raise self.given_up("no server could be reached")

@@ -32,7 +32,7 @@ from spoold.provider.course import (
     submit_arguments,
 )
 from spoold.provider.document import Document, Source
-from spoold.provider.endpoint import Credentials, Endpoint, further
+from spoold.provider.endpoint import Credentials, Endpoint, Roster
 from spoold.provider.line import Line
 from spoold.provider.receipt import CHECK_SERVERS, Receipt, Unreachable
 
@@ -49,6 +49,10 @@ class _Server:
     @property
     def name(self) -> str:
         return self.endpoint.text
+
+    @property
+    def is_open(self) -> bool:
+        return self.line is not None and self.line.is_open
 
 
 def _nothing() -> None:
@@ -84,9 +88,11 @@ class DirectProvider(Closing):
             ConfigError: an endpoint is none. IdentityError, OSError: a file of `tls` is no use.
             ValueError: there is no endpoint at all.
         """
-        self._servers = [_Server(Endpoint.parse(text)) for text in dict.fromkeys(endpoints)]
+        given = [Endpoint.parse(text) for text in dict.fromkeys(endpoints)]
+        self._servers = [_Server(endpoint) for endpoint in given]
         if not self._servers:
             raise ValueError("a provider needs an endpoint")
+        self._roster = Roster(given, SERVERS_MAX)
         self._hello = hello_arguments(kind, name, software, ping_s)
         self._context = None if tls is None else tls.context()
         self._connect_timeout_s = connect_timeout_s
@@ -140,15 +146,18 @@ class DirectProvider(Closing):
         self, args: dict[str, Any], document: Document, progress: Progress | None, course: Course
     ) -> Receipt:
         pause_s = PAUSE_FIRST_S
+        servers: dict[str, _Server] = {}  # also those that have gone from the list meanwhile
         while True:
-            servers = {server.name: server for server in self._in_order()}
-            for name in course.candidates(list(servers), time.monotonic()):
+            names = [server.name for server in self._in_order()]
+            servers |= {server.name: server for server in self._in_order()}
+            for name in course.candidates(names, time.monotonic()):
                 receipt = self._take_turns(args, document, progress, course, servers[name])
                 if receipt is not None:
                     return receipt
                 if course.asked_first:
                     break
-            course.check_hope(len(self._servers), time.monotonic(), self._unreachable_timeout_s)
+            names = [server.name for server in self._in_order()]
+            course.check_hope(names, time.monotonic(), self._unreachable_timeout_s)
             self._sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
@@ -243,14 +252,18 @@ class DirectProvider(Closing):
         server.line = Line(
             stream, self._hello, timeout_s=timeout_s, answer_timeout_s=self._answer_timeout_s
         )
-        self._learn(server.line.welcome.get("endpoints"))
+        if self._learns_endpoints:
+            welcome = server.line.welcome
+            self._roster.hear(welcome.get("role"), welcome.get("endpoints"))
+            self._arrange()
         return server.line
 
-    def _learn(self, endpoints: object) -> None:
-        """Servers that a welcome names come after those that are known."""
-        if self._learns_endpoints:
-            known = [server.name for server in self._servers]
-            self._servers += map(_Server, further(endpoints, known, SERVERS_MAX))
+    def _arrange(self) -> None:
+        """Have those that are listed, and those that are in use."""
+        known = {server.name: server for server in self._servers}
+        listed = [known.get(one.text) or _Server(one) for one in self._roster.listed()]
+        in_use = [one for one in self._servers if one is self._current or one.is_open]
+        self._servers = [*listed, *(one for one in in_use if one not in listed)]
 
     # -- time ------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ from spoold.net.context import client_context
 if TYPE_CHECKING:
     from spoold.net.stream import Stream
 
+APPLICATION = "application"  # the role of a server that speaks for its deployment
+
 Pem = str | os.PathLike[str]
 
 
@@ -114,16 +116,36 @@ class Endpoint:
         return await network.connect_tls(where.host, where.port, context, timeout_s=timeout_s)
 
 
-def further(endpoints: object, known: Iterable[str], most: int) -> list[Endpoint]:
-    """The endpoints that a welcome names and that are not known yet; with those, `most` at most.
+class Roster:
+    """The endpoints that a provider may use, `most` at most: those that it was given come first, in
+    their order, and stay; then those that servers name, in theirs, as long as they are named.
 
-    One that is none is the server's mistake, and no reason to print less.
+    Application servers speak for the deployment: what they say last, holds. A site names itself,
+    and that holds until an application server speaks again.
     """
-    names = dict.fromkeys(known)
-    found: list[Endpoint] = []
-    for text in endpoints if isinstance(endpoints, list) else ():
-        if isinstance(text, str) and text not in names and len(names) < most:
-            with suppress(ConfigError):
-                found.append(Endpoint.parse(text))
-                names[text] = None
-    return found
+
+    def __init__(self, given: Iterable[Endpoint], most: int) -> None:
+        self._given = {one.text: one for one in given}
+        self._named: dict[str, Endpoint] = {}
+        self._by_site: dict[str, Endpoint] = {}
+        self._most = most
+
+    def hear(self, role: object, endpoints: object) -> None:
+        """A server of this role (as in its welcome) names endpoints.
+
+        One that is none is the server's mistake, and no reason to print less.
+        """
+        found: dict[str, Endpoint] = {}
+        for text in endpoints if isinstance(endpoints, list) else ():
+            if isinstance(text, str) and len(found) < self._most:
+                with suppress(ConfigError):
+                    found[text] = Endpoint.parse(text)
+        if role == APPLICATION:
+            self._named, self._by_site = found, {}
+        else:
+            self._by_site = found
+
+    def listed(self) -> list[Endpoint]:
+        known = self._by_site | self._named | self._given
+        names = dict.fromkeys((*self._given, *self._named, *self._by_site))
+        return [known[name] for name in names][: max(self._most, len(self._given))]

@@ -18,7 +18,7 @@ from spoold.model.errors import OperationError
 from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.connection import Connection
 from spoold.provider.course import RECONNECT_S, SERVERS_MAX, Lost
-from spoold.provider.endpoint import Endpoint, Network, further
+from spoold.provider.endpoint import Endpoint, Network, Roster
 
 # After a failed connect everybody who wants this server gets the same answer for so long.
 DOWN_S = 0.5
@@ -62,9 +62,11 @@ class Servers:
         """Raises:
         ConfigError: an endpoint is none. ValueError: there is none at all.
         """
-        self._servers = [Server(Endpoint.parse(text)) for text in dict.fromkeys(endpoints)]
+        given = [Endpoint.parse(text) for text in dict.fromkeys(endpoints)]
+        self._servers = [Server(endpoint) for endpoint in given]
         if not self._servers:
             raise ValueError("a provider needs an endpoint")
+        self._roster = Roster(given, SERVERS_MAX)
         self._hello = hello
         self._network = network
         self._context = context
@@ -77,9 +79,6 @@ class Servers:
         self._is_running = False
         self.current = self._servers[0]
 
-    def __len__(self) -> int:
-        return len(self._servers)
-
     def in_order(self) -> list[Server]:
         """The one in use, then the others in the order of preference."""
         return [self.current, *(server for server in self._servers if server is not self.current)]
@@ -88,6 +87,7 @@ class Servers:
         """`server` took a job: the next ones go there first."""
         if server is not self.current:
             self.current = server
+            self._arrange()
             self._work.unpark_all()
 
     async def connected(self, server: Server) -> Connection:
@@ -152,7 +152,7 @@ class Servers:
             server.cause = "the connection ended"
             server.connection = connection
             server.was_open = True
-            self._learn(connection.welcome.get("endpoints"))
+            self._learn(connection, connection.welcome)
             # Without credentials nobody is told; and one of its slots must be left for jobs.
             may_follow = self._context is not None and connection.welcome["inflight_max"] > 1
             if self._learns_endpoints and may_follow:
@@ -164,17 +164,29 @@ class Servers:
             if opening is not None:
                 opening.set()
 
-    def _learn(self, endpoints: object) -> None:
-        """Servers that a welcome names come after those that are known."""
+    def _learn(self, connection: Connection, told: dict[str, Any]) -> None:
+        """A server names others, in its welcome or later."""
         if self._learns_endpoints:
-            known = [server.name for server in self._servers]
-            self._servers += map(Server, further(endpoints, known, SERVERS_MAX))
+            self._roster.hear(connection.welcome.get("role"), told.get("endpoints"))
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """Have those that are listed, and the one in use as long as it is.
+
+        What goes on at another one ends there; nothing more is sent to it.
+        """
+        known = {server.name: server for server in self._servers}
+        listed = self._roster.listed()
+        self._servers = [known.get(one.text) or Server(one) for one in listed]
+        if self.current not in self._servers:
+            self._servers.append(self.current)
 
     async def _follow(self, connection: Connection) -> None:
         """Hear of other servers while the connection lasts, where that is told."""
 
         def hear(event: str, args: dict[str, Any]) -> None:
-            self._learn(args.get("endpoints"))
+            if connection.is_open:
+                self._learn(connection, args)
 
         with suppress(Lost, OperationError):
             await connection.call("node.follow", {}, hear)
