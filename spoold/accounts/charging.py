@@ -77,6 +77,8 @@ class Charging:
         if self._known is not None and self._known[1] <= now_us < self._known[2]:
             return self._known[0]
         heard = self._heard
+        # A clock that was set back behind all prices would make everything free.
+        now_us = max(now_us, await self._reader.look(accounts.prices_made_us))
         prices = await self._reader.look(accounts.prices_at, now_us)
         until_us = await self._reader.look(accounts.next_prices_us, now_us)
         if heard == self._heard:

@@ -106,7 +106,8 @@ class PriceList:
 
     `duplex_discount` is in 1/100 of a per cent. `step` is what totals are rounded to, in 1/10,000.
     An impression whose colour is not known costs what one of `unknown_color` does; one whose
-    medium has no size is taken to be `default_media` where square metres are priced.
+    medium has no size is taken to be `default_media` where square metres are priced. It was made
+    at `made_us`; 0 is not known.
     """
 
     version: int
@@ -118,6 +119,7 @@ class PriceList:
     unknown_price: int = 0
     unknown_color: str = "color"
     default_media: str = DEFAULT_MEDIA
+    made_us: int = 0
 
     def as_map(self) -> dict[str, Any]:
         return {
@@ -130,6 +132,7 @@ class PriceList:
             "unknown_price": self.unknown_price,
             "unknown_color": self.unknown_color,
             "default_media": self.default_media,
+            "made_us": self.made_us,
         }
 
     @classmethod
@@ -144,6 +147,7 @@ class PriceList:
             found["unknown_price"],
             found["unknown_color"],
             found["default_media"],
+            found.get("made_us", 0),
         )
 
 

@@ -52,6 +52,12 @@ def prices_at(db: sqlite3.Connection, at_us: int) -> PriceList:
     return NO_PRICES if row is None else PriceList.from_map(unpack(row[0]))
 
 
+def prices_made_us(db: sqlite3.Connection) -> int:
+    """When the newest version was made: it is no earlier now, whatever a clock shows."""
+    row = db.execute("SELECT fields FROM price_list ORDER BY version DESC LIMIT 1").fetchone()
+    return 0 if row is None else PriceList.from_map(unpack(row[0])).made_us
+
+
 def next_prices_us(db: sqlite3.Connection, at_us: int) -> int | None:
     """When another version comes into force after a moment, as far as is known."""
     row = db.execute("SELECT min(from_us) FROM price_list WHERE from_us > ?", (at_us,)).fetchone()
@@ -74,7 +80,8 @@ def price_lists(db: sqlite3.Connection, after: int, limit: int) -> list[PriceLis
 
 def put_prices(writer: SqliteStore, change: store.PutPrices) -> PriceList:
     row = writer.db.execute("SELECT coalesce(max(version), 0) FROM price_list").fetchone()
-    prices = check_prices(replace(change.prices, version=row[0] + 1))
+    prices = replace(change.prices, version=row[0] + 1, made_us=change.now_us)
+    check_prices(prices)
     writer.add_record(Kind.PRICES_CHANGED, change.actor, change.now_us, prices.as_map())
     writer.db.execute(
         "INSERT INTO price_list VALUES (?, ?, ?)",

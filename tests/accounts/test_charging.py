@@ -55,6 +55,16 @@ async def test_prices_come_into_force_at_their_time(purses, charging, clock):
     assert (await charging.quote(pages(2), None, 2001)).price_version == 2
 
 
+async def test_a_clock_that_was_set_back_makes_nothing_free(purses, charging, clock):
+    """It is no earlier than when the newest prices were made."""
+    await purses.journal.commit(PutPrices(PriceList(0, 2000, (Rate(3 * PAGE),)), 2000))
+    await purses.journal.commit(PutPrices(PriceList(0, 4000, (Rate(5 * PAGE),)), 3000))
+    clock.now_us = 5
+    assert (await charging.quote(pages(1), None)).total == 3 * PAGE
+    clock.now_us = 4000
+    assert (await charging.quote(pages(1), None)).total == 5 * PAGE
+
+
 async def test_a_machine_is_told_how_many_pages_may_be_made(purses, charging):
     """As many as can be paid for to the last one; free work without end."""
     ada = await purses.person()
