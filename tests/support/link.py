@@ -1,6 +1,7 @@
 """Two machines on one wire: network namespaces with a veth pair, made as root or in a user's own.
 
-`Link.near` and `Link.far` are commands that run another one on the first and the second machine.
+`Link.near` and `Link.far` are commands that run another one on the first and the second machine;
+`near_pid` and `far_pid` are processes there.
 Nothing on the wire leaves it. `Avahi` is the service browser of most Unix desktops, on one of them.
 """
 
@@ -32,8 +33,10 @@ class Link:
         try:
             self._hold(unshare)
             self.near = self._prefix(self._holders[0])
+            self.near_pid = self._holders[0].pid
             self._hold([*self.near, "unshare", "-n"])
             self.far = self._prefix(self._holders[1])
+            self.far_pid = self._holders[1].pid
             other = str(self._holders[1].pid)
             self.run(self.near, "ip", "link", "add", "v0", "type", "veth",
                      "peer", "name", "v1", "netns", other)  # fmt: skip

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spoold.provider.blocking import ControlClient
-from support.forking import Forked
+from support.forking import COMMAND, Forked
 
 CONFIG = """
 [node]
@@ -38,7 +38,8 @@ class Daemon:
     """A spoold process. `ports` maps a label of the log to its address.
 
     `prefix` is a command that runs another one in its own place, as a recorder does; without one
-    the process is forked from one that has imported spoold (`support.forking`).
+    the process is forked from one that has imported spoold (`support.forking`). `machine` is a
+    process on another machine of `support.link`, where it runs then.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Daemon:
         config: str = CONFIG,
         prefix: Sequence[str] = (),
         log_level: str = "info",
+        machine: int = 0,
     ) -> None:
         (folder / "spoold.toml").write_text(config)
         self.control = folder / tomllib.loads(config)["node"]["data_dir"] / "control"
@@ -63,14 +65,19 @@ class Daemon:
                 env=environ,
             )
         else:
-            self.process = Forked(*words, stderr=self.errors.fileno(), environ=environ)
+            module, enter = ("support.entering", (machine,)) if machine else (COMMAND, ())
+            self.process = Forked(
+                *enter, *words, module=module, stderr=self.errors.fileno(), environ=environ
+            )
         self.ports: dict[str, str] = {}
         self.log: list[str] = []
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        assert self._listening.wait(60), self._last_words(folder)
-        assert self.port or crash_point, self._last_words(folder)
+        is_there = self._listening.wait(60) and (self.port or crash_point)
+        if not is_there:
+            self.end(signal.SIGKILL)
+        assert is_there, self._last_words(folder)
 
     @property
     def port(self) -> int:
