@@ -264,6 +264,7 @@ class Charging:
         *,
         actor: str = "node",
         enforce: bool = True,
+        job_id: int | None = None,
         happened_us: int | None = None,
     ) -> Charge:
         """Charge for what was made, whether or not it was reserved under this key before.
@@ -272,13 +273,22 @@ class Charging:
             OperationError: `not-found`: there is no such payer.
         """
         try:
-            asked = await self._asked(key, payer, usage, printer, actor, enforce, None, happened_us)
+            asked = await self._asked(
+                key, payer, usage, printer, actor, enforce, job_id, happened_us
+            )
         except OperationError as error:
             if error.code != "pages-unknown":
                 raise
             prices = await self.prices(happened_us)  # it is made already: nobody can refuse it
             asked = Reserve(
-                key, payer, Quote(prices.version, 0), usage, None, self._wall_clock(), actor
+                key,
+                payer,
+                Quote(prices.version, 0),
+                usage,
+                None,
+                self._wall_clock(),
+                actor,
+                job_id=job_id,
             )
         change = Settle(key, usage, self._wall_clock(), actor, happened_us, asked)
         charge: Charge = await self._journal.commit(change)

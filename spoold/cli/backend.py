@@ -26,6 +26,7 @@ from spoold.model.text import plain
 DIRECTORY = Path("/usr/lib/cups/backend")
 NAME = "spoold"
 MARK = "# Made by `spoold backend install`; `spoold backend remove` takes it away."
+SETTINGS = ("PYTHON", "CREDENTIALS", "STATE")
 SCRIPT_BYTES_MAX = 8192
 LINKS_MAX = 40
 LOADED = ("os", "spoold", "trio", "msgpack")  # one of each place that Python loads code from
@@ -38,6 +39,7 @@ SCRIPT = """\
 {mark}
 PYTHON={python}
 CREDENTIALS={credentials}
+STATE={state}
 if [ ! -x "$PYTHON" ]; then
     echo "ERROR: $PYTHON is not there: run \\`spoold backend install\\` again." >&2
     exit 4
@@ -49,14 +51,18 @@ try:
 except ImportError as error:
     print(f"ERROR: spoold cannot be loaded: {{error}}", file=sys.stderr)
     sys.exit(4)
-sys.exit(main(sys.argv[2:], sys.argv[1]))
-' "$CREDENTIALS" "$@"
+def paper():
+    from spoold.cli.paper import DevicePaper
+    return DevicePaper()
+sys.exit(main(sys.argv[3:], sys.argv[1], sys.argv[2], paper))
+' "$CREDENTIALS" "$STATE" "$@"
 """
 
 EXAMPLES = """
 spoold provider enrol cups-1 --may-assert '*'          # at the server; bring the files here
 (umask 077; cat cups-1.key cups-1.crt ca.crt >/etc/spoold/cups.pem)
 spoold backend install --credentials /etc/spoold/cups.pem
+spoold backend install --credentials /etc/spoold/cups.pem --state /var/lib/spoold-cups
 lpadmin -p desk -E -v spoold://hq-1.example.org,hq-2.example.org/desk
 
 options in the device URI, as ?waitjob=yes&contimeout=600:
@@ -65,6 +71,8 @@ contimeout=SECONDS  give the job back to CUPS when no server answers for so long
 away=retry          with it: CUPS lets other jobs go first; else it tries again at once
 hold=yes            the job waits at spoold until somebody releases it
 priority=1..100     its priority at spoold (50)
+patience=SECONDS    look for a server so long (10) before a job is printed without one, on printers
+                    with `--when-unreachable direct`; needs --credentials and --state
 tls=no              in clear, as on port 9191; nobody knows then who we are
 """
 
@@ -80,6 +88,12 @@ def add(nouns: Nouns[Parser]) -> None:
         type=Path,
         metavar="FILE",
         help="key, certificate and CA in one PEM file that only root reads; else none are shown",
+    )
+    installing.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="where it keeps what it may print without a server, and did; else all jobs wait",
     )
     removing = grammar.command(
         verbs, "remove", remove, "take the CUPS backend away (as root)", "spoold backend remove"
@@ -105,25 +119,42 @@ def _add_directory(parser: Parser) -> None:
 def install(args: Namespace) -> int:
     path = _place(args.directory) / NAME
     credentials: Path | None = args.credentials and args.credentials.absolute()
+    state: Path | None = args.state and args.state.absolute()
+    if state is not None:
+        _check_state(state, credentials)
     python = Path(sys.executable)
     if (found := _look(path)) is not None and not found.is_ours:
         raise _refusal("write", path, "somebody else made it", "Look at it, and remove it.")
     for problem in _problems(python, credentials):
         raise problem
-    _write(path, script(python, credentials), AS_ANYBODY if credentials is None else AS_ROOT)
+    text = script(python, credentials, state)
+    _write(path, text, AS_ANYBODY if credentials is None else AS_ROOT)
     print(plain(f"{path} is in place; CUPS runs it as {'root' if credentials else 'its user'}."))
     if credentials is None:
         print("It shows no certificate: servers take its users' names as claims.")
     return DONE
 
 
-def script(python: Path, credentials: Path | None) -> str:
-    """The backend's text: it runs `python` with our package and these credentials."""
+def script(python: Path, credentials: Path | None, state: Path | None = None) -> str:
+    """The backend's text: it runs `python` with our package, these credentials, and its folder."""
     return SCRIPT.format(
         mark=MARK,
         python=shlex.quote(str(python)),
         credentials=shlex.quote(str(credentials or "")),
+        state=shlex.quote(str(state or "")),
     )
+
+
+def _check_state(state: Path, credentials: Path | None) -> None:
+    """Raises:
+    ConfigError: nobody would be told what was printed, or the folder cannot be used.
+    """
+    from spoold.provider.notebook import Notebook
+
+    if credentials is None:
+        advice = "Give --credentials, too: servers hear of printed jobs from providers they know."
+        raise _refusal("use", state, "the backend shows no certificate", advice)
+    Notebook(state)
 
 
 def remove(args: Namespace) -> int:
@@ -153,6 +184,7 @@ def show(args: Namespace) -> int:
         "path": str(path),
         "python": str(found.python) if found else "",
         "credentials": str(found.credentials or "") if found else "",
+        "state": str(found.state or "") if found else "",
         "runs_as_root": bool(found and found.mode == AS_ROOT),
         "problems": problems,
     }
@@ -175,9 +207,12 @@ class Installed:
     mode: int
     python: Path
     credentials: Path | None
+    state: Path | None = None
 
     def problems(self) -> Iterator[SpooldError]:
         yield from _problems(self.python, self.credentials)
+        if self.state is not None and not self.state.is_dir():
+            yield _refusal("use", self.state, "it is not there", "Install it again.")
         if self.mode != (AS_ANYBODY if self.credentials is None else AS_ROOT):
             yield _refusal("use", self.path, f"its mode is {self.mode:o}", "Install it again.")
 
@@ -198,10 +233,24 @@ def _look(path: Path) -> Installed | None:
     if lines[1:2] != [MARK]:
         return Installed(path, False, mode, Path(), None)
     try:
-        python, credentials = ("".join(shlex.split(one.partition("=")[2])) for one in lines[2:4])
+        told = dict(_setting(one) for one in lines[2:5] if "=" in one)  # STATE came later
+        python, credentials, state = (told.get(name, "") for name in SETTINGS)
     except ValueError as error:
         raise _refusal("read", path, "somebody changed it", "Install it again.") from error
-    return Installed(path, True, mode, Path(python), Path(credentials) if credentials else None)
+    return Installed(
+        path,
+        True,
+        mode,
+        Path(python),
+        Path(credentials) if credentials else None,
+        Path(state) if state else None,
+    )
+
+
+def _setting(line: str) -> tuple[str, str]:
+    """The name and the value of a line of the script. Raises ValueError."""
+    name, _, value = line.partition("=")
+    return name, "".join(shlex.split(value))
 
 
 def _problems(python: Path, credentials: Path | None) -> Iterator[SpooldError]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from spoold.cli import enrolment, grammar, journals, render
+from spoold.cli import agent, enrolment, grammar, journals, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
 from spoold.cli.render import Column
@@ -77,6 +77,8 @@ def add(nouns: Nouns[Parser]) -> None:
         "spoold provider revoke till-7",
     )
     revoking.add_argument("name", metavar="NAME")
+
+    agent.add(verbs)
 
     reading = grammar.command(
         nouns,

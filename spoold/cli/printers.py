@@ -43,6 +43,7 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer set frontdesk --option pjl=
         spoold printer set frontdesk --offer sides-supported=one-sided,two-sided-long-edge
         spoold printer set frontdesk --accepting off
+        spoold printer set frontdesk --when-unreachable direct
         spoold printer set frontdesk --owner library
         spoold printer set frontdesk --release hold --keep-held 12h --policy '@guests: no-color'
         spoold printer set frontdesk --sender '10.1.0.0/16 sap* -> erp charge works/stores'
@@ -140,6 +141,12 @@ def _add_settings(parser: Parser) -> None:
         "--in-doubt",
         choices=("hold", "reprint", "assume-printed"),
         help="what becomes of a job that may have printed",
+    )
+    parser.add_argument(
+        "--when-unreachable",
+        choices=("hold", "direct"),
+        help="what a provider does while it reaches no server: keep the job, or print it on the "
+        "device (socket://) itself and report that later",
     )
     parser.add_argument(
         "--format", action="append", metavar="TYPE", help="a media type that it takes; else any"
@@ -248,6 +255,7 @@ def _settings(args: Namespace) -> dict[str, Any]:
         "standby": args.standby,
         "order": args.order,
         "in_doubt": args.in_doubt,
+        "when_unreachable": args.when_unreachable,
         "formats": args.format,
         "conversions": None if args.convert is None else [one for one in args.convert if one],
         "least_owner": args.least_owner,
@@ -370,6 +378,7 @@ def _print(printer: dict[str, Any]) -> None:
             ("standby", printer.get("standby")),
             ("order", printer.get("order")),
             ("in doubt", printer.get("in_doubt")),
+            ("when unreachable", _if_not("hold", printer.get("when_unreachable"))),
             ("formats", printer.get("formats") or "any"),
             *(("converts", conversion_text(one)) for one in printer.get("conversions", ())),
             ("offers", printer.get("offer")),
@@ -389,6 +398,10 @@ def _print(printer: dict[str, Any]) -> None:
     )
     for advice in printer.get("advice") or ():
         print(plain(f"  {advice}"))
+
+
+def _if_not(usual: str, value: str | None) -> str | None:
+    return None if value == usual else value
 
 
 def _release_fields(printer: dict[str, Any]) -> list[tuple[str, Any]]:

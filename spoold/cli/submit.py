@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import time
 from argparse import ArgumentTypeError, Namespace
-from typing import TYPE_CHECKING
-from uuid import UUID
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 from spoold.cli import grammar, render
 from spoold.cli.grammar import DONE, REFUSED, UNKNOWN, UNREACHABLE, USAGE, Nouns, Parser
 from spoold.model.text import plain
 
 if TYPE_CHECKING:
+    from spoold.provider.alone import Printed
+    from spoold.provider.direct import DirectProvider
     from spoold.provider.receipt import Receipt
 
 EXAMPLES = """
@@ -22,10 +28,11 @@ spoold submit -P frontdesk --copies 2 --title 'Weekly report' report.pdf
 generate | spoold submit -P labels --format application/vnd.zebra-zpl -
 spoold submit --server hq-1.example.org:9191 --server hq-2.example.org:9191 report.pdf
 spoold submit --server hq-1.example.org:9195 --ca ca.crt --cert till-7.crt --key till-7.key r.pdf
+spoold submit --server hq:9195 --ca ca.crt --cert till.crt --key till.key --state state r.pdf
 spoold submit --uuid 0b6f2f6e-9f0d-4f6e-8a34-5c1f1f6f0e11 report.pdf   # one job, however often
 
 exit codes:
-0   accepted: the job is durable
+0   accepted: the job is durable; or printed, without a server (--state)
 1   refused: no server has it
 2   wrong usage, or FILE cannot be read
 75  no server could be reached: try again later
@@ -72,6 +79,13 @@ def add(nouns: Nouns[Parser]) -> None:
         metavar="SECONDS",
         help="how long to look for a server that answers (10)",
     )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="where it is kept what may be printed without a server (`spoold printer set NAME "
+        "--when-unreachable direct`), and what was; see `spoold provider agent`",
+    )
     grammar.add_json(parser)
 
 
@@ -90,10 +104,12 @@ def priority(text: str) -> int:
 
 
 def submit(args: Namespace) -> int:
-    from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
+    from spoold.provider.receipt import AnswerUnknown, Receipt, SubmitRefused, Unreachable
 
+    if args.state is not None and not args.cert:
+        return _complain("--state goes with --cert: servers must know who reports to them.", USAGE)
     try:
-        receipt = _submit(args)
+        answer = _submit(args)
     except SubmitRefused as error:
         return _complain(error, REFUSED)
     except Unreachable as error:
@@ -108,7 +124,10 @@ def submit(args: Namespace) -> int:
     except OSError as error:
         name = error.filename or args.file
         return _complain(f"{name}: {error.strerror or error}.", USAGE)
-    _tell(args, receipt)
+    if isinstance(answer, Receipt):
+        _tell(args, answer)
+    else:
+        _tell_printed(args, answer)
     return DONE
 
 
@@ -117,7 +136,7 @@ def _complain(error: object, code: int) -> int:
     return code
 
 
-def _submit(args: Namespace) -> Receipt:
+def _submit(args: Namespace) -> Receipt | Printed:
     from spoold.provider.direct import DirectProvider
     from spoold.provider.endpoint import Tls
 
@@ -133,23 +152,46 @@ def _submit(args: Namespace) -> Receipt:
         kind="cli",
         unreachable_timeout_s=args.wait,
     ) as provider:
+        job: dict[str, Any] = {
+            "printer": args.printer,
+            "user": _user(args.user),
+            "title": _title(args),
+            "copies": args.copies,
+            "priority": args.priority,
+            "hold": args.hold,
+            "format": args.format,
+            "attributes": dict(args.option),
+            "progress": bar,
+        }
         try:
-            return provider.submit(
-                sys.stdin.buffer if args.file == "-" else args.file,
-                printer=args.printer,
-                user=_user(args.user),
-                title=_title(args),
-                copies=args.copies,
-                priority=args.priority,
-                hold=args.hold,
-                format=args.format,
-                attributes=dict(args.option),
-                job_uuid=args.uuid,
-                progress=bar,
-            )
+            if args.state is not None:
+                return _submit_or_print(args, provider, job)
+            source = sys.stdin.buffer if args.file == "-" else args.file
+            return provider.submit(source, job_uuid=args.uuid, **job)
         finally:
             if bar is not None:
                 bar.clear()
+
+
+def _submit_or_print(
+    args: Namespace, provider: DirectProvider, job: dict[str, Any]
+) -> Receipt | Printed:
+    """Where no server can be reached, and the printer was set to that, it is printed."""
+    from spoold.cli.agent import alone_of, complain_of
+    from spoold.provider.receipt import Receipt, Unreachable
+
+    alone = alone_of(args.state)
+    with ExitStack() as stack:
+        source = args.file
+        if source == "-":  # it may have to be read twice
+            source = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(sys.stdin.buffer, source)
+            source.flush()
+        answer = alone.submit(provider, source, job_uuid=args.uuid or uuid4(), **job)
+    if isinstance(answer, Receipt):
+        with suppress(Unreachable):  # it is gone again; what is to be told stays
+            complain_of(alone.tell(provider))
+    return answer
 
 
 def _user(given: str | None) -> str:
@@ -167,6 +209,27 @@ def _title(args: Namespace) -> str:
     if args.title is not None:
         return str(args.title)
     return "" if args.file == "-" else os.path.basename(args.file)
+
+
+def _tell_printed(args: Namespace, printed: Printed) -> None:
+    if args.json:
+        state = "in-doubt" if printed.is_in_doubt else "printed"
+        render.print_json(
+            {
+                "job_id": None,
+                "job_uuid": str(printed.job_uuid),
+                "state": state,
+                "device": printed.uri,
+            }
+        )
+        return
+    how = "may have been printed" if printed.is_in_doubt else "was printed"
+    print(
+        plain(
+            f"No server could be reached. Job {printed.job_uuid} {how} on {printed.uri} directly; "
+            "a server hears of it later."
+        )
+    )
 
 
 def _tell(args: Namespace, receipt: Receipt) -> None:

@@ -5,7 +5,7 @@ Two printers on one device never interleave: connection, window and evidence bel
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -36,6 +36,13 @@ class WhenInDoubt(StrEnum):
     HOLD = "hold"
     REPRINT = "reprint"
     ASSUME_PRINTED = "assume-printed"
+
+
+class WhenUnreachable(StrEnum):
+    """What a print provider does with a job while it reaches no server at all."""
+
+    HOLD = "hold"  # it keeps the job, and tries on
+    DIRECT = "direct"  # it prints on the device itself, and reports that when a server is back
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,9 @@ class Printer:
     print what there, and `senders` whose the jobs of those are who prove nothing. Where `charging`
     is on, jobs are paid for, by `default_account` unless the job or its owner says otherwise.
 
+    `when_unreachable` is told to providers in advance. Only a printer with a device of its own, a
+    `socket`, at which nobody releases jobs, can be printed on without a server.
+
     `owner` is the node that alone has the printer's queue, state and dispatch (DECISIONS 11); None
     is this node. Jobs that come for a printer of another node are handed on to it. `owner_epoch` is
     how often it was given to another one: who was away meanwhile sees that it was not the owner.
@@ -131,6 +141,20 @@ class Printer:
     senders: tuple[SenderRule, ...] = ()
     owner: UUID | None = None
     owner_epoch: int = 0
+    when_unreachable: WhenUnreachable = WhenUnreachable.HOLD
+
+    @classmethod
+    def automatic(cls, guid: UUID, device_id: int) -> Printer:
+        """The printer that a node without any makes for itself."""
+        return cls(0, guid, "default", device_id, info="files in printed/")
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether it is that printer still, and nobody has changed it."""
+        if self.device_id is None:
+            return False
+        made = Printer.automatic(self.guid, self.device_id)
+        return self == replace(made, id=self.id, changed_us=self.changed_us)
 
     @property
     def is_ours(self) -> bool:

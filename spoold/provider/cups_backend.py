@@ -13,13 +13,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from spoold.model.errors import ConfigError, SpooldError
 from spoold.provider.cups_job import Queue, Task
 from spoold.provider.cups_messages import DONE, HOLD, RETRY_CURRENT, STOP, say
+
+if TYPE_CHECKING:
+    from spoold.provider.alone import Alone, Paper
 
 DISCOVERY = 'network spoold "Unknown" "spoold print servers, with fail-over"\n'
 PIECE_BYTES = 256 * 1024
@@ -44,14 +48,22 @@ class Termination:
             time.sleep(0.25)
 
 
-def main(arguments: Sequence[str], credentials: str) -> int:
-    """Do what CUPS asks; the exit code. `credentials` is a path, or empty for none."""
+def main(
+    arguments: Sequence[str],
+    credentials: str,
+    state: str = "",
+    paper: Callable[[], Paper] | None = None,
+) -> int:
+    """Do what CUPS asks; the exit code. `credentials` is a path, or empty for none.
+
+    With a folder for its `state` and `paper` it can print without a server, where that is set.
+    """
     if not arguments:
         sys.stdout.write(DISCOVERY)
         return DONE
     termination = Termination()
     try:
-        return _run(arguments, credentials, os.environ, termination)
+        return _run(arguments, credentials, os.environ, termination, state, paper)
     except SpooldError as error:
         say("ERROR", str(error))
         return STOP
@@ -65,7 +77,12 @@ def main(arguments: Sequence[str], credentials: str) -> int:
 
 
 def _run(
-    arguments: Sequence[str], credentials: str, environ: Mapping[str, str], termination: Termination
+    arguments: Sequence[str],
+    credentials: str,
+    environ: Mapping[str, str],
+    termination: Termination,
+    state: str,
+    paper: Callable[[], Paper] | None,
 ) -> int:
     """Raises:
     SpooldError: the queue or its credentials are wrong.
@@ -79,8 +96,9 @@ def _run(
     from spoold.provider.cups_delivery import Delivery, credentials_of
 
     tls = credentials_of(queue, credentials)
+    alone = _alone(state, paper)
     if task.files:
-        return Delivery(queue, task, tls, termination).run(task.files)
+        return Delivery(queue, task, tls, termination, alone).run(task.files)
     try:
         document = _spooled(termination)
     except OSError as error:
@@ -92,7 +110,19 @@ def _run(
     if document is None:
         say("INFO", "There is nothing to print.")
         return DONE
-    return Delivery(queue, task, tls, termination).run([document])
+    return Delivery(queue, task, tls, termination, alone).run([document])
+
+
+def _alone(state: str, paper: Callable[[], Paper] | None) -> Alone | None:
+    """Raises:
+    ConfigError: the folder cannot be used.
+    """
+    if not state or paper is None:
+        return None
+    from spoold.provider.alone import Alone
+    from spoold.provider.notebook import Notebook
+
+    return Alone(Notebook(Path(state)), paper)
 
 
 def _spooled(termination: Termination) -> bytes | BinaryIO | None:

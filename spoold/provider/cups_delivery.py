@@ -14,8 +14,9 @@ from math import inf
 from typing import Any, BinaryIO, Protocol
 from uuid import UUID
 
-from spoold.model.errors import OperationError
+from spoold.model.errors import ConfigError, OperationError
 from spoold.net.blocking import CHECK_S
+from spoold.provider.alone import Alone, Printed
 from spoold.provider.credentials import read_bundle
 from spoold.provider.cups_job import CLASS_WAIT_S, Queue, Task
 from spoold.provider.cups_messages import (
@@ -118,9 +119,17 @@ class Delivery:
     """
 
     def __init__(
-        self, queue: Queue, task: Task, tls: Credentials | None, termination: Terminating
+        self,
+        queue: Queue,
+        task: Task,
+        tls: Credentials | None,
+        termination: Terminating,
+        alone: Alone | None = None,
     ) -> None:
+        """`alone` prints without a server, where that is allowed; without it all jobs wait."""
         self._queue = queue
+        self._alone = alone
+        self._unreached_at: float | None = None
         self._task = task
         self._tls = tls
         self._termination = termination
@@ -185,20 +194,31 @@ class Delivery:
             title = self._task.title
             if len(documents) > 1:
                 title += f" ({number + 1} of {len(documents)})"
-            receipt = self._submit(document, number, title)
-            self._receipts.append(receipt)
+            answer = self._submit(document, number, title)
             self._uuid = self._doubtful = None
             self._show_connecting(False)
+            if isinstance(answer, Receipt):
+                self._receipts.append(answer)
             if self._termination.has_come:
                 return DONE
-            again = ", as before" if receipt.is_duplicate else ""
-            say("INFO", f"Accepted{again}: job {receipt.job_id} at {receipt.node_name}.")
-            say("DEBUG", f"{receipt.endpoint} has {receipt.job_uuid}, {receipt.digest}.")
-            for name in receipt.unknown:
-                say("WARNING", f"{name} may have this job too: its answer was lost.")
-        return self._wait_for_ends() if self._queue.waits_for_end else DONE
+            _say_of(answer)
+        if self._receipts:
+            self._tell_servers()
+        return self._wait_for_ends() if self._queue.waits_for_end and self._receipts else DONE
 
-    def _submit(self, document: Document, number: int, title: str) -> Receipt:
+    def _tell_servers(self) -> None:
+        """One has answered: it hears what was printed without it, and says what may be so."""
+        if self._alone is None:
+            return
+        try:
+            told = self._alone.tell(self._provider)
+        except (Unreachable, OSError, ConfigError) as error:
+            say("DEBUG", f"not reported: {error}")
+            return
+        for note, refusal in told.refused:
+            say("WARNING", f"{note.job_uuid} was printed here, and not reported: {refusal}")
+
+    def _submit(self, document: Document, number: int, title: str) -> Receipt | Printed:
         """Raises:
         Ended: no server will have it, or CUPS gets it back.
         """
@@ -208,7 +228,9 @@ class Delivery:
             uuid = self._task.job_uuid(number, run)
             try:
                 receipt = self._submit_as(uuid, document, title)
+                self._unreached_at = None
             except SubmitRefused as error:
+                self._unreached_at = None
                 if error.code == "conflict":
                     earlier = self._earlier(uuid)
                     if not _was_taken_back(earlier) or run >= RUNS_MAX:
@@ -232,13 +254,15 @@ class Delivery:
                 say("ERROR", f"the document cannot be read: {error.strerror or error}.")
                 raise Ended(HOLD) from error
             else:
+                if isinstance(receipt, Printed):
+                    return receipt
                 if not receipt.is_duplicate or receipt.state != "canceled" or run >= RUNS_MAX:
                     return receipt
                 if not _was_taken_back(self._earlier(uuid)):
                     return receipt
                 run += 1
 
-    def _submit_as(self, uuid: UUID, document: Document, title: str) -> Receipt:
+    def _submit_as(self, uuid: UUID, document: Document, title: str) -> Receipt | Printed:
         """Raises what `Provider.submit` does."""
 
         def progress(sent: int, size: int) -> None:
@@ -247,20 +271,35 @@ class Delivery:
             self._tell_progress(sent, size)
 
         self._uuid = None
-        return self._provider.submit(
+        job: dict[str, Any] = {
+            "printer": self._queue.printer,
+            "user": self._task.user,
+            "title": title,
+            "copies": self._task.copies,
+            "priority": self._queue.priority,
+            "hold": self._queue.hold,
+            "format": self._task.format,
+            "attributes": self._task.attributes(),
+            "timeout_s": inf,
+        }
+        if self._alone is None:
+            return self._provider.submit(document, job_uuid=uuid, progress=progress, **job)
+        return self._alone.submit(
+            self._provider,
             document,
-            printer=self._queue.printer,
-            user=self._task.user,
-            title=title,
-            copies=self._task.copies,
-            priority=self._queue.priority,
-            hold=self._queue.hold,
-            format=self._task.format,
-            attributes=self._task.attributes(),
             job_uuid=uuid,
-            timeout_s=inf,
+            may_print=self._is_patience_over,
+            check=self._check,
             progress=progress,
+            **job,
         )
+
+    def _is_patience_over(self) -> bool:
+        """Whether no server was reached for so long that the job may be printed without one."""
+        now = time.monotonic()
+        if self._unreached_at is None:
+            self._unreached_at = now
+        return now - self._unreached_at >= self._queue.patience_s
 
     def _tell_progress(self, sent: int, size: int) -> None:
         """Of what takes longer than a moment."""
@@ -342,6 +381,18 @@ class Delivery:
                     _cancel(provider, uuid, endpoint)
         except _Terminated:
             say("WARNING", "CUPS ended the job, and a server that may have it was not reached.")
+
+
+def _say_of(answer: Receipt | Printed) -> None:
+    if isinstance(answer, Printed):
+        how = "may have been printed" if answer.is_in_doubt else "was printed"
+        say("WARNING" if answer.is_in_doubt else "INFO", f"It {how} on {answer.uri} directly.")
+        return
+    again = ", as before" if answer.is_duplicate else ""
+    say("INFO", f"Accepted{again}: job {answer.job_id} at {answer.node_name}.")
+    say("DEBUG", f"{answer.endpoint} has {answer.job_uuid}, {answer.digest}.")
+    for name in answer.unknown:
+        say("WARNING", f"{name} may have this job too: its answer was lost.")
 
 
 def _cancel(provider: DirectProvider, uuid: UUID, endpoint: str) -> None:

@@ -28,6 +28,7 @@ from spoold.provider.cups_messages import RETRY, RETRY_CURRENT
 SCHEME = "spoold"
 CLEAR_PORT = 9191
 MUTUAL_PORT = 9195
+PATIENCE_S = 10.0  # a server that starts anew is back by then
 CLASS_WAIT_S = 5.0  # the backends of CUPS give a class so long before its next member has its turn
 COPIES_MAX = 9999
 ATTRIBUTES_MAX = 128
@@ -78,7 +79,8 @@ class Queue:
     """Where the jobs of a queue go, and how, as its device URI says.
 
     `contimeout_s` is how long to look for a server before the job goes back to CUPS, None for ever;
-    `gives_back` is the exit code of that.
+    `gives_back` is the exit code of that. After `patience_s` without any server the job may be
+    printed without one, where its printer was set to that.
     """
 
     endpoints: tuple[str, ...]
@@ -89,6 +91,7 @@ class Queue:
     gives_back: int = RETRY_CURRENT
     priority: int = 50
     hold: bool = False
+    patience_s: float = PATIENCE_S
 
     @classmethod
     def parse(cls, uri: str) -> Queue:
@@ -114,6 +117,7 @@ class Queue:
         options = _Options(shown, parts.query)
         is_clear = all(one.endswith(f":{CLEAR_PORT}") for one in endpoints)
         contimeout_s = options.number("contimeout", 1, 10**9)
+        patience_s = options.number("patience", 0, 10**9)
         queue = cls(
             endpoints,
             printer,
@@ -123,6 +127,7 @@ class Queue:
             gives_back=options.choice("away", _AWAY, RETRY_CURRENT),
             priority=options.number("priority", 1, 100) or 50,
             hold=options.switch("hold", False),
+            patience_s=float(PATIENCE_S if patience_s is None else patience_s),
         )
         options.check_all_known()
         return queue

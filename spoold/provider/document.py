@@ -100,6 +100,17 @@ class Document:
             left -= len(piece)
         return memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
+    def read_at(self, offset: int, bytes_max: int) -> bytes:
+        """As `read`, for a driver."""
+        return bytes(self.read(offset, bytes_max))
+
+    def fileno(self) -> int | None:
+        """The descriptor of the file that it is in; None when it is in memory."""
+        try:
+            return None if self._file is None else self._file.fileno()
+        except io.UnsupportedOperation:
+            return None
+
     @property
     def is_in_memory(self) -> bool:
         return self._body is not None

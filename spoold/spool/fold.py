@@ -33,6 +33,7 @@ from spoold.spool import (
     renaming,
     repairs,
     replica,
+    reported,
     rights,
     sessions,
     store,
@@ -101,6 +102,7 @@ def prune_records(writer: SqliteStore, change: store.PruneRecords) -> int:
 DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.AcceptJob: attempts.accept_job,
     store.OpenJob: open_jobs.open_job,
+    store.ReportJob: reported.report_job,
     store.AttachDocument: open_jobs.attach_document,
     store.CloseJob: open_jobs.close_job,
     store.CopyJob: waiting.copy_job,

@@ -129,7 +129,7 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
             0,
             now if change.created_us is None else min(now, change.created_us),
             now,
-            None,
+            now if change.state.is_final else None,
             JobReason.SUBMISSION_INTERRUPTED in change.reasons,
             position,
             now if change.reasons and awaits_release(change.reasons) else None,

@@ -383,6 +383,8 @@ def _open_unreserved(writer: SqliteStore, change: store.Settle, asked: store.Res
         0,
         change.now_us if change.happened_us is None else change.happened_us,
         _printer(writer, asked.printer_id),
+        asked.job_id,
+        None if asked.job_id is None else _uuid(writer, asked.job_id),
         is_shadow=not asked.is_enforced,
         flags=tuple(flags),
     )

@@ -12,7 +12,7 @@ import msgpack
 from spoold.model.conversion import Conversion
 from spoold.model.job import Document, Job, JobState
 from spoold.model.person import Known, Owner
-from spoold.model.printer import Device, Order, Printer, WhenInDoubt
+from spoold.model.printer import Device, Order, Printer, WhenInDoubt, WhenUnreachable
 from spoold.model.release import Charging, ReleaseMode, read_rule, read_sender
 from spoold.spool.store import Attempt
 
@@ -183,6 +183,9 @@ def printer_of(id_: int, guid: bytes, name: str, device_id: int | None, packed: 
     found["charging"] = Charging(found.get("charging", Charging.OFF))
     found["order"] = Order(found.get("order", Order.FAIR))
     found["in_doubt"] = WhenInDoubt(found.get("in_doubt", WhenInDoubt.HOLD))
+    found["when_unreachable"] = WhenUnreachable(
+        found.get("when_unreachable", WhenUnreachable.HOLD)
+    )
     found["least_owner"] = Known(found.get("least_owner", Known.CLAIMED))
     if found.get("owner") is not None:
         found["owner"] = UUID(bytes=found["owner"])

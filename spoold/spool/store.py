@@ -25,6 +25,7 @@ from spoold.spool.changes.jobs import NoteAttempt as NoteAttempt
 from spoold.spool.changes.jobs import OpenJob as OpenJob
 from spoold.spool.changes.jobs import PlaceJob as PlaceJob
 from spoold.spool.changes.jobs import RemoveJobs as RemoveJobs
+from spoold.spool.changes.jobs import ReportJob as ReportJob
 from spoold.spool.changes.jobs import SetJob as SetJob
 from spoold.spool.changes.jobs import StartAttempt as StartAttempt
 from spoold.spool.changes.mfds import EndSession as EndSession
@@ -133,6 +134,7 @@ from spoold.spool.events import UserChanged as UserChanged
 Change = (
     AcceptJob
     | OpenJob
+    | ReportJob
     | AttachDocument
     | CloseJob
     | CopyJob

@@ -69,7 +69,7 @@ async def report(call: Call) -> dict[str, Any]:
     if args["session"]:
         person = (await services.sessions.find_any(mfd, args["session"])).person
     printer = await printer_of(call, mfd)
-    usage = Usage(Work(args["work"]), tuple(_line(one) for one in args["lines"]))
+    usage = Usage(Work(args["work"]), tuple(line_of(one) for one in args["lines"]))
     if usage.impressions > IMPRESSIONS_MAX:
         raise OperationError(
             "bad-request",
@@ -92,7 +92,7 @@ async def report(call: Call) -> dict[str, Any]:
     }
 
 
-def _line(given: dict[str, Any]) -> Line:
+def line_of(given: dict[str, Any]) -> Line:
     impressions, sides = given["impressions"], given["sides"]
     sheets = given["sheets"]
     if sheets is None:
@@ -118,7 +118,7 @@ _KIND = (
         summary="A name of PWG 5101.1, as iso_a4_210x297mm.",
     ),
 )
-_LINE = (
+LINE = (
     Argument("impressions", (int,), required=True, most=IMPRESSIONS_MAX),
     Argument("sheets", (int,), most=IMPRESSIONS_MAX, summary="As many as the sides need."),
     *_KIND,
@@ -188,7 +188,7 @@ OPERATIONS = (
                 (list,),
                 required=True,
                 most=LINES_MAX,
-                each=Argument("", (dict,), keys=_LINE),
+                each=Argument("", (dict,), keys=LINE),
                 summary="What came out, pages of one kind a line; empty: nothing.",
             ),
             Argument(

@@ -7,9 +7,10 @@ from dataclasses import replace
 from spoold.daemon.operations.jobs import find_printer
 from spoold.daemon.operations.watch import Known
 from spoold.model.errors import OperationError
-from spoold.model.printer import Device, Printer
+from spoold.model.printer import Device, Printer, WhenUnreachable
 from spoold.model.release import Effect, changeable
 
+DIRECT_SCHEME = "socket"  # what providers can print on themselves
 _TOLD = {Effect.MONOCHROME: "color", Effect.DUPLEX: "sides"}
 
 
@@ -43,6 +44,8 @@ def check_release(
     is_known = device is not None or printer.device_id is None  # else it is made in this moment
     if is_known and printer.policies and (old is None or old.policies != printer.policies):
         _check_policies(printer, device)
+    if printer.when_unreachable is WhenUnreachable.DIRECT:
+        _check_direct(printer, device, is_known=is_known)
 
 
 def _check_place(known: Known, printer: Printer, name: str) -> None:
@@ -64,6 +67,21 @@ def _check_policies(printer: Printer, device: Device | None) -> None:
                 f"the device of {printer.name} cannot be told `{rule}`.",
                 "Use a device of ipp or ipps, or one of socket with --option pjl=on.",
             )
+
+
+def _check_direct(printer: Printer, device: Device | None, *, is_known: bool) -> None:
+    """Providers print without a server only where nobody's jobs wait for them."""
+    instead = f"Let them hold jobs: `spoold printer set {printer.name} --when-unreachable hold`."
+    if printer.release.is_secure:
+        raise _bad(
+            f"jobs of {printer.name} wait for their owners: nobody prints them without a server.",
+            instead,
+        )
+    if is_known and (device is None or device.scheme != DIRECT_SCHEME):
+        raise _bad(
+            f"{printer.name} has no device of {DIRECT_SCHEME} that a provider could print on.",
+            instead,
+        )
 
 
 def those_naming(known: Known, name: str) -> list[Printer]:

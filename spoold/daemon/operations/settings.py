@@ -18,7 +18,7 @@ from spoold.daemon.operations.offer import OFFER
 from spoold.daemon.operations.table import Argument, near
 from spoold.model.errors import OperationError
 from spoold.model.person import Known as HowKnown
-from spoold.model.printer import Order, Printer, WhenInDoubt
+from spoold.model.printer import Order, Printer, WhenInDoubt, WhenUnreachable
 from spoold.model.release import (
     RULE_CHARACTERS_MAX,
     RULES_MAX,
@@ -52,6 +52,11 @@ ARGUMENTS = (
     ),
     Argument("order", choices=("", *Order)),
     Argument("in_doubt", choices=("", *WhenInDoubt)),
+    Argument(
+        "when_unreachable",
+        choices=("", *WhenUnreachable),
+        summary="What a provider does while it reaches no server.",
+    ),
     Argument("formats", (list,), most=64, each=Argument("", most=255)),
     Argument("least_owner", choices=("", *HowKnown)),
     Argument("hold_new_jobs", (bool,)),
@@ -157,6 +162,7 @@ def _rules(read: Callable[[str], Any]) -> Callable[[str, Any], tuple[Any, ...]]:
 _READ: dict[str, Callable[[str, Any], Any]] = {
     "order": _keyword(Order),
     "in_doubt": _keyword(WhenInDoubt),
+    "when_unreachable": _keyword(WhenUnreachable),
     "least_owner": _keyword(HowKnown),
     "formats": _formats,
     "hold_new_jobs": switch,

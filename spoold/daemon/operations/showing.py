@@ -64,6 +64,7 @@ def printer_map(
         "standby": list(printer.standby),
         "order": printer.order.value,
         "in_doubt": printer.in_doubt.value,
+        "when_unreachable": printer.when_unreachable.value,
         "formats": list(printer.formats),
         "conversions": [conversion_map(one) for one in printer.conversions],
         "hold_new_jobs": printer.hold_new_jobs,

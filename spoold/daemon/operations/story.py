@@ -36,6 +36,7 @@ _INTAKES = {
     "lpd": "LPD",
     "ipp": "IPP",
     "handed-on": "another node",
+    "report": "its provider's report",
 }
 _OUTCOMES = {
     "delivered": "delivered",

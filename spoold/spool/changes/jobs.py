@@ -79,6 +79,19 @@ class OpenJob(AcceptJob):
 
 
 @dataclass(slots=True)
+class ReportJob(AcceptJob):
+    """A job that its provider has printed itself, while it reached no server. Answer: `Accepted`.
+
+    It is over from the start, and has no document to print. The same uuid again gets the first
+    answer again; a job that waits here under it is canceled, for it is printed.
+    """
+
+    intake: str = "report"
+    state: JobState = JobState.COMPLETED
+    is_released: bool = True
+
+
+@dataclass(slots=True)
 class AttachDocument:
     """The document of an open job. Answer: `Accepted`, with the position of this record.
 

@@ -1,0 +1,38 @@
+"""Jobs that providers printed themselves while they reached no server; see `jobs`.
+
+Paper is a fact: the report makes a job that is over. A job that waits here under the same uuid, as
+it may after a restore, is not printed once more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spoold.model.errors import OperationError
+from spoold.model.job import JobReason, JobState
+from spoold.model.transitions import JobEvent
+from spoold.spool import jobs, store
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+_WAITING = (JobState.PENDING, JobState.PENDING_HELD)
+
+
+def report_job(writer: SqliteStore, change: store.ReportJob) -> store.Accepted:
+    accepted = jobs.accept_job(writer, change)
+    if accepted.is_duplicate and accepted.state in _WAITING:
+        cancel = store.ChangeJob(
+            accepted.job_id,
+            JobEvent.CANCEL,
+            change.now_us,
+            change.submitter,
+            reasons=(JobReason.JOB_DONE_ELSEWHERE,),
+            message="Its provider has printed it.",
+            only_from=_WAITING,
+        )
+        try:
+            jobs.change_job(writer, cancel)
+        except OperationError:
+            pass  # it is not there any more, or prints in this moment
+    return accepted
