@@ -222,7 +222,7 @@ def repair(args: Namespace) -> int:
 
 
 def overrides(args: Namespace) -> int:
-    if (args.what == "list") != (args.name is None):
+    if args.what != "list" and args.name is None:
         raise OperationError("bad-request", "a printer is accepted or reverted.", "Name one.")
     with connect(args) as client:
         if args.what == "list":
@@ -234,7 +234,8 @@ def overrides(args: Namespace) -> int:
     if args.json:
         render.print_json(answer)
         return DONE
-    rows = [_override(one) for one in answer["overrides"]]
+    found = [one for one in answer["overrides"] if args.name in (None, one["printer"])]
+    rows = [_override(one) for one in found]
     render.print_table(OVERRIDES, rows, "No site has changed anything.")
     return DONE
 

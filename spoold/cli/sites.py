@@ -224,9 +224,13 @@ def copy(args: Namespace) -> int:
     print(f"The copy is {copied(answer)}.")
     for kind, count in sorted(answer["objects"].items()):
         print(f"{kind:<13} {count}")
+    if answer["conflicts"]:
+        print("This site's own things that had names of its application server's:")
     for one in answer["conflicts"]:
         what = f"{one['kind']} {one['name']}".strip()
-        print(plain(f"{what}: {one['became']} ({render.age(one['happened_us'])} ago)"))
+        print(plain(f"  {what}: {one['became']} ({render.age(one['happened_us'])} ago)"))
+    if answer["conflicts"]:
+        print("  Use them by their new names, rename them, or remove them.")
     return DONE
 
 

@@ -283,8 +283,4 @@ async def _add_default_printer(journal: Journal, reader: SqliteReader, data_dir:
     printed = data_dir / "printed"
     make_directory(printed)
     device = await journal.commit(PutDevice(uuid4(), printed.as_uri(), wall_clock()))
-    await journal.commit(
-        PutPrinter(
-            Printer(0, uuid4(), "default", device.id, info="files in printed/"), wall_clock()
-        )
-    )
+    await journal.commit(PutPrinter(Printer.automatic(uuid4(), device.id), wall_clock()))

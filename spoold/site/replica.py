@@ -34,6 +34,7 @@ ANSWER_S = 60.0  # what a page may take on a slow line
 NOTED_US = 60_000_000  # how often is written down that the copy is current, and nothing else
 PAGE_OBJECTS = 1000  # of a page
 TOGETHER = 200  # of a transaction: others wait for the site's writer as well
+CONFLICTS_TOLD = 10  # by name, in the log
 STREAM_BYTES_MAX = 32 * 1024 * 1024
 KEYS = b"keys of the hashes of cards and PINs"
 
@@ -230,9 +231,21 @@ class Replica:
         while True:
             applied: Applied = await self._journal.commit(change)
             if applied.conflicts:
-                log.warning("copy_conflicts", count=applied.conflicts)
+                await self._tell_conflicts(applied.conflicts)
             for key in applied.erased:
                 await self._erasure.erase_key(key)
             if applied.is_whole or not change.is_last:
                 return
             change.objects, change.is_anew, change.keys = [], False, None  # the rest is swept
+
+    async def _tell_conflicts(self, count: int) -> None:
+        """Tell operators what made way; whose names are people's, only `spoold site copy` says."""
+        found = await self._reader.look(replica.conflicts, min(count, CONFLICTS_TOLD))
+        log.warning(
+            "copy_conflicts",
+            count=count,
+            made_way=[
+                f"{one.kind} {one.name}: {one.became}" for one in found if one.kind != "user"
+            ],
+            advice="See `spoold site copy`; rename or remove what is this site's own.",
+        )

@@ -49,6 +49,8 @@ def _make_way(writer: SqliteStore, table: str, name: str, key: bytes, taking: Ta
     ).fetchone()
     if is_upstreams:
         became = f"{name} ({other[0].hex()[:12]})"
+    elif table == "printer" and _gives_way(writer, other[0], taking):
+        return
     else:
         became = _free_name(writer, table, name, taking)
         taking.note(table, other[0], name, became)
@@ -67,6 +69,29 @@ def _make_way(writer: SqliteStore, table: str, name: str, key: bytes, taking: Ta
         _tell_mfd(writer, other[0], (), ends_tokens=False)
 
 
+def _gives_way(writer: SqliteStore, guid: bytes, taking: Taking) -> bool:
+    """The printer that this node has made for itself, and that nobody has used, goes."""
+    printer, _ = _look(writer, guid)
+    if not printer.is_automatic or _naming(writer, printer.name):
+        return False
+    used = writer.db.execute("SELECT 1 FROM job WHERE printer_id = ? LIMIT 1", (printer.id,))
+    if used.fetchone() is not None:
+        return False
+    writer.add_record(Kind.PRINTER_REMOVED, "node", taking.now_us, {"printer": guid})
+    _forget_printer(writer, printer.id)
+    return True
+
+
+def _naming(writer: SqliteStore, name: str) -> list[tuple[int, bytes, dict[str, Any]]]:
+    """The site's own printers that name this one: row, GUID and fields."""
+    rows = writer.db.execute(
+        "SELECT id, guid, fields FROM printer WHERE name IS NOT NULL "
+        "AND guid NOT IN (SELECT key FROM replica WHERE kind = 'printer')"
+    ).fetchall()
+    found = [(id_, guid, unpack(packed)) for id_, guid, packed in rows]
+    return [one for one in found if any(name in one[2].get(key, ()) for key in _NAMING)]
+
+
 def _follow(writer: SqliteStore, table: str, name: str, became: str) -> None:
     """What of the site's own names the thing, or lies in it, goes with it."""
     db = writer.db
@@ -77,20 +102,14 @@ def _follow(writer: SqliteStore, table: str, name: str, became: str) -> None:
             (became, len(name) + 1, f"{name}/", f"{name}0"),
         )
     elif table == "printer":
-        rows = db.execute(
-            "SELECT id, guid, fields FROM printer WHERE name IS NOT NULL "
-            "AND guid NOT IN (SELECT key FROM replica WHERE kind = 'printer')"
-        ).fetchall()
-        for printer_id, guid, packed in rows:
-            fields = unpack(packed)
-            named = {key: fields[key] for key in _NAMING if name in fields.get(key, ())}
-            if named:
-                fields |= {
-                    key: [became if one == name else one for one in those]
-                    for key, those in named.items()
-                }
-                db.execute("UPDATE printer SET fields = ? WHERE id = ?", (pack(fields), printer_id))
-                _tell_printer(writer, guid)
+        for printer_id, guid, fields in _naming(writer, name):
+            fields |= {
+                key: [became if one == name else one for one in fields[key]]
+                for key in _NAMING
+                if key in fields
+            }
+            db.execute("UPDATE printer SET fields = ? WHERE id = ?", (pack(fields), printer_id))
+            _tell_printer(writer, guid)
 
 
 # -- printers ----------------------------------------------------------------------------------
@@ -202,7 +221,12 @@ def _remove_printer(writer: SqliteStore, key: bytes, taking: Taking) -> None:
         taking.note("printer", key, name, f"removed upstream; {waiting} jobs wait here")
         _tell_printer(writer, key)
         return
-    db.execute("UPDATE printer SET name = NULL WHERE id = ?", (printer_id,))
+    _forget_printer(writer, printer_id)
+
+
+def _forget_printer(writer: SqliteStore, printer_id: int) -> None:
+    """Its row stays, for the jobs that it had; nothing can be submitted to it any more."""
+    writer.db.execute("UPDATE printer SET name = NULL WHERE id = ?", (printer_id,))
     del writer.printers[printer_id]
     writer.take_claim(printer_id)
     writer.gates.pop(printer_id, None)
