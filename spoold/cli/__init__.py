@@ -1,7 +1,8 @@
 """Operator commands: NOUN VERB in, an answer of the daemon out, as a table or as JSON.
 
 They talk to the daemon through its control socket and never open the spool. Nothing here imports
-Trio before a command needs it, so that a command costs little more than starting Python.
+what another command needs, or Trio before one does, so that a command costs little more than
+starting Python.
 """
 
 from __future__ import annotations
@@ -9,32 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from spoold import __version__
-from spoold.cli import (
-    accounts,
-    apply,
-    backend,
-    backup,
-    cards,
-    check,
-    count,
-    devices,
-    firewall,
-    grammar,
-    imports,
-    jobs,
-    node,
-    prices,
-    printers,
-    run,
-    sites,
-    sources,
-    status,
-    submit,
-    usage,
-    users,
-)
+from spoold.cli import grammar
 from spoold.cli.control import NotRunning
 from spoold.model.errors import OperationError, SpooldError
 from spoold.model.text import plain
@@ -42,6 +21,30 @@ from spoold.model.text import plain
 INTERRUPTED = 130  # as a shell says of SIGINT
 BROKEN_PIPE = 141  # and of SIGPIPE
 
+# The modules that declare commands, each with the words that its commands begin with.
+MODULES = {
+    "run": ("serve", "demo", "simulate"),
+    "submit": ("submit",),
+    "count": ("count",),
+    "jobs": ("job",),
+    "printers": ("printer",),
+    "devices": ("device",),
+    "status": ("status",),
+    "node": ("node", "provider", "journal"),
+    "sites": ("site",),
+    "firewall": ("firewall",),
+    "users": ("user",),
+    "sources": ("source",),
+    "cards": ("card",),
+    "accounts": ("account",),
+    "prices": ("price",),
+    "usage": ("usage",),
+    "backend": ("backend",),
+    "imports": ("import",),
+    "apply": ("apply", "export"),
+    "backup": ("backup", "restore"),
+    "check": ("check",),
+}
 EPILOG = """
 start here:
   spoold demo                                   see jobs going in and coming out
@@ -53,44 +56,26 @@ start here:
 """
 
 
-def parser() -> grammar.Parser:
-    """The whole grammar of the command line."""
+def parser(first: str = "") -> grammar.Parser:
+    """The grammar of the command line: of commands that begin with the word `first`, or, if none
+    does, the whole of it.
+    """
+    declaring = [module for module, words in MODULES.items() if first in words]
     top = grammar.Parser(
         prog="spoold", description="A print-job spooler and fail-over daemon.", epilog=EPILOG
     )
     top.add_argument("--version", action="version", version=f"spoold {__version__}")
     grammar.add_control(top)
     nouns = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (
-        run,
-        submit,
-        count,
-        jobs,
-        printers,
-        devices,
-        status,
-        node,
-        sites,
-        firewall,
-        users,
-        sources,
-        cards,
-        accounts,
-        prices,
-        usage,
-        backend,
-        imports,
-        apply,
-        backup,
-        check,
-    ):
-        module.add(nouns)
+    for module in declaring or MODULES:
+        import_module(f"{__name__}.{module}").add(nouns)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is what `grammar` lists."""
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parser(words[0] if words else "").parse_args(words)
     try:
         code: int = args.handler(args)
         sys.stdout.flush()

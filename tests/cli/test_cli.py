@@ -297,7 +297,22 @@ def test_every_command_has_help_with_examples(
     assert lines
     for one in lines:
         command = one.partition("#")[0].rpartition(" | ")[2].partition(" > ")[0]
-        cli.parser().parse_args(shlex.split(command)[1:])
+        example = shlex.split(command)[1:]
+        cli.parser(example[0]).parse_args(example)
+
+
+@pytest.mark.parametrize("module", cli.MODULES)
+def test_each_module_declares_commands_that_begin_with_its_words(module: str) -> None:
+    """The first word of a command line says which grammar is needed; any other needs all."""
+    for word in cli.MODULES[module]:
+        assert list(first_words(cli.parser(word))) == list(cli.MODULES[module])
+    every = [word for words in cli.MODULES.values() for word in words]
+    assert list(first_words(cli.parser("nonsense"))) == every
+
+
+def first_words(parser: object) -> Iterator[str]:
+    for action in parser._actions:  # type: ignore[attr-defined]
+        yield from getattr(action, "_name_parser_map", ())
 
 
 @pytest.mark.parametrize(
