@@ -116,7 +116,8 @@ class Counts:
         # Whose money, or who, has changed, None: many; and which printers have.
         self._changed: dict[UUID | None, None] = {}
         self._changed_printers: dict[int, None] = {}
-        self._heard = 0  # changes of either
+        self._clearing: dict[int, trio.Event] = {}  # jobs of which it is being found out who pays
+        self._mine: int | None = None  # of them the one that is looked at again
         self._busy: dict[int, trio.Event] = {}
         self._is_behind = True  # jobs in the spool may wait that are not in `_due`
         self._bell = trio.Event()
@@ -153,7 +154,6 @@ class Counts:
                 self._note(None)
             elif kind is PrinterChanged:
                 self._changed_printers[event.printer_id] = None  # type: ignore[union-attr]
-                self._heard += 1
                 self._ring()
             elif (
                 type(event) is JobMoved
@@ -166,10 +166,11 @@ class Counts:
 
     def _note(self, holder: UUID | None) -> None:
         self._changed[holder if len(self._changed) < DUE_MAX else None] = None
-        self._heard += 1
         self._ring()
 
     def _add(self, job_id: int) -> None:
+        if job_id == self._mine:
+            return
         if len(self._due) >= DUE_MAX:
             self._is_behind = True
             return
@@ -224,6 +225,8 @@ class Counts:
             holders, printers = list(self._changed), list(self._changed_printers)
             self._changed.clear()
             self._changed_printers.clear()
+            for done in tuple(self._clearing.values()):  # they may not have seen the change
+                await done.wait()
             people = [holder for holder in holders if holder is not None]
             is_for_all = len(people) < len(holders) or not (holders or printers)
             for holder in people:
@@ -253,20 +256,41 @@ class Counts:
         others = tuple(one for one in job.reasons if one not in held.LACKS_PAYMENT)
         if others not in ((), (_WAITS,)):
             return
-        change = ChangeJob(job.id, JobEvent.RELEASE, self._wall_clock())
-        if others:
-            change = ChangeJob(
-                job.id,
-                JobEvent.HOLD,
-                self._wall_clock(),
-                reasons=others,
-                only_from=(JobState.PENDING_HELD,),
-                hold_until=job.hold_until,
-                release_us=job.release_us,
-            )
-        with suppress(OperationError, SpoolFull):  # it went on, or has to wait
-            if await clears.can_be_paid(job):
-                await self._journal.commit(change)
+        with suppress(OperationError, SpoolFull):  # it went on meanwhile
+            try:
+                if not await clears.can_be_paid(job):
+                    return
+            except OperationError as error:
+                if error.code in job.reasons and error.message != job.message:
+                    await self._journal.commit(self._hold(job, job.reasons, error.message))
+                return
+            if others:
+                await self._journal.commit(self._hold(job, others))
+            else:
+                await self._clear_again(job, clears)
+
+    async def _clear_again(self, job: Job, clears: Clears) -> None:
+        """Before another one is looked at: what has waited longest is paid for first."""
+        self._mine = job.id
+        try:
+            await self._journal.commit(ChangeJob(job.id, JobEvent.RELEASE, self._wall_clock()))
+            await self._do(job.id, clears)
+        finally:
+            self._mine = None
+            self._add(job.id)  # if something came between
+
+    def _hold(self, job: Job, reasons: tuple[str, ...], message: str = "") -> ChangeJob:
+        """The job waits as before, for these reasons."""
+        return ChangeJob(
+            job.id,
+            JobEvent.HOLD,
+            self._wall_clock(),
+            reasons=reasons,
+            message=message,
+            only_from=(JobState.PENDING_HELD,),
+            hold_until=job.hold_until,
+            release_us=job.release_us,
+        )
 
     async def _work(self, clears: Clears) -> None:
         while True:
@@ -293,10 +317,15 @@ class Counts:
         if job.reasons == (_COUNTED,):
             found = await self._reader.job(job_id)
             if found is not None and found.reasons == (_COUNTED,):
-                heard = self._heard
-                await clears.clear(found)
-                if heard != self._heard:  # it may be held for what has come meanwhile
-                    await self._try_again(await self._reader.job(job_id), clears)
+                await self._clear(found, clears)
+
+    async def _clear(self, job: Job, clears: Clears) -> None:
+        done = self._clearing[job.id] = trio.Event()
+        try:
+            await clears.clear(job)
+        finally:
+            del self._clearing[job.id]
+            done.set()
 
     # -- one job ---------------------------------------------------------------------------------
 

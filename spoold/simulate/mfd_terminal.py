@@ -192,6 +192,7 @@ class Terminal:
         jobs = await self._mfd.jobs()
         for job in jobs:
             pages = "? pages" if job["pages"] is None else f"{job['pages']} pages"
+            pages = "1 page" if job["pages"] == 1 else pages
             copies = f" x {job['copies']}" if job["copies"] > 1 else ""
             price = "" if job["price"] is None else f", {_money(job['price'])}"
             why = "" if job["fits"] else f"  [not here: {job['why']}]"

@@ -242,8 +242,9 @@ async def test_a_job_goes_on_when_somebody_pays(node, nursery, what):
     if what == "user":
         await node.purses.person(restricted=False)
     elif what == "account":
-        change = PutAccount("works", 1, is_new=True, is_restricted=False, groups=("*",))
-        await commit(change)
+        await commit(PutAccount("works", 1, is_new=True, is_restricted=False))
+        await node.wait(job_id, lambda job: "not for this user" in job.message)
+        await commit(PutAccount("works", 1, groups=("*",)))
     elif what == "member":
         await commit(PutAccount("works", 1, groups=("*",)))
     else:

@@ -270,9 +270,9 @@ def _why_at_gate(job: Job) -> str:
     if JobReason.ACCOUNT_INFO_NEEDED in reasons:
         told = f": {job.message.removesuffix('.')}" if job.message else ""
         return (
-            f"It is held because nobody is known who pays{told}. It goes on by itself when the "
-            "user (`spoold user add`), the account (`spoold account add`), or the printer's "
-            "--default-account or --sender is there."
+            "It is held because nobody is known who pays. It goes on by itself when the user "
+            "(`spoold user add`), the account (`spoold account add` or `set`), or the printer's "
+            "--default-account or --sender says so."
         )
     if JobReason.JOB_NOT_ALLOWED in reasons:
         return f"It is held because its printer does not take such jobs; {operator}."
