@@ -151,6 +151,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     lines.sites.greetings.append(endpoints.greet)
     if lines.line is not None:
         lines.line.greetings.append(endpoints.own)
+        lines.line.listen(counts.look_again)
     replica = await of_site.open_replica(ground, lines)
     uplink = of_site.open_uplink(ground, lines)
     alone = of_site.open_authority(ground, lines)

@@ -164,6 +164,10 @@ class Counts:
             ):
                 self._add(event.job_id)
 
+    def look_again(self, _: object = None) -> None:
+        """Somebody may be able to pay for what waits: a site, say, can ask for money again."""
+        self._note(None)
+
     def _note(self, holder: UUID | None) -> None:
         self._changed[holder if len(self._changed) < DUE_MAX else None] = None
         self._ring()
@@ -218,21 +222,25 @@ class Counts:
             if one.lacks_payment:
                 await self._try_again(await self._reader.job(one.job_id), clears)
 
+        looked_s = trio.current_time()
         while True:
-            with trio.move_on_after(LOOK_AGAIN_S):
+            with trio.move_on_at(looked_s + LOOK_AGAIN_S):
                 while not (self._changed or self._changed_printers):
                     await self._bell.wait()
+            if trio.current_time() >= looked_s + LOOK_AGAIN_S:  # however much changes all the time
+                self._changed[None] = None
             holders, printers = list(self._changed), list(self._changed_printers)
             self._changed.clear()
             self._changed_printers.clear()
             for done in tuple(self._clearing.values()):  # they may not have seen the change
                 await done.wait()
             people = [holder for holder in holders if holder is not None]
-            is_for_all = len(people) < len(holders) or not (holders or printers)
+            is_for_all = len(people) < len(holders)
             for holder in people:
                 # A shared account pays for many; for whom, only a clearing finds out.
                 is_for_all |= await self._reader.look(accounts.by_guid, holder) is not None
             if is_for_all:
+                looked_s = trio.current_time()
                 await self._go_through(try_again)
                 continue
             for printer_id in printers:

@@ -144,7 +144,8 @@ class Releases:
                 change = await self._plan(job, printer, by, changes, account)
                 released: Released = await self._journal.commit(change)
             except OperationError as error:
-                if error.code in _MONEY and error.code not in job.reasons:
+                is_new = error.code in _MONEY and error.code not in job.reasons
+                if is_new and not by.is_node:  # whom a clearing has held says so by itself
                     await self._hold(job, (*job.reasons, error.code), error.message, by.actor)
                 if error.code != "conflict":
                     raise

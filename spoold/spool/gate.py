@@ -83,6 +83,8 @@ def after_change(
     held = JobState.PENDING_HELD
     if event in _COMES and not is_paid and AWAITS_RELEASE.isdisjoint(reasons):
         return held, (*reasons, reason)
+    if event is JobEvent.REPRINT and not is_paid and not has_passed(writer.db, job_id):
+        return held, (reason,)  # the node that had it may have let it print; here nobody has
     if event in _GOES_BACK and reason == _RELEASE and reason not in reasons:
         return held, (*reasons, reason)
     if event is JobEvent.RELEASE and not is_paid:
@@ -96,6 +98,16 @@ def after_change(
             )
         return held, (reason,)
     return after, reasons
+
+
+def has_passed(db: sqlite3.Connection, job_id: int) -> bool:
+    """Whether a job was let through at this node: it was released, or tried at a device here."""
+    row = db.execute(
+        "SELECT 1 FROM release WHERE job_id = ?1 UNION ALL "
+        "SELECT 1 FROM attempt WHERE job_id = ?1 AND device_id != 0 LIMIT 1",
+        (job_id,),
+    ).fetchone()
+    return row is not None
 
 
 def _check_other(before: tuple[str, ...], awaited: tuple[str, ...]) -> None:

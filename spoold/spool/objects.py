@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
+from spoold.model.job import JobState
 from spoold.model.person import normalise_name
 from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.model.release import names_in
-from spoold.spool import gate, store
+from spoold.model.transitions import JobEvent
+from spoold.spool import gate, jobs, store
 from spoold.spool.rows import (
+    NUMBER,
     device_of,
     pack,
     printer_fields,
@@ -89,6 +92,7 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
     if printer.id and printer.id not in writer.printers:
         raise OperationError("not-found", "the printer was removed.")
     printer = replace(printer, changed_us=change.now_us, owner_epoch=_epoch(db, printer))
+    comes_home = printer.is_ours and _is_foreign(db, printer.id)
     fields = printer_fields(printer)
     rules = {name: fields[name] for name in ("policies", "senders")}
     names = names_in(printer.policies, printer.senders)
@@ -120,7 +124,38 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
     writer.take_claim(printer.id)
     gate.learn(writer, printer)
     writer.events.append(store.PrinterChanged(printer.id, printer, device))
+    if comes_home and printer.id in writer.gates:
+        _stop_at_gate(writer, printer.id, change)
     return printer
+
+
+def _is_foreign(db: sqlite3.Connection, printer_id: int) -> bool:
+    """Whether the printer belongs to another node, before a change of it."""
+    row = db.execute(
+        "SELECT id, guid, name, device_id, fields FROM printer WHERE id = ?", (printer_id,)
+    ).fetchone()
+    return row is not None and not printer_of(*row).is_ours
+
+
+def _stop_at_gate(writer: SqliteStore, printer_id: int, change: store.PutPrinter) -> None:
+    """What waits for a printer that was another node's would have stopped there: it does here."""
+    writer.flush()
+    waiting = writer.db.execute(
+        "SELECT id FROM job INDEXED BY job_unfinished WHERE finished_us IS NULL "
+        "AND printer_id = ? AND state = ?",
+        (printer_id, NUMBER[JobState.PENDING]),
+    ).fetchall()
+    for (job_id,) in waiting:
+        if not gate.has_passed(writer.db, job_id):
+            hold = store.ChangeJob(
+                job_id,
+                JobEvent.HOLD,
+                change.now_us,
+                change.actor,
+                (writer.gates[printer_id],),
+                only_from=(JobState.PENDING,),
+            )
+            jobs.change_job(writer, hold)
 
 
 def _epoch(db: sqlite3.Connection, printer: Printer) -> int:

@@ -6,9 +6,11 @@ import pytest
 import trio
 
 from spoold.model import release as modes
-from spoold.model.job import JobState
+from spoold.model.job import JobReason, JobState
 from spoold.model.release import ReleaseMode
+from spoold.release import counts
 from spoold.spool import release as held
+from support.money import PAGE
 
 PAGES = b"one\ftwo\fthree\f"
 
@@ -65,3 +67,43 @@ async def test_two_who_ask_at_once_count_once(node, spool):
         for _ in range(3):
             nursery.start_soon(node.counts.count, job)
     assert spool.journal.head == head + 1
+
+
+@pytest.mark.slow
+async def test_what_waits_for_money_is_looked_at_again_whatever_changes(
+    node, spool, nursery, monkeypatch
+):
+    """Other people's money may change all the time; nobody starves by that."""
+    monkeypatch.setattr(counts, "LOOK_AGAIN_S", 0.2)
+    paid = await spool.add_printer("paid", charging=modes.Charging.ON)
+    ada, bob = await node.purses.person("ada"), await node.purses.person("bob")
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    job_id = (await spool.add_job(paid, PAGES, owner="ada")).job_id
+    await node.held(job_id, "account-limit-reached")
+
+    async def can_be_paid(job):  # there is money by now, and nobody was told
+        monkeypatch.undo()
+        await node.purses.pay_in(ada, 100 * PAGE)
+        return True
+
+    monkeypatch.setattr(node.releases, "can_be_paid", can_be_paid)
+    with trio.move_on_after(30):
+        while JobReason.ACCOUNT_LIMIT_REACHED in (await spool.reader.job(job_id)).reasons:
+            await node.purses.pay_in(bob, PAGE)
+            await trio.sleep(0.02)
+    await node.pending(job_id)
+
+
+@pytest.mark.slow
+async def test_a_job_that_nobody_pays_is_held_for_that_at_once(node, spool, nursery):
+    """What a crash in between would leave is no job that is being counted for ever."""
+    paid = await spool.add_printer("paid", charging=modes.Charging.ON)
+    await node.purses.person("ada")
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    job_id = (await spool.add_job(paid, PAGES, owner="ada")).job_id
+    await node.held(job_id, "account-limit-reached")
+    told = [one.payload.get("reasons", []) for one in await spool.reader.records(1, 1000)]
+    assert ["account-limit-reached"] in told
+    assert not [one for one in told if {"job-being-counted", "account-limit-reached"} <= set(one)]
