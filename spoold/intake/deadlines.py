@@ -64,7 +64,7 @@ class Deadlines:
     def __init__(self, look_interval_s: float = LOOK_INTERVAL_S) -> None:
         self._look_interval_s = look_interval_s
         self._is_stopping = False
-        self._watches: set[Watch] = set()
+        self._watches: dict[Watch, None] = {}  # in the order in which they came
 
     @contextmanager
     def watch(self, stream: Stream, seconds: float) -> Iterator[Watch]:
@@ -78,11 +78,11 @@ class Deadlines:
     def add(self, stream: Stream, seconds: float) -> Watch:
         now = trio.current_time()
         one = Watch(stream, now + seconds, now)
-        self._watches.add(one)
+        self._watches[one] = None
         return one
 
     def remove(self, one: Watch) -> None:
-        self._watches.discard(one)
+        self._watches.pop(one, None)
 
     def stop(self) -> None:
         """Close the connections on which nothing has begun; tell the others that care. What begins

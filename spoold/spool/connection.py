@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiosqlite
 import outcome
@@ -155,21 +155,33 @@ class TrioConnection(aiosqlite.Connection):
         return self._conn
 
 
+class Connect(Protocol):
+    """How a spool opens its databases: `connect`, unless the world is a simulated one."""
+
+    async def __call__(self, path: str, *, read_only: bool = False) -> TrioConnection: ...
+
+
 async def connect(path: str, *, read_only: bool = False) -> TrioConnection:
     """Open the database at `path`.
 
     Raises:
         sqlite3.Error: it cannot be opened.
     """
-    uri = f"file:{_quote(path)}" + ("?mode=ro" if read_only else "")
-
-    def connector() -> sqlite3.Connection:
-        return sqlite3.connect(
-            uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False
-        )
-
+    connector = functools.partial(open_database, path, read_only=read_only)
     connection: TrioConnection = await TrioConnection(connector, 64)  # type: ignore[assignment]
     return connection
+
+
+def open_database(path: str, *, read_only: bool = False) -> sqlite3.Connection:
+    """The database at `path`, as every connection of a spool is opened.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
+    uri = f"file:{_quote(path)}" + ("?mode=ro" if read_only else "")
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False
+    )
 
 
 def _quote(path: str) -> str:

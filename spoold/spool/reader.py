@@ -57,9 +57,11 @@ class SqliteReader:
         self._chain = chain_id
 
     @classmethod
-    async def open(cls, data_dir: Path) -> SqliteReader:
+    async def open(
+        cls, data_dir: Path, connect: connection.Connect = connection.connect
+    ) -> SqliteReader:
         """Open the spool that `sqlite.open_store` has opened before."""
-        reader = await connection.connect(str(data_dir / "spool.db"), read_only=True)
+        reader = await connect(str(data_dir / "spool.db"), read_only=True)
 
         def prepare() -> int:
             reader.raw.execute("PRAGMA query_only = ON")

@@ -381,6 +381,7 @@ async def open_store(
     journal: UUID,
     *,
     begins_anew: bool = False,
+    connect: connection.Connect = connection.connect,
 ) -> tuple[connection.TrioConnection, SqliteStore]:
     """Open or make the spool in `data_dir`, for this process alone (the caller holds the lock).
 
@@ -394,7 +395,7 @@ async def open_store(
     try:
         # SQLite gives the files beside it the same mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        writer = await connection.connect(str(path))
+        writer = await connect(str(path))
     except (OSError, sqlite3.Error) as error:
         raise SpoolError(
             "open", str(path), error, "Check the directory's owner and mode."
