@@ -268,7 +268,6 @@ def _why_at_gate(job: Job) -> str:
             f"{operator} to have it tried at once."
         )
     if JobReason.ACCOUNT_INFO_NEEDED in reasons:
-        told = f": {job.message.removesuffix('.')}" if job.message else ""
         return (
             "It is held because nobody is known who pays. It goes on by itself when the user "
             "(`spoold user add`), the account (`spoold account add` or `set`), or the printer's "
