@@ -5,7 +5,6 @@ A backup is taken by the daemon, while it runs; the others work on files alone, 
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from argparse import Namespace
@@ -183,12 +182,13 @@ def _verify(args: Namespace, place: Path) -> int:
 def restore(args: Namespace) -> int:
     from spoold.daemon import config, logs
     from spoold.daemon import restore as restoring
+    from spoold.net import credentials
 
     logs.configure("error", sys.stderr)
     if args.data_dir is not None:
         data_dir = Path(args.data_dir).absolute()
     else:
-        data_dir = config.load(args.config, os.environ).node.data_dir
+        data_dir = config.load(args.config, credentials.as_of_unit()).node.data_dir
     tell = _progress()
     done = restoring.restore(
         restoring.find(Path(args.backup).absolute()),

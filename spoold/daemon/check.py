@@ -16,6 +16,7 @@ from pathlib import Path
 from spoold.daemon import config as configuration
 from spoold.daemon.config import Config
 from spoold.model.errors import ConfigError
+from spoold.net import credentials
 
 
 class Verdict(StrEnum):
@@ -67,7 +68,7 @@ def check(
     """Look at the configuration, then at everything else by it."""
     where = config_file or "the defaults"
     try:
-        config = configuration.load(config_file, os.environ)
+        config = configuration.load(config_file, credentials.as_of_unit())
     except ConfigError as error:
         yield failed("configuration", f"{error.subject}: {error.cause}", error.advice)
         config = configuration.load(None, os.environ)

@@ -21,7 +21,7 @@ from spoold.daemon.check_machine import existing
 from spoold.daemon.identity import read_chain
 from spoold.daemon.lock import READY, STAGING
 from spoold.model.errors import ConfigError, IdentityError
-from spoold.net import listen
+from spoold.net import credentials, listen
 from spoold.net.address import Address
 from spoold.spool.migrations import newest
 
@@ -149,6 +149,10 @@ def check_certificates(subject: Subject) -> Iterator[Finding]:
             yield from _certificate(folder / name, days)
     own = subject.config.tls
     if own.certificate is not None and own.key is not None:
+        if own.certificate.parent == credentials.OF_UNIT and not own.certificate.exists():
+            text = f"{own.certificate.name} is what systemd hands over: it was not looked at"
+            yield warning("certificate", text, "Check again as root, once the service runs.")
+            return
         try:
             read_chain(own.certificate, own.key)
         except IdentityError as error:

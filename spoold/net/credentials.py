@@ -13,12 +13,18 @@ from pathlib import Path
 
 PREFIX = "credential:"
 VARIABLE = "CREDENTIALS_DIRECTORY"
+OF_UNIT = Path("/run/credentials/spoold.service")  # while that runs; root can read them
 
 
 def directory(environ: Mapping[str, str] = os.environ) -> Path | None:
     """Where the credentials lie; None when none were handed over."""
     text = environ.get(VARIABLE, "")
     return Path(text) if text.startswith("/") else None
+
+
+def as_of_unit(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """For a command that is given by hand: the surroundings, with what the unit has."""
+    return {VARIABLE: str(OF_UNIT), **environ}
 
 
 def is_name(text: str) -> bool:

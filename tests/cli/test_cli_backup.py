@@ -50,6 +50,13 @@ def test_what_is_a_credential_is_named(
     restored = run(f"restore {tmp_path / 'backups'} --data-dir {tmp_path / 'data'}")
     assert "the credentials desk.password" in restored.out
     assert "LoadCredential=" in restored.out
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    config = tmp_path / "spoold.toml"  # of a unit that hands over what this command has not
+    config.write_text(
+        '[node]\ndata_dir = "again"\n'
+        '[tls]\ncertificate = "credential:tls.crt"\nkey = "credential:tls.key"\n'
+    )
+    assert run(f"restore {tmp_path / 'backups'} --config {config}").code == 0
 
 
 def test_what_cannot_be_backed_up_is_told_with_advice(run: Run, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from spoold.daemon.check_node import Device
 from spoold.daemon.config import Config, Limits, Listen, Node, Tls
 from spoold.daemon.identity import open_identity
 from spoold.daemon.lock import READY, STAGING
+from spoold.net import credentials
 from spoold.net.address import Address
 from support.ports import own_port
 
@@ -151,6 +152,28 @@ def test_a_key_that_does_not_fit_is_told(subject, tmp_path):
     key.write_bytes(key_pem)
     there = configured(subject, tls=Tls(certificate, key))
     assert Verdict.FAILED in [one.verdict for one in check_node.check_certificates(there)]
+
+
+def test_a_certificate_of_systemd_is_looked_at_while_the_service_runs(tmp_path, monkeypatch):
+    """Given by hand, the command has no credentials: it reads those of the unit, or says so."""
+    monkeypatch.delenv(credentials.VARIABLE, raising=False)
+    monkeypatch.setattr(credentials, "OF_UNIT", tmp_path / "handed")
+    file = tmp_path / "spoold.toml"
+    file.write_text(
+        '[node]\ndata_dir = "data"\n'
+        '[tls]\ncertificate = "credential:tls.crt"\nkey = "credential:tls.key"\n'
+    )
+
+    def found():
+        findings = list(check.check(str(file), False, [check_node.check_certificates]))
+        assert only(findings, "configuration").verdict is Verdict.OK
+        return findings[-1]
+
+    assert found().verdict is Verdict.WARNING
+    assert "tls.crt is what systemd hands over" in found().text
+    (tmp_path / "handed").mkdir()
+    (tmp_path / "handed" / "tls.crt").write_text("rubbish")
+    assert found().verdict is Verdict.FAILED
 
 
 def test_printers_are_asked_for_a_connection(tmp_path):
