@@ -139,8 +139,10 @@ class Authentication:
         where: str,
         now_us: int,
         methods: frozenset[Method] = ALL,
+        node: str = "",
     ) -> Login:
-        """Who this is. `where` is the machine or address at which it was shown.
+        """Who this is. `where` is the machine or address at which it was shown; `node` whose that
+        is, when it is another node's: what fails there counts for that node, and not for this one.
 
         Raises:
             OperationError: `unauthorized`: wrong, unknown or disabled; `busy`: nothing was looked
@@ -153,7 +155,7 @@ class Authentication:
         if method is Method.PASSWORD:
             user = await self.password(credential.name, credential.password, where)
         else:
-            user = await self._identify(credential, where)
+            user = await self._identify(credential, where, node)
         log.debug("login_succeeded", client=where, user=user.name, method=method.value)
         return Login(user, method)
 
@@ -191,14 +193,15 @@ class Authentication:
 
     # -- cards and PINs ------------------------------------------------------------------------
 
-    def _places(self, kind: Kind, where: str) -> tuple[Key, Key]:
+    def _places(self, kind: Kind, where: str, node: str = "") -> tuple[Key, Key]:
         machine = Kind.MACHINE_PINS if kind is Kind.PINS else Kind.MACHINE
-        return self._guard.key(machine, where), self._guard.key(kind)
+        every = self._guard.key(kind, node) if node else self._guard.key(kind)
+        return self._guard.key(machine, where), every
 
-    async def _identify(self, credential: Credential, where: str) -> User:
+    async def _identify(self, credential: Credential, where: str, node: str) -> User:
         """Whoever has this card or PIN."""
         kind = Kind.CARDS if credential.card else Kind.PINS
-        keys = self._places(kind, where)
+        keys = self._places(kind, where, node)
         async with self._turns[kind]:
             self._check(where, *keys)
             found, reason, owner = await self._look(credential)

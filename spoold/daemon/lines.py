@@ -35,6 +35,7 @@ from spoold.site.presence import Presence
 from spoold.site.replica import Replica
 from spoold.site.twins import Losers
 from spoold.site.uplink import Uplink
+from spoold.site.visitors import Visitors
 from spoold.spool.journal import Journal
 from spoold.spool.store import AddRecord, Event, NodeChanged
 
@@ -174,6 +175,14 @@ def open_far_desk(ground: Ground, lines: Lines, replica: Replica | None) -> FarD
 
     deadline_s = ground.config().upstream.question_deadline_s
     return FarDesk(line, ground.reader, upstream, deadline_s)
+
+
+def open_visitors(ground: Ground, lines: Lines, replica: Replica | None) -> Visitors | None:
+    """Who asks for people that a site has no copy of."""
+    if lines.line is None or replica is None:
+        return None
+    deadline_s = ground.config().upstream.question_deadline_s
+    return Visitors(lines.line, ground.reader, ground.digests, replica.pull, deadline_s)
 
 
 async def tasks_of(

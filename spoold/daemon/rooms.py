@@ -207,6 +207,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         uplink=uplink,
         alone=alone,
         far_desk=of_site.open_far_desk(ground, lines, replica),
+        visitors=of_site.open_visitors(ground, lines, replica),
         recalling=recalling,
         handing=handing,
         endpoints=endpoints,

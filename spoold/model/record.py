@@ -57,6 +57,7 @@ class Kind(StrEnum):
     NODE_APPROVED = "node-approved"
     NODE_CERTIFIED = "node-certified"
     NODE_REVOKED = "node-revoked"
+    GUEST_ADMITTED = "guest-admitted"
     LINE_CHANGED = "line-changed"
     SESSION_STARTED = "session-started"
     SESSION_ENDED = "session-ended"
@@ -104,6 +105,7 @@ _ORDINARY = frozenset(
         Kind.OBJECTS_COPIED,
         Kind.RECORDS_RECEIVED,
         Kind.NODE_CERTIFIED,
+        Kind.GUEST_ADMITTED,
         Kind.LINE_CHANGED,
     }
 )

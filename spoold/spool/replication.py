@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spoold.model.node import EVERYTHING, Scope
+from spoold.spool import guests
 from spoold.spool.rows import CHAIN_SHIFT, pack, unpack
 
 TOGETHER = 250  # objects of one look: logins wait for the reader as well
@@ -209,12 +210,14 @@ def _users(db: sqlite3.Connection, keys: list[bytes], target: Target) -> States:
     found: States = {}
     by_id: dict[int, dict[str, Any]] = {}
     groups = set(target.scope.groups)
+    others = guests.among(db, target.site, keys) if groups else set()
     for key, name, id_, fields, password, pin, created_us, changed_us in db.execute(
         "SELECT person.key, person.name, person_id, fields, password, pin, created_us, changed_us "
         f"FROM person JOIN directory ON person_id = person.id WHERE key IN ({_marks(keys)})",
         keys,
     ):
-        if groups and groups.isdisjoint(unpack(fields).get("groups", ())):
+        is_of_them = not groups.isdisjoint(unpack(fields).get("groups", ()))
+        if groups and not is_of_them and key not in others:
             continue
         found[key] = by_id[id_] = {
             "name": name,

@@ -46,6 +46,7 @@ from spoold.spool.changes.money import RemoveAccount as RemoveAccount
 from spoold.spool.changes.money import RemoveAllowance as RemoveAllowance
 from spoold.spool.changes.money import Reserve as Reserve
 from spoold.spool.changes.money import Settle as Settle
+from spoold.spool.changes.nodes import AdmitGuest as AdmitGuest
 from spoold.spool.changes.nodes import ApproveNode as ApproveNode
 from spoold.spool.changes.nodes import CertifyNode as CertifyNode
 from spoold.spool.changes.nodes import InviteNode as InviteNode
@@ -172,6 +173,7 @@ Change = (
     | InviteNode
     | JoinNode
     | ApproveNode
+    | AdmitGuest
     | CertifyNode
     | NoteTold
     | RevokeNode

@@ -12,6 +12,7 @@ from spoold.accounts import guard
 from spoold.accounts.authentication import Credential, Method
 from spoold.accounts.guard import (
     FREE_OF_CARD,
+    FREE_OF_CARDS,
     FREE_OF_MACHINE,
     FREE_OF_MACHINE_PINS,
     FREE_OF_PINS,
@@ -331,6 +332,25 @@ async def test_one_machine_cannot_use_up_what_the_node_allows(house, mock_clock)
         mock_clock.jump(60.0)
     assert mine <= 75
     assert theirs > 24 * 60 * 0.75
+
+
+async def test_what_fails_at_another_node_keeps_nobody_out_here(house, mock_clock):
+    """It counts for that node, whatever machines it names, and for no other."""
+    await house.add()
+
+    async def code(number: int, node: str, credential=BY_CARD) -> str:
+        try:
+            await house.login(credential, f"device:{number}", node=node)
+        except OperationError as error:
+            return error.code
+        return ""
+
+    wrong = [Credential(card=f"99{number}") for number in range(FREE_OF_CARDS + 1)]
+    for number, one in enumerate(wrong):
+        assert await code(number, "node:1", one) == "unauthorized"
+    assert await code(1000, "node:1") == "busy"
+    assert await code(1000, "node:2") == ""
+    assert await house.code(BY_CARD) == ""
 
 
 async def test_waits_live_through_a_restart(tmp_path, spool_at, mock_clock):

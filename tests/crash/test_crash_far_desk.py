@@ -13,6 +13,7 @@ from spoold.provider.endpoint import Tls
 from spoold.simulate.mfd import Mfd
 from support.nodes import config_of, job_of, wait_job
 from support.peers import wait_until
+from support.ports import own_port
 from support.process import running
 
 pytestmark = pytest.mark.slow
@@ -48,20 +49,25 @@ def has_copy(site) -> bool:
     return "panel" in names
 
 
+@pytest.fixture
+def stack():
+    with ExitStack() as found:
+        yield found
+
+
 @pytest.mark.parametrize(("who", "point", "told"), POINTS)
-def test_killed_while_a_job_is_fetched_from_afar_it_comes_out_once(tmp_path, who, point, told):
+def test_killed_while_a_job_comes_from_afar_it_comes_out_once(tmp_path, stack, who, point, told):
     """Whoever dies, wherever: one sheet of paper, and the panel hears what is known."""
     folders = {name: tmp_path / name for name in ("hq", "library", "paper")}
     for folder in folders.values():
         folder.mkdir()
-    configs = {"library": SITE}
+    port = stack.enter_context(own_port())
+    configs = {"hq": config_of("hq", port), "library": SITE}
     with ExitStack() as first:
-        hq = first.enter_context(running(folders["hq"], config=config_of("hq")))
+        hq = first.enter_context(running(folders["hq"], config=configs["hq"]))
         site = first.enter_context(running(folders["library"], config=SITE))
-        address = hq.ports["mutual"]
-        configs["hq"] = config_of("hq", address)
         token = hq.call("site.invite", name="library", is_approved=True)["token"]
-        site.call("site.enter", server=address, token=token)
+        site.call("site.enter", server=f"127.0.0.1:{port}", token=token)
         hq.call("printer.add", name="desk", uri=folders["paper"].as_uri())
         hq.call("printer.set", name="desk", owner="library")
         hq.call("printer.add", name="roam", release="find-me")
@@ -76,19 +82,18 @@ def test_killed_while_a_job_is_fetched_from_afar_it_comes_out_once(tmp_path, who
         wait_job(hq, "once", "pending-held")
         site.end()
         hq.end()
-    with ExitStack() as stack:
-        nodes = {
-            name: stack.enter_context(
-                running(folders[name], f"{point}:1" if name == who else "", config=configs[name])
-            )
-            for name in ("hq", "library")
-        }
-        site = nodes["library"]
-        wait_until(lambda: site.call("site.line")["line"] == "up", 20)
-        assert trio.run(release, site, ca, panel["token"]) == told
-        wait_until(lambda: nodes[who].process.poll() is not None, 20)
-        assert nodes[who].process.returncode == -signal.SIGKILL
-        nodes[who] = stack.enter_context(running(folders[who], config=configs[who]))
-        job = wait_job(nodes["hq"], "once", "completed", 30)
-        assert job_of(nodes["library"], "once")["uuid"] == job["uuid"]
+    nodes = {
+        name: stack.enter_context(
+            running(folders[name], f"{point}:1" if name == who else "", config=configs[name])
+        )
+        for name in ("hq", "library")
+    }
+    site = nodes["library"]
+    wait_until(lambda: site.call("site.line")["line"] == "up", 20)
+    assert trio.run(release, site, ca, panel["token"]) == told
+    wait_until(lambda: nodes[who].process.poll() is not None, 20)
+    assert nodes[who].process.returncode == -signal.SIGKILL
+    nodes[who] = stack.enter_context(running(folders[who], config=configs[who]))
+    job = wait_job(nodes["hq"], "once", "completed", 30)
+    assert job_of(nodes["library"], "once")["uuid"] == job["uuid"]
     assert [one.read_bytes() for one in folders["paper"].iterdir()] == [LETTER]

@@ -170,6 +170,7 @@ EXPECTED = {
     "site.states": LINES,
     "site.sync": OPERATORS,
     "site.took": LINES,
+    "site.visit": LINES,
     "source.add": ADMINS,
     "source.list": LOCAL_STAFF,
     "source.remove": ADMINS,

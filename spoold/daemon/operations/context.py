@@ -40,6 +40,7 @@ from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
 from spoold.site.replica import Replica
 from spoold.site.uplink import Uplink
+from spoold.site.visitors import Visitors
 from spoold.spool.documents import Documents
 from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
@@ -102,6 +103,7 @@ class Services:
     uplink: Uplink | None = None  # what goes over the line of this journal
     alone: Alone | None = None  # who decides when the line is gone
     far_desk: FarDesk | None = None  # what people here have waiting at the other end
+    visitors: Visitors | None = None  # who copies people that are not known here
     recalling: Recalling | None = None  # what calls money back from sites, where this is none
     announced: Callable[[int], Told] = lambda _: Told()
     config_file: Path | None = None

@@ -8,6 +8,7 @@ who logged in since. See `codec/FRAMES.md`, section 10.
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -117,9 +118,15 @@ async def login(call: Call) -> dict[str, Any]:
     """A session for who shows a card, a PIN, both, or name and password."""
     services = call.services
     mfd = services.mfds.of(call.principal)
-    login = await services.authentication.authenticate(
-        _credential(call, mfd), mfd.identity, services.wall_clock(), _methods(mfd)
-    )
+    shown, methods = _credential(call, mfd), _methods(mfd)
+    authenticate = partial(services.authentication.authenticate, shown, mfd.identity)
+    try:
+        login = await authenticate(services.wall_clock(), methods)
+    except OperationError as error:
+        visitors = services.visitors if error.code == "unauthorized" else None
+        if visitors is None or not await visitors.fetch(shown, mfd.identity):
+            raise
+        login = await authenticate(services.wall_clock(), methods)
     return await _begin(call, mfd, login.user, login.method.value)
 
 

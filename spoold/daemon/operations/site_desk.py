@@ -1,9 +1,10 @@
-"""What people at a site do with jobs that are held here: `site.held`, `.release`, `.change`, …
+"""What people at a site do that is decided here: `site.visit`, `.held`, `.release`, `.change`, …
 
 The site has made sure of the person and says who it is; it speaks for people who are copied to it,
 and for printers of its own, and no others. All else is decided here as if the person stood at a
 machine of this node: a release is a claim where the job waits, and is paid for here. A job that is
-released for a printer of a site is offered to it (`handing_down`).
+released for a printer of a site is offered to it (`handing_down`). Who is not copied to the site,
+and logs in there, is looked at here, and is a guest of the site from then on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from spoold.accounts.authentication import Credential, Method
 from spoold.daemon.operations.access import LINES, SITES
 from spoold.daemon.operations.held_jobs import (
     CHANGES,
@@ -22,14 +24,18 @@ from spoold.daemon.operations.held_jobs import (
     held_page,
     result_maps,
 )
+from spoold.daemon.operations.mfd import CREDENTIAL_CHARACTERS_MAX
 from spoold.daemon.operations.sites import site_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import uuid_of
 from spoold.model.errors import OperationError
 from spoold.model.node import Node
+from spoold.model.person import normalise_name
 from spoold.model.printer import Printer
 from spoold.model.user import User
 from spoold.release.desk import PAGE_JOBS_MAX
+from spoold.spool import guests
+from spoold.spool.store import AdmitGuest
 
 WHERE_CHARACTERS_MAX = 64
 
@@ -41,12 +47,18 @@ async def _person(call: Call, site: Node) -> User:
         OperationError: `not-found`: this site knows of no such person, or not from here.
     """
     user = await call.services.reader.user_by_guid(_guid(call, "person"))
-    groups = site.scope.groups
-    if user is None or (groups and set(groups).isdisjoint(user.groups)):
+    if user is None or not await _is_copied(call, site, user):
         raise OperationError("not-found", "there is no such user for this site.")
     if user.disabled:
         raise OperationError("forbidden", "this user is disabled.")
     return user
+
+
+async def _is_copied(call: Call, site: Node, user: User) -> bool:
+    groups, key = set(site.scope.groups), user.guid.bytes
+    if not groups or not groups.isdisjoint(user.groups):
+        return True
+    return bool(await call.services.reader.look(guests.among, site.guid, (key,)))
 
 
 async def _printer(call: Call, site: Node) -> Printer:
@@ -68,6 +80,35 @@ def _guid(call: Call, name: str) -> UUID:
     if found is None:
         raise OperationError("bad-request", f"{name} must be a GUID.")
     return found
+
+
+async def visit(call: Call) -> dict[str, Any]:
+    """Whose card, PIN or password that is; the site gets a copy of the person.
+
+    Failures count by the machine there and for that site: they keep nobody out elsewhere.
+    """
+    services, args = call.services, call.args
+    site = await site_of(call)
+    shown = Credential(args["card"], args["pin"], args["name"], args["password"])
+    now_us, authentication = services.wall_clock(), services.authentication
+    if shown.method is Method.PASSWORD:
+        place = f"{site.identity}/{normalise_name(shown.name)}"
+        user = await authentication.password(shown.name, shown.password, site.identity, place)
+    else:
+        where = args["where"] if _is_mfd(call) else site.identity
+        login = await authentication.authenticate(shown, where, now_us, node=site.identity)
+        user = login.user
+    if not await _is_copied(call, site, user):
+        await services.journal.commit(AdmitGuest(site.guid, user.guid, now_us))
+    return {"user": user.name}
+
+
+def _is_mfd(call: Call) -> bool:
+    """Whether the machine is one that is known here; a site may make up others."""
+    kind, _, guid = call.args["where"].partition(":")
+    found = uuid_of(guid)
+    is_known = found is not None and call.services.mfds.by_guid(found) is not None
+    return kind == "device" and is_known
 
 
 async def held(call: Call) -> dict[str, Any]:
@@ -104,7 +145,19 @@ _PERSON = Argument("person", required=True, least=32, most=45, summary="Who is l
 _PRINTER = Argument("printer", required=True, least=32, most=45, summary="One of the site's.")
 _JOBS = replace(IDS, required=True, summary="Which, by their numbers here.")
 
+_SHOWN = Argument("", default="", most=CREDENTIAL_CHARACTERS_MAX)
 OPERATIONS = (
+    Operation(
+        "site.visit",
+        (
+            *(replace(_SHOWN, name=name) for name in ("card", "pin", "name", "password")),
+            Argument("where", default="", most=WHERE_CHARACTERS_MAX, summary="The MFD there."),
+        ),
+        SITES,
+        LINES,
+        visit,
+        "Who somebody is whom a site does not know; it gets a copy.",
+    ),
     Operation(
         "site.held",
         (

@@ -77,3 +77,12 @@ class NoteTold:
 
     site: UUID
     revoked: int
+
+
+@dataclass(slots=True)
+class AdmitGuest:
+    """Somebody has logged in at a site that is not told of the person: it is, from now on."""
+
+    node: UUID
+    person: UUID
+    now_us: int
