@@ -249,7 +249,7 @@ def _tell_mentions(answer: dict[str, Any]) -> None:
         )
     if answer["reasons"]:
         print(
-            f"It stands in the reasons of {answer['reasons']} entries of others' money, which stay."
+            f"Entries of the ledger of others whose reason says it: {answer['reasons']}. They stay."
         )
 
 
