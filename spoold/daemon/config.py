@@ -193,7 +193,8 @@ class Limits:
     """What one client, and all of them, may take. IPv6 counts by /64; `exempt` is not counted.
 
     `minimum_rate_bytes_s` is asked of a sender after `minimum_rate_grace_s`. New jobs are refused
-    when the file system would be fuller than `spool_share`, or have less free than `reserve_bytes`.
+    when the file system would be fuller than `spool_share`, or have less free than `reserve_bytes`:
+    no less than what the spool sets aside for all else, and gives up when the disk is full.
     A job that was made without its document waits `multiple_operation_time_out_s` for it; several
     documents of one job have `job_bytes_max` together.
     """
@@ -209,7 +210,7 @@ class Limits:
     document_bytes_max: Annotated[int, size(1, 1024 * 1024 * GIB)] = 16 * GIB
     job_bytes_max: Annotated[int, size(1, 1024 * 1024 * GIB)] = 64 * GIB
     spool_share: Annotated[float, number(0.01, 1, {}, "0.95")] = 0.95
-    reserve_bytes: Annotated[int, size(MIB, 1024 * GIB)] = 64 * MIB
+    reserve_bytes: Annotated[int, size(16 * MIB, 1024 * GIB)] = 64 * MIB
     multiple_operation_time_out_s: Annotated[float, seconds(60, 30 * DAY_S)] = 900.0
 
 

@@ -15,6 +15,7 @@ from spoold.daemon import config
 from spoold.daemon.config import Config, EndsOn, RawListener
 from spoold.model.errors import ConfigError
 from spoold.net.address import Address
+from spoold.spool.sqlite import RESERVE_BYTES
 
 Write = Callable[[str], Path]
 
@@ -133,6 +134,7 @@ def test_everything_written_is_read(write: Write) -> None:
         ('[limits]\nexempt = ["here"]', "limits.exempt[0]", "192.0.2.0/24"),
         ('[dnssd]\nenabled = "no"', "dnssd.enabled", "without quotes"),
         ("[conversion]\nmemory_bytes_max = 1", "conversion.memory_bytes_max", "Use 16777216"),
+        (f"[limits]\nreserve_bytes = {RESERVE_BYTES - 1}", "limits.reserve_bytes", "Use 16777216"),
         ('[retention]\nrecords_s = "29 days"', "retention.records_s", "Use 2592000"),
         ("node = 3", "node", "Write a table"),
         ('[node]\nrole = "aplication"', "node.role", "Did you mean 'application'?"),
