@@ -167,7 +167,9 @@ class Demo:
         self._say("  spoold journal --follow")
         self._say("")
         self._say(f"What names no printer lands in {self._folder}/data/printed.")
-        self._say("Ctrl-C ends it all.")
+        self._say(
+            "`spoold demo --outage` shows a building that goes on alone. Ctrl-C ends this one."
+        )
         self._say("")
 
     # -- the narrator ------------------------------------------------------------------------

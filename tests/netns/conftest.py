@@ -10,7 +10,7 @@ import pytest
 from support import link as links
 from support.building import Building
 
-DISK_BYTES = 64 << 20
+DISK_BYTES = 128 << 20
 
 
 @pytest.fixture(scope="module")
@@ -30,5 +30,7 @@ def building(tmp_path_factory):
                 yield made
             finally:
                 made.close()
+    except links.CannotMake as error:
+        pytest.fail(f"root can make no network namespaces here (ip-netns(8)): {error}")
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)

@@ -83,11 +83,7 @@ def test_a_building_goes_on_without_its_line(building, fault):
     building.hq.call("user.add", name=name)
     fault.mend(building.wire)
     building.settle()
-    wait_until(lambda: knows(building.site, name), LONG_S)
-
-
-def knows(node, name):
-    return any(one["name"] == name for one in node.call("user.list", limit=500)["users"])
+    wait_until(lambda: building.knows(name), LONG_S)
 
 
 KNOCK = """

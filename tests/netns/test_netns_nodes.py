@@ -32,7 +32,7 @@ def test_a_full_disk_of_the_building_refuses_jobs_and_releases_others(building):
 
 
 def fill(file):
-    """Until there is no room any more."""
+    """Until there is no room any more; what is kept back for a full disk stays."""
     with file.open("wb", buffering=0) as ballast, suppress(OSError):
         while True:
             ballast.write(bytes(1 << 20))
@@ -73,12 +73,15 @@ def test_a_site_killed_in_the_midst_of_an_upload_has_the_job_once(building):
 
 @pytest.mark.parametrize("is_restored", [False, True], ids=["as it was", "from a backup"])
 def test_an_application_server_that_died_comes_back(building, tmp_path, is_restored):
-    """As it was, and from yesterday's backup: the site sends again what that does not have."""
-    hq = building.hq
+    """As it was, and from yesterday's backup: the site sends again what that does not have, and
+    forgets what was made at hq since.
+    """
+    hq, name = building.hq, f"user{int(is_restored)}"
     spoold("backup", str(tmp_path), "--control", str(hq.control))
     building.work()
+    hq.call("user.add", name=name)
+    wait_until(lambda: building.knows(name), LONG_S)
     building.settle()
-    hq.call("user.add", name=f"user-{is_restored}")
     hq.end(signal.SIGKILL)
     building.work()
     if is_restored:
@@ -87,6 +90,7 @@ def test_an_application_server_that_died_comes_back(building, tmp_path, is_resto
     building.start_hq()
     building.work()
     building.settle()
+    wait_until(lambda: building.knows(name) is not is_restored, LONG_S)
 
 
 def test_a_clock_that_is_set_back_does_no_harm(building, tmp_path):

@@ -56,7 +56,7 @@ servers = ["{NEAR}:9195"]
 retry_max_s = 0.5
 connect_timeout_s = 1.0
 [limits]
-reserve_bytes = "2MiB"
+reserve_bytes = "16MiB"
 [dispatch]
 backoff_first_s = 0.1
 backoff_max_s = 0.5
@@ -169,6 +169,10 @@ class Building:
     def rights(self) -> int:
         """What the site may spend alone."""
         return sum(one["left"] for one in self.site.call("site.holdings")["rights"])
+
+    def knows(self, name: str) -> bool:
+        """Whether the site has a copy of this user."""
+        return any(one["name"] == name for one in self.site.call("user.list", limit=500)["users"])
 
     def line(self) -> str:
         return self.site.call("site.line")["line"]
