@@ -7,10 +7,9 @@ site holds up another; and for each site where it stands. Alarms go to the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -40,20 +39,21 @@ from spoold.spool.store import (
 
 log = structlog.get_logger("spoold.site")
 
-# What one transaction takes, which others wait for: few records while others commit, too.
-SLICE_RECORDS = 128
-SLICE_RECORDS_BESIDE = 24
-BESIDE_S = 1.0  # since somebody else has committed
+READ_AHEAD = 2  # batches that are read or committed at a time; the others wait as they came
+READ_AT_ONCE = 16  # records, until others have their turn
 EARLIER_S = 2.0  # how long a batch waits for the one before it, which was sent first
 DONE = "done"
 
 
 @dataclass(slots=True)
 class _Site:
-    """What is known of one site's sending since this node started: `positions` by incarnation."""
+    """What is known of one site's sending since this node started. `arrived` is by incarnation up
+    to which position its records are here, or on their way through `reading` and `taking`.
+    """
 
-    positions: dict[str, int] = field(default_factory=dict)
+    arrived: dict[str, int] = field(default_factory=dict)
     moved: trio.Event = field(default_factory=trio.Event)
+    reading: trio.Lock = field(default_factory=trio.Lock)
     taking: trio.Lock = field(default_factory=trio.Lock)
     rate: Rate = field(default_factory=Rate)
     round_id: int | None = None
@@ -61,7 +61,7 @@ class _Site:
     round_records: int = 0
 
     def move(self, incarnation: str, position: int) -> None:
-        self.positions[incarnation] = position
+        self.arrived[incarnation] = position
         self.moved.set()
         self.moved = trio.Event()
 
@@ -75,8 +75,7 @@ class Receiver:
         self._wall_clock = wall_clock
         self._sites: dict[UUID, _Site] = {}
         self._turn = trio.Semaphore(1)  # first come, first served
-        self._commits = 0  # of the journal, as far as they are ours or were seen
-        self._beside_at = -BESIDE_S
+        self._slots = trio.Semaphore(READ_AHEAD)
         journal.listen(self._hear)
 
     def rate(self, site: UUID) -> float:
@@ -88,7 +87,7 @@ class Receiver:
         """How far each incarnation of a site's journal is here: what the site goes on from."""
         found = await self._reader.look(received.standings, site)
         state = self._sites.setdefault(site, _Site())
-        state.positions = {str(one.incarnation): one.position for one in found}
+        state.arrived = {str(one.incarnation): one.position for one in found}
         return [
             {
                 "incarnation": str(one.incarnation),
@@ -109,43 +108,41 @@ class Receiver:
         Raises:
             OperationError: `bad-request`, it is no batch; `conflict`, the journal is our own.
         """
-        with _refused():
-            records = batch.read(args)
         state = self._sites.setdefault(site, _Site())
         await self._wait_for_earlier(state, args)
-        async with state.taking:
-            if args["round"]:
-                await self._begin_round(site, state, args)
-            answer = await self._take(site, state, args, records)
-            await self._note_round(state, args, answer)
+        async with AsyncExitStack() as reading:
+            await reading.enter_async_context(state.reading)
+            async with self._slots:
+                records = await _read(args)
+                async with state.taking:
+                    await reading.aclose()  # the next one is read while this one is committed
+                    if args["round"]:
+                        await self._begin_round(site, state, args)
+                    answer = await self._take(site, state, args, records)
+                    await self._note_round(state, args, answer)
         return {"position": answer.position, "hash": answer.hash, "state": answer.state}
 
     async def _wait_for_earlier(self, state: _Site, args: Mapping[str, Any]) -> None:
         """Batches that are on their way together may be looked at in any order."""
         incarnation, first = args["incarnation"], args["first"]
-        if not args["window"] or args["oldest"]:
-            return
-        with trio.move_on_after(EARLIER_S):
-            while first > state.positions.get(incarnation, 0) + 1:
-                await state.moved.wait()
+        if args["window"] and not args["oldest"]:
+            with trio.move_on_after(EARLIER_S):
+                while first > state.arrived.get(incarnation, 0) + 1:
+                    await state.moved.wait()
+        state.move(incarnation, first - 1 + args["count"])
 
     async def _take(
-        self, site: UUID, state: _Site, args: Mapping[str, Any], records: Iterator[Sent]
+        self, site: UUID, state: _Site, args: Mapping[str, Any], records: list[Sent]
     ) -> Received:
         parent = args["parent"]
         first, previous = args["first"], args["previous"]
-        answer: Received | None = None
         while True:
-            with _refused():
-                part = list(islice(records, self._slice()))
-            if not part:
-                break
             change = ReceiveRecords(
                 site,
                 UUID(args["incarnation"]),
                 first,
                 previous,
-                part,
+                records,
                 args["head"],
                 self._wall_clock(),
                 None if parent is None else _parent(parent),
@@ -155,24 +152,16 @@ class Receiver:
             )
             async with self._turn:
                 answer = await self._journal.commit(change)
-                self._commits += 1
             assert isinstance(answer, Received)
             state.rate.add(trio.current_time(), answer.taken)
             state.round_records += answer.taken
-            state.move(args["incarnation"], answer.position)
-            first, previous = first + len(part), part[-1].encoded.hash
-            if answer.position < first - 1:
-                break  # a gap, or a fork: what follows cannot be taken
-        assert answer is not None
-        return answer
-
-    def _slice(self) -> int:
-        """How many records to take next."""
-        now_s, commits = trio.current_time(), self._journal.commits
-        if commits > self._commits:
-            self._beside_at = now_s
-        self._commits = commits
-        return SLICE_RECORDS_BESIDE if now_s - self._beside_at < BESIDE_S else SLICE_RECORDS
+            done = answer.position + 1 - first
+            if done >= len(records):
+                return answer
+            if done <= 0 or not answer.taken:  # a gap, or a fork: what follows cannot be taken
+                state.move(args["incarnation"], answer.position)
+                return answer
+            first, previous, records = answer.position + 1, answer.hash, records[done:]
 
     # -- rounds ----------------------------------------------------------------------------------
 
@@ -204,13 +193,21 @@ class Receiver:
                 ALARMS[kind](event)
 
 
-@contextmanager
-def _refused() -> Iterator[None]:
-    """What the codec says of the sender is what the sender is told."""
+async def _read(args: Mapping[str, Any]) -> list[Sent]:
+    """The records of a batch; others have their turn in between.
+
+    Raises:
+        OperationError: `bad-request`: it is no batch.
+    """
+    found: list[Sent] = []
     try:
-        yield
-    except RemoteProtocolError as error:
+        for one in batch.read(args):
+            found.append(one)
+            if len(found) % READ_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+    except RemoteProtocolError as error:  # what the sender is told of it
         raise OperationError("bad-request", f"{error}.") from error
+    return found
 
 
 def _parent(told: Mapping[str, Any]) -> Parent:

@@ -103,6 +103,8 @@ class Journal:
         self._commit_deadline_s = commit_deadline_s
         self._queue: deque[Handed] = deque()
         self._queued = 0
+        self._is_shared = False  # what is being committed
+        store.others_wait = lambda: self._is_shared or bool(self._queue)
         self._room = trio.Event()
         self._work = trio.lowlevel.ParkingLot()
         self._listeners: list[Callable[[list[Event]], None]] = []
@@ -206,6 +208,7 @@ class Journal:
 
     async def _commit(self, group: list[Handed]) -> None:
         changes = [change for waiting in group for change in waiting.changes]
+        self._is_shared = len(group) > 1
         begun_s = trio.current_time()
         try:
             answers, events = await self._writer.run_within(

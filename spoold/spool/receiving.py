@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 REASON_CHARACTERS_MAX = 300
 KIND_CHARACTERS_MAX = 64
+TAKEN_AT_ONCE = 128  # records, in one transaction, if nobody waits for it:
+LOOK_RECORDS = 16  # so often it looks
 ROUNDS_MAX = 1000  # that are kept
 # What a record that makes no sense here may raise; everything else is our own fault, or the disk's.
 POISON = (
@@ -253,7 +255,7 @@ def _mark(
 
 
 def _take(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> store.Received:
-    new = change.records[chain.position + 1 - change.first :]
+    new = change.records[chain.position + 1 - change.first :][:TAKEN_AT_ONCE]
     if not new:
         _note_head(writer, chain, change)
         return store.Received(chain.position, chain.hash, chain.state)
@@ -261,7 +263,8 @@ def _take(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> s
         chain = _reopen(writer, chain, change)
     first = chain.position + 1
     site = applying.Site(change.journal, chain.id, change.now_us)
-    poisoned = _apply(writer, site, first, new)
+    count, poisoned = _apply(writer, site, first, new)
+    new = new[:count]
     base = chain.id << CHAIN_SHIFT
     writer.add_rows(
         [
@@ -320,22 +323,29 @@ def _note_head(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords)
 
 def _apply(
     writer: SqliteStore, site: applying.Site, first: int, records: Sequence[Sent]
-) -> dict[int, str]:
-    """Apply records in order; the reasons of those that cannot be, by position.
+) -> tuple[int, dict[int, str]]:
+    """Apply records in order, some or all of them; how many, and the reasons of those that cannot
+    be, by position.
 
     All at once first: what makes no sense is rare, and then it is done again one by one.
     """
     writer.flush()
     with writer.savepoint() as attempt:
         try:
-            for position, one in enumerate(records, first):
-                _apply_one(writer, site, position, one)
+            count = 0
+            for count, one in enumerate(records):
+                if count and not count % LOOK_RECORDS and writer.others_wait():
+                    break
+                _apply_one(writer, site, first + count, one)
+            else:
+                count = len(records)
             site.write(writer)
-            return {}
+            return count, {}
         except POISON:
             attempt.undo()
     site.forget()
     poisoned: dict[int, str] = {}
+    records = records[:LOOK_RECORDS]
     for position, one in enumerate(records, first):
         with writer.savepoint() as attempt:
             try:
@@ -347,7 +357,7 @@ def _apply(
                 kind = "" if one.fact is None else one.fact.kind
                 poisoned[position] = _reason(error)
                 _quarantine(writer, site, position, kind, poisoned[position])
-    return poisoned
+    return len(records), poisoned
 
 
 def _apply_one(writer: SqliteStore, site: applying.Site, position: int, one: Sent) -> None:

@@ -110,6 +110,8 @@ class SqliteStore:
             UUID, tuple[AcceptJob, Accepted]
         ] = {}  # uuids accepted in this transaction
         self.events: list[Event] = []
+        # Whether somebody waits for the end of this transaction; a large change takes less then.
+        self.others_wait: Callable[[], bool] = lambda: False
         self.claims = Claims()
         self._claimed: list[tuple[int, int]] = []
         self._entropy = b""

@@ -11,7 +11,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Delivered
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
-from spoold.spool import received, remote_jobs, sending
+from spoold.spool import received, receiving, remote_jobs, sending
 from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
     AddRecord,
@@ -23,7 +23,7 @@ from spoold.spool.store import (
     PruneRecords,
     StartAttempt,
 )
-from support.sites import HQ, SITE, receive, ship, stored
+from support.sites import HQ, SITE, arrived, receive, ship, stored
 
 
 async def add(spool, count=1, kind="unheard-of", **payload):
@@ -64,6 +64,40 @@ async def test_what_is_sent_again_is_taken_once(site, hq):
     answer = await receive(hq, SITE, chain, whole)
     assert (answer.taken, answer.position) == (2, 5)
     assert await stored(hq) == await stored(site)
+
+
+@pytest.mark.parametrize("kind", [Kind.NODE_STARTED, "unheard-of"])
+async def test_a_batch_is_taken_in_parts_while_somebody_waits(site, hq, monkeypatch, kind):
+    """Whoever commits beside it waits for few records; the rest comes in the next transactions."""
+    monkeypatch.setattr(receiving, "LOOK_RECORDS", 16)
+    await add(site, 40, kind=kind)
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    quietly, hq.store.others_wait = hq.store.others_wait, lambda: True
+    answers = [await receive(hq, SITE, chain, whole) for _ in range(2)]
+    assert [(one.position, one.taken, one.state) for one in answers] == [
+        (16, 16, "open"), (32, 16, "open"),
+    ]  # fmt: skip
+    assert answers[0].hash == whole.records[15].hash
+    hq.store.others_wait = quietly
+    assert (await receive(hq, SITE, chain, whole)).position == 40
+    assert await stored(hq) == await stored(site)
+    cited = [one for one in await hq.reader.records(1, 200) if one.kind == Kind.RECORDS_RECEIVED]
+    assert [(one.payload["from"], one.payload["to"]) for one in cited] == [
+        (1, 16), (17, 32), (33, 40),
+    ]  # fmt: skip
+
+
+async def test_what_is_committed_beside_a_batch_makes_it_shorter(site, hq):
+    """They go in one transaction, whose end the other one waits for."""
+    await add(site, 100, kind=Kind.NODE_STARTED)
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    beside = AddRecord(Kind.NODE_STARTED, {}, 1)
+    changes = (beside, arrived(hq, SITE, chain, whole))
+    _, handed = [hq.journal.hand_over([one]) for one in changes]
+    [answer] = await handed.wait()
+    assert answer.taken == receiving.LOOK_RECORDS
 
 
 async def test_a_gap_takes_nothing_and_says_where_it_stands(site, hq):

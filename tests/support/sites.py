@@ -12,10 +12,10 @@ SITE = UUID("00000000-0000-4000-8000-00000000005e")
 HQ = UUID("00000000-0000-4000-8000-0000000000a0")
 
 
-async def receive(hq, journal, chain, found, *, head=None, **fields) -> Received:
-    """What the application server makes of one batch, after its way over the wire."""
+def arrived(hq, journal, chain, found, *, head=None, **fields) -> ReceiveRecords:
+    """A batch after its way over the wire."""
     wire = batch.write(found.first, found.previous, found.records)
-    change = ReceiveRecords(
+    return ReceiveRecords(
         journal,
         chain.incarnation,
         found.first,
@@ -26,7 +26,11 @@ async def receive(hq, journal, chain, found, *, head=None, **fields) -> Received
         chain.parent,
         **fields,
     )
-    return await hq.journal.commit(change)
+
+
+async def receive(hq, journal, chain, found, **fields) -> Received:
+    """What the application server makes of one batch."""
+    return await hq.journal.commit(arrived(hq, journal, chain, found, **fields))
 
 
 async def ship(site, hq, journal=SITE) -> list[Received]:
