@@ -215,7 +215,11 @@ def retry(args: Namespace) -> int:
 def sync(args: Namespace) -> int:
     with connect(args) as client:
         answer = client.call("site.sync", {} if args.name is None else {"name": args.name})
-    print(f"A round begins; {answer['lag']} records are to be sent. See `spoold site history`.")
+    lag = render.counted(answer["lag"], "record")
+    if answer["begins"]:
+        print(f"A round begins, with {lag} to send. See `spoold site history`.")
+    else:
+        print(f"There is no line: {lag} to send when there is one. See `spoold site show`.")
     return DONE
 
 

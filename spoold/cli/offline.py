@@ -180,12 +180,14 @@ def policy(args: Namespace) -> int:
             answer = client.call("site.set-policy", {**asked, **named})
         else:
             answer = client.call("site.policies", {})
+        found = [one for one in answer["policies"] if args.name in (None, one["site"])]
+        if not found:  # it has none of its own, if there is such a site
+            client.call("site.show", {"name": args.name})
+            found = [one for one in answer["policies"] if not one["site"]]
     if args.json:
         render.print_json(answer)
         return DONE
-    for one in answer["policies"]:
-        if args.name not in (None, one["site"]):
-            continue
+    for one in found:
         print(plain(one["site"] or "all sites without one of their own"))
         for key, text in _TOLD.items():
             print(plain(f"  {text:<30} {_shown(key, one[key])}"))

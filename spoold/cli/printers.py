@@ -466,10 +466,16 @@ def rehome(args: Namespace) -> int:
         render.print_json(answer)
         return DONE
     verb = "would go" if args.dry_run else "went"
-    print(plain(f"{answer['count']} printers {verb} to {args.to or 'this node'}:"))
+    count = render.counted(answer["count"], "printer")
+    print(plain(f"{count} {verb} to {args.to or 'this node'}:"))
     for name in answer["printers"]:
         print(plain(f"  {name}"))
-    print(plain(f"{answer['in_doubt']} jobs that {args.from_site} had: held, in doubt."))
+    if answer["in_doubt"]:
+        jobs, held = (
+            render.counted(answer["in_doubt"], "job"),
+            "would be" if args.dry_run else "are",
+        )
+        print(plain(f"{jobs} that {args.from_site} had {held} held, in doubt."))
     for advice in answer["advice"]:
         print(plain(f"  {advice}"))
     return DONE

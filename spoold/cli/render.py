@@ -102,6 +102,11 @@ def bytes_text(size: int | None) -> str:
     return f"{value:.1f} {unit}"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 printer`, `3 printers`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def duration(seconds: float) -> str:
     """Two digits or so of a time span: `4 s`, `12 min`, `3 h`, `9 d`."""
     seconds = max(0.0, seconds)

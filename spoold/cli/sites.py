@@ -186,7 +186,7 @@ def list_sites(args: Namespace) -> int:
             one["guid"] or "-",
         ]
 
-    none = "No sites yet: `spoold site invite NAME`."
+    none = "No sites here; an application server invites one: `spoold site invite NAME`."
     return show_list(args, "site.list", "sites", COLUMNS, row, none)
 
 
@@ -221,7 +221,10 @@ def copy(args: Namespace) -> int:
     if args.json:
         render.print_json(answer)
         return DONE
-    print(f"The copy is {copied(answer)}.")
+    if answer.get("upstream"):
+        print(f"The copy is {copied(answer)}.")
+    else:
+        print("There is no copy so far: the site has not joined.")
     for kind, count in sorted(answer["objects"].items()):
         print(f"{kind:<13} {count}")
     if answer["conflicts"]:

@@ -23,12 +23,15 @@ class Server:
     They share this process's stdout: its events stay out of theirs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, name: str = "library", role: str = "application", **more: Any
+    ) -> None:
         anywhere = (Address("127.0.0.1", 0),)
         self._config = Config(
-            node=Node(name="library", data_dir=folder / "data"),
+            node=Node(name, role, folder / "data"),
             listen=Listen(clear=anywhere, tls=anywhere, mutual=anywhere),
             drain=Drain(deadline_s=0.5),
+            **more,
         )
         self._ready = threading.Event()
         self.running: Running | None = None

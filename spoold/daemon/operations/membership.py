@@ -38,9 +38,8 @@ async def enter(call: Call) -> dict[str, Any]:
         if not parse_address(server).port:
             raise ConfigError("read", server, "it names no port", "Write HOST:9195.")
     except ConfigError as error:
-        raise OperationError("bad-request", f"{error.subject}: {error.cause}.", error.advice) from (
-            error
-        )
+        advice = "Write HOST:9195, the port for client certificates of the application server."
+        raise OperationError("bad-request", f"{error.subject}: {error.cause}.", advice) from error
     try:
         member = await membership.join(server, token)
     except Lost as error:
@@ -72,7 +71,7 @@ def line_map(call: Call) -> dict[str, Any]:
         "name": member.name if member is not None else "",
         "guid": str(call.services.node_guid),
         "line": line.state.value if membership.is_joined else "",
-        "since_us": line.since_us,
+        "since_us": line.since_us if membership.is_joined else None,
         "reason": line.reason[:500] if membership.is_joined else "",
         "servers": list(membership.servers()),
         "server": "" if upstream is None else upstream.server,

@@ -89,7 +89,7 @@ async def holdings(call: Call) -> dict[str, Any]:
     elif own is not None:
         guid = own.site
     else:
-        raise OperationError("bad-request", "this node is no site.", "Name one: its name.")
+        raise OperationError("bad-request", "no site is named.", "See `spoold site list`.")
     after = args["after_id"]
     try:
         key = bytes.fromhex(after)
@@ -136,6 +136,12 @@ async def show_policies(call: Call) -> dict[str, Any]:
 async def set_policy(call: Call) -> dict[str, Any]:
     """Change what is named of a site's policy, or of that of all sites that have none."""
     services, args = call.services, call.args
+    if services.membership is not None and services.membership.is_joined:
+        raise OperationError(
+            "not-possible",
+            "what holds at this site is decided at its application server.",
+            "Ask there: `spoold site policy`.",
+        )
     guid = None if args["name"] is None else (await _site(call, args["name"])).guid
     policy: OfflinePolicy | None = None
     async with services.changing:

@@ -78,15 +78,20 @@ async def sync(call: Call) -> dict[str, Any]:
     """Start a round at once: here, or on an application server at the site that is named."""
     name, services = call.args["name"], call.services
     if name is None:
-        _uplink(call).sync_nowait()
-        return {"lag": _uplink(call).lag}
+        uplink = _uplink(call)
+        uplink.sync_nowait()
+        is_there = services.line is not None and services.line.is_connected
+        return {"lag": uplink.lag, "begins": is_there}
     known = await services.reader.look(nodes.find_all)
     node = next((one for one in known if one.name == name), None)
     if node is None:
-        raise OperationError("not-found", f"there is no site {name[:60]}.", "See `site list`.")
+        raise OperationError(
+            "not-found", f"there is no site {name[:60]}.", "See `spoold site list`."
+        )
     if not services.sites.tell(node.guid, "sync-now", {}):
         raise OperationError("not-possible", f"{name} is not here now.", "It syncs when it is.")
-    return {"lag": _lag_of(await services.reader.look(received.standings, node.guid))}
+    lag = _lag_of(await services.reader.look(received.standings, node.guid))
+    return {"lag": lag, "begins": True}
 
 
 def _lag_of(standings: list[Standing]) -> int:
@@ -209,7 +214,9 @@ def _place(id_: str) -> tuple[int, int]:
         return int(chain), int(position)
     except ValueError:
         raise OperationError(
-            "bad-request", f"{id_[:40]!r} is not CHAIN/POSITION.", "See `journal quarantine list`."
+            "bad-request",
+            f"{id_[:40]!r} is not CHAIN/POSITION.",
+            "See `spoold journal quarantine list`.",
         ) from None
 
 
@@ -233,7 +240,9 @@ async def quarantined(call: Call) -> dict[str, Any]:
     rows = await look(received.quarantined, (chain_id, position - 1), 1)
     if not rows or (rows[0].chain_id, rows[0].position) != (chain_id, position):
         raise OperationError(
-            "not-found", "no such record is in quarantine.", "See `journal quarantine list`."
+            "not-found",
+            "no such record is in quarantine.",
+            "See `spoold journal quarantine list`.",
         )
     found = _quarantined_map(rows[0], await _names(call))
     try:
@@ -265,7 +274,11 @@ async def retry(call: Call) -> dict[str, Any]:
             change = RetryQuarantined(chain_id, tuple(positions), services.wall_clock())
             applied += await services.journal.commit(change)
     if wanted is not None and not tried:
-        raise OperationError("not-found", "no such record is in quarantine.")
+        raise OperationError(
+            "not-found",
+            "no such record is in quarantine.",
+            "See `spoold journal quarantine list`.",
+        )
     return {"applied": applied, "left": tried - applied}
 
 
