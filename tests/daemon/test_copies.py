@@ -112,6 +112,8 @@ async def test_another_scope_is_another_copy_at_once(start):
     hq, site = await start("hq"), await start("library", "site")
     await hq.ask("user.add", name="ada", groups=["staff"])
     await hq.ask("user.add", name="bob")
+    for house in (hq, site):
+        await house.ask("printer.add", name="desk", uri="socket://127.0.0.1:9")
     await joined(hq, site)
     await copied(site)
 
@@ -124,4 +126,5 @@ async def test_another_scope_is_another_copy_at_once(start):
         with trio.fail_after(30):
             while await known() != there:  # noqa: ASYNC110
                 await trio.sleep(0.02)
-    assert (await site.ask("site.copy"))["conflicts"][0]["kind"] == "printer"  # both had a default
+    [made_way] = (await site.ask("site.copy"))["conflicts"]
+    assert (made_way["kind"], made_way["name"]) == ("printer", "desk")  # both had one

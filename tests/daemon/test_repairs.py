@@ -98,8 +98,9 @@ async def test_a_repair_that_is_taken_back_at_the_site_needs_nobody(start):
     await site.ask("site.repair", name="frontdesk", paused=False)
     assert await printer(site) == (False, "", "socket://127.0.0.1:9")
     assert (await site.ask("site.overrides"))["overrides"] == []
+    await site.ask("printer.add", name="annex", uri="socket://127.0.0.1:9")
     with pytest.raises(OperationError, match="this node's own"):
-        await site.ask("site.repair", name="default-library", paused=True)
+        await site.ask("site.repair", name="annex", paused=True)
     hq = await back()
     await trio.sleep(0.5)
     await overrides(hq, 0)

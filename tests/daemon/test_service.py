@@ -19,6 +19,7 @@ from spoold.model.printer import Printer
 from spoold.provider.blocking import BlockingProvider
 from spoold.provider.receipt import SubmitRefused
 from spoold.spool.store import PutDevice, PutPrinter
+from support import forking
 from support.peers import Jobs, finished, incoming, wait_until
 from support.process import all_jobs, injected, running, send_raw
 
@@ -53,12 +54,7 @@ def refused_start(folder: Path, config: str) -> tuple[int, str]:
     """The exit code and the errors of a daemon that cannot start."""
     file = folder / "spoold.toml"
     file.write_text(config)
-    done = subprocess.run(
-        [sys.executable, "-m", "spoold", "serve", "--config", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = forking.run("serve", "--config", file)
     return done.returncode, done.stderr
 
 
