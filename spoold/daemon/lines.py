@@ -31,6 +31,7 @@ from spoold.site.far_desk import FarDesk
 from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
 from spoold.site.line import Line, Settings
+from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
 from spoold.site.replica import Replica
 from spoold.site.twins import Losers
@@ -161,11 +162,11 @@ def open_authority(ground: Ground, lines: Lines) -> Authority | None:
     )
 
 
-def open_far_desk(ground: Ground, lines: Lines, replica: Replica | None) -> FarDesk | None:
-    """Where a site asks what people have waiting at its application server."""
+def open_far_desk(ground: Ground, lines: Lines, replica: Replica | None) -> FarDesk | OtherSites:
+    """Who knows what people have waiting elsewhere: a site's application server, or records."""
     line = lines.line
     if line is None:
-        return None
+        return OtherSites(ground.reader)
 
     def upstream() -> str | None:
         if line.upstream is not None:

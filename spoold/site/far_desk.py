@@ -18,6 +18,7 @@ import structlog
 
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
+from spoold.model.printer import Printer
 from spoold.model.release import Changes
 from spoold.site.line import Lost
 from spoold.spool import handed
@@ -62,14 +63,21 @@ class FarDesk:
         self._upstream = upstream
         self._deadline_s = deadline_s
 
-    async def held(self, person: UUID, printer: UUID, after_id: int, limit: int) -> FarJobs:
+    async def held(
+        self,
+        person: UUID,
+        printer: Printer,
+        after_id: int,
+        limit: int,
+        asking: UUID | None = None,
+    ) -> FarJobs:
         """What waits for the person there; `after_id` is of an earlier page, or below `FAR`."""
         name = self._upstream()
-        if name is None:
+        if name is None or not printer.is_ours:
             return FarJobs()
         asked = {
             "person": str(person),
-            "printer": str(printer),
+            "printer": str(printer.guid),
             "after_id": max(0, after_id - FAR),
             "limit": limit,
         }
@@ -84,7 +92,7 @@ class FarDesk:
         jobs = await self._new(answer["jobs"])
         next_id = answer["next_after_id"]
         return FarJobs(
-            tuple({**one, "id": one["id"] + FAR, "node": name} for one in jobs),
+            tuple(_near(one) | {"node": one.get("node") or name} for one in jobs),
             None if next_id is None else next_id + FAR,
         )
 
@@ -101,25 +109,25 @@ class FarDesk:
     async def release(
         self,
         person: UUID,
-        printer: UUID,
+        printer: Printer,
         jobs: Sequence[int],
         where: str,
         changes: Changes,
         account: str | None,
     ) -> list[dict[str, Any]]:
         """Have jobs come out at a printer of this site; what became of each."""
-        asked = {"person": str(person), "printer": str(printer), **_told(changes)}
+        asked = {"person": str(person), "printer": str(printer.guid), **changes._asdict()}
         return await self._each("site.release", jobs, asked | {"account": account, "where": where})
 
     async def delete(self, person: UUID, jobs: Sequence[int]) -> list[dict[str, Any]]:
         return await self._each("site.delete", jobs, {"person": str(person)})
 
     async def change(
-        self, person: UUID, printer: UUID, job: int, changes: Changes
+        self, person: UUID, printer: Printer, job: int, changes: Changes
     ) -> dict[str, Any]:
         """Raises OperationError: it was not changed, or nobody knows."""
-        asked = {"person": str(person), "printer": str(printer), "job": job - FAR}
-        return _near(await self._do("site.change", asked | _told(changes)))
+        asked = {"person": str(person), "printer": str(printer.guid), "job": job - FAR}
+        return _near(await self._do("site.change", asked | changes._asdict()))
 
     async def _each(
         self, op: str, jobs: Sequence[int], asked: dict[str, Any]
@@ -130,9 +138,7 @@ class FarDesk:
         try:
             answer = await self._do(op, asked | {"jobs": [one - FAR for one in jobs]})
         except OperationError as error:
-            told = {"code": error.code, "message": error.message, "advice": error.advice}
-            empty = {"title": "", "state": None, "price": None, "error": told}
-            return [{"id": one, **empty} for one in jobs]
+            return refused(jobs, error)
         return [_near(one) for one in answer["results"]]
 
     async def _do(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -156,10 +162,13 @@ class FarDesk:
             ) from error
 
 
-def _told(changes: Changes) -> dict[str, Any]:
-    return changes._asdict()
+def refused(jobs: Sequence[int], error: OperationError) -> list[dict[str, Any]]:
+    """What became of each job, where none was dealt with."""
+    told = {"code": error.code, "message": error.message, "advice": error.advice}
+    empty = {"title": "", "state": None, "price": None, "error": told}
+    return [{"id": one, **empty} for one in jobs]
 
 
-def _near(result: dict[str, Any]) -> dict[str, Any]:
-    """A result under the number that the job has here."""
-    return {**result, "id": result["id"] + FAR}
+def _near(told: dict[str, Any]) -> dict[str, Any]:
+    """A job, or what became of it, under the number that it has here."""
+    return {**told, "id": told["id"] + FAR}

@@ -38,6 +38,7 @@ _PUT = (
 TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
 WAITING = (JobState.PENDING, JobState.PENDING_HELD)
+_HELD = NUMBER[JobState.PENDING_HELD]
 _PRINTED = (JobState.PROCESSING, JobState.PROCESSING_STOPPED, JobState.COMPLETED)
 
 
@@ -255,6 +256,24 @@ def by_uuid(db: sqlite3.Connection, uuid: UUID) -> list[RemoteJob]:
     """The job at each other node that has told of it."""
     rows = db.execute(_SELECT + "WHERE uuid = ? ORDER BY remote_job.id", (uuid.bytes,))
     return [_job(row) for row in rows]
+
+
+def held_for(
+    db: sqlite3.Connection, owners: Sequence[UUID], after: int, limit: int
+) -> list[tuple[int, RemoteJob]]:
+    """Jobs of these people that wait for them at other nodes, behind a key; each with its key."""
+    columns = _SELECT.replace("SELECT ", "SELECT remote_job.id, ", 1)
+    sql = columns.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ") + (
+        f"WHERE remote_job.owner = ? AND finished_us IS NULL AND state = {_HELD} "
+        "AND remote_job.id > ? AND reasons LIKE ? ORDER BY remote_job.id LIMIT ?"
+    )
+    awaited = f"%{JobReason.JOB_RELEASE_WAIT}%"
+    rows = [
+        (row[0], _job(row[1:]))
+        for owner in owners
+        for row in db.execute(sql, (owner.bytes, after, awaited, limit))
+    ]
+    return sorted(rows, key=lambda one: one[0])[:limit]
 
 
 def page(

@@ -38,6 +38,7 @@ from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
+from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
 from spoold.spool.erasure import Erasure
@@ -138,6 +139,7 @@ async def desk(spool):
         sites=Presence(spool.wall_clock),
         receiver=Receiver(spool.journal, spool.reader, spool.wall_clock),
         endpoints=Endpoints(lambda: config),
+        far_desk=OtherSites(spool.reader),
         handing=Handing(
             spool.journal,
             spool.reader,

@@ -277,6 +277,43 @@ async def test_a_site_asks_for_its_own_people_and_printers_alone(start, pair):
     assert (await jobs_of(hq, "mine"))[0]["state"] == "pending-held"
 
 
+async def test_what_waits_at_another_site_is_shown_and_fetched_there(start, pair, tmp_path):
+    """At a site and at hq, by the records of the other one; nobody gets it from there."""
+    hq, site = pair
+    annex = await start("annex", "site", **PATIENT)
+    await joined(hq, annex, "annex")
+    (tmp_path / "there").mkdir()
+    await hq.ask("printer.add", name="ward", uri=(tmp_path / "there").as_uri(), release="hold")
+    await hq.ask("printer.set", name="ward", owner="annex")
+    await hq.ask("device.enrol", name="hq-panel", printers=["desk"])
+    host, port = hq.running.ports["clear"]
+    async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
+        await provider.submit(LETTER, printer="ward", title="there", user="ada")
+    await wait_job(annex, "there", "pending-held")
+    near = await submit(hq, "near")
+    for panel, shift in ((await panel_of(site), FAR), (await panel_of(hq, "hq-panel"), 0)):
+        with trio.fail_after(30):
+            while len(found := await listed(panel)) < 2:  # noqa: ASYNC110 - its record is to come
+                await trio.sleep(0.05)
+        assert [one["id"] for one in found] == [shift + near["id"], found[1]["id"]]
+        there = found[1]
+        assert (there["title"], there["node"], there["fits"]) == ("there", "annex", False)
+        assert there["why"] == "it waits at annex: fetch it there."
+        for op in ("release", "delete"):
+            [result] = (await panel.at(op, jobs=[there["id"]]))["results"]
+            assert (result["id"], result["error"]["code"]) == (there["id"], "not-possible")
+        error = await panel.refusal("change", session=panel.session, job=there["id"], copies=2)
+        assert error.code == "not-possible"
+        first = await panel.at("jobs", limit=1)
+        assert first["next_after_id"] == found[0]["id"]
+        rest = await panel.at("jobs", after_id=first["next_after_id"])
+        assert [one["id"] for one in rest["jobs"]] == [there["id"]]
+    assert [one["id"] for one in (await panel.at("release"))["results"]] == [near["id"]]
+    assert len(await listed(await panel_of(site))) == 1
+    [mine] = (await annex.ask("release.held", user="ada"))["jobs"]
+    assert mine["title"] == "there"
+
+
 async def test_a_job_that_is_at_both_is_shown_once(pair, tmp_path):
     """A provider that went to both: the one that is here is released, and the other one goes."""
     hq, site = pair

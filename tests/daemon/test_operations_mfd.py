@@ -17,6 +17,7 @@ from spoold.model.purse import PayerKind
 from spoold.model.release import Charging, ReleaseMode
 from spoold.model.usage import Work
 from spoold.release.news import Mode
+from spoold.site.far_desk import FAR
 from spoold.spool import release as held
 from spoold.spool.store import Adjust, PutAccount, PutCard, PutPin, PutPrices, PutUser
 from support.directory import DIGESTS
@@ -211,7 +212,7 @@ async def test_held_jobs_are_listed_released_changed_and_deleted(desk, safe, her
     assert (shown[0]["title"], shown[0]["fits"], shown[2]["copies"]) == ("one", True, 2)
     changed = await here.at("change", job=second, copies=3)
     assert (changed["id"], changed["error"]) == (second, None)
-    results = (await here.at("release", jobs=[first, other, JOB_ID_MAX]))["results"]
+    results = (await here.at("release", jobs=[first, other, FAR - 1]))["results"]
     assert [one["error"] and one["error"]["code"] for one in results] == [
         None,
         "not-found",

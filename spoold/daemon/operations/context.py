@@ -35,6 +35,7 @@ from spoold.site.far_desk import FarDesk
 from spoold.site.handing import Handing
 from spoold.site.line import Line
 from spoold.site.objects import Objects
+from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
 from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
@@ -95,6 +96,7 @@ class Services:
     sites: Presence
     receiver: Receiver
     handing: Handing
+    far_desk: FarDesk | OtherSites  # what people have waiting at other nodes
     endpoints: Endpoints  # where else clients are told to go
     objects: Objects  # what sites copy
     replica: Replica | None = None  # the copy that a site has
@@ -102,7 +104,6 @@ class Services:
     membership: Membership | None = None  # and as what it shows itself there
     uplink: Uplink | None = None  # what goes over the line of this journal
     alone: Alone | None = None  # who decides when the line is gone
-    far_desk: FarDesk | None = None  # what people here have waiting at the other end
     visitors: Visitors | None = None  # who copies people that are not known here
     recalling: Recalling | None = None  # what calls money back from sites, where this is none
     announced: Callable[[int], Told] = lambda _: Told()

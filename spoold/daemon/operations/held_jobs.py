@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +11,7 @@ from spoold.daemon.operations.views import fitting
 from spoold.model.release import COLORS, SIDES, Changes
 from spoold.release.desk import RELEASED_AT_ONCE, HeldJob, Result
 from spoold.release.places import COPIES_MAX
+from spoold.site.far_desk import FAR, FarJobs
 
 JOB_ID_MAX = 2**33 - 1  # those of jobs elsewhere are above 2**31: `site/far_desk.py`
 
@@ -44,6 +45,29 @@ def held_page(held: list[HeldJob], limit: int) -> dict[str, Any]:
     page, is_cut = fitting(map(held_map, held), limit)
     is_more = is_cut or len(held) == limit
     return {"jobs": page, "next_after_id": page[-1]["id"] if page and is_more else None}
+
+
+async def page_with_far(
+    near: list[HeldJob], limit: int, ask: Callable[[int], Awaitable[FarJobs]]
+) -> dict[str, Any]:
+    """A page of held jobs, those that are here first; `ask` is asked for as many as are missing."""
+    rows = [held_map(one) | {"node": ""} for one in near]
+    if len(rows) < limit:
+        far = await ask(limit - len(rows))
+    else:
+        far = FarJobs(next_after_id=rows[-1]["id"])
+    page, is_cut = fitting([*rows, *far.jobs], limit, far.unheard)
+    return {
+        "jobs": page,
+        "next_after_id": page[-1]["id"] if is_cut else far.next_after_id,
+        "unheard": list(far.unheard),
+    }
+
+
+def split(jobs: Iterable[int]) -> tuple[list[int], list[int]]:
+    """The jobs that are here, and those that are elsewhere."""
+    ids = list(jobs)
+    return [one for one in ids if one < FAR], [one for one in ids if one >= FAR]
 
 
 def result_map(result: Result) -> dict[str, Any]:

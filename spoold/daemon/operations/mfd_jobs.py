@@ -2,13 +2,14 @@
 
 What the person of the session may do with which job, and at which printer, is the desk's business
 (`release/desk.py`); here it is asked and shown. Several jobs are several decisions: one that is
-refused leaves the others alone. At a site the jobs that wait at its application server follow those
-that are here, and are dealt with there (`site/far_desk.py`).
+refused leaves the others alone. Jobs that wait at other nodes follow those that are here, and are
+dealt with there: at a site by its application server (`site/far_desk.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from spoold.daemon.operations.access import DEVICES, KNOWN
@@ -18,19 +19,18 @@ from spoold.daemon.operations.held_jobs import (
     IDS,
     change_map,
     changes_of,
-    held_map,
+    page_with_far,
     result_maps,
+    split,
 )
 from spoold.daemon.operations.mfd import PRINTER, SESSION, at_session, printer_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason
-from spoold.model.printer import Printer
 from spoold.model.release import NO_CHANGES
-from spoold.model.user import User
 from spoold.release.desk import PAGE_JOBS_MAX, RELEASED_AT_ONCE
-from spoold.site.far_desk import FAR, FarDesk, FarJobs
+from spoold.site.far_desk import FAR, FarJobs
 
 
 async def jobs(call: Call) -> dict[str, Any]:
@@ -38,36 +38,12 @@ async def jobs(call: Call) -> dict[str, Any]:
     mfd, _, user = await at_session(call)
     printer = await printer_of(call, mfd)
     after_id, limit = call.args["after_id"], call.args["limit"]
-    rows: list[dict[str, Any]] = []
+    services = call.services
+    near = []
     if after_id < FAR:
-        held = await call.services.desk.held(user, printer, after_id=after_id, limit=limit)
-        rows = [held_map(one) | {"node": ""} for one in held]
-    if len(rows) == limit:
-        far = FarJobs(next_after_id=rows[-1]["id"])
-    else:
-        far = await _far(call, user, printer, after_id, limit - len(rows))
-    page, is_cut = fitting([*rows, *far.jobs], limit, far.unheard)
-    return {
-        "jobs": page,
-        "next_after_id": page[-1]["id"] if is_cut else far.next_after_id,
-        "unheard": list(far.unheard),
-    }
-
-
-async def _far(call: Call, user: User, printer: Printer, after_id: int, limit: int) -> FarJobs:
-    """What waits elsewhere and may come out at this printer of ours."""
-    desk = call.services.far_desk
-    if desk is None or not printer.is_ours:
-        return FarJobs()
-    return await desk.held(user.guid, printer.guid, after_id, limit)
-
-
-def _split(call: Call, jobs: list[int]) -> tuple[list[int], list[int], FarDesk | None]:
-    """The jobs that are here, those that are elsewhere, and who knows of the latter."""
-    desk = call.services.far_desk
-    if desk is None:
-        return jobs, [], None
-    return [one for one in jobs if one < FAR], [one for one in jobs if one >= FAR], desk
+        near = await services.desk.held(user, printer, after_id=after_id, limit=limit)
+    far = partial(services.far_desk.held, user.guid, printer, after_id)
+    return await page_with_far(near, limit, far)
 
 
 async def release(call: Call) -> dict[str, Any]:
@@ -75,22 +51,18 @@ async def release(call: Call) -> dict[str, Any]:
     args, services = call.args, call.services
     mfd, _, user = await at_session(call)
     printer = await printer_of(call, mfd)
-    changes, account = changes_of(call), args["account"]
-    here, elsewhere, desk = _split(call, args["jobs"] or [])
-    unheard: tuple[str, ...] = ()
+    asked = (mfd.identity, changes_of(call), args["account"])
+    ids, elsewhere, far = None, [], FarJobs()
     if args["jobs"] is None:
-        far = await _far(call, user, printer, FAR, RELEASED_AT_ONCE)
-        elsewhere, unheard = [one["id"] for one in far.jobs if _is_whole(one)], far.unheard
-    results = []
-    if here or args["jobs"] is None:
-        ids = None if args["jobs"] is None else here
-        done = await services.desk.release(user, ids, printer, mfd.identity, changes, account)
-        results = result_maps(done)["results"]
-    if elsewhere and desk is not None:
-        results += await desk.release(
-            user.guid, printer.guid, elsewhere, mfd.identity, changes, account
-        )
-    return _in_order(results, args["jobs"]) | {"unheard": list(unheard)}
+        far = await services.far_desk.held(user.guid, printer, FAR, RELEASED_AT_ONCE)
+        elsewhere = [one["id"] for one in far.jobs if _is_whole(one)]
+    else:
+        ids, elsewhere = split(args["jobs"])
+    done = [] if ids == [] else await services.desk.release(user, ids, printer, *asked)
+    results = result_maps(done)["results"]
+    if elsewhere:
+        results += await services.far_desk.release(user.guid, printer, elsewhere, *asked)
+    return _in_order(results, args["jobs"]) | {"unheard": list(far.unheard)}
 
 
 def _is_whole(job: dict[str, Any]) -> bool:
@@ -117,9 +89,8 @@ async def change(call: Call) -> dict[str, Any]:
         )
     printer = await printer_of(call, mfd)
     job_id = call.args["job"]
-    _, elsewhere, desk = _split(call, [job_id])
-    if elsewhere and desk is not None:
-        return await desk.change(user.guid, printer.guid, job_id, changes)
+    if job_id >= FAR:
+        return await call.services.far_desk.change(user.guid, printer, job_id, changes)
     result = await call.services.desk.change(user, job_id, changes, printer)
     return change_map(result)
 
@@ -127,11 +98,11 @@ async def change(call: Call) -> dict[str, Any]:
 async def delete(call: Call) -> dict[str, Any]:
     """Delete held jobs of the person's own."""
     _, _, user = await at_session(call)
-    jobs = call.args["jobs"]
-    here, elsewhere, desk = _split(call, jobs)
-    results = result_maps(await call.services.desk.delete(user, here))["results"] if here else []
-    if elsewhere and desk is not None:
-        results += await desk.delete(user.guid, elsewhere)
+    services, jobs = call.services, call.args["jobs"]
+    here, elsewhere = split(jobs)
+    results = result_maps(await services.desk.delete(user, here) if here else [])["results"]
+    if elsewhere:
+        results += await services.far_desk.delete(user.guid, elsewhere)
     return _in_order(results, jobs)
 
 

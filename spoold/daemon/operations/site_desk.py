@@ -10,6 +10,7 @@ and logs in there, is looked at here, and is a guest of the site from then on.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,9 @@ from spoold.daemon.operations.held_jobs import (
     IDS,
     change_map,
     changes_of,
-    held_page,
+    page_with_far,
     result_maps,
+    split,
 )
 from spoold.daemon.operations.mfd import CREDENTIAL_CHARACTERS_MAX
 from spoold.daemon.operations.sites import site_of
@@ -34,6 +36,7 @@ from spoold.model.person import normalise_name
 from spoold.model.printer import Printer
 from spoold.model.user import User
 from spoold.release.desk import PAGE_JOBS_MAX
+from spoold.site.far_desk import FAR
 from spoold.spool import guests
 from spoold.spool.store import AdmitGuest
 
@@ -112,33 +115,42 @@ def _is_mfd(call: Call) -> bool:
 
 
 async def held(call: Call) -> dict[str, Any]:
-    site = await site_of(call)
+    """What is here, and behind that what waits at other sites."""
+    site, services = await site_of(call), call.services
     user, printer = await _person(call, site), await _printer(call, site)
     after_id, limit = call.args["after_id"], call.args["limit"]
-    found = await call.services.desk.held(user, printer, after_id=after_id, limit=limit)
-    return held_page(found, limit)
+    near = []
+    if after_id < FAR:
+        near = await services.desk.held(user, printer, after_id=after_id, limit=limit)
+    far = partial(services.far_desk.held, user.guid, printer, after_id, asking=site.guid)
+    return await page_with_far(near, limit, far)
 
 
 async def release(call: Call) -> dict[str, Any]:
-    site, args = await site_of(call), call.args
+    site, args, services = await site_of(call), call.args, call.services
     user, printer = await _person(call, site), await _printer(call, site)
-    where = args["where"] or call.actor
-    desk = call.services.desk
-    return result_maps(
-        await desk.release(user, args["jobs"], printer, where, changes_of(call), args["account"])
-    )
+    here, elsewhere = split(args["jobs"])
+    asked = (args["where"] or call.actor, changes_of(call), args["account"])
+    done = await services.desk.release(user, here, printer, *asked)
+    refused = await services.far_desk.release(user.guid, printer, elsewhere, *asked)
+    return {"results": result_maps(done)["results"] + refused}
 
 
 async def change(call: Call) -> dict[str, Any]:
-    site = await site_of(call)
+    site, job_id, services = await site_of(call), call.args["job"], call.services
     user, printer = await _person(call, site), await _printer(call, site)
-    desk = call.services.desk
-    return change_map(await desk.change(user, call.args["job"], changes_of(call), printer))
+    changes = changes_of(call)
+    if job_id >= FAR:
+        return await services.far_desk.change(user.guid, printer, job_id, changes)
+    return change_map(await services.desk.change(user, job_id, changes, printer))
 
 
 async def delete(call: Call) -> dict[str, Any]:
     user = await _person(call, await site_of(call))
-    return result_maps(await call.services.desk.delete(user, call.args["jobs"]))
+    here, elsewhere = split(call.args["jobs"])
+    done = await call.services.desk.delete(user, here)
+    refused = await call.services.far_desk.delete(user.guid, elsewhere)
+    return {"results": result_maps(done)["results"] + refused}
 
 
 _PERSON = Argument("person", required=True, least=32, most=45, summary="Who is logged in there.")
