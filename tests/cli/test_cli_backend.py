@@ -91,6 +91,28 @@ def test_install_show_remove(run, directory, credentials):
 
 @as_root
 @roots_alone
+def test_a_folder_of_its_own_is_made_and_shown(run, directory, credentials, tmp_path):
+    """Root's alone, and only where servers know who reports to them."""
+    state = tmp_path / "state"
+    code, _, err = run("install", "--state", state)
+    assert (code, "Give --credentials, too" in err, state.exists()) == (1, True, False)
+    assert run("install", "--credentials", credentials, "--state", state)[0] == 0
+    assert state.stat().st_mode & 0o777 == 0o700
+    shown = json.loads(run("show", "--json")[1])
+    assert (shown["state"], shown["problems"]) == (str(state), [])
+    (state / "jobs").rmdir()
+    state.rmdir()
+    code, out, _ = run("show")
+    assert (code, "it is not there" in out) == (1, True)
+    path = directory / "spoold"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(one for one in lines if not one.startswith("STATE=")))
+    shown = json.loads(run("show", "--json")[1])  # made by an earlier spoold
+    assert (shown["state"], shown["credentials"]) == ("", str(credentials))
+
+
+@as_root
+@roots_alone
 def test_the_backend_says_when_its_python_is_gone(run, directory, credentials):
     """An upgrade took it away: the queue stops with advice, and keeps its jobs."""
     run("install", "--credentials", credentials)

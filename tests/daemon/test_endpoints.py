@@ -13,7 +13,7 @@ from spoold.model.node import Node, NodeState
 from spoold.provider.client import Provider
 from spoold.provider.endpoint import Tls
 from spoold.spool.store import NodeChanged
-from support.houses import joined
+from support.houses import joined, wait_until
 
 LIBRARY, ANNEX = (
     Advertise(endpoints=(), to=(AdvertiseTo(networks=(ip_network(net),), endpoints=(name,)),))
@@ -66,7 +66,9 @@ async def test_what_a_site_says_and_makes_no_sense_is_left_out(told):
 
 @pytest.mark.slow
 async def test_a_provider_that_is_connected_hears_of_a_site_that_comes(start, tmp_path):
-    """Who is connected when a site joins knows where to go when the application server dies."""
+    """Who is connected when a site joins knows where to go when the application server dies; a
+    site that is revoked is asked no more.
+    """
     hq = await start("hq")
     given = await hq.ask("provider.enrol", name="till", may_assert=["*"])
     file, ca = tmp_path / "till.pem", tmp_path / "ca.pem"
@@ -82,3 +84,5 @@ async def test_a_provider_that_is_connected_hears_of_a_site_that_comes(start, tm
             while len(provider.endpoints) < 2:  # noqa: ASYNC110
                 await trio.sleep(0.02)
         assert provider.endpoints == [endpoint, "localhost:9"]
+        await hq.ask("site.revoke", name="library")
+        await wait_until(lambda: provider.endpoints == [endpoint])

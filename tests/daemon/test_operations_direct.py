@@ -59,6 +59,18 @@ async def test_providers_are_told_where_they_may_print(desk, till):
         "next_after_id": None,
     }
     assert (await desk.ask("printer.show", name="till"))["when_unreachable"] == "direct"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"accepting": False}, {"hold_new_jobs": True}, {"least_owner": "authenticated"}]
+)
+async def test_what_a_server_would_not_print_waits_for_one(desk, till, settings):
+    """A closed or paused printer, one that holds new jobs, or wants its users' own word."""
+    await desk.ask("printer.set", name="till", **settings)
+    assert (await desk.ask("printer.direct", TILL))["printers"] == []
+    back = {"accepting": True, "hold_new_jobs": False, "least_owner": "claimed"}
+    await desk.ask("printer.set", name="till", **back)
+    assert len((await desk.ask("printer.direct", TILL))["printers"]) == 1
     await desk.ask("printer.pause", name="till")
     assert (await desk.ask("printer.direct", TILL))["printers"] == []
 

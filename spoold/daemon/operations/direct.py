@@ -56,10 +56,13 @@ async def list_direct(call: Call) -> dict[str, Any]:
 
 
 def _is_direct(printer: Printer, known: Known) -> bool:
+    """Whether jobs of providers would print there now; what a server would hold, waits for one."""
     device = known.device_of(printer)
     return (
         printer.when_unreachable is WhenUnreachable.DIRECT
         and not printer.release.is_secure
+        and not printer.hold_new_jobs
+        and printer.least_owner is not HowKnown.AUTHENTICATED
         and printer.accepting
         and not printer.paused
         and device is not None
