@@ -12,6 +12,7 @@ from spoold.model.errors import SpoolError, SpoolFull
 from spoold.model.job import JobState
 from spoold.spool import migrations, snapshot
 from spoold.spool.store import JobFilter
+from support import kept_spools
 from support.old_spool import make_spool
 
 
@@ -104,3 +105,12 @@ async def test_an_older_program_refuses_a_newer_spool_with_a_way_back(tmp_path, 
     async with spool_at(data_dir) as spool:
         assert spool.journal.identity[1] != incarnation
         assert len(await spool.reader.jobs(JobFilter(limit=10))) == 3
+
+
+@pytest.mark.parametrize("name", kept_spools.NODES)
+@pytest.mark.parametrize("version", kept_spools.VERSIONS)
+async def test_spools_of_real_nodes_are_what_they_were(tmp_path, spool_at, name, version):
+    """People, money, jobs, rights and journals of a deployment, by the version that made them."""
+    journal, told = kept_spools.unpack(name, version, tmp_path / "data")
+    async with spool_at(tmp_path / "data", journal) as spool:
+        assert await kept_spools.facts(spool) == told
