@@ -105,7 +105,9 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     if line is not None:
         since = render.age(line["since_us"])
         if line["state"] != "joined":
-            told = "not joined" if line["state"] == "alone" else "waits to be approved there"
+            told = "waits to be approved there"
+            if line["state"] == "alone":
+                told = "not joined: `spoold site join`"
         elif line["line"] == "up":
             told = f"up for {since}, to {line['upstream']} ({line['server']})"
             if line["clock_offset_ms"] is not None:

@@ -290,12 +290,15 @@ def _line(facts: Facts) -> Check:
     if facts.line_gone_us is None:
         return Check(Part.LINE)
     gone_s = max(0, facts.now_us - facts.line_gone_us) / 1e6
+    advice = "It goes on alone, and the line comes back by itself; `spoold site show` says more."
+    if "Hostname mismatch" in facts.line_reason:
+        advice = "Name it so in [advertise] names of the application server, and restart that one."
     return Check(
         Part.LINE,
         Verdict.WARNING,
         f"this site has had no line to its application servers for {_hours(gone_s)} "
         f"({facts.line_reason[:200]})",
-        "It goes on alone, and the line comes back by itself; `spoold site show` says more.",
+        advice,
         {"gone_us": facts.line_gone_us},
     )
 

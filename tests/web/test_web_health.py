@@ -50,6 +50,15 @@ def test_a_node_that_is_well_has_nothing_to_say():
     assert {check.text for check in checks} <= {"", "the last backup is 24 h old"}
 
 
+def test_a_line_that_fails_for_its_name_has_advice():
+    """The application server does not know that it is called so."""
+    reason = "hq:9195: Hostname mismatch, certificate is not valid for 'hq'."
+    (check,) = [
+        one for one in judged(line_gone_us=NOW_US, line_reason=reason) if one.part is Part.LINE
+    ]
+    assert "[advertise] names" in check.advice
+
+
 @pytest.mark.parametrize(
     ("changes", "part", "verdict", "words"),
     [
