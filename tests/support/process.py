@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -131,6 +132,14 @@ def running(
 @contextmanager
 def injected(daemon: Daemon, calls: str, fault: str):
     """While this is open, these system calls of the daemon have a fault (strace(1), inject)."""
+
+    def is_held() -> bool:
+        tasks = Path(f"/proc/{daemon.process.pid}/task").iterdir()
+        try:
+            return all("TracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
+        except OSError:  # a thread has ended meanwhile
+            return False
+
     trace = subprocess.Popen(
         [
             "strace", "-f", "-qq", "-o", "/dev/null", "-p", str(daemon.process.pid),
@@ -139,6 +148,9 @@ def injected(daemon: Daemon, calls: str, fault: str):
         stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
+        while not is_held():
+            assert trace.poll() is None, trace.stderr.read()
+            time.sleep(0.01)
         yield
     finally:
         trace.terminate()
