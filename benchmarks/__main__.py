@@ -19,6 +19,7 @@ from benchmarks import (
     rows_ipp,
     rows_mfd,
     rows_outage,
+    rows_upgrade,
 )
 from benchmarks.rows import Bench
 
@@ -29,6 +30,7 @@ ROWS = (
     | rows_copy.ROWS
     | rows_catchup.ROWS
     | rows_outage.ROWS
+    | rows_upgrade.ROWS
 )
 RESULTS = Path(__file__).parent / "results"
 DESCRIPTORS = 12_000
