@@ -1,0 +1,339 @@
+"""One seed after another: a world is made, disturbed, healed, and looked at.
+
+PYTHONPATH=tests python -m simulation.campaign --seed 17          replays a seed, with its trace
+PYTHONPATH=tests python -m simulation.campaign --seeds 100000     that many, from --first on
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+import structlog
+import trio
+import trio.testing
+from trio._core import _run
+
+from simulation import faults
+from simulation.check import check
+from simulation.node import GUIDS, SITE_NAMES, Life, reach
+from simulation.planted import BUGS
+from simulation.watch import watch
+from simulation.work import LARGE, PEOPLE, Work
+from simulation.world import BEGIN_US, LOBBY, NAMES, PRINTERS, SEEDED_US, World
+from spoold.codec import batch
+from spoold.model.node import EVERYTHING
+from spoold.model.pricing import PriceList, Rate
+from spoold.model.principal import Role
+from spoold.model.printer import Printer
+from spoold.model.release import Charging, ReleaseMode
+from spoold.site import replica
+from spoold.spool import crashpoint
+from spoold.spool.store import InviteNode, JoinNode, PutDevice, PutPrices, PutPrinter, PutUser
+from support.money import PAGE
+
+TROUBLE_S = 12.0  # for which things go wrong
+STEPS = 36
+QUIET_S = 420.0  # in which all must be quiet once nothing goes wrong any more
+LOOK_S = 0.5
+# Smaller than life, so that much falls apart in little time.
+BATCH_RECORDS = 4
+OBJECTS_TOGETHER = 2
+
+
+class Failed(Exception):
+    """A seed has shown that a promise is not kept; `trace` is what happened."""
+
+    def __init__(self, seed: int, why: str, trace: list[str]) -> None:
+        super().__init__(f"seed {seed}: {why}")
+        self.seed, self.why, self.trace = seed, why, trace
+
+
+# -- the world without threads, and with seeded chance --------------------------------------------
+
+
+async def _inline(function: Any, *args: Any, **options: Any) -> Any:
+    await trio.lowlevel.checkpoint()
+    return function(*args)
+
+
+@contextmanager
+def determined(seed: int | str) -> Iterator[None]:
+    """Trio schedules by the seed, and has no threads."""
+    was_allowed = _run._ALLOW_DETERMINISTIC_SCHEDULING
+    _run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    state = _run._r.getstate()
+    _run._r.seed(str(seed))
+    try:
+        with (
+            patch.object(trio.to_thread, "run_sync", _inline),
+            patch.object(crashpoint, "hearer", reach),
+            patch.object(batch, "BATCH_RECORDS_MAX", BATCH_RECORDS),
+            patch.object(replica, "TOGETHER", OBJECTS_TOGETHER),
+        ):
+            yield
+    finally:
+        _run._r.setstate(state)
+        _run._ALLOW_DETERMINISTIC_SCHEDULING = was_allowed
+
+
+def simulate(main: Any, *args: Any) -> Any:
+    return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+# -- the template ---------------------------------------------------------------------------------
+
+
+class Template:
+    """A deployment at peace: sites that have joined, people, prices, printers; made once."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        with determined("template"):
+            simulate(self._make)
+
+    async def _make(self) -> None:
+        async with trio.open_nursery() as nursery:
+            world = World(0, self.base, nursery, BEGIN_US)
+            for name in NAMES:
+                world.folders[name].mkdir(parents=True)
+            await world.start("hq")
+            await furnish(world.lives["hq"])
+            for name in SITE_NAMES:
+                await world.start(name)
+            await wait_quiet(world, None)
+            await world.stop_all()
+            self.folders = world.folders
+        for folder in self.folders.values():
+            (folder / "spool.db-shm").unlink(missing_ok=True)
+
+    def copy_to(self, base: Path) -> None:
+        for name, folder in self.folders.items():
+            shutil.copytree(folder, base / name)
+
+
+async def furnish(hq: Life) -> None:
+    """What an administrator sets up at the application server."""
+    chance = Random("furniture")
+
+    async def put(change: Any) -> Any:
+        return await hq.journal.commit(change)
+
+    now_us = hq.wall_clock()
+    await put(PutPrices(PriceList(0, 0, (Rate(PAGE),)), now_us))
+    for name in PEOPLE:
+        user = PutUser(name, now_us, frozenset({Role.USER}), is_new=True)
+        user.fields = {"restricted": True}
+        await put(user)
+    for site in SITE_NAMES:
+        secret = chance.randbytes(32)
+        await put(InviteNode(site, secret, True, now_us + 10**9, now_us, EVERYTHING))
+        await put(JoinNode(GUIDS[site], chance.randbytes(32), now_us, secret))
+        for kind in PRINTERS:
+            await put_printer(hq, chance, f"{kind}-{site}", kind, GUIDS[site])
+    await put_printer(hq, chance, LOBBY, "front", None)
+
+
+async def put_printer(hq: Life, chance: Random, name: str, kind: str, owner: UUID | None) -> None:
+    now_us = hq.wall_clock()
+    guid = UUID(bytes=chance.randbytes(16), version=4)
+    device = await hq.journal.commit(PutDevice(guid, f"machine://{name}", now_us))
+    printer = Printer(
+        0,
+        UUID(bytes=chance.randbytes(16), version=4),
+        name,
+        device.id,
+        release=ReleaseMode.HOLD if kind == "vault" else ReleaseMode.IMMEDIATE,
+        charging=Charging.OFF if kind == "plain" else Charging.ON,
+        owner=owner,
+    )
+    await hq.journal.commit(PutPrinter(printer, now_us))
+
+
+# -- one seed -------------------------------------------------------------------------------------
+
+
+class Seed:
+    """One world, from its begin to its check. `digest` is that of its whole trace."""
+
+    def __init__(self, number: int, template: Template, base: Path) -> None:
+        self.number = number
+        self.template = template
+        self.base = base
+        self.world: World | None = None
+        self.virtual_s = self.took_s = 0.0
+
+    def run(self) -> None:
+        """Raises Failed: a promise is not kept."""
+        self.template.copy_to(self.base)
+        begun_s = time.process_time()
+        try:
+            with determined(self.number):
+                simulate(self._live)
+        except BaseException as error:
+            found = _cause(error)
+            if isinstance(found, KeyboardInterrupt | SystemExit):
+                raise
+            why = str(found) if isinstance(found, AssertionError) else repr(found)
+            trace = []
+            if self.world is not None:
+                why, trace = self.world.named(why), self.world.told()
+            raise Failed(self.number, why, trace) from error
+        finally:
+            self.took_s = time.process_time() - begun_s
+            shutil.rmtree(self.base, ignore_errors=True)
+
+    async def _live(self) -> None:
+        async with trio.open_nursery() as nursery:
+            world = self.world = World(self.number, self.base, nursery, BEGIN_US + SEEDED_US)
+            world.watches.append(watch)
+            work = Work(world)
+            for name in NAMES:
+                await world.start(name)
+            async with trio.open_nursery() as doing:
+                doing.start_soon(work.begin, TROUBLE_S, STEPS)
+                await faults.strike(world, TROUBLE_S)
+                await world.heal()
+                doing.cancel_scope.deadline = trio.current_time() + QUIET_S
+            assert not work.waiting, f"nobody answers: {', '.join(work.waiting)}"
+            for name in PEOPLE:
+                await work.pay_in(name, LARGE)
+            await wait_quiet(world, work)
+            await check(world, work)
+            self.virtual_s = trio.current_time()
+            await world.stop_all()
+
+    @property
+    def digest(self) -> str:
+        assert self.world is not None
+        return sha256("\n".join(self.world.trace).encode()).hexdigest()
+
+
+async def wait_quiet(world: World, work: Work | None) -> None:
+    """Until nothing goes on anywhere, and did not a moment ago; people do what they have to."""
+    unrest, quiet = "nothing", 0
+    with trio.move_on_after(QUIET_S):
+        while quiet < 2:
+            await trio.sleep(LOOK_S)
+            if work is not None:
+                await work.tidy()
+            unrest = await world.unrest()
+            quiet = 0 if unrest else quiet + 1
+        return
+    raise AssertionError(f"it does not come to rest: {unrest}")
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+# -- many -----------------------------------------------------------------------------------------
+
+
+def scratch() -> Path:
+    """A folder for the files of worlds: in memory, where there is such a place."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="spoold-", dir=memory if memory.is_dir() else None))
+
+
+class Campaign:
+    """Runs seeds; use as a context manager."""
+
+    def __init__(self) -> None:
+        self.base = scratch()
+
+    def __enter__(self) -> Campaign:
+        self._quiet = structlog.testing.capture_logs()
+        self._quiet.__enter__()
+        self.template = Template(self.base / "template")
+        gc.freeze()  # what is here stays: only what worlds leave is looked through
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        gc.unfreeze()
+        self._quiet.__exit__(None, None, None)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def run(self, number: int) -> Seed:
+        """Raises Failed."""
+        seed = Seed(number, self.template, self.base / str(number))
+        seed.run()
+        return seed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this one, and show its trace")
+    parser.add_argument("--seeds", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--bug", choices=[*BUGS, "all"], help="plant it, and search for it")
+    parser.add_argument("--verbose", action="store_true", help="a line for each seed")
+    given = parser.parse_args()
+    numbers = range(given.first, given.first + given.seeds)
+    with Campaign() as campaign:
+        if given.bug is not None:
+            names = list(BUGS) if given.bug == "all" else [given.bug]
+            return int(sum(search(campaign, name, numbers) is None for name in names) > 0)
+        if given.seed is not None:
+            return replay(campaign, given.seed)
+        return int(run_all(campaign, numbers, is_verbose=given.verbose) > 0)
+
+
+def search(campaign: Campaign, name: str, numbers: range) -> int | None:
+    """The first seed that finds a planted bug, and passes without it."""
+    for number in numbers:
+        try:
+            with BUGS[name].planted():
+                campaign.run(number)
+        except Failed as found:
+            campaign.run(number)
+            print(f"{name}: {found}"[:200], flush=True)
+            return number
+    print(f"{name}: not found", flush=True)
+    return None
+
+
+def replay(campaign: Campaign, number: int) -> int:
+    try:
+        seed = campaign.run(number)
+    except Failed as failed:
+        print(*failed.trace, failed, sep="\n")
+        return 1
+    assert seed.world is not None
+    print(*seed.world.told(), seed.digest, sep="\n")
+    return 0
+
+
+def run_all(campaign: Campaign, numbers: range, *, is_verbose: bool) -> int:
+    """How many of these seeds failed."""
+    failures, begun_s = 0, time.monotonic()
+    for number in numbers:
+        try:
+            seed = campaign.run(number)
+        except Failed as failed:
+            failures += 1
+            print(failed, flush=True)
+        else:
+            if is_verbose:
+                print(number, seed.digest, f"{seed.virtual_s:.0f} s in {seed.took_s:.2f} s")
+    took_s, cpu_s = time.monotonic() - begun_s, time.process_time()
+    print(f"{len(numbers)} seeds, {failures} failures, {took_s:.0f} s, {cpu_s:.0f} s of CPU")
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

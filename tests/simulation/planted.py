@@ -1,0 +1,235 @@
+"""Bugs that somebody could have made: small patches of the real code, which must be found.
+
+A simulation that misses planted bugs proves nothing. Each says what would be wrong, where, and the
+text that is put there instead. `seed` is one that finds it; the product passes it as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from spoold.dispatch import attempt, queues, recovery
+from spoold.site import detector, fencing, receiver, replica
+from spoold.spool import held, jobs, ledger, receiving, replication, sqlite
+
+
+class Patch(NamedTuple):
+    """`old`, which stands once in the source of `function`, is `new`."""
+
+    function: Callable[..., Any]
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    what: str
+    patches: tuple[Patch, ...]
+    seed: int
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for patch in self.patches:
+                stack.enter_context(_patched(patch))
+            yield
+
+
+@contextmanager
+def _patched(patch: Patch) -> Iterator[None]:
+    """The function runs other code, wherever it has been imported to."""
+    function = inspect.unwrap(patch.function)
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(patch.old) == 1, f"{function.__qualname__} has changed: {patch.old!r}"
+    found: dict[str, Any] = {}
+    text = "from __future__ import annotations\n" + source.replace(patch.old, patch.new)
+    exec(
+        compile(text, f"<planted in {function.__qualname__}>", "exec"), function.__globals__, found
+    )
+    kept = function.__code__
+    function.__code__ = found[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = kept
+
+
+BUGS = {
+    "not-synced": Bug(
+        "Commits are acknowledged before they are synced.",
+        (Patch(sqlite._open, "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF"),),
+        0,
+    ),
+    "cursor-outside": Bug(
+        "Records of a site are applied in one transaction, and its position moves in another.",
+        (
+            Patch(
+                receiving._take,
+                'crash_point("received-before-position")',
+                'writer.db.execute("COMMIT"); writer.db.execute("BEGIN IMMEDIATE"); '
+                'crash_point("received-before-position")',
+            ),
+        ),
+        0,
+    ),
+    "duplicates-taken": Bug(
+        "Records of a site that are here already are taken again.",
+        (
+            Patch(
+                receiving._take,
+                "new = change.records[chain.position + 1 - change.first :]",
+                "new = change.records",
+            ),
+        ),
+        0,
+    ),
+    "gap-taken": Bug(
+        "Batches are taken as they come, and nobody notices that one is missing before them.",
+        (
+            Patch(receiver.Receiver._wait_for_earlier, "while first >", "while False and first >"),
+            Patch(receiving.receive_records, "if not change.is_oldest:", "if False:"),
+        ),
+        0,
+    ),
+    "poison-blocks": Bug(
+        "What follows a record that cannot be applied is not applied either.",
+        (
+            Patch(
+                receiving._apply,
+                "_quarantine(writer, site, position, kind, poisoned[position])",
+                "_quarantine(writer, site, position, kind, poisoned[position]); break",
+            ),
+        ),
+        0,
+    ),
+    "uuid-twice": Bug(
+        "A job-uuid that comes again is taken for another job.",
+        (
+            Patch(
+                jobs.first_answer,
+                "return store.Accepted(row[0], uuid, row[1], STATE[row[4]], is_duplicate=True), "
+                "row[3]",
+                "return None",
+            ),
+            Patch(
+                jobs.accept_job,
+                "uuid = change.uuid\n",
+                'is_new = change.uuid is None or not writer.db.execute("SELECT 1 FROM job WHERE '
+                'uuid = ?", (change.uuid.bytes,)).fetchone()\n'
+                "    uuid = change.uuid if is_new else None\n",
+            ),
+        ),
+        0,
+    ),
+    "given-to-two": Bug(
+        "An application server prints by itself what it gives to the site that owns the printer.",
+        (
+            Patch(
+                queues.as_seen_here,
+                "return printer if printer.is_ours else",
+                "return printer if True else",
+            ),
+        ),
+        0,
+    ),
+    "revocations-late": Bug(
+        "What takes something away comes to sites in its turn, not first.",
+        (
+            Patch(
+                replication.step,
+                'keys = _behind(db, "revoked", copy.revoked, end, limit)',
+                "keys = []",
+            ),
+        ),
+        0,
+    ),
+    "page-in-halves": Bug(
+        "The first part of a page of the copy is kept as if it were the whole page.",
+        (
+            Patch(
+                replica.Replica._apply,
+                'answer["told"] if is_end else self._told',
+                'answer["told"]',
+            ),
+        ),
+        0,
+    ),
+    "settled-twice": Bug(
+        "Asking again to settle a charge charges for it again.",
+        (Patch(ledger.settle, "if charge.state is ChargeState.SETTLED:", "if False:"),),
+        0,
+    ),
+    "rights-twice": Bug(
+        "A site adds up what it was granted altogether, with each answer.",
+        (
+            Patch(
+                held._receive,
+                "more = right.amount - before.get(right.purse.guid, 0)",
+                "more = right.amount",
+            ),
+        ),
+        0,
+    ),
+    "spends-more": Bug(
+        "Whoever asks may spend, whatever the purses hold.",
+        (
+            Patch(
+                ledger._payable,
+                "account = accounts.by_guid(db, payer.guid) if payer.kind is PayerKind.ACCOUNT "
+                "else None",
+                "return payer, opened",
+            ),
+        ),
+        0,
+    ),
+    "no-hysteresis": Bug(
+        "A line counts as up at the first sign of life.",
+        (
+            Patch(
+                detector.Detector.look,
+                "if due is not None and now >= due and self._signs >= BACK_SIGNS:",
+                "if due is not None:",
+            ),
+        ),
+        0,
+    ),
+    "mark-late": Bug(
+        "Bytes leave for a printer before the mark that they may have left is durable.",
+        (
+            Patch(
+                attempt.Attempt._hand_over,
+                "await self._marked()\n        if self.number is None or self.stopped is not None:",
+                "if self.stopped is not None:",
+            ),
+        ),
+        0,
+    ),
+    "doubt-is-no": Bug(
+        "What a crash cut off is taken as not printed.",
+        (
+            Patch(
+                recovery.end_of,
+                "interrupted(CUT_OFF, detail, False, device)",
+                "interrupted(CUT_OFF, detail, True, device)",
+            ),
+        ),
+        0,
+    ),
+    "no-fence": Bug(
+        "A site that returns goes on with printers that were given to others meanwhile.",
+        (
+            Patch(fencing.wait_word, "while replica.current_us < since_us and", "while False and"),
+            Patch(
+                fencing.Fence._learn,
+                "if printer is None or printer.is_ours:",
+                "if True:",
+            ),
+        ),
+        0,
+    ),
+}

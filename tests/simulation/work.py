@@ -1,0 +1,394 @@
+"""What people and programs do in a simulated deployment, and what they were told of it.
+
+Each asks until it has an answer, at one node or another, as clients do; a `Deal` keeps what was
+acknowledged, and what of it may be expected in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from random import Random
+from uuid import UUID
+
+import trio
+
+from simulation.disk import Crashed
+from simulation.node import SITE_NAMES, Life
+from simulation.world import LOBBY, NAMES, PRINTERS, World
+from spoold.daemon.operations.plans import plan_cancel
+from spoold.intake.submission import Submission
+from spoold.model.card import Digests
+from spoold.model.errors import OperationError, SpooldError
+from spoold.model.job import Job, JobReason, JobState
+from spoold.model.person import Known, Owner
+from spoold.model.pricing import PriceList, Rate
+from spoold.model.purse import Payer, PayerKind, PurseKind
+from spoold.model.transitions import JobEvent
+from spoold.release.releasing import Releaser
+from spoold.spool.store import (
+    AddRecord,
+    Adjust,
+    ChangeJob,
+    JobFilter,
+    PutCard,
+    PutPrices,
+    PutPrinter,
+    PutUser,
+    RemoveCard,
+)
+from support.money import PAGE, pages
+
+PEOPLE = ("ada", "bob", "cyd")
+PATIENCE_S = 3.0
+PAUSE_S = 1.0
+LARGE = 4000 * PAGE
+NOVELTY = "novelty-seen"  # a kind of record that no version knows so far
+CARDS = Digests([bytes(range(32))])
+
+
+@dataclass
+class Deal:
+    """A job, as those know it who have to do with it. `acked` are the nodes that said they have
+    it; `is_dropped`: somebody wanted it canceled, or settled it so.
+    """
+
+    uuid: UUID
+    label: str
+    printer: str
+    site: str
+    owner: str
+    count: int
+    acked: list[str] = field(default_factory=list)
+    is_dropped: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return b"page\f" * self.count
+
+
+class Work:
+    """Everybody who does something. `deals` are the jobs, `paid` what came in by person, `copies`
+    what was made at machines: its key, and what it was said to cost.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng: Random = world.chance("work")
+        self.deals: dict[UUID, Deal] = {}
+        self.paid = dict.fromkeys(PEOPLE, 0)
+        self.copies: dict[bytes, int] = {}
+        self.waiting: dict[str, None] = {}  # what was begun and is not answered
+
+    def uuid(self) -> UUID:
+        return UUID(bytes=self.rng.randbytes(16), version=4)
+
+    async def begin(self, seconds: float, steps: int) -> None:
+        """Do things for so long; all that was begun goes on until it is answered."""
+        async with trio.open_nursery() as nursery:
+            moments = sorted(self.rng.uniform(0, seconds) for _ in range(steps))
+            kinds = (
+                *(self.submit,) * 8, *(self.copy,) * 3, *(self.pay,) * 2, *(self.release,) * 3,
+                *(self.cancel,) * 2, self.change_prices, *(self.change_user,) * 2, self.give_card,
+                *(self.take_card,) * 2, self.change_printer, self.invent,
+            )  # fmt: skip
+            begun_s = trio.current_time()
+            for moment in moments:
+                await trio.sleep_until(begun_s + moment)
+                step = self.rng.choice(kinds)
+                nursery.start_soon(self._do, step, Random(self.rng.random()))
+
+    async def _do(self, step: Callable[[Random], Awaitable[None]], rng: Random) -> None:
+        name = f"{step.__name__} {self.rng.random():.6f}"
+        self.waiting[name] = None
+        await step(rng)
+        del self.waiting[name]
+
+    def life(self, name: str) -> Life | None:
+        """The node, when it answers at all."""
+        found = self.world.lives.get(name)
+        return found if found is not None and found.settled.is_set() else None
+
+    # -- jobs ------------------------------------------------------------------------------------
+
+    async def submit(self, rng: Random) -> None:
+        """A provider hands a job over, to whichever node answers."""
+        site = rng.choice((*SITE_NAMES, "hq"))
+        printer = LOBBY if site == "hq" else f"{rng.choice(PRINTERS)}-{site}"
+        uuid = self.uuid()
+        deal = Deal(
+            uuid, self.world.name_job(uuid), printer, site, rng.choice(PEOPLE), rng.randint(1, 9)
+        )
+        self.deals[uuid] = deal
+        servers = ["hq"] if site == "hq" else rng.sample(("hq", site), 2)
+        while True:
+            for server in list(servers):
+                if await self._hand_over(rng, deal, server):
+                    if rng.random() < 0.8:
+                        return
+                    servers.sort(key=lambda one, last=server: one == last)
+                    break  # the answer is lost: it asks another one, if there is one
+                await trio.sleep(rng.uniform(0, PAUSE_S))
+
+    async def _hand_over(self, rng: Random, deal: Deal, server: str) -> bool:
+        life = self.life(server)
+        if life is None:
+            return False
+        told = Submission(
+            deal.printer,
+            Owner(deal.owner, Known.ASSERTED, "provider"),
+            "provider:desk",
+            "frames",
+            "192.0.2.7",
+            uuid=deal.uuid,
+            title=deal.label,
+            size=len(deal.body),
+            format="text/plain",
+        )
+        with may_fail(life, PATIENCE_S):
+            upload = await life.acceptance.begin(told)
+            try:
+                if upload.accepted is None:
+                    await upload.write(deal.body)
+                accepted = await upload.commit(len(deal.body))
+            finally:
+                await upload.suspend()
+            deal.acked.append(server)
+            self.world.tell(server, f"acknowledges {deal.uuid} as {accepted.job_id}")
+            return True
+        return False
+
+    async def release(self, rng: Random) -> None:
+        """Somebody stands at a machine, and has a job come out."""
+        await self.release_at(rng.choice(SITE_NAMES), rng)
+
+    async def release_at(self, site: str, rng: Random | None = None) -> None:
+        """One job of a site's machine, or without `rng` all that wait for somebody."""
+        life = self.life(site)
+        if life is None:
+            return
+        with may_fail(life, PATIENCE_S):
+            held = await self.held(life, JobReason.JOB_RELEASE_WAIT)
+            for job in held if rng is None else held and [rng.choice(held)]:
+                await self.release_job(life, job)
+
+    async def held(self, life: Life, reason: JobReason) -> list[Job]:
+        which = JobFilter(states=(JobState.PENDING_HELD,), reason=reason.value)
+        return await life.reader.jobs(which)
+
+    async def release_job(self, life: Life, job: Job) -> None:
+        printer = (await life.catalogue.look()).printers[job.printer_id]
+        user = await life.reader.user(job.owner.name)
+        if user is not None:
+            by = Releaser(f"user:{user.guid}", user, printer.name)
+            with may_fail(life, PATIENCE_S):
+                await life.releases.release(job, printer, by)
+
+    async def cancel(self, rng: Random) -> None:
+        """Somebody does not want a job any more, and says so where it was acknowledged."""
+        deals = [one for one in self.deals.values() if one.acked and not one.is_dropped]
+        if not deals:
+            return
+        deal = rng.choice(deals)
+        life = self.life(rng.choice(deal.acked))
+        if life is None:
+            return
+        with may_fail(life, PATIENCE_S):
+            job = await life.reader.job_by_uuid(deal.uuid)
+            if job is not None and not job.state.is_final:
+                deal.is_dropped = True
+                self.world.tell(life.name, f"is to cancel {deal.uuid}")
+                await self._cancel(life, job)
+
+    async def _cancel(self, life: Life, job: Job) -> None:
+        plan = plan_cancel(JobReason.JOB_CANCELED_BY_USER)(job)
+        if plan.event is not None:
+            await life.journal.commit(
+                ChangeJob(
+                    job.id,
+                    plan.event,
+                    life.wall_clock(),
+                    reasons=plan.reasons,
+                    only_from=plan.only_from,
+                )
+            )
+
+    async def settle(self, life: Life) -> None:
+        """An operator looks whether what is in doubt came out."""
+        with may_fail(life, PATIENCE_S):
+            for job in await self.held(life, JobReason.JOB_IN_DOUBT):
+                is_out = any(job.uuid in one.papers for one in self.world.machines.values())
+                event = JobEvent.ASSUME if is_out else JobEvent.REPRINT
+                reasons = (JobReason.JOB_ASSUMED_PRINTED.value,) if is_out else ()
+                self.world.tell(life.name, f"is told: {event} {job.uuid}")
+                with may_fail(life, PATIENCE_S):
+                    change = ChangeJob(
+                        job.id, event, life.wall_clock(), reasons=reasons, only_from=(job.state,)
+                    )
+                    await life.journal.commit(change)
+
+    async def give_up(self, site: str) -> None:
+        """What a site has of printers that were given away: it is canceled there, and is done by
+        the new owner, if that knows of it.
+        """
+        life, hq = self.life(site), self.life("hq")
+        if life is None or hq is None:
+            return
+        with may_fail(life, PATIENCE_S):
+            for job in await self.held(life, JobReason.JOB_REHOMED):
+                if await hq.reader.job_by_uuid(job.uuid) is None:
+                    self.deals[job.uuid].is_dropped = True
+                await self._cancel(life, job)
+
+    # -- money -----------------------------------------------------------------------------------
+
+    async def pay(self, rng: Random) -> None:
+        await self.pay_in(rng.choice(PEOPLE), rng.randint(1, 40) * PAGE)
+
+    async def pay_in(self, name: str, amount: int) -> None:
+        """Money comes in at the cash desk, which books until it is booked."""
+        key = self.rng.randbytes(16)
+        self.paid[name] += amount
+        while True:
+            life = self.life("hq")
+            if life is not None:
+                with may_fail(life, PATIENCE_S):
+                    user = await life.reader.user(name)
+                    assert user is not None
+                    change = Adjust(
+                        key,
+                        PayerKind.PERSON,
+                        user.guid,
+                        amount,
+                        "cash desk",
+                        life.wall_clock(),
+                        "uid:0",
+                        PurseKind.PAID_IN,
+                    )
+                    await life.journal.commit(change)
+                    self.world.tell("hq", f"has {amount} of {name}")
+                    return
+            await trio.sleep(PAUSE_S)
+
+    async def copy(self, rng: Random) -> None:
+        """Somebody makes copies at a machine of one node, which asks until it is answered."""
+        server = rng.choice((*SITE_NAMES, "hq"))
+        key, name, count = rng.randbytes(16), rng.choice(PEOPLE), rng.randint(1, 12)
+        if not await self._reserve(server, key, name, count):
+            return
+        await trio.sleep(rng.uniform(0, 2))
+        made = rng.randint(1, count) if rng.random() < 0.8 else 0
+        while True:
+            life = self.life(server)
+            if life is not None:
+                with may_fail(life, PATIENCE_S):
+                    if made:
+                        charge = await life.charging.settle(key, pages(made))
+                        self.copies[key] = charge.net
+                    else:
+                        await life.charging.cancel(key)
+                    self.world.tell(server, f"charges {made} copies")
+                    if rng.random() < 0.8:
+                        return  # else the answer is lost, and it asks again
+            await trio.sleep(PAUSE_S)
+
+    async def _reserve(self, server: str, key: bytes, name: str, count: int) -> bool:
+        while True:
+            life = self.life(server)
+            if life is not None:
+                try:
+                    with may_fail(life, PATIENCE_S, is_refused=True):
+                        user = await life.reader.user(name)
+                        assert user is not None
+                        payer = Payer(PayerKind.PERSON, user.guid, "owner")
+                        await life.charging.reserve(key, payer, pages(count), None)
+                        return True
+                except OperationError as error:
+                    self.world.tell(server, f"refuses copies of {name}: {error.code}")
+                    return False
+            await trio.sleep(PAUSE_S)
+
+    # -- the application server's own changes ----------------------------------------------------
+
+    async def _change(self, make) -> None:
+        """Commit what `make` makes of the application server, if it answers now."""
+        life = self.life("hq")
+        if life is not None:
+            with may_fail(life, PATIENCE_S):
+                change = await make(life)
+                if change is not None:
+                    await life.journal.commit(change)
+
+    async def change_prices(self, rng: Random) -> None:
+        async def make(life: Life):
+            rate = Rate(PAGE + 10 * rng.randint(-9, 9))
+            return PutPrices(PriceList(0, life.wall_clock(), (rate,)), life.wall_clock())
+
+        await self._change(make)
+
+    async def change_user(self, rng: Random) -> None:
+        async def make(life: Life):
+            fields = {"full_name": f"number {rng.randint(0, 99)}"}
+            return PutUser(rng.choice(PEOPLE), life.wall_clock(), fields=fields)
+
+        await self._change(make)
+
+    async def give_card(self, rng: Random) -> None:
+        async def make(life: Life):
+            digests = (CARDS.card(str(rng.randint(0, 5))),)
+            return PutCard(rng.choice(PEOPLE), digests, "", "", life.wall_clock())
+
+        await self._change(make)
+
+    async def take_card(self, rng: Random) -> None:
+        async def make(life: Life):
+            digests = (CARDS.card(str(rng.randint(0, 5))),)
+            return RemoveCard(rng.choice(PEOPLE), None, life.wall_clock(), digests)
+
+        await self._change(make)
+
+    async def change_printer(self, rng: Random) -> None:
+        async def make(life: Life):
+            printers = list((await life.catalogue.look()).printers.values())
+            printer = rng.choice(sorted(printers, key=lambda one: one.name))
+            changed = replace(printer, location=f"floor {rng.randint(0, 9)}")
+            return PutPrinter(changed, life.wall_clock())
+
+        await self._change(make)
+
+    async def invent(self, rng: Random) -> None:
+        """A site of a newer version records what its application server does not know."""
+        life = self.life(rng.choice(SITE_NAMES))
+        if life is not None:
+            with may_fail(life, PATIENCE_S):
+                change = AddRecord(NOVELTY, {}, life.wall_clock())
+                await life.journal.commit(change)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def tidy(self) -> None:
+        """What people would do in the end: settle what is in doubt, fetch what waits."""
+        for life in list(self.world.lives.values()):
+            await self.settle(life)
+        for site in NAMES:
+            await self.release_at(site)
+        for site in self.world.rehomed:
+            await self.give_up(site)
+
+
+@contextmanager
+def may_fail(life: Life, patience_s: float, *, is_refused: bool = False) -> Iterator[None]:
+    """What is asked here of a node may be refused, get no answer, or the node may end meanwhile.
+
+    `is_refused`: whoever asks wants to know of a refusal.
+    """
+    with trio.move_on_after(patience_s):
+        try:
+            yield
+        except OperationError as error:
+            if is_refused and not life.is_dead:
+                raise
+            life.world.tell(life.name, f"refuses: {error}")
+        except (SpooldError, Crashed):
+            pass
