@@ -14,9 +14,9 @@ from spoold.model.errors import OperationError
 from spoold.model.printer import Printer
 from spoold.model.release import Changes
 from spoold.site.far_desk import FAR, FarJobs, refused
-from spoold.spool import nodes, remote_jobs
+from spoold.spool import remote_jobs
 from spoold.spool.reader import SqliteReader
-from spoold.spool.remote_jobs import RemoteJob
+from spoold.spool.remote_jobs import Waits
 
 
 class OtherSites:
@@ -34,18 +34,11 @@ class OtherSites:
         asking: UUID | None = None,
     ) -> FarJobs:
         """A page; the site that is `asking` knows its own."""
-        people = [person, *(one.guid for one in await self._reader.delegators(person))]
         after = max(0, after_id - FAR)
-        found = await self._reader.look(remote_jobs.held_for, people, after, limit)
-        names = {one.guid: one.name for one in await self._reader.look(nodes.find_all)}
-        printers = {one.guid: one.name for one in await self._reader.printers()}
+        found = await self._reader.look(remote_jobs.waits_for, person, after, limit)
         return FarJobs(
-            tuple(
-                _shown(job, FAR + key, names.get(job.node, str(job.node)), printers)
-                for key, job in found
-                if job.node != asking
-            ),
-            FAR + found[-1][0] if len(found) == limit else None,
+            tuple(_shown(one) for one in found if one.job.node != asking),
+            FAR + found[-1].key if len(found) == limit else None,
         )
 
     async def release(
@@ -68,13 +61,14 @@ class OtherSites:
         raise _not_here()
 
 
-def _shown(job: RemoteJob, id_: int, node: str, printers: dict[UUID, str]) -> dict[str, Any]:
+def _shown(waits: Waits) -> dict[str, Any]:
+    job, node = waits.job, waits.node or str(waits.job.node)
     return {
-        "id": id_,
+        "id": FAR + waits.key,
         "uuid": str(job.uuid),
         "title": job.title,
         "owner": job.owner,
-        "printer": "" if job.printer is None else printers.get(job.printer, ""),
+        "printer": waits.printer,
         "pages": job.impressions,
         "copies": job.copies,
         "color": None,

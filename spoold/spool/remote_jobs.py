@@ -15,7 +15,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.transitions import JobEvent
-from spoold.spool import jobs, store
+from spoold.spool import jobs, people, store
 from spoold.spool.rows import NUMBER, STATE, unpack
 
 if TYPE_CHECKING:
@@ -258,22 +258,36 @@ def by_uuid(db: sqlite3.Connection, uuid: UUID) -> list[RemoteJob]:
     return [_job(row) for row in rows]
 
 
-def held_for(
-    db: sqlite3.Connection, owners: Sequence[UUID], after: int, limit: int
-) -> list[tuple[int, RemoteJob]]:
-    """Jobs of these people that wait for them at other nodes, behind a key; each with its key."""
-    columns = _SELECT.replace("SELECT ", "SELECT remote_job.id, ", 1)
+class Waits(NamedTuple):
+    """A job that waits for its owner at another node; names are "" where nothing is known."""
+
+    key: int
+    node: str
+    printer: str
+    job: RemoteJob
+
+
+def waits_for(db: sqlite3.Connection, user: UUID, after: int, limit: int) -> list[Waits]:
+    """Jobs behind a key that wait for a user at other nodes, or for somebody who lets the user
+    release theirs.
+    """
+    columns = _SELECT.replace(
+        "SELECT ",
+        "SELECT remote_job.id, (SELECT name FROM node WHERE guid = remote_job.node), "
+        "(SELECT name FROM printer WHERE guid = remote_job.printer), ",
+        1,
+    )
     sql = columns.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ") + (
         f"WHERE remote_job.owner = ? AND finished_us IS NULL AND state = {_HELD} "
         "AND remote_job.id > ? AND reasons LIKE ? ORDER BY remote_job.id LIMIT ?"
     )
     awaited = f"%{JobReason.JOB_RELEASE_WAIT}%"
-    rows = [
-        (row[0], _job(row[1:]))
-        for owner in owners
+    found = [
+        Waits(row[0], row[1] or "", row[2] or "", _job(row[3:]))
+        for owner in (user, *(one.guid for one in people.delegators(db, user)))
         for row in db.execute(sql, (owner.bytes, after, awaited, limit))
     ]
-    return sorted(rows, key=lambda one: one[0])[:limit]
+    return sorted(found, key=lambda one: one.key)[:limit]
 
 
 def page(
