@@ -79,6 +79,13 @@ AWAITS_RELEASE = frozenset(
 )
 
 
+# Somebody else's word is waited for: nobody but an operator releases these.
+WAITS_FOR_OTHERS = (
+    JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value,
+    JobReason.JOB_HELD_ON_CREATE.value,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """The bytes of a job: `size` in bytes, `digest` as `blake3:HEX` or `sha256:HEX`.

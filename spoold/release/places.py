@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from spoold.model.errors import OperationError
-from spoold.model.job import Job, JobReason
+from spoold.model.job import WAITS_FOR_OTHERS, Job
 from spoold.model.printer import Device, Printer
 from spoold.model.release import Changes, Effect, Terms, changeable, judge
 from spoold.release.counting import Count
@@ -19,7 +19,6 @@ from spoold.release.counting import Count
 COPIES_MAX = 9999
 # What a printer is said to offer of what can be changed.
 _OFFERED = {"sides": "sides-supported", "color": "print-color-mode-supported"}
-_WAITS_FOR_OTHERS = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH, JobReason.JOB_HELD_ON_CREATE)
 
 
 class Person(NamedTuple):
@@ -64,7 +63,7 @@ def check_waiting(job: Job) -> None:
     """
     if not job.awaits_release or job.is_incoming:
         raise _not_there(f"the job is {job.state}, and waits for no release.")
-    for reason in _WAITS_FOR_OTHERS:
+    for reason in WAITS_FOR_OTHERS:
         if reason in job.reasons:
             raise _not_there("an operator has to look at it first.", "Ask one to release it.")
 

@@ -43,7 +43,6 @@ log = structlog.get_logger("spoold.release")
 T = TypeVar("T")
 TRIES = 3
 COUNT_S = 20.0  # for which somebody at a machine waits until a job is counted
-_MONEY = frozenset({JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value})
 
 
 class Journal(Protocol):
@@ -144,7 +143,7 @@ class Releases:
                 change = await self._plan(job, printer, by, changes, account)
                 released: Released = await self._journal.commit(change)
             except OperationError as error:
-                is_new = error.code in _MONEY and error.code not in job.reasons
+                is_new = error.code in held.LACKS_PAYMENT and error.code not in job.reasons
                 if is_new and not by.is_node:  # whom a clearing has held says so by itself
                     await self._hold(job, (*job.reasons, error.code), error.message, by.actor)
                 if error.code != "conflict":
@@ -168,7 +167,8 @@ class Releases:
         try:
             done = await self.release(job, printer, by)
         except OperationError as error:
-            reason = error.code if error.code in _MONEY else JobReason.JOB_NOT_ALLOWED.value
+            is_unpaid = error.code in held.LACKS_PAYMENT
+            reason = error.code if is_unpaid else JobReason.JOB_NOT_ALLOWED.value
             if error.code in ("busy", "not-possible") and await self._has_moved_on(job):
                 return
             await self._hold(job, (reason,), error.message, "node")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from spoold.model.charge import Charge
 from spoold.model.errors import OperationError
-from spoold.model.job import AWAITS_RELEASE, Job, JobReason, JobState
+from spoold.model.job import AWAITS_RELEASE, WAITS_FOR_OTHERS, Job, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.model.user import User
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
 Row = tuple[Any, ...]
-# Somebody else's word is waited for: nobody but an operator releases these.
 LACKS_PAYMENT = frozenset(
     {JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value}
 )
-_FOR_OTHERS = (JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH, JobReason.JOB_HELD_ON_CREATE)
 
 
 def count_job(writer: SqliteStore, change: store.CountJob) -> None:
@@ -172,7 +170,7 @@ def _left(change: store.ReleaseJob, before: JobState, reasons: tuple[str, ...]) 
     if change.releaser is None and not change.is_staff:
         return tuple(one for one in reasons if one not in AWAITS_RELEASE)
     if change.releaser is not None and not change.is_staff:
-        for one in _FOR_OTHERS:
+        for one in WAITS_FOR_OTHERS:
             if one in reasons:
                 raise OperationError(
                     "not-possible", f"the job is held for {one}.", "Ask an operator to release it."
