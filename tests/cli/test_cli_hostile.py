@@ -262,7 +262,7 @@ def by_command(house: House, text: str) -> None:
     run("printer pause default --reason", text)
     run("printer resume default")
     run("device enrol --printer default --token", text)
-    run("provider enrol --may-assert", text, "till")
+    run("provider enrol --may-assert", text, "--out", str(house.folder), "till")
     run("job list --title", text)
 
 
