@@ -115,21 +115,33 @@ def plan(
     found.steps += changes
     _rename(renames, taken, found)
     for person in new:
-        by_hand = others.get(person.name)
-        card, is_off = person.card or None, bool(person.fields.get("disabled"))
-        if adopts and by_hand is not None:
-            fields = dict(person.fields)
-            if not is_off:  # whom somebody disabled by hand stays so
-                fields.pop("disabled", None)
-            step = Step(person.id, person.name, by_hand, "", fields, is_off, card, adopts=True)
-            found.steps.append(step)
-        elif person.name in taken:
-            whose = "is a user already" if person.name in others else "is still somebody else here"
-            found.troubles.append(f"{plain(person.name[:60])} {whose}, and is left alone.")
-        else:
-            taken.add(person.name)
-            found.steps.append(Step(person.id, person.name, None, "", person.fields, is_off, card))
+        _welcome(found, person, others, taken, adopts=adopts)
     return found
+
+
+def _welcome(
+    found: Round,
+    person: Person,
+    others: Mapping[str, UUID | None],
+    taken: set[str],
+    *,
+    adopts: bool,
+) -> None:
+    """Somebody who was not known: a new user, or one made by hand who becomes the source's."""
+    by_hand = others.get(person.name)
+    card, is_off = person.card or None, bool(person.fields.get("disabled"))
+    if adopts and by_hand is not None:
+        fields = dict(person.fields)
+        if not is_off:  # whom somebody disabled by hand stays so
+            fields.pop("disabled", None)
+        step = Step(person.id, person.name, by_hand, "", fields, is_off, card, adopts=True)
+        found.steps.append(step)
+    elif person.name in taken:
+        whose = "is a user already" if person.name in others else "is still somebody else here"
+        found.troubles.append(f"{plain(person.name[:60])} {whose}, and is left alone.")
+    else:
+        taken.add(person.name)
+        found.steps.append(Step(person.id, person.name, None, "", person.fields, is_off, card))
 
 
 def _farewell(source: Source, one: Present) -> Step:
