@@ -71,8 +71,7 @@ contimeout=SECONDS  give the job back to CUPS when no server answers for so long
 away=retry          with it: CUPS lets other jobs go first; else it tries again at once
 hold=yes            the job waits at spoold until somebody releases it
 priority=1..100     its priority at spoold (50)
-patience=SECONDS    look for a server so long (10) before a job is printed without one, on printers
-                    with `--when-unreachable direct`; needs --credentials and --state
+patience=SECONDS    no server for so long (10): print without one, where that is set (--state)
 tls=no              in clear, as on port 9191; nobody knows then who we are
 """
 
@@ -93,7 +92,8 @@ def add(nouns: Nouns[Parser]) -> None:
         "--state",
         type=Path,
         metavar="DIR",
-        help="where it keeps what it may print without a server, and did; else all jobs wait",
+        help="where it keeps what it may print without a server (`spoold printer set NAME "
+        "--when-unreachable direct`), and did; without one all jobs wait",
     )
     removing = grammar.command(
         verbs, "remove", remove, "take the CUPS backend away (as root)", "spoold backend remove"
