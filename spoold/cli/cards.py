@@ -19,7 +19,7 @@ def add(nouns: Nouns[Parser]) -> None:
         "test",
         test,
         "say under which number a card is known",
-        """spoold card test wiegand-26 2B3A4F1
+        """spoold card test wiegand-26 0AEF4D3
         spoold card test hex-reversed-to-decimal 04A1B2C3
         spoold card test "hex reverse-bytes decimal:10" 04A1B2C3""",
     )

@@ -75,7 +75,7 @@ def _add_cards(verbs: Nouns[Parser]) -> None:
         add_card,
         "give a user a card, or a card that the user has another label",
         """spoold user card add ada 04A1B2C3
-        spoold user card add ada 2B3A4F1 --converter wiegand-26 --label "blue badge"
+        spoold user card add ada 0AEF4D3 --converter wiegand-26 --label "blue badge"
         cat number | spoold user card add ada -""",
     )
     adding.add_argument("name", metavar="NAME")
@@ -99,7 +99,7 @@ def _add_cards(verbs: Nouns[Parser]) -> None:
         find_card,
         "say whose card this is",
         """spoold user card find 04A1B2C3
-        spoold user card find 13E0D4B --converter wiegand-26""",
+        spoold user card find 0AEF4D3 --converter wiegand-26""",
     )
     finding.add_argument("card", metavar="NUMBER|-", help="as a reader tells it")
     for parser in (adding, finding, removing):

@@ -262,6 +262,13 @@ def why_held(job: Job) -> str:
 def _why_at_gate(job: Job) -> str:
     """Why a job waits that its owner, or its printer, has to let through; empty if it does not."""
     reasons, operator = job.reasons, f"an operator may `spoold job release {job.id}`"
+    if JobReason.JOB_RELEASE_WAIT in reasons and JobReason.JOB_NOT_ALLOWED not in reasons:
+        lacks = ""
+        if JobReason.ACCOUNT_LIMIT_REACHED in reasons:
+            lacks = ", and whoever pays had not enough there"
+        elif JobReason.ACCOUNT_INFO_NEEDED in reasons:
+            lacks = ", and nobody was known there who pays"
+        return f"It waits for its owner at the machine{lacks}; {operator}, with --to PRINTER elsewhere."
     if JobReason.ACCOUNT_LIMIT_REACHED in reasons:
         return (
             "It is held because whoever pays has not enough. It goes on by itself when there is; "
@@ -275,8 +282,6 @@ def _why_at_gate(job: Job) -> str:
         )
     if JobReason.JOB_NOT_ALLOWED in reasons:
         return f"It is held because its printer does not take such jobs; {operator}."
-    if JobReason.JOB_RELEASE_WAIT in reasons:
-        return f"It waits for its owner at the machine; {operator}, with --to PRINTER elsewhere."
     if JobReason.JOB_BEING_COUNTED in reasons:
         return "Its pages are being counted; it goes on by itself."
     return ""
