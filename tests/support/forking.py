@@ -143,7 +143,7 @@ def run(
 
 
 class _Forge:
-    """The process that forks, one for each process of tests; it ends when that does."""
+    """The process that forks, one for each process of tests; when that ends, so do it and its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -197,6 +197,8 @@ def _orders(stack: ExitStack, orders: socket.socket) -> _Order | None:
                 continue
             text, descriptors, _, _ = socket.recv_fds(orders, ORDER_BYTES_MAX, 3)
             if not text:
+                for pid, _ in children.values():
+                    os.kill(pid, signal.SIGKILL)
                 return None
             order = _Order(**json.loads(text), descriptors=descriptors)
             importlib.import_module(order.module)
