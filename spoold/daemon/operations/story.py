@@ -268,7 +268,8 @@ def _why_at_gate(job: Job) -> str:
             lacks = ", and whoever pays had not enough there"
         elif JobReason.ACCOUNT_INFO_NEEDED in reasons:
             lacks = ", and nobody was known there who pays"
-        return f"It waits for its owner at the machine{lacks}; {operator}, with --to PRINTER elsewhere."
+        operator += ", with --to PRINTER elsewhere"
+        return f"It waits for its owner at the machine{lacks}; {operator}."
     if JobReason.ACCOUNT_LIMIT_REACHED in reasons:
         return (
             "It is held because whoever pays has not enough. It goes on by itself when there is; "
