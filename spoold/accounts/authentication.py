@@ -198,6 +198,15 @@ class Authentication:
         every = self._guard.key(kind, node) if node else self._guard.key(kind)
         return self._guard.key(machine, where), every
 
+    def take_back(self, credential: Credential, where: str) -> None:
+        """What was refused at `where` was right, as somebody says who knows: it was no failure."""
+        if credential.method is Method.PASSWORD:
+            account = self._guard.key(Kind.ACCOUNT, normalise_name(credential.name))
+            self._guard.forgive(account, self._guard.key(Kind.ADDRESS, where))
+        else:
+            kind = Kind.CARDS if credential.card else Kind.PINS
+            self._guard.forgive(*self._places(kind, where))
+
     async def _identify(self, credential: Credential, where: str, node: str) -> User:
         """Whoever has this card or PIN."""
         kind = Kind.CARDS if credential.card else Kind.PINS

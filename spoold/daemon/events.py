@@ -96,7 +96,7 @@ EVENTS = {
     "job_not_taken": "A site cannot take a job for one of its printers, and says why.",
     "answer_lost": "The line broke before the application server said what became of held jobs.",
     "held_elsewhere_refused": "The application server does not say what waits there for somebody.",
-    "visitor_copied": "Somebody logged in whom this site had no copy of, and is copied from now on.",
+    "visitor_copied": "Somebody logged in whom this site had no copy of; it has one from now on.",
     "twins_canceled": "Jobs that waited here were printed at the application server, and go.",
     "twins_not_settled": "What was printed elsewhere could not be asked for; it is tried again.",
     "jobs_not_fetched": "Fetching jobs over the line broke off; it is done again.",

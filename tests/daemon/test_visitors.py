@@ -88,6 +88,17 @@ async def test_nobody_is_copied_for_a_wrong_credential(pair):
     assert (await other.login(card=CARD))["user"] == "ada"
 
 
+async def test_many_guests_at_one_machine_are_no_failures(pair):
+    """Each is unknown to the site at first, and nobody has to wait for that."""
+    hq, site = pair
+    panel = await panel_of(site)
+    for number in range(FREE_OF_MACHINE + 3):
+        name, card = f"guest{number}", f"77{number:02}"
+        await hq.ask("user.add", name=name)
+        await hq.ask("user.add-card", name=name, card=card)
+        assert (await panel.login(card=card))["user"] == name
+
+
 async def visit(site, where, **shown):
     return await site.line.call("site.visit", shown | {"where": where}, 10)
 

@@ -126,6 +126,7 @@ async def login(call: Call) -> dict[str, Any]:
         visitors = services.visitors if error.code == "unauthorized" else None
         if visitors is None or not await visitors.fetch(shown, mfd.identity):
             raise
+        services.authentication.take_back(shown, mfd.identity)
         login = await authenticate(services.wall_clock(), methods)
     return await _begin(call, mfd, login.user, login.method.value)
 
