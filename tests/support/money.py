@@ -94,8 +94,9 @@ class Purses:
         )
         assert held == [(await self.own("reserved"),)]
         paid = await look(
-            "SELECT (SELECT coalesce(sum(amount - refunded), 0) FROM charge WHERE state = 'settled' "
-            "AND NOT is_shadow) + (SELECT coalesce(sum(amount), 0) FROM charge_sum)"
+            "SELECT (SELECT coalesce(sum(amount - refunded), 0) FROM charge "
+            "WHERE state = 'settled' AND NOT is_shadow) + "
+            "(SELECT coalesce(sum(amount), 0) FROM charge_sum)"
         )
         assert paid == [(await self.own("revenue"),)]
 
