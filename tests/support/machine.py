@@ -62,6 +62,7 @@ SUITE = os.environ.get("SPOOLD_SUITE") or "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
 BOOT_S = 60
 GROUPS_S = 5
+CERTIFICATES = "/opt/certificates.crt"
 PYTHON = "/usr/lib/spoold/bin/python3"  # with the libraries of the package
 GROUPS = ("payload", "supervisor")  # control groups that nspawn makes below its own
 
@@ -98,10 +99,12 @@ def package(cache: Path) -> Path:
         if SUITE == OWN_SUITE:
             _build([ROOT / "systemd" / "package", folder])
         else:
-            binds = (f"--bind-ro={ROOT}:/srv", f"--bind={folder}:/mnt")
-            pip = (f"--setenv={one}" for one in os.environ if one.startswith("PIP_"))
+            options = [f"--bind-ro={ROOT}:/srv", f"--bind={folder}:/mnt"]
+            if certificates := os.environ.get("PIP_CERT"):  # by which pip knows its index here
+                options += [f"--bind-ro={certificates}:{CERTIFICATES}"]
+                options += [f"--setenv=PIP_CERT={CERTIFICATES}"]
             with _alone():
-                _build([*_nspawn(cache, *binds, *pip), "/srv/systemd/package", "/mnt"])
+                _build([*_nspawn(cache, *options), "/srv/systemd/package", "/mnt"])
         stamp.write_text(wanted)
     (found,) = folder.glob("*.deb")
     return found

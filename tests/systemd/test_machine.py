@@ -117,7 +117,7 @@ def test_a_restart_refuses_no_connection(host: Machine) -> None:
             host.run("systemctl", "restart", "spoold")
         words = knocking.communicate(timeout=60)[0].split()
     assert words[:2] == ["refused", "0"], words
-    assert int(words[-1]) > 100
+    assert int(words[5]) > 10  # answered
 
 
 def test_reload_tells_what_changed_or_why_not(host: Machine) -> None:
@@ -154,8 +154,9 @@ def test_a_configuration_that_cannot_be_used_does_not_loop(host: Machine) -> Non
         assert host.show("spoold", "NRestarts") == "0"
         said = host.logged("SPOOLD_EVENT=stopped")[-1]["SPOOLD_REASON"]
         assert "Disable that .socket unit" in said
-        host.run("timeout", "20", PYTHON, "-I", "-c", KNOCK, "3", check=False)
-        wait(lambda: host.show("spoold", "ActiveState") == "failed", "the end of the starts")
+        host.run(PYTHON, "-I", "-c", "import socket; socket.create_connection(('127.0.0.1', 9191))")
+        knocked = "spoold-clear.socket"
+        wait(lambda: host.show(knocked, "ActiveState") == "failed", "the end of the starts", 180)
         ended = host.show("spoold", "ExecMainExitTimestampMonotonic")
         time.sleep(2)
         assert host.show("spoold", "ExecMainExitTimestampMonotonic") == ended
@@ -244,7 +245,9 @@ def test_secrets_come_as_credentials(host: Machine) -> None:
     )
     try:
         host.write(
-            CONFIG, '[tls]\ncertificate = "credential:tls.crt"\nkey = "credential:tls.key"\n'
+            CONFIG,
+            '[node]\ndata_dir = "/var/lib/spoold"\n'
+            '[tls]\ncertificate = "credential:tls.crt"\nkey = "credential:tls.key"\n',
         )
         host.run("systemctl", "restart", "spoold")
         assert host.say(PYTHON, "-I", "-c", SERVED) == "CN=corporate"

@@ -142,16 +142,16 @@ def test_the_walk_through_works_as_written(bare: Machine, package: Path) -> None
 
 def test_a_site_joins_as_written(bare: Machine) -> None:
     """The same for a site: a second node on this machine, with a name and ports of its own."""
-    installing, [inviting], joining, printing = commands_of("A site in ten minutes more")
+    installing, inviting, joining, printing = commands_of("A site in ten minutes more")
     file = "/etc/spoold/library.toml"
     bare.run("sh", "-ec", installing[1].replace("/etc/spoold/spoold.toml", file))
     bare.run("sed", "--in-place", "/^data_dir/d", file)
     ports = '[listen]\nclear = ["127.0.0.1:9291"]\ntls = []\nmutual = []\n'
     bare.run("tee", "--append", file, input=ports)
     bare.run("sh", "-ec", installing[2].replace("spoold", "spoold@library"))
-    token = bare.say("sh", "-ec", inviting)
+    token = [bare.say("sh", "-ec", command) for command in inviting][-1]
     for command in joining:
-        there = command.replace("spj-…", token).replace("print.example.org", "localhost")
+        there = command.replace("spj-…", token).replace("print.example.org", "127.0.0.1")
         bare.run("env", "SPOOLD_CONTROL=/run/spoold-library/control", "sh", "-ec", there)
     with bare.python(printer_at(9101)) as printer:
         for command in printing:
