@@ -89,11 +89,11 @@ def test_killed_while_a_job_comes_from_afar_it_comes_out_once(tmp_path, stack, w
         for name in ("hq", "library")
     }
     site = nodes["library"]
-    wait_until(lambda: site.call("site.line")["line"] == "up", 20)
+    wait_until(lambda: site.call("site.line")["line"] == "up")
     assert trio.run(release, site, ca, panel["token"]) == told
-    wait_until(lambda: nodes[who].process.poll() is not None, 20)
+    wait_until(lambda: nodes[who].process.poll() is not None)
     assert nodes[who].process.returncode == -signal.SIGKILL
     nodes[who] = stack.enter_context(running(folders[who], config=configs[who]))
-    job = wait_job(nodes["hq"], "once", "completed", 30)
+    job = wait_job(nodes["hq"], "once", "completed")
     assert job_of(nodes["library"], "once")["uuid"] == job["uuid"]
     assert [one.read_bytes() for one in folders["paper"].iterdir()] == [LETTER]

@@ -201,7 +201,7 @@ async def test_a_release_whose_answer_is_lost_comes_out_once(pair, tmp_path, mon
         patch.setattr(desk, "release", release_and_cut)
         [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
     assert result["error"]["code"] == "in-doubt"
-    await wait_job(hq, "mine", "completed", 30)
+    await wait_job(hq, "mine", "completed")
     assert await listed(panel) == []
     assert paper(tmp_path) == [LETTER]
 
@@ -221,7 +221,7 @@ async def test_a_job_that_was_released_waits_for_a_site_that_restarts(start, pai
     await site.stop()
     await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
     await start("library", "site", **PATIENT)
-    await wait_job(hq, "mine", "completed", 30)
+    await wait_job(hq, "mine", "completed")
     assert paper(tmp_path) == [LETTER]
 
 

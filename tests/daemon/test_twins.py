@@ -73,7 +73,7 @@ async def test_a_site_that_was_away_hears_of_it_when_it_is_back(start, pair):
     await put(hq, "front", "twin", uuid)
     await wait_job(hq, "twin", "completed")
     again = await start("library", "site")
-    await wait_job(again, "twin", "canceled", 30)
+    await wait_job(again, "twin", "canceled")
 
 
 async def test_a_twin_that_comes_later_goes_as_well(pair):
@@ -83,7 +83,7 @@ async def test_a_twin_that_comes_later_goes_as_well(pair):
     await put(hq, "front", "twin", uuid)
     await wait_job(hq, "twin", "completed")
     await put(site, "desk", "twin", uuid)
-    await wait_job(site, "twin", "canceled", 30)
+    await wait_job(site, "twin", "canceled")
 
 
 async def test_a_job_that_was_handed_on_may_be_printed_again_there(pair, tmp_path):
