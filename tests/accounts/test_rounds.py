@@ -340,7 +340,7 @@ async def test_a_round_that_fails_says_why_and_harms_nobody(desk, settings, said
 
 async def test_the_next_server_is_asked_when_one_is_silent(desk, directory, monkeypatch):
     """In their order; STARTTLS and LDAPS alike, also when one accepts and says nothing."""
-    monkeypatch.setattr(ldap, "CONNECT_S", 1.0)
+    monkeypatch.setattr(ldap, "CONNECT_S", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mute = f"ldaps://127.0.0.1:{silent.getsockname()[1]}"
         await desk.set(servers=["ldap://127.0.0.1:9", mute, directory.tls])

@@ -101,7 +101,7 @@ async def test_a_worker_is_replaced_after_its_share(started):
 
 async def test_a_worker_that_hangs_is_killed_at_the_deadline(started):
     """Its document is unknown, and the next one is counted by another worker."""
-    async with Counter(deadline_s=0.5) as counter:
+    async with Counter(deadline_s=1.5) as counter:
         with trio.fail_after(30):
             contents = await counter.count(ENDLESS)
         assert (contents.pages, contents.reason) == (None, Reason.TOO_SLOW)

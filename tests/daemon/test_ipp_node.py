@@ -556,7 +556,7 @@ async def test_attributes_that_stop_coming_have_a_deadline(node, desk):
     """A client that stops in the middle of them is told so, and costs nobody anything else."""
     config = desk.services.config
     desk.services = replace(
-        desk.services, config=replace(config, limits=replace(config.limits, header_deadline_s=0.1))
+        desk.services, config=replace(config, limits=replace(config.limits, header_deadline_s=0.4))
     )
     body = request(Operation.PRINT_JOB)
     async with node.connection() as client:

@@ -298,7 +298,7 @@ async def test_a_data_file_without_control_file_is_held(connect, jobs):
 
 async def test_a_silent_client_meets_the_deadline(connect, jobs):
     """In the middle of a file: the rest never comes, and nothing is printed."""
-    async with connect(idle_deadline_s=0.05) as client:
+    async with connect(idle_deadline_s=0.4) as client:
         await client.send(COMMAND, *control_part(ONE), lpd.data_file(A, 9), b"half")
         assert await client.everything() == b"\0" * 4
     assert [type(error) for error in client.problems] == [trio.TooSlowError]
@@ -307,7 +307,7 @@ async def test_a_silent_client_meets_the_deadline(connect, jobs):
 
 async def test_a_slow_client_meets_the_minimum_rate(connect, jobs):
     """The idle deadline is far away, and still the file does not come for ever."""
-    async with connect(minimum_rate_bytes_s=1000, minimum_rate_grace_s=0.05) as client:
+    async with connect(minimum_rate_bytes_s=1000, minimum_rate_grace_s=0.4) as client:
         await client.send(COMMAND, *control_part(ONE), lpd.data_file(A, 10**6), b"little")
         assert await client.everything() == b"\0" * 4
     assert [type(error) for error in client.problems] == [trio.TooSlowError]
@@ -316,7 +316,7 @@ async def test_a_slow_client_meets_the_minimum_rate(connect, jobs):
 
 async def test_a_connection_with_nothing_going_on_ends_in_order(connect):
     """Between jobs a silent client is no event for anybody."""
-    async with connect(idle_deadline_s=0.02) as client:
+    async with connect(idle_deadline_s=0.4) as client:
         assert await client.is_acknowledged(COMMAND)
         assert await client.octet() is None
     assert not client.problems

@@ -124,7 +124,7 @@ class Load:
         try:
             with BlockingProvider(
                 [f"127.0.0.1:{daemon.port}"],
-                connect_timeout_s=2,
+                connect_timeout_s=10,
                 answer_timeout_s=20,
                 doubt_timeout_s=0.5,
                 unreachable_timeout_s=0.5,
