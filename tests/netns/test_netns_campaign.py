@@ -98,9 +98,8 @@ def test_nothing_is_lost_whatever_happens_at_once(building, tmp_path):
             nemesis.heal()
             building.work(1)
             building.settle()
-            name = f"user{uuid4().hex}"
-            building.hq.call("user.add", name=name)
-            wait_until(lambda name=name: building.knows(name), LONG_S)
+            building.hq.call("user.add", name=f"user{uuid4().hex}")
+            wait_until(building.is_copied, LONG_S)
         except BaseException:
             print(f"seed {SEED}, round {rounds}: {', '.join(nemesis.done)}")
             raise

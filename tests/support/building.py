@@ -160,9 +160,9 @@ class Building:
         site.call("site.enter", server=f"{NEAR}:9195", token=token)
         desk = {"name": "desk", "uri": self.paper.as_uri(), "owner": "library"}
         hq.call("printer.add", **desk, release="hold", charging="on")
-        wait_until(self._is_copied, LONG_S)
+        wait_until(self._is_ready, LONG_S)
 
-    def _is_copied(self) -> bool:
+    def _is_ready(self) -> bool:
         found = self.site.call("printer.list", limit=100)["printers"]
         return any(one["name"] == "desk" for one in found) and bool(self.rights())
 
@@ -172,7 +172,11 @@ class Building:
 
     def knows(self, name: str) -> bool:
         """Whether the site has a copy of this user."""
-        return any(one["name"] == name for one in self.site.call("user.list", limit=500)["users"])
+        return name in _people(self.site)
+
+    def is_copied(self) -> bool:
+        """Whether the site knows the people of hq, and nobody else."""
+        return _people(self.site) == _people(self.hq)
 
     def line(self) -> str:
         return self.site.call("site.line")["line"]
@@ -278,6 +282,10 @@ class Building:
     def close(self) -> None:
         for one in (self.site, self.hq):
             one.end()
+
+
+def _people(node: Daemon) -> set[str]:
+    return {one["name"] for one in node.call("user.list", limit=500)["users"]}
 
 
 def spoold(*words: str) -> str:
