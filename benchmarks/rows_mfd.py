@@ -70,6 +70,17 @@ def _jobs(spoold: peers.Spoold, crowd: Crowd) -> dict[int, list[int]]:
     return found
 
 
+def _wait_counted(spoold: peers.Spoold, crowd: Crowd) -> None:
+    """Until the pages of all jobs are known, as they are of jobs that were not sent all at once."""
+    last = f"user{(crowd.jobs - 1) % crowd.mfds}"
+    with spoold.control() as control:
+        while any(
+            one["pages"] is None
+            for one in control.call("release.held", user=last, limit=200)["jobs"]
+        ):
+            time.sleep(1)
+
+
 def _asked(
     bench: Bench, spoold: peers.Spoold, people: list[dict[str, Any]], phases: Iterable[Any]
 ) -> dict[str, Any]:
@@ -131,6 +142,8 @@ def mfd_release(bench: Bench) -> Iterator[Finding]:
         began = time.monotonic()
         jobs = _jobs(spoold, crowd)
         bench.say(f"  {crowd.jobs:,} held jobs in {time.monotonic() - began:.0f} s")
+        _wait_counted(spoold, crowd)
+        bench.say(f"  and counted in {time.monotonic() - began:.0f} s")
         listed, released = [], []
         for pair in bench.each_pair():
             share = -(-each // mfds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from spoold.daemon.operations.table import Argument, Call
@@ -13,6 +13,7 @@ from spoold.release.desk import RELEASED_AT_ONCE, HeldJob, Result
 from spoold.release.places import COPIES_MAX
 from spoold.site.far_desk import FAR, FarJobs
 
+_FIELDS = tuple(one.name for one in fields(HeldJob))
 JOB_ID_MAX = 2**33 - 1  # those of jobs elsewhere are above 2**31: `site/far_desk.py`
 
 ID = Argument("job", (int,), required=True, least=1, most=JOB_ID_MAX)
@@ -37,7 +38,8 @@ def changes_of(call: Call) -> Changes:
 
 
 def held_map(job: HeldJob) -> dict[str, Any]:
-    return {**asdict(job), "uuid": str(job.uuid), "reasons": list(job.reasons)}
+    told = {name: getattr(job, name) for name in _FIELDS}  # asdict is half of a page's time
+    return told | {"uuid": str(job.uuid), "reasons": list(job.reasons)}
 
 
 def held_page(held: list[HeldJob], limit: int) -> dict[str, Any]:
