@@ -29,6 +29,7 @@ from spoold.spool.store import (
     Event,
     NoteAttempt,
     PlaceJob,
+    ReceiveRecords,
     ReleaseJob,
     SetJob,
     StartAttempt,
@@ -103,8 +104,7 @@ class Journal:
         self._commit_deadline_s = commit_deadline_s
         self._queue: deque[Handed] = deque()
         self._queued = 0
-        self._is_shared = False  # what is being committed
-        store.others_wait = lambda: self._is_shared or bool(self._queue)
+        store.others_wait = lambda: bool(self._queue)
         self._room = trio.Event()
         self._work = trio.lowlevel.ParkingLot()
         self._listeners: list[Callable[[list[Event]], None]] = []
@@ -208,7 +208,6 @@ class Journal:
 
     async def _commit(self, group: list[Handed]) -> None:
         changes = [change for waiting in group for change in waiting.changes]
-        self._is_shared = len(group) > 1
         begun_s = trio.current_time()
         try:
             answers, events = await self._writer.run_within(
@@ -242,7 +241,11 @@ class Journal:
     def _gather(self) -> list[Handed]:
         group: list[Handed] = []
         count = size = 0
-        while self._queue and count < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
+        is_large = False  # and ends as soon as others wait
+        while self._queue and not is_large and count < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
+            is_large = any(type(change) is ReceiveRecords for change in self._queue[0].changes)
+            if is_large and group:
+                break  # who is in this group does not wait for that, too
             waiting = self._queue.popleft()
             group.append(waiting)
             count += len(waiting.changes)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 REASON_CHARACTERS_MAX = 300
 KIND_CHARACTERS_MAX = 64
-TAKEN_AT_ONCE = 128  # records, in one transaction, if nobody waits for it:
+TAKEN_AT_ONCE = 192  # records, in one transaction, if nobody waits for it:
 LOOK_RECORDS = 16  # so often it looks
 ROUNDS_MAX = 1000  # that are kept
 # What a record that makes no sense here may raise; everything else is our own fault, or the disk's.

@@ -35,6 +35,12 @@ _PUT = (
     "created_us = excluded.created_us, changed_us = excluded.changed_us, "
     "finished_us = excluded.finished_us"
 )
+# What records that follow its acceptance may change: the other columns have indexes.
+_SET = (
+    "UPDATE remote_job SET printer = ?, state = ?, reasons = ?, title = ?, copies = ?, size = ?, "
+    "format = ?, impressions = ?, media_sheets = ?, attempts = ?, changed_us = ?, finished_us = ? "
+    "WHERE id = ?"
+)
 TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
 WAITING = (JobState.PENDING, JobState.PENDING_HELD)
@@ -44,7 +50,9 @@ _PRINTED = (JobState.PROCESSING, JobState.PROCESSING_STOPPED, JobState.COMPLETED
 
 @dataclass(slots=True)
 class Row:
-    """A job of another node. Times in µs; `owner` is a person's key here."""
+    """A job of another node. Times in µs; `owner` is a person's key here. `key` is that of the row
+    that it was read from, 0 for one that may be new.
+    """
 
     uuid: bytes
     job_id: int
@@ -63,6 +71,7 @@ class Row:
     created_us: int = 0
     changed_us: int = 0
     finished_us: int | None = None
+    key: int = 0
 
 
 class RemoteJob(NamedTuple):
@@ -106,7 +115,7 @@ def row_of(
     found = gathered.get(uuid)
     if found is None:
         row = writer.db.execute(
-            f"SELECT {_COLUMNS} FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node)
+            f"SELECT {_COLUMNS}, id FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node)
         ).fetchone()
         if row is None:
             found = Row(guid_bytes(uuid), int(told["job"]))
@@ -118,8 +127,20 @@ def row_of(
 
 
 def write(writer: SqliteStore, node: bytes, gathered: Mapping[bytes, Row]) -> None:
-    if gathered:
-        writer.db.executemany(_PUT, [(node, *_values(row)) for row in gathered.values()])
+    new = [(node, *_values(row)) for row in gathered.values() if not row.key]
+    if new:
+        writer.db.executemany(_PUT, new)
+    known = [_changes(row) for row in gathered.values() if row.key]
+    if known:
+        writer.db.executemany(_SET, known)
+
+
+def _changes(row: Row) -> tuple[Any, ...]:
+    return (
+        row.printer, NUMBER[row.state], row.reasons[:TEXT_CHARACTERS_MAX],
+        row.title[:TEXT_CHARACTERS_MAX], row.copies, row.size, row.format[:TEXT_CHARACTERS_MAX],
+        row.impressions, row.media_sheets, row.attempts, row.changed_us, row.finished_us, row.key,
+    )  # fmt: skip
 
 
 def _values(row: Row) -> tuple[Any, ...]:

@@ -89,15 +89,18 @@ async def test_a_batch_is_taken_in_parts_while_somebody_waits(site, hq, monkeypa
 
 
 async def test_what_is_committed_beside_a_batch_makes_it_shorter(site, hq):
-    """They go in one transaction, whose end the other one waits for."""
+    """It goes in a transaction of its own, which ends soon when there is a next one."""
     await add(site, 100, kind=Kind.NODE_STARTED)
     chain = await chain_of(site)
     whole = await site.reader.look(sending.batch, chain.id, 0)
     beside = AddRecord(Kind.NODE_STARTED, {}, 1)
-    changes = (beside, arrived(hq, SITE, chain, whole))
-    _, handed = [hq.journal.hand_over([one]) for one in changes]
+    before = hq.journal.commits
+    changes = (beside, arrived(hq, SITE, chain, whole), beside)
+    _, handed, behind = [hq.journal.hand_over([one]) for one in changes]
     [answer] = await handed.wait()
     assert answer.taken == receiving.LOOK_RECORDS
+    await behind.wait()
+    assert hq.journal.commits == before + 3
 
 
 async def test_a_gap_takes_nothing_and_says_where_it_stands(site, hq):
