@@ -113,7 +113,7 @@ class Peer:
         found = [path for path in self.directory.glob("*log") if path.is_file()]
         return "".join(path.read_text(errors="replace")[-2000:] for path in found)
 
-    def _wait_listening(self, port: int) -> None:
+    def _wait_listening(self, port: int, deadline_s: float = START_DEADLINE_S) -> None:
         def is_listening() -> bool:
             if self.process.poll() is not None:
                 raise RuntimeError(
@@ -125,7 +125,7 @@ class Peer:
                 return False
             return True
 
-        wait_until("the start of a server", is_listening)
+        wait_until("the start of a server", is_listening, deadline_s)
 
     def kill(self) -> None:
         self.process.kill()
@@ -260,7 +260,7 @@ class Spoold(Peer):
             for which in range(printers):
                 self.add_printer(f"q{which}", 9, paused=True)
 
-    def start(self) -> None:
+    def start(self, deadline_s: float = START_DEADLINE_S) -> None:
         """The daemon listens when this returns; its ports and data stay the same."""
         with (self.directory / "spoold.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -277,7 +277,7 @@ class Spoold(Peer):
                 stderr=log,
                 env=self._environment,
             )
-        self._wait_listening(self.port)
+        self._wait_listening(self.port, deadline_s)
 
     def control(self) -> Control:
         """A connection to the control socket, which listens a moment after the ports."""
