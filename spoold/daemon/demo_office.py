@@ -105,10 +105,11 @@ class Office:
         self._send.send_nowait(receipt.job_id)
 
     async def release(self) -> None:
-        """Who is logged in at the MFD releases one job after the other, at most one each beat."""
+        """Who is logged in at the MFD releases one job after the other, one at each beat."""
+        due = trio.current_time()
         async for job_id in self._receive:
-            due = trio.current_time() + self._every_s
             await self._release_one(job_id)
+            due += self._every_s
             await trio.sleep_until(due)
 
     async def _release_one(self, job_id: int) -> None:
