@@ -239,6 +239,7 @@ async def test_a_machine_where_pins_are_guessed_has_to_wait(house, mock_clock):
     assert await house.code(BY_PIN) == ""
 
 
+@pytest.mark.slow
 async def test_a_stolen_card_does_not_try_all_pins(house, mock_clock):
     """At whatever machines: of a day's forty tries one in 250 hits one of four digits."""
     await house.add(pin=SHORT, password=PASSWORD)
@@ -322,6 +323,7 @@ async def test_brute_force_of_pins_over_many_machines_and_restarts_stays_inside_
     assert FREE_OF_PINS <= looked_at <= FREE_OF_PINS + 10 + hours * 3600 / PINS_LONGEST_S
 
 
+@pytest.mark.slow
 async def test_one_machine_cannot_use_up_what_the_node_allows(house, mock_clock):
     """It waits so much longer that it takes several: the others log in most of the time."""
     await house.add()
