@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from spoold.codec import batch
-from spoold.model.errors import OperationError
+from spoold.model.errors import OperationError, SpoolFull
 from spoold.provider.course import Lost
 from spoold.site.line import LineState, Upstream
 from spoold.site.rate import Rate
@@ -215,7 +215,7 @@ class Uplink:
                     await self._session()
                 except Forked:
                     await self._rest(FORKED_LOOK_S)
-                except (Lost, OperationError, Stalled) as error:
+                except (Lost, OperationError, SpoolFull, Stalled) as error:
                     self.standing.reason = str(error)
                     log.info("uplink_lost", reason=str(error), acknowledged=before)
                     if self.standing.acknowledged > before:
@@ -449,7 +449,10 @@ class Uplink:
         if position == self._kept_position:
             return
         if at_once or now_s - self._kept_at >= CURSOR_INTERVAL_S:
-            await self._journal.commit(PutCursor(CURSOR, position, self._wall_clock()))
+            try:
+                await self._journal.commit(PutCursor(CURSOR, position, self._wall_clock()))
+            except SpoolFull:
+                return  # the one before holds more records, and the next answer is tried again
             self._kept_position, self._kept_at = position, now_s
 
 

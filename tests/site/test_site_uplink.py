@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 import trio
 
-from spoold.model.errors import OperationError
+from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.record import Kind
 from spoold.site import uplink as uplinks
 from spoold.spool import received, sending
-from spoold.spool.store import AddRecord
+from spoold.spool.store import AddRecord, PutCursor, StartRound
 from support.sites import HQ, SITE, receive, ship, stored
 from support.wire import Sending, Wire, until
 
@@ -418,3 +418,21 @@ async def test_a_refusal_of_one_site_is_not_asked_in_a_loop(site, hq):
         assert "not now" in uplink.standing.reason
         assert uplink.lag == 1
     assert UUID(site.journal.identity[0]) == SITE
+
+
+async def test_a_full_disk_at_the_site_stops_the_round_and_not_the_sending(site, hq, monkeypatch):
+    """What is to be noted has no room: it is tried again, and then everything goes up."""
+    await add(site, 3)
+    commit, refused = site.journal.commit, []
+
+    async def full(change):
+        if isinstance(change, PutCursor | StartRound) and len(refused) < 4:
+            refused.append(type(change))
+            raise SpoolFull("commit to", "the spool", "the disk is full", "Make room.")
+        return await commit(change)
+
+    monkeypatch.setattr(site.journal, "commit", full)
+    async with Sending(site, Wire(hq)) as uplink:
+        await until(lambda: uplink.lag == 0)
+        assert await arrived(site, hq)
+    assert set(refused) == {PutCursor, StartRound}
