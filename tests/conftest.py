@@ -43,23 +43,32 @@ settings.load_profile("long" if IS_LONG else "ci")
 JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
 
 
+def group_of(nodeid: str) -> str:
+    """Tests of one file share fixtures, those of systemd a machine: a group stays together."""
+    file = nodeid.partition("::")[0]
+    folder = file.rpartition("/")[0]
+    return folder if folder.endswith("/systemd") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Which of those that run at a time runs what."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Tests of one file share fixtures, those of systemd a machine: a group stays together.
-
-    Where several run at a time, groups with many slow tests come first: at the end there are short
-    ones, so that all have done at about the same time.
+    """Where several run at a time, groups with many slow tests come first: at the end there are
+    short ones, so that all have done at about the same time.
     """
-    slow = Counter()
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(group_of(item))))
-        slow[group_of(item)] += item.get_closest_marker("slow") is not None
+    slow = Counter(group_of(item.nodeid) for item in items if item.get_closest_marker("slow"))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: -slow[group_of(item)])
-
-
-def group_of(item) -> Path:
-    folder = item.path.parent
-    return folder if folder.name == "systemd" else item.path
+        items.sort(key=lambda item: -slow[group_of(item.nodeid)])
 
 
 def wall_clock() -> int:
