@@ -1,8 +1,9 @@
 """Who pays for a job that a provider printed itself, and reported later.
 
 The paper is out, so nothing is refused: the account that would have been asked pays, else its
-owner, and the charge is flagged as not reserved. Under the job's uuid one charge is made, at
-whichever node the report comes in, and however often.
+owner, and the charge is flagged as not reserved. But nobody pays by a word that is less than the
+printer accepts: a provider cannot have others pay for whom it may not speak. Under the job's uuid
+one charge is made, at whichever node the report comes in, and however often.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ async def charge_for(
     happened_us: int,
 ) -> Charge | None:
     """What the job cost; None where nothing is charged, or nobody is known who would pay."""
-    if printer.charging is Mode.OFF:
+    if printer.charging is Mode.OFF or not job.owner.known.is_at_least(printer.least_owner):
         return None
     payer: Payer | None
     try:

@@ -162,6 +162,18 @@ async def test_a_report_is_not_refused_for_what_a_job_would_be(desk, till):
     assert "Nobody knows whether all of it came out." in job["message"]
 
 
+async def test_nobody_pays_by_a_word_that_the_printer_does_not_accept(desk, till):
+    """A provider cannot charge those for whom it may not speak."""
+    await desk.ask("user.add", name="ada")
+    await desk.ask("price.set", rates=[{"price": 500}])
+    await desk.ask("printer.set", name="till", charging="on", least_owner="asserted")
+    told = {"printer_guid": till, "user": "ada", "size": 3, "digest": DIGEST}
+    for principal, total in ((provider("bob"), None), (provider("ada"), 500)):
+        report = told | {"job_uuid": str(uuid4()), "lines": [{"impressions": 1}]}
+        assert (await desk.ask("job.report", principal, **report))["total"] == total
+    assert (await desk.ask("account.show", name="user:ada"))["balance"] == -500
+
+
 async def test_a_job_that_waits_here_is_not_printed_once_more(desk, till):
     """After a restore a server may have what the provider printed since."""
     uuid = uuid4()
