@@ -68,6 +68,8 @@ def read(args: Mapping[str, Any]) -> Iterator[Sent]:
         raise _broken("the hash before a batch has 32 bytes")
     if not isinstance(rows, list) or not 1 <= len(rows) <= BATCH_RECORDS_MAX:
         raise _broken(f"a batch has 1 to {BATCH_RECORDS_MAX} records")
+    if first + len(rows) - 1 > POSITION_MAX:
+        raise _broken(f"a journal ends at {POSITION_MAX} at the latest")
     records = [_row(row) for row in rows]
     if args.get("count") != len(rows) or args.get("hash") != records[-1].hash:
         raise _broken("the end of the batch is not that of its records")

@@ -13,10 +13,13 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.money import AMOUNT_MAX
 from spoold.model.offline import OfflinePolicy, Right, Want
-from spoold.model.purse import PayerKind
+from spoold.model.purse import PayerKind, Purse
 from spoold.spool.held import Standing
 from spoold.spool.leases import purse_of
 from spoold.spool.store import Granted, GrantRights
+
+PERIOD_CHARACTERS_MAX = 64
+TIME_US_MAX = 2**62
 
 
 def asked(
@@ -82,9 +85,19 @@ def _told(rights: Iterable[Right]) -> list[list[Any]]:
 
 
 def _read(rows: Iterable[Any]) -> tuple[Right, ...]:
-    return tuple(
-        Right(_kind(kind), purse_of(purse), _amount(amount)) for kind, purse, amount in rows
-    )
+    return tuple(Right(_kind(kind), _purse(purse), _amount(amount)) for kind, purse, amount in rows)
+
+
+def _purse(told: Any) -> Purse:
+    """One that can be kept: what a site names may be opened here."""
+    if not isinstance(told, dict):
+        raise TypeError("no purse")
+    purse = purse_of(told)
+    until_us = 0 if purse.until_us is None else purse.until_us
+    is_time = all(0 <= at_us <= TIME_US_MAX for at_us in (purse.from_us, until_us))
+    if not is_time or len(purse.period) > PERIOD_CHARACTERS_MAX:
+        raise ValueError("no purse")
+    return purse
 
 
 def _kind(is_account: Any) -> PayerKind:

@@ -23,6 +23,7 @@ from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
 from spoold.model.record import Record
 from spoold.model.usage import Usage
 from spoold.spool import adjustments, charges, ledger, postings, rights, store
+from spoold.spool.leases import EPOCH_MAX
 from spoold.spool.postings import Line, Own, lines_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def _settle(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor:
         usage = Usage.from_map(told["usage"])
         ledger.settle(writer, key, usage, now_us, actor, told["happened_us"])
         return
-    _post_settled(writer, _charge(told, known), int(told.get("epoch", 0)), now_us, actor)
+    epoch = int(told.get("epoch", 0))
+    if not 0 <= epoch <= EPOCH_MAX:
+        raise OperationError("bad-request", "there is no such epoch of rights.")
+    _post_settled(writer, _charge(told, known), epoch, now_us, actor)
 
 
 def _charge(told: dict[str, Any], known: Known) -> Charge:

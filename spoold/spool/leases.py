@@ -17,6 +17,7 @@ from spoold.model.purse import PayerKind, Purse, PurseKind, Wallet
 from spoold.spool.rows import pack, unpack
 
 EVERY_SITE = UUID(int=0)
+EPOCH_MAX = 2**31
 
 
 @dataclass(slots=True)

@@ -32,6 +32,15 @@ class Cursor(NamedTuple):
     kind: str = ""
     key: bytes = b""
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be looked for: it comes from outside."""
+        return _is_number(self.position) and (type(self.kind), type(self.key)) == (str, bytes)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
 
 START = Cursor()
 
@@ -74,10 +83,11 @@ class Copy:
             found = cls(
                 journal, incarnation, scope, Cursor(*after), Cursor(*revoked), seen, seen_hash
             )
-            found.packed()
         except (ValueError, TypeError):
             return None
-        return found if type(seen) is int and type(found.after.position) is int else None
+        texts = (journal, incarnation, scope, seen_hash)
+        is_sound = found.after.is_sound and found.revoked.is_sound and _is_number(seen)
+        return found if is_sound and all(type(one) is bytes for one in texts) else None
 
 
 class Changed(NamedTuple):

@@ -42,7 +42,7 @@ def grant_rights(writer: SqliteStore, change: store.GrantRights) -> store.Grante
     """
     lease = _renew(writer, change)
     known = change.epoch == lease.epoch
-    if known and change.upstream != writer.incarnation:
+    if known and change.upstream != writer.incarnation and _was_put_back(writer.db):
         for right in change.held:
             _book_again(writer, lease, right, change.now_us, change.actor)
     rights: list[Right] = []
@@ -150,6 +150,12 @@ def _escrow(site: UUID, epoch: int, source: Purse) -> Purse:
 
 def _address(site: UUID, epoch: int, holder: UUID) -> bytes:
     return site.bytes + epoch.to_bytes(4, "big") + holder.bytes
+
+
+def _was_put_back(db: sqlite3.Connection) -> bool:
+    """Whether this node can have lost anything: no site is believed what it never granted."""
+    (own,) = db.execute("SELECT count(*) FROM chain WHERE is_own = 1").fetchone()
+    return bool(own > 1)
 
 
 def _book_again(writer: SqliteStore, lease: Lease, held: Right, now_us: int, actor: str) -> None:

@@ -75,6 +75,7 @@ def broken(change):
         lambda args: args.update(previous=b"short"),
         lambda args: args.update(first=0),
         lambda args: args.update(first=True),
+        lambda args: args.update(first=batch.POSITION_MAX - 2),  # it would end in another chain
         lambda args: args.update(records=[]),
         lambda args: args.update(records=[[1, 2, 3, 4]]),
         lambda args: args["records"][2].pop(),

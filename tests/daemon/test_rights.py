@@ -10,8 +10,11 @@ from spoold.model.charge import ChargeState
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.node import LineState
+from spoold.model.offline import Want
 from spoold.model.person import Owner
 from spoold.model.purse import Payer, PayerKind
+from spoold.site import rights_wire
+from spoold.spool.held import Standing
 from spoold.spool.store import AcceptJob, NewDocument
 from support.houses import joined, wait_until
 from support.money import PAGE, pages
@@ -145,6 +148,28 @@ async def test_the_policy_of_a_site_holds_when_it_is_alone(start):
     await charging.reserve(b"some", ada, pages(30), None)
     with pytest.raises(OperationError, match="is left"):
         await charging.reserve(b"more", ada, pages(1), None)
+
+
+async def test_a_site_gets_no_money_of_people_whom_it_has_no_copy_of(start):
+    """However much it asks for; of those whom it has it gets what it says that it needs."""
+    hq, site = await start("hq", **PATIENT), await start("library", "site", **PATIENT)
+    await joined(hq, site, groups=["staff"])
+    least, wants = 50 * PAGE, []
+    for name, groups in (("ada", ["staff"]), ("bob", [])):
+        await hq.ask("user.add", name=name, groups=groups)
+        adjusting = {"name": f"user:{name}", "amount": 100 * PAGE, "purse": "paid-in"}
+        await hq.ask("account.adjust", **adjusting, reason="cash desk")
+        guid = (await hq.services.reader.user(name)).guid
+        wants.append(Want(PayerKind.PERSON, guid, least, 0, 0))
+    ada, bob = (Payer(PayerKind.PERSON, one.holder) for one in wants)
+    await until_left(hq, ada, 75 * PAGE)  # the site has asked for itself
+    epoch = (await hq.ask("site.holdings", name="library"))["epoch"]
+    incarnation = site.services.journal.identity[1]
+    asked = rights_wire.asked(incarnation, Standing(epoch, None, ()), wants, ())
+    granted = rights_wire.read_granted(await site.line.call("site.rights", asked, 30))
+    assert {one.purse.holder for one in granted.rights} == {ada.guid}
+    assert await left(hq, bob) == 100 * PAGE
+    assert await left(hq, ada) < 75 * PAGE
 
 
 async def test_a_site_asks_whether_a_password_is_right(start):

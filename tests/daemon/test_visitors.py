@@ -88,6 +88,20 @@ async def test_nobody_is_copied_for_a_wrong_credential(pair):
     assert (await other.login(card=CARD))["user"] == "ada"
 
 
+async def test_what_a_site_shows_for_a_machine_keeps_nobody_out_elsewhere(pair):
+    """A site that guesses in the name of another one's machine does not make that one wait."""
+    hq, site = pair
+    panel = await panel_of(hq)
+    guid = hq.services.mfds.by_name("panel").guid
+    guess = {"card": "99", "where": f"device:{guid}"}
+    for _ in range(FREE_OF_MACHINE + 2):
+        with pytest.raises(OperationError):
+            await site.line.call("site.visit", guess, 30)
+    with pytest.raises(OperationError, match="too many"):
+        await site.line.call("site.visit", guess, 30)
+    assert (await panel.login(card=CARD))["user"] == "ada"
+
+
 async def test_many_guests_at_one_machine_are_no_failures(pair):
     """Each is unknown to the site at first, and nobody has to wait for that."""
     hq, site = pair

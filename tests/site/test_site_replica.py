@@ -23,6 +23,7 @@ from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.provider.course import Lost
 from spoold.spool import accounts, people, replica
+from spoold.spool.replication import Copy, Cursor
 from spoold.spool.store import (
     ApplyObjects,
     EnrolUser,
@@ -472,3 +473,22 @@ async def test_an_object_that_makes_no_sense_here_holds_nothing_up(tmp_path):
         } == there
         told = [(one.kind, one.became[:11]) for one in await site.reader.look(replica.conflicts)]
         assert told == [(kind, "not copied:") for kind in ("prices", "printer", "user")]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"after": ("x", "", b"")},
+        {"revoked": ("x", "", b"")},
+        {"revoked": (1, ["user"], b"")},
+        {"revoked": (2**63, "", b"")},
+        {"seen": 2**63},
+        {"seen": True},
+        {"journal": 1},
+    ],
+)
+def test_a_place_that_nobody_was_told_is_none(forged):
+    """A site that makes one up gets a copy anew, and nothing falls over it."""
+    told = Copy(b"j" * 16, b"i" * 16, b"s" * 16, Cursor(3, "user", b"k"), Cursor(2), 5, b"h" * 32)
+    assert Copy.from_packed(told.packed()) == told
+    assert Copy.from_packed(replace(told, **forged).packed()) is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -13,10 +15,18 @@ from hypothesis import strategies as st
 from spoold.model.charge import Flag
 from spoold.model.errors import OperationError
 from spoold.model.offline import HOUR_US, MARGIN_US, Beyond, OfflinePolicy
-from spoold.spool import charges, leases
-from spoold.spool.store import PutPolicy, ReclaimRights, ReturnRights, Settle
+from spoold.model.record import Kind
+from spoold.spool import charges, leases, received
+from spoold.spool.store import (
+    AddRecord,
+    GrantRights,
+    PutPolicy,
+    ReclaimRights,
+    ReturnRights,
+    Settle,
+)
 from support.money import PAGE
-from support.rights import deployment
+from support.rights import GUIDS, deployment
 
 DAY_US = 24 * HOUR_US
 pytestmark = pytest.mark.slow
@@ -215,6 +225,39 @@ async def test_a_restored_application_server_books_again_what_sites_hold(hall):
             await step("a")
         assert await hall.rights("a") == await hall.left("a") == left
         await hall.check()
+
+
+async def test_a_node_that_lost_nothing_books_nothing_again(hall):
+    """A site cannot have what it was never granted, whatever it says that it holds."""
+    await hall.pay(40)
+    await hall.sync("a")
+    site, spool = GUIDS["a"], hall.at["a"].spool
+    incarnation = UUID(spool.journal.identity[1])
+    (right,) = await spool.reader.look(leases.granted, site, hall.ada, 1)
+    held = (replace(right, amount=40 * PAGE),)
+    claim = GrantRights(site, incarnation, 1, UUID(int=1), (), held, hall.now_us)
+    await hall.hq.journal.commit(claim)
+    assert await hall.left("hq") == 30 * PAGE
+    assert await hall.rights("a") == 10 * PAGE
+
+
+async def test_an_epoch_that_never_was_is_quarantined(hall):
+    """One record of a site must not end what its application server does for the others."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.reserve("a", b"some", 1)
+    await hall.settle("a", b"some", 1)
+    spool = hall.at["a"].spool
+    told = [one.payload for one in await spool.reader.records(1, 100)]
+    (settled,) = [one for one in told if one.get("cause") == "settle"]
+    settled |= {"entry": b"more/settle", "charge": b"more", "epoch": 2**40}
+    await spool.journal.commit(AddRecord(Kind.LEDGER_POSTED, settled, hall.now_us))
+    await hall.ship("a")
+    (found,) = await hall.hq.spool.reader.look(received.quarantined, (0, 0), 10)
+    assert "epoch" in found.reason
+    hall.now_us += 30 * DAY_US
+    await hall.reclaim()
+    assert await hall.left("hq") == 39 * PAGE
 
 
 async def test_a_site_gives_back_what_it_does_not_need(hall):

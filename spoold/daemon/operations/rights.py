@@ -8,7 +8,7 @@ from uuid import UUID
 
 from spoold.daemon.operations.access import ADMINS, KNOWN, LINES, LOCAL, MONEY, SITES
 from spoold.daemon.operations.holders import Names
-from spoold.daemon.operations.sites import site_of
+from spoold.daemon.operations.sites import is_copied, site_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError
 from spoold.model.money import AMOUNT_MAX
@@ -22,7 +22,7 @@ from spoold.model.offline import (
     check_policy,
 )
 from spoold.model.person import normalise_name
-from spoold.model.purse import Payer
+from spoold.model.purse import Payer, PayerKind
 from spoold.model.user import PASSWORD_CHARACTERS_MAX
 from spoold.site import rights_wire
 from spoold.spool import accounts, leases, nodes, rights
@@ -39,6 +39,8 @@ async def ask(call: Call) -> dict[str, Any]:
     site, services = await site_of(call), call.services
     now_us = services.wall_clock()
     change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
+    its = [one for one in change.wants if await _is_its(call, site, one)]
+    change = replace(change, wants=tuple(its))
     if services.recalling is not None:
         is_wanted = services.recalling.is_wanted
         wants = tuple(one for one in change.wants if one.least or not is_wanted(one.holder))
@@ -51,6 +53,14 @@ async def ask(call: Call) -> dict[str, Any]:
             await services.recalling.recall(payer, least, site.guid)
         granted = await services.journal.commit(change)
     return rights_wire.told(granted)
+
+
+async def _is_its(call: Call, site: Node, want: Want) -> bool:
+    """Whether a site may have money of this holder: shared accounts are at each, people are not."""
+    if want.kind is PayerKind.ACCOUNT or not site.scope.groups:
+        return True
+    user = await call.services.reader.user_by_guid(want.holder)
+    return user is not None and await is_copied(call, site, user)
 
 
 def _has(want: Want, granted: Granted) -> int:
@@ -178,7 +188,7 @@ OPERATIONS = (
         "site.rights",
         (
             Argument("incarnation", required=True, least=36, most=36),
-            Argument("epoch", (int,), required=True, least=0, most=2**31),
+            Argument("epoch", (int,), required=True, most=leases.EPOCH_MAX),
             Argument("upstream", least=36, most=36, summary="Whose grants it holds."),
             Argument(
                 "wants", (list,), default=[], most=TOGETHER_MAX, each=Argument("", (list,), most=5)

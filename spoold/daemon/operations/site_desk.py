@@ -27,7 +27,7 @@ from spoold.daemon.operations.held_jobs import (
     split,
 )
 from spoold.daemon.operations.mfd import CREDENTIAL_CHARACTERS_MAX
-from spoold.daemon.operations.sites import site_of
+from spoold.daemon.operations.sites import is_copied, site_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import uuid_of
 from spoold.model.errors import OperationError
@@ -37,7 +37,6 @@ from spoold.model.printer import Printer
 from spoold.model.user import User
 from spoold.release.desk import PAGE_JOBS_MAX
 from spoold.site.far_desk import FAR
-from spoold.spool import guests
 from spoold.spool.store import AdmitGuest
 
 WHERE_CHARACTERS_MAX = 64
@@ -50,18 +49,11 @@ async def _person(call: Call, site: Node) -> User:
         OperationError: `not-found`: this site knows of no such person, or not from here.
     """
     user = await call.services.reader.user_by_guid(_guid(call, "person"))
-    if user is None or not await _is_copied(call, site, user):
+    if user is None or not await is_copied(call, site, user):
         raise OperationError("not-found", "there is no such user for this site.")
     if user.disabled:
         raise OperationError("forbidden", "this user is disabled.")
     return user
-
-
-async def _is_copied(call: Call, site: Node, user: User) -> bool:
-    groups, key = set(site.scope.groups), user.guid.bytes
-    if not groups or not groups.isdisjoint(user.groups):
-        return True
-    return bool(await call.services.reader.look(guests.among, site.guid, (key,)))
 
 
 async def _printer(call: Call, site: Node) -> Printer:
@@ -98,10 +90,10 @@ async def visit(call: Call) -> dict[str, Any]:
         place = f"{site.identity}/{normalise_name(shown.name)}"
         user = await authentication.password(shown.name, shown.password, site.identity, place)
     else:
-        where = args["where"] if _is_mfd(call) else site.identity
+        where = f"{args['where']}@{site.identity}" if _is_mfd(call) else site.identity
         login = await authentication.authenticate(shown, where, now_us, node=site.identity)
         user = login.user
-    if not await _is_copied(call, site, user):
+    if not await is_copied(call, site, user):
         await services.journal.commit(AdmitGuest(site.guid, user.guid, now_us))
     return {"user": user.name}
 

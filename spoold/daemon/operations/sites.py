@@ -13,7 +13,8 @@ from spoold.daemon.operations.access import LINES, SITES
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError
 from spoold.model.node import Node, NodeState, common_version
-from spoold.spool import nodes
+from spoold.model.user import User
+from spoold.spool import guests, nodes
 
 VERSIONS_MAX = 64
 
@@ -29,6 +30,14 @@ async def site_of(call: Call) -> Node:
     if node is None or node.state is not NodeState.APPROVED:
         raise OperationError("forbidden", "this site is not approved.", "See `spoold site list`.")
     return node
+
+
+async def is_copied(call: Call, site: Node, user: User) -> bool:
+    """Whether a site has a copy of somebody, by its groups or as of a guest."""
+    groups, key = set(site.scope.groups), user.guid.bytes
+    if not groups or not groups.isdisjoint(user.groups):
+        return True
+    return bool(await call.services.reader.look(guests.among, site.guid, (key,)))
 
 
 async def hello(call: Call) -> dict[str, Any]:
