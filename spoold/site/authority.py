@@ -87,6 +87,7 @@ class Authority:
         self._wanted: dict[UUID, None] = {}
         self._called = trio.Event()
         self._everybody_at = float("-inf")
+        self._after: bytes | None = None  # behind whom a round for everybody goes on
         self._spending: dict[UUID, float] = {}  # for whose work more was fetched, and when
         self._is_ahead = True  # until the policy says otherwise
         self._reporting = trio.Lock()
@@ -242,30 +243,43 @@ class Authority:
                     await self._round()
                 except StoreFailed:
                     raise
-                except (Lost, OperationError, SpoolError) as error:
+                except Lost as error:
+                    log.warning("rights_not_fetched", reason=str(error))
+                    await trio.sleep(PAUSE_S)
+                    continue
+                except (OperationError, SpoolError) as error:
                     log.warning("rights_not_fetched", reason=str(error))
                     await trio.sleep(PAUSE_S)
             with trio.move_on_after(LEASE_S):
                 await self._bell.wait()
 
     async def _round(self) -> None:
-        """Everybody who is due; and everybody there is, now and then."""
+        """Everybody who is due; and everybody there is, now and then.
+
+        What is cut off goes on where it was, the next time.
+        """
         due, self._due = list(self._due), {}
-        await self._take_back()
-        policy = await self.policy()
-        for start in range(0, len(due), TOGETHER) or (0,):
-            page = due[start : start + TOGETHER]
-            await self._fetch(page, 0, CALL_S)
-            await self._return(page, policy)
+        try:
+            await self._take_back()
+            policy = await self.policy()
+            for start in range(0, len(due), TOGETHER) or (0,):
+                page = due[start : start + TOGETHER]
+                await self._fetch(page, 0, CALL_S)
+                await self._return(page, policy)
+        except BaseException:
+            self._due |= dict.fromkeys(due)
+            raise
         self._is_ahead = policy.ahead
-        if not policy.ahead or trio.current_time() < self._everybody_at + ROUND_S:
-            return
-        self._everybody_at = trio.current_time()
-        after = b""
-        while page := await self._reader.look(held.holders, after, TOGETHER):
-            after = page[-1][1].bytes
-            await self._fetch(page, 0, CALL_S)
-            await self._return(page, policy)
+        if not policy.ahead:
+            self._after = None
+        elif self._after is None and trio.current_time() >= self._everybody_at + ROUND_S:
+            self._everybody_at, self._after = trio.current_time(), b""
+        while self._after is not None:
+            page = await self._reader.look(held.holders, self._after, TOGETHER)
+            if page:
+                await self._fetch(page, 0, CALL_S)
+                await self._return(page, policy)
+            self._after = page[-1][1].bytes if page else None
 
     async def _take_back(self) -> None:
         """Undo repairs of this site that its application server does not want."""

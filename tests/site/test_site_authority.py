@@ -14,6 +14,7 @@ from spoold.model.errors import OperationError
 from spoold.model.offline import Choice, OfflinePolicy, RightsOut, Strangers
 from spoold.model.purse import Payer, PayerKind
 from spoold.model.usage import Work
+from spoold.site import authority as authorities
 from spoold.site import rights_wire
 from spoold.site.authority import Authority
 from spoold.site.line import Lost
@@ -24,6 +25,7 @@ from support.rights import GUIDS, deployment
 pytestmark = pytest.mark.slow
 DEADLINE_S = 30.0  # of a question that is answered
 IMPATIENT_S = 0.1  # of one that is not
+PURSE = {"holder": bytes(16), "kind": "paid-in"}
 
 
 class Wire:
@@ -32,6 +34,7 @@ class Wire:
     def __init__(self, hall, name: str) -> None:
         self.hall, self.name, self.mode = hall, name, "up"
         self.asked = 0
+        self.loses: set[int] = set()  # which questions, by their number
 
     @property
     def is_connected(self) -> bool:
@@ -54,6 +57,8 @@ class Wire:
         if self.mode == "silent":
             await trio.sleep_forever()
         self.asked += 1
+        if self.asked in self.loses:
+            raise Lost("the line broke")
         args = msgpack.unpackb(msgpack.packb(args))
         site = GUIDS[self.name]
         change = rights_wire.read_asked(site, args, self.hall.now_us, f"node:{site}")
@@ -194,6 +199,22 @@ async def test_rights_are_fetched_for_everybody_and_what_is_too_much_goes_back(h
     await hall.check()
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_round_that_was_cut_off_goes_on(hall, monkeypatch, lost):
+    """Whether the answer for who is due is lost, or the one for everybody."""
+    monkeypatch.setattr(authorities, "PAUSE_S", 0.01)
+    await hall.pay(40)
+    site = Site(hall)
+    site.wire.loses.add(lost)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.authority.run)
+        with trio.fail_after(30):
+            while await hall.left("a") != 10 * PAGE:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    assert site.wire.asked > lost
+
+
 @pytest.mark.parametrize(
     "answer",
     [{}, {"epoch": "1"}, {"epoch": 1, "valid_us": 1, "upstream": "x", "policy": {}, "rights": []}],
@@ -208,3 +229,20 @@ def test_a_question_that_makes_no_sense_is_refused():
     """As every other one."""
     with pytest.raises(OperationError, match="makes no sense"):
         rights_wire.read_asked(UUID(int=1), {"upstream": None, "incarnation": "?"}, 0, "node")
+
+
+@pytest.mark.parametrize(
+    "purse",
+    [
+        PURSE | {"until_us": 2**63},
+        PURSE | {"from_us": -1},
+        PURSE | {"period": "x" * 65},
+        PURSE | {"kind": "deep"},
+        [],
+    ],
+)
+def test_a_purse_that_cannot_be_kept_is_refused(purse):
+    """What a site says that it holds may be opened at the application server."""
+    args = {"upstream": None, "incarnation": str(UUID(int=2)), "epoch": 1, "wants": []}
+    with pytest.raises(OperationError, match="makes no sense"):
+        rights_wire.read_asked(UUID(int=1), {**args, "held": [[False, purse, 1]]}, 0, "node")
