@@ -68,7 +68,8 @@ def check_disk(subject: Subject) -> Iterator[Finding]:
     kind, options = _file_system(place)
     limits = subject.config.limits
     room = os.statvfs(place)
-    free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+    free = room.f_bavail * room.f_frsize
+    total = (room.f_blocks - room.f_bfree) * room.f_frsize + free  # as df(1) counts
     text = f"{free / 2**30:.1f} GiB of {total / 2**30:.1f} GiB free ({kind})"
     used = 1 - free / total if total else 0.0
     if free < limits.reserve_bytes or used >= limits.spool_share:

@@ -448,8 +448,9 @@ class Documents:
             return {one.name: one.stat(follow_symlinks=False).st_size for one in entries}
 
     def space(self) -> Space:
-        """How much room the file system of the documents has, at one moment."""
+        """How much room the file system of the documents has, at one moment. As df(1) counts: what
+        is kept for root is not there.
+        """
         found = os.statvfs(self.dir)
-        return Space(
-            found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, found.f_favail
-        )
+        total = found.f_blocks - found.f_bfree + found.f_bavail
+        return Space(found.f_bavail * found.f_frsize, total * found.f_frsize, found.f_favail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
+from types import SimpleNamespace
 
 import blake3
 import pytest
@@ -135,3 +136,10 @@ async def test_a_failed_sync_stops_everything_and_is_never_repeated(spool, monke
     monkeypatch.undo()
     assert len(calls) == 1
     assert list(spool.documents.incoming_dir.iterdir()) == []
+
+
+async def test_room_is_counted_as_df_counts(spool, monkeypatch):
+    """Of 1,000 blocks 400 are free, and 300 of these are kept for root."""
+    found = SimpleNamespace(f_frsize=4096, f_blocks=1000, f_bfree=400, f_bavail=100, f_favail=5)
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    assert spool.documents.space() == (100 * 4096, 700 * 4096, 5)
