@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -19,18 +20,24 @@ def building(tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("machines with firewalls and disks of their own need root")
     folder = tmp_path_factory.mktemp("building")
-    disk = folder / "site" / "disk"
-    disk.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(disk)]
-    subprocess.run(mount, check=True)
+    with ExitStack() as stack:
+        for name in ("hq", "site"):
+            stack.enter_context(_disk(folder / name / "disk"))
+        try:
+            wire = stack.enter_context(links.link())
+        except links.CannotMake as error:
+            pytest.fail(f"root can make no network namespaces here (ip-netns(8)): {error}")
+        made = Building(folder, wire)
+        stack.callback(made.close)
+        yield made
+
+
+@contextmanager
+def _disk(path):
+    """A file system of its own."""
+    path.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", path], check=True)
     try:
-        with links.link() as wire:
-            made = Building(folder, wire)
-            try:
-                yield made
-            finally:
-                made.close()
-    except links.CannotMake as error:
-        pytest.fail(f"root can make no network namespaces here (ip-netns(8)): {error}")
+        yield
     finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", path], check=True)

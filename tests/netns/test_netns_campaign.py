@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 
 from support.building import LONG_S, spoold
 from support.campaign import Campaign
-from support.cutting import FAULTS
+from support.cutting import ALL_FAULTS
 from support.peers import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
@@ -37,9 +38,9 @@ class Nemesis:
 
     def cut(self):
         self.mend()
-        name = self._rng.choice(sorted(FAULTS))
+        name = self._rng.choice(sorted(ALL_FAULTS))
         self.done.append(name)
-        self._cut = FAULTS[name]
+        self._cut = ALL_FAULTS[name]
         self._cut.cut(self._building.wire)
 
     def mend(self):
@@ -71,6 +72,8 @@ class Nemesis:
         self._stopped = False
         config = str(self._building.hq_folder / "spoold.toml")
         spoold("restore", str(self._backups), "--replace", "--config", config)
+        for aside in (self._building.disks["hq"] / "data").glob("before-restore-*"):
+            shutil.rmtree(aside)
         self._building.start_hq()
 
     def kill_site(self):

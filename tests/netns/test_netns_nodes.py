@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from uuid import uuid4
 
 import pytest
 
+from spoold.model.errors import OperationError
 from spoold.provider.receipt import SubmitError
 from support.building import LONG_S, spoold
 from support.clock import Clock
@@ -21,7 +23,7 @@ def test_a_full_disk_of_the_building_refuses_jobs_and_releases_others(building):
     """Nothing that was refused is there; with room again it goes on by itself."""
     building.work(2)
     waiting = building.submit()
-    ballast = building.disk / "ballast"
+    ballast = building.disks["site"] / "ballast"
     fill(ballast)
     wait_until(lambda: not accepts(building), LONG_S)
     building.release(waiting)
@@ -31,9 +33,28 @@ def test_a_full_disk_of_the_building_refuses_jobs_and_releases_others(building):
     building.settle()
 
 
+def test_a_full_disk_of_the_application_server_is_none_of_the_building(building):
+    """What cannot be taken in waits at the site, and goes up when there is room again."""
+    ballast = building.disks["hq"] / "ballast"
+    wait_until(lambda: is_stuck(building.hq, ballast), LONG_S)
+    building.work()
+    ballast.unlink()
+    building.settle()
+
+
+def is_stuck(node, ballast):
+    """Whether nothing can be changed there any more: what is kept back for a full disk is used."""
+    fill(ballast)
+    try:
+        node.call("user.add", name=f"user{uuid4().hex}")
+    except OperationError:
+        return True
+    return False
+
+
 def fill(file):
     """Until there is no room any more; what is kept back for a full disk stays."""
-    with file.open("wb", buffering=0) as ballast, suppress(OSError):
+    with file.open("ab", buffering=0) as ballast, suppress(OSError):
         while True:
             ballast.write(bytes(1 << 20))
 

@@ -31,7 +31,7 @@ PRICE, PAID_IN = 500, 1_000_0000  # in 1/10,000
 HQ = f"""
 [node]
 name = "hq"
-data_dir = "data"
+data_dir = "disk/data"
 [listen]
 clear = ["{NEAR}:9191"]
 tls = ["{NEAR}:9192"]
@@ -39,6 +39,8 @@ mutual = ["{NEAR}:9195"]
 [advertise]
 names = ["{NEAR}"]
 endpoints = ["{NEAR}:9195"]
+[limits]
+reserve_bytes = "16MiB"
 [dnssd]
 enabled = false
 """
@@ -78,14 +80,17 @@ table inet filter {
 
 
 class Building:
-    """`hq` and `site` are the daemons that run now; `sent` what was acknowledged, by job-uuid."""
+    """`hq` and `site` are the daemons that run now, their data on `disks`; `sent` is what was
+    acknowledged, by job-uuid.
+    """
 
     def __init__(self, folder: Path, wire: Link) -> None:
+        """`folder` has `hq/disk` and `site/disk`."""
         self.wire = wire
         self.hq_folder, self.site_folder = folder / "hq", folder / "site"
-        self.paper, self.disk = folder / "paper", folder / "site" / "disk"
-        for one in (self.hq_folder, self.disk, self.paper):
-            one.mkdir(parents=True, exist_ok=True)
+        self.disks = {"hq": self.hq_folder / "disk", "site": self.site_folder / "disk"}
+        self.paper = folder / "paper"
+        self.paper.mkdir()
         self.sent: dict[str, bytes] = {}
         self._waiting: list[int] = []  # jobs that are held at the site
         self._close_firewalls()
@@ -269,7 +274,7 @@ class Building:
 
     async def verify(self) -> None:
         """With both daemons stopped: chains, the ledger, and the records of the site at hq."""
-        hq_dir, site_dir = self.hq_folder / "data", self.disk / "data"
+        hq_dir, site_dir = (self.disks[name] / "data" for name in ("hq", "site"))
         guids = node_guid(hq_dir), node_guid(site_dir)
         async with open_spool(hq_dir, guids[0]) as hq, open_spool(site_dir, guids[1]) as site:
             mine, theirs = await stored(site, guids[1]), await stored(hq, guids[1])

@@ -36,6 +36,19 @@ def _nft(wire, where, command):
     wire.run(getattr(wire, where), "nft", command)
 
 
+class Lossy:
+    """A part of all packets vanishes, both ways."""
+
+    def cut(self, wire):
+        for where in ("near", "far"):
+            rule = "iif != lo numgen random mod 100 < 20 drop"
+            _nft(wire, where, f"add rule inet filter cut {rule}")
+
+    def mend(self, wire):
+        for where in ("near", "far"):
+            _nft(wire, where, "flush chain inet filter cut")
+
+
 class Reset:
     """Whatever is connected is ended with a reset, once."""
 
@@ -47,10 +60,11 @@ class Reset:
         pass
 
 
-FAULTS = {
+FAULTS = {  # each of which is noticed
     "pulled": Cable(),
     "black hole": Lost("near", "far"),
     "only to the building": Lost("near"),
     "only from the building": Lost("far"),
     "reset": Reset(),
 }
+ALL_FAULTS = {**FAULTS, "lossy": Lossy()}
