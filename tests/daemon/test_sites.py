@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from spoold.codec.dnssd import host_name
 from spoold.daemon import authority, joining
 from spoold.daemon.config import Advertise
 from spoold.daemon.identity import PeerIdentity
@@ -436,6 +437,19 @@ async def test_a_site_gets_no_name_that_is_anothers(start):
     other = await start("annex", "site", advertise=Advertise(("library.example.org",)))
     await joined(hq, other, "annex")
     assert "library.example.org" not in (await hq.ask("site.show", name="annex"))["serves_as"]
+
+
+async def test_a_site_does_not_get_the_name_of_its_application_server_on_the_link(start):
+    """Which nobody has advertised: it is in the certificate all the same."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    membership, guid = site.services.membership, site.services.node_guid
+    names = joining.names_in(membership.member.server_pem)
+    wanted = [*names, host_name("hq", hq.services.node_guid), "new.example.org"]
+    answer = await joining_table(hq.services)(
+        joining.make_request(guid, private_key(membership), wanted)
+    )
+    assert set(joining.names_in(answer["server_pem"])) == {*names, "new.example.org"}
 
 
 async def test_a_guid_can_be_given_to_a_new_node_and_to_no_other(start):

@@ -14,6 +14,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from spoold.codec.dnssd import host_name
 from spoold.daemon import authority as authorities
 from spoold.daemon import joining
 from spoold.daemon.identity import LOCAL_NAMES
@@ -154,6 +155,7 @@ async def _allowed(call: Call, node: Node, asked: Sequence[str]) -> list[str]:
     for other in await services.reader.look(nodes.find_all):
         if other.guid != node.guid and other.is_approved and other.server_pem:
             taken |= set(joining.names_in(other.server_pem))
+    taken.add(host_name(services.node_name, services.node_guid, advertise.names))
     refused = {name.lower() for name in taken} - set(LOCAL_NAMES)
     names = [name for name in dict.fromkeys(asked) if name.lower() not in refused]
     if len(names) < len(set(asked)):
