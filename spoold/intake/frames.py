@@ -308,6 +308,8 @@ class _Connection:
     def _tick(self) -> None:
         """Ping a silent client; cut one off that stays silent. Waiting for us is no silence."""
         self._watch.deadline = trio.current_time() + self._ping_s
+        if self.is_broken:
+            return  # it ends when what goes on for it has ended
         if self.speaker is None:
             self.link.receiving.cancel()  # no hello came in time
             return

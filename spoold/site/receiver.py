@@ -48,17 +48,24 @@ DONE = "done"
 @dataclass(slots=True)
 class _Site:
     """What is known of one site's sending since this node started. `arrived` is by incarnation up
-    to which position its records are here, or on their way through `reading` and `taking`.
+    to which position its records are here, or on their way through `reading` and `taking`;
+    `sessions` counts how often it began: what is left of those before counts no more.
     """
 
     arrived: dict[str, int] = field(default_factory=dict)
     moved: trio.Event = field(default_factory=trio.Event)
     reading: trio.Lock = field(default_factory=trio.Lock)
     taking: trio.Lock = field(default_factory=trio.Lock)
+    sessions: int = 0
     rate: Rate = field(default_factory=Rate)
     round_id: int | None = None
     round_first: int = 0
     round_records: int = 0
+
+    def check(self, session: int) -> None:
+        """Raises OperationError: `canceled`: another session has begun since that one."""
+        if session != self.sessions:
+            raise OperationError("canceled", "the site has begun to send anew.")
 
     def move(self, incarnation: str, position: int) -> None:
         self.arrived[incarnation] = position
@@ -87,6 +94,7 @@ class Receiver:
         """How far each incarnation of a site's journal is here: what the site goes on from."""
         found = await self._reader.look(received.standings, site)
         state = self._sites.setdefault(site, _Site())
+        state.sessions += 1
         state.arrived = {str(one.incarnation): one.position for one in found}
         return [
             {
@@ -106,13 +114,18 @@ class Receiver:
         """Take a batch; where the incarnation stands after it, durably.
 
         Raises:
-            OperationError: `bad-request`, it is no batch; `conflict`, the journal is our own.
+            OperationError: `bad-request`, it is no batch; `conflict`, the journal is our own;
+                `canceled`, the site has asked meanwhile where it stands, and sends from there on.
         """
         state = self._sites.setdefault(site, _Site())
+        session = state.sessions
         await self._wait_for_earlier(state, args)
+        state.check(session)
+        state.move(args["incarnation"], args["first"] - 1 + args["count"])
         async with AsyncExitStack() as reading:
             await reading.enter_async_context(state.reading)
             async with self._slots:
+                state.check(session)
                 records = await _read(args)
                 async with state.taking:
                     await reading.aclose()  # the next one is read while this one is committed
@@ -129,7 +142,6 @@ class Receiver:
             with trio.move_on_after(EARLIER_S):
                 while first > state.arrived.get(incarnation, 0) + 1:
                     await state.moved.wait()
-        state.move(incarnation, first - 1 + args["count"])
 
     async def _take(
         self, site: UUID, state: _Site, args: Mapping[str, Any], records: list[Sent]

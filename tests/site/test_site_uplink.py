@@ -7,7 +7,9 @@ from uuid import UUID
 
 import pytest
 import trio
+import trio.testing
 
+from spoold.codec import batch
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.record import Kind
 from spoold.site import uplink as uplinks
@@ -313,6 +315,37 @@ async def test_batches_that_overtake_one_another_are_put_in_order(site, hq):
         await until(lambda: uplink.lag == 0)
     assert await arrived(site, hq)
     assert wire.calls.count("site.stand") == 1
+
+
+async def test_what_is_left_of_a_line_that_broke_is_dropped(site, hq):
+    """Of batches that wait for their turn those of an earlier session are not looked at."""
+    await add(site, 40)
+    (chain,) = await site.reader.look(sending.chains)
+    receiver = Wire(hq).receiver
+    batches = [await site.reader.look(sending.batch, chain.id, after) for after in range(0, 40, 10)]
+    answers = {}
+
+    async def take(found):
+        cut = found._replace(records=found.records[:10])
+        args = batch.write(cut.first, cut.previous, cut.records) | {
+            "incarnation": str(chain.incarnation), "head": 40, "window": 4, "parent": None,
+            "oldest": cut.first == 1, "behind": False, "round": "",
+        }  # fmt: skip
+        try:
+            answers[cut.first] = (await receiver.take(SITE, args))["position"]
+        except OperationError as error:
+            answers[cut.first] = error.code
+
+    async with receiver._turn, trio.open_nursery() as nursery:
+        for found in batches:
+            nursery.start_soon(take, found)
+            await trio.testing.wait_all_tasks_blocked()
+        await receiver.stand(SITE)
+        receiver._turn.release()
+        await until(lambda: len(answers) == 4)
+        await receiver._turn.acquire()
+    assert answers == {1: 10, 11: 20, 21: "canceled", 31: "canceled"}
+    assert len(await stored(hq)) == 20
 
 
 async def test_rounds_are_told_at_both_ends(site, hq):
