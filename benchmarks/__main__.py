@@ -19,6 +19,7 @@ from benchmarks import (
     rows_ipp,
     rows_mfd,
     rows_outage,
+    rows_return,
     rows_upgrade,
 )
 from benchmarks.rows import Bench
@@ -30,6 +31,7 @@ ROWS = (
     | rows_copy.ROWS
     | rows_catchup.ROWS
     | rows_outage.ROWS
+    | rows_return.ROWS
     | rows_upgrade.ROWS
 )
 RESULTS = Path(__file__).parent / "results"

@@ -11,45 +11,26 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import trio
 
 from benchmarks import load, peers
+from benchmarks.alone import fill
 from benchmarks.control import Control
 from benchmarks.report import Finding
 from benchmarks.rows import Bench
 from spoold.daemon.identity import node_guid
-from spoold.model.outcome import Delivered
-from spoold.model.person import Owner
-from spoold.model.pricing import PriceList, Rate, quote
-from spoold.model.purse import Payer, PayerKind
-from spoold.model.transitions import JobEvent
-from spoold.model.usage import Line, Usage, Work
-from spoold.spool.sqlite import SqliteStore, open_store
-from spoold.spool.store import (
-    AcceptJob,
-    Change,
-    EndAttempt,
-    NewDocument,
-    PutPrices,
-    PutUser,
-    Reserve,
-    Settle,
-    StartAttempt,
-)
+from spoold.spool.sqlite import open_store
 
 RECORDS = 1_000_000
 RECORDS_QUICK = 4_000
 PEOPLE = 500
-JOBS_AT_ONCE = 250
-CHARGED_EVERY = 4  # of the jobs of a site one is charged: the others are free, or canceled
 JOBS_S = 50.0  # what goes on at the application server meanwhile
 BEFORE_S = 20.0
 DEADLINE_S = 1200.0
 RECORDS_S = 10_000.0
 SLOWER = 1.5
-USAGE = Usage(Work.PRINT, (Line(2, 1, "monochrome", "two-sided", "iso_a4_210x297mm"),))
 
 
 # -- what a site has done alone ----------------------------------------------------------------
@@ -59,41 +40,10 @@ async def _work_alone(data_dir: Path, guid: UUID, records: int) -> int:
     """Jobs that were taken, printed and charged, as a site that was cut off has them."""
     writer, store = await open_store(data_dir, _now_us(), os.urandom, guid)
     try:
-        return int(await writer.run(_fill, store, records))
+        return int(await writer.run(fill, store, records, PEOPLE))
     finally:
         await writer.close()
         store.close()
-
-
-def _fill(store: SqliteStore, records: int) -> int:
-    printer_id = next(iter(store.printers))
-    begun = store.position
-    prices: PriceList = store.apply([PutPrices(PriceList(0, 0, (Rate(500),)), _now_us())])[0][0]
-    names = [f"user{number}" for number in range(PEOPLE)]
-    users = store.apply([PutUser(name, _now_us(), is_new=True) for name in names])[0]
-    cost = quote(prices, USAGE, None)
-    while store.position - begun < records:
-        now_us = _now_us()
-        document = NewDocument(4, "blake3:00", "text/plain", b"page")
-        accepted, _ = store.apply(
-            [
-                AcceptJob(printer_id, Owner(names[n % PEOPLE]), "client", document, now_us)
-                for n in range(JOBS_AT_ONCE)
-            ]
-        )
-        ids = [one.job_id for one in accepted]
-        store.apply([StartAttempt(one, 1, printer_id, now_us) for one in ids])
-        ended = Delivered({"method": "ipp-job-state", "pages": 2})
-        changes: list[Change] = [
-            EndAttempt(one, 1, ended, JobEvent.DELIVER, (), now_us) for one in ids
-        ]
-        for n in range(0, JOBS_AT_ONCE, CHARGED_EVERY):
-            payer = Payer(PayerKind.PERSON, users[n % PEOPLE].guid)
-            key = uuid4().bytes
-            asked = Reserve(key, payer, cost, USAGE, None, now_us)
-            changes.append(Settle(key, USAGE, now_us, unreserved=asked))
-        store.apply(changes)
-    return store.position
 
 
 def _now_us() -> int:
@@ -103,7 +53,7 @@ def _now_us() -> int:
 # -- what goes on at the application server ----------------------------------------------------
 
 
-class _Clients(threading.Thread):
+class Clients(threading.Thread):
     """Raw jobs at a steady pace; `took_ms` of each, from connect to the acknowledgement."""
 
     def __init__(self, port: int) -> None:
@@ -125,7 +75,7 @@ class _Clients(threading.Thread):
                 job.recv(1)
             self.took_ms.append((time.monotonic() - begun) * 1000)
 
-    def __enter__(self) -> _Clients:
+    def __enter__(self) -> Clients:
         self.start()
         return self
 
@@ -195,10 +145,10 @@ def site_catchup(bench: Bench) -> Iterator[Finding]:
             bench.say(f"  {last:,} records written alone in {time.monotonic() - begun:.0f} s")
             site.start()
             with bench.spoold(name="hq") as hq:
-                with _Clients(hq.raw_ports[0]) as clients:
+                with Clients(hq.raw_ports[0]) as clients:
                     time.sleep(BEFORE_S / 10 if is_quick else BEFORE_S)
                 before.append(clients.p99_ms())
-                with _Clients(hq.raw_ports[0]) as clients:
+                with Clients(hq.raw_ports[0]) as clients:
                     rates.append(last / _catch_up(hq, site, name, last))
                 meanwhile.append(clients.p99_ms())
                 memory.append(max(hq.rss_mib(), site.rss_mib()))
