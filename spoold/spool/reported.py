@@ -27,7 +27,7 @@ def report_job(writer: SqliteStore, change: store.ReportJob) -> store.Accepted:
             JobEvent.CANCEL,
             change.now_us,
             change.submitter,
-            reasons=(JobReason.JOB_DONE_ELSEWHERE,),
+            reasons=(JobReason.JOB_DONE_ELSEWHERE, JobReason.JOB_PRINTED_DIRECTLY),
             message="Its provider has printed it.",
             only_from=_WAITING,
         )

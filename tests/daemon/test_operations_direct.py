@@ -175,7 +175,10 @@ async def test_nobody_pays_by_a_word_that_the_printer_does_not_accept(desk, till
 
 
 async def test_a_job_that_waits_here_is_not_printed_once_more(desk, till):
-    """After a restore a server may have what the provider printed since."""
+    """After a restore a server may have what the provider printed since; that is paid for, once."""
+    await desk.ask("user.add", name="ada")
+    await desk.ask("price.set", rates=[{"price": 500}])
+    await desk.ask("printer.set", name="till", charging="on")
     uuid = uuid4()
     await desk.ask("printer.pause", name="till")
     submission = Submission(
@@ -186,10 +189,15 @@ async def test_a_job_that_waits_here_is_not_printed_once_more(desk, till):
     accepted = await upload.commit()
     [waiting] = await desk.spool.reader.jobs(JobFilter())
     told = {"job_uuid": str(uuid), "printer_guid": till, "size": 4}
-    answer = await desk.ask("job.report", TILL, digest=waiting.document.digest, **told)
-    assert (answer["job_id"], answer["duplicate"]) == (accepted.job_id, True)
+    told |= {"digest": waiting.document.digest, "lines": [{"impressions": 2}]}
+    for _ in range(2):
+        answer = await desk.ask("job.report", TILL, **told)
+        assert (answer["job_id"], answer["duplicate"]) == (accepted.job_id, True)
+        assert answer["total"] == 1000
     job = await desk.ask("job.show", job=str(uuid))
-    assert (job["state"], job["reasons"]) == ("canceled", ["job-done-elsewhere"])
+    assert job["state"] == "canceled"
+    assert job["reasons"] == ["job-done-elsewhere", "job-printed-directly"]
+    assert (await desk.ask("account.show", name="user:ada"))["balance"] == -1000
 
 
 @pytest.mark.parametrize(
