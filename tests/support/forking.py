@@ -143,7 +143,7 @@ def run(
 
 
 class _Forge:
-    """The process that forks, one for each process of tests; when that ends, so do it and its own."""
+    """The process that forks, one for each process of tests. When that ends, all end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
