@@ -183,9 +183,7 @@ def printer_of(id_: int, guid: bytes, name: str, device_id: int | None, packed: 
     found["charging"] = Charging(found.get("charging", Charging.OFF))
     found["order"] = Order(found.get("order", Order.FAIR))
     found["in_doubt"] = WhenInDoubt(found.get("in_doubt", WhenInDoubt.HOLD))
-    found["when_unreachable"] = WhenUnreachable(
-        found.get("when_unreachable", WhenUnreachable.HOLD)
-    )
+    found["when_unreachable"] = WhenUnreachable(found.get("when_unreachable", WhenUnreachable.HOLD))
     found["least_owner"] = Known(found.get("least_owner", Known.CLAIMED))
     if found.get("owner") is not None:
         found["owner"] = UUID(bytes=found["owner"])
