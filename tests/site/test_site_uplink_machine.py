@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spoold.codec import record as codec
@@ -32,6 +32,9 @@ PLANS = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 30)), min_size
 # What has happened before: there is something to put back at either end.
 BEFORE = (("charge", 1), ("write", 20), ("drive", 0), ("image-site", 0), ("backup-hq", 0),
           ("charge", 2), ("write", 5), ("deliver", 20))  # fmt: skip
+# A fork that nobody sees before the site is restored to it: of an incarnation that is not in use.
+UNSEEN = [("put-back-site", 0), ("write", 3), ("charge", 1), ("image-site", 0), ("write", 2),
+          ("restore-site", 0)]  # fmt: skip
 
 
 @pytest.fixture
@@ -199,6 +202,7 @@ class World:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(plan=PLANS)
+@example(plan=UNSEEN)
 async def test_everything_is_upstream_once_in_the_end(hasty, tmp_path_factory, spool_at, plan):
     """After any plan, one round on a line that holds makes both ends agree."""
     base = tmp_path_factory.mktemp("world")
