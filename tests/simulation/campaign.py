@@ -44,8 +44,8 @@ from spoold.spool import crashpoint
 from spoold.spool.store import InviteNode, JoinNode, PutDevice, PutPrices, PutPrinter, PutUser
 from support.money import PAGE
 
-TROUBLE_S = 12.0  # for which things go wrong
-STEPS = 36
+TROUBLE_S = 10.0  # for which things go wrong
+STEPS = 32
 QUIET_S = 420.0  # in which all must be quiet once nothing goes wrong any more
 LOOK_S = 0.5
 # Smaller than life, so that much falls apart in little time.
@@ -300,11 +300,20 @@ def search(campaign: Campaign, name: str, numbers: range) -> int | None:
             with BUGS[name].planted():
                 campaign.run(number)
         except Failed as found:
-            campaign.run(number)
-            print(f"{name}: {found}"[:200], flush=True)
-            return number
+            if passes(campaign, number):
+                print(f"{name}: {found}"[:200], flush=True)
+                return number
     print(f"{name}: not found", flush=True)
     return None
+
+
+def passes(campaign: Campaign, number: int) -> bool:
+    try:
+        campaign.run(number)
+    except Failed as failed:
+        print(f"without any bug: {failed}", flush=True)
+        return False
+    return True
 
 
 def replay(campaign: Campaign, number: int) -> int:

@@ -13,9 +13,9 @@ from simulation.world import NAMES, World
 FAULTS_MOST = 7
 # Places in the code at which a node is killed, "" for any; a few are worth more than many commits.
 POINTS = (
-    "", "", "received-before-position", "received-before-position", "offered",
-    "fetched-before-took", "uplink-acknowledged", "job-counted", "job-released",
-    "attempt-after-mark", "attempt-before-end", "attempt-before-end",
+    "", "", "commit-before", "commit-before", "commit-after", "received-before-position",
+    "received-before-position", "offered", "fetched-before-took", "uplink-acknowledged",
+    "job-counted", "job-released", "attempt-after-mark", "attempt-before-end", "attempt-before-end",
 )  # fmt: skip
 REHOMED = 0.1  # of all seeds: a site is given up for dead, and nothing else goes wrong
 

@@ -1,8 +1,6 @@
-"""Promises hold in a deployment that a seed disturbs.
+"""Promises hold in a deployment that a seed disturbs, and bugs that somebody plants are found.
 
-tests/run tests/simulation --seed 17                                 replays one seed
-SPOOLD_CAMPAIGN_S=600 tests/run tests/simulation -m campaign -s      ten minutes of them
-PYTHONPATH=tests python -m simulation.campaign --seeds 100000        see there for more
+SPOOLD_SEED=17 replays one seed; SPOOLD_CAMPAIGN_S=600 gives them ten minutes. More is in README.md.
 """
 
 from __future__ import annotations
@@ -15,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from simulation.campaign import Campaign, Failed
+from simulation.campaign import Campaign, Failed, search
+from simulation.planted import BUGS
+from support.campaign import IS_LONG
 from support.campaign import Campaign as Time
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
-SEEDS = 60  # in the short form
+WANTED = os.environ.get("SPOOLD_SEED")
+SEEDS, TOGETHER = 60, 10  # of the short form, and of one test of it
+SEARCHED = 500  # seeds within which a planted bug must be found
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +30,21 @@ def campaign():
         yield made
 
 
-def test_promises_hold_for_every_seed(campaign):
+@pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))
+def test_promises_hold_for_every_seed(campaign, first):
     """Whatever goes wrong: jobs have one end and one paper, records and money add up."""
-    wanted = os.environ.get("SPOOLD_SEED")
-    if wanted is not None:
-        check(campaign, int(wanted))
-        return
-    left, number, begun_s = Time(), 0, time.monotonic()
-    while number < SEEDS or not left.is_over:
+    for number in range(first, first + TOGETHER) if WANTED is None else [int(WANTED)]:
+        check(campaign, number)
+
+
+@pytest.mark.skipif(not IS_LONG, reason="SPOOLD_CAMPAIGN_S says for how long")
+def test_promises_hold_for_as_many_seeds_as_there_is_time_for(campaign):
+    """From where the short form ends."""
+    left, number, begun_s = Time(), SEEDS, time.monotonic()
+    while not left.is_over:
         check(campaign, number)
         number += 1
-    print(f"\n{number} seeds in {time.monotonic() - begun_s:.0f} s")
+    print(f"\n{number - SEEDS} seeds in {time.monotonic() - begun_s:.0f} s")
 
 
 def check(campaign: Campaign, number: int) -> None:
@@ -47,6 +53,13 @@ def check(campaign: Campaign, number: int) -> None:
     except Failed as failed:
         trace = "\n".join(failed.trace)
         pytest.fail(f"{failed}\nSPOOLD_SEED={number} replays this:\n{trace}", pytrace=False)
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(campaign, name):
+    """Soon from a seed on that has found it; a long campaign searches from the first one on."""
+    first = 0 if IS_LONG else BUGS[name].seed
+    assert search(campaign, name, range(first, first + SEARCHED)) is not None
 
 
 def test_a_seed_is_the_same_again(campaign):

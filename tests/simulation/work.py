@@ -23,13 +23,15 @@ from spoold.model.card import Digests
 from spoold.model.errors import OperationError, SpooldError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.person import Known, Owner
-from spoold.model.pricing import PriceList, Rate
+from spoold.model.pricing import PriceList, Quote, Rate
+from spoold.model.printer import Printer
 from spoold.model.purse import Payer, PayerKind, PurseKind
 from spoold.model.transitions import JobEvent
 from spoold.release.releasing import Releaser
 from spoold.spool.store import (
     AddRecord,
     Adjust,
+    Change,
     ChangeJob,
     JobFilter,
     PutCard,
@@ -37,6 +39,8 @@ from spoold.spool.store import (
     PutPrinter,
     PutUser,
     RemoveCard,
+    Reserve,
+    Settle,
 )
 from support.money import PAGE, pages
 
@@ -79,6 +83,7 @@ class Work:
         self.deals: dict[UUID, Deal] = {}
         self.paid = dict.fromkeys(PEOPLE, 0)
         self.copies: dict[bytes, int] = {}
+        self.cards: list[tuple[str, str]] = []  # whose, and their numbers
         self.waiting: dict[str, None] = {}  # what was begun and is not answered
 
     def uuid(self) -> UUID:
@@ -336,34 +341,55 @@ class Work:
 
     async def give_card(self, rng: Random) -> None:
         async def make(life: Life):
-            digests = (CARDS.card(str(rng.randint(0, 5))),)
-            return PutCard(rng.choice(PEOPLE), digests, "", "", life.wall_clock())
+            name, number = rng.choice(PEOPLE), str(rng.randint(0, 99))
+            self.cards.append((name, number))
+            return PutCard(name, (CARDS.card(number),), "", "", life.wall_clock())
 
         await self._change(make)
 
     async def take_card(self, rng: Random) -> None:
-        async def make(life: Life):
-            digests = (CARDS.card(str(rng.randint(0, 5))),)
-            return RemoveCard(rng.choice(PEOPLE), None, life.wall_clock(), digests)
-
-        await self._change(make)
+        """A card is taken from somebody, after many other changes at the same moment."""
+        life = self.life("hq")
+        if life is None or not self.cards:
+            return
+        name, number = self.cards.pop(rng.randrange(len(self.cards)))
+        with may_fail(life, PATIENCE_S):
+            printers = await self._printers(life)
+            changes: list[Change] = [
+                PutPrinter(replace(one, location="moved"), life.wall_clock())
+                for one in rng.sample(printers, 4)
+            ]
+            digests = (CARDS.card(number),)
+            taken = RemoveCard(name, None, life.wall_clock(), digests)
+            await life.journal.commit_all([*changes, taken])
 
     async def change_printer(self, rng: Random) -> None:
         async def make(life: Life):
-            printers = list((await life.catalogue.look()).printers.values())
-            printer = rng.choice(sorted(printers, key=lambda one: one.name))
+            printer = rng.choice(await self._printers(life))
             changed = replace(printer, location=f"floor {rng.randint(0, 9)}")
             return PutPrinter(changed, life.wall_clock())
 
         await self._change(make)
 
+    async def _printers(self, life: Life) -> list[Printer]:
+        printers = (await life.catalogue.look()).printers.values()
+        return sorted(printers, key=lambda one: one.name)
+
     async def invent(self, rng: Random) -> None:
-        """A site of a newer version records what its application server does not know."""
+        """A site of a newer version records what its application server does not know, and charges
+        something that is free.
+        """
         life = self.life(rng.choice(SITE_NAMES))
         if life is not None:
             with may_fail(life, PATIENCE_S):
-                change = AddRecord(NOVELTY, {}, life.wall_clock())
-                await life.journal.commit(change)
+                user = await life.reader.user(rng.choice(PEOPLE))
+                assert user is not None
+                key, now_us = rng.randbytes(16), life.wall_clock()
+                payer, made = Payer(PayerKind.PERSON, user.guid, "owner"), pages(1)
+                free = Reserve(key, payer, Quote(0, 0), made, None, now_us)
+                charge = Settle(key, None, now_us, unreserved=free)
+                await life.journal.commit_all([AddRecord(NOVELTY, {}, now_us), charge])
+                self.copies[key] = 0
 
     # -- the end ---------------------------------------------------------------------------------
 
