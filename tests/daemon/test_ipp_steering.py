@@ -54,7 +54,7 @@ async def test_an_operator_steers_a_printer(node, operation, field, value):
     ("operation", "attributes", "state"),
     [
         (Operation.RELEASE_JOB, [], JobState.PENDING),
-        (Operation.HOLD_JOB, [ipp.keyword("job-hold-until", "night")], JobState.PENDING_HELD),
+        (Operation.HOLD_JOB, [ipp.keyword("job-hold-until", "indefinite")], JobState.PENDING_HELD),
         (Operation.CANCEL_JOBS, [], JobState.CANCELED),
         (Operation.CANCEL_JOBS, [ipp.integer("job-ids", 1)], JobState.CANCELED),
         (Operation.PURGE_JOBS, [], None),
