@@ -185,7 +185,7 @@ BUGS = {
                 "interrupted(CUT_OFF, detail, True, device)",
             ),
         ),
-        7,
+        90,
     ),
     "no-fence": Bug(
         "A site that returns goes on with printers that were given to others meanwhile.",
