@@ -51,7 +51,7 @@ def apply(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:
     """Do what a record says.
 
     Raises:
-        OperationError and others (`receiving.POISON`): it cannot be done.
+        OperationError and others (`poison.POISON`): it cannot be done.
     """
     done = APPLY.get(fact.kind)
     if done is not None:

@@ -23,6 +23,7 @@ from spoold.model.record import Kind
 from spoold.spool import applying, rights, store
 from spoold.spool.changes.receiving import FORKED, LEFT, OPEN
 from spoold.spool.crashpoint import crash_point
+from spoold.spool.poison import POISON
 from spoold.spool.rows import CHAIN_SHIFT
 
 if TYPE_CHECKING:
@@ -33,19 +34,6 @@ KIND_CHARACTERS_MAX = 64
 TAKEN_AT_ONCE = 192  # records, in one transaction, if nobody waits for it:
 LOOK_RECORDS = 16  # so often it looks
 ROUNDS_MAX = 1000  # that are kept
-# What a record that makes no sense here may raise; everything else is our own fault, or the disk's.
-POISON = (
-    OperationError,
-    RemoteProtocolError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AttributeError,
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-)
 
 
 class _Chain(NamedTuple):

@@ -20,6 +20,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.record import Kind
 from spoold.spool import replica_people, replica_things, store
+from spoold.spool.poison import POISON
 from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
 
 SWEPT_TOGETHER = 1000
 CONFLICTS_MAX = 1000  # that are kept; the oldest go
-# What an object may raise that makes no sense here, as one of a newer application server.
-POISON = (
-    OperationError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-)
 
 _APPLY: dict[str, Callable[[SqliteStore, bytes, dict[str, Any] | None, Taking], None]] = {
     "user": replica_people.apply_user,

@@ -475,6 +475,22 @@ async def test_an_object_that_makes_no_sense_here_holds_nothing_up(tmp_path):
         assert told == [(kind, "not copied:") for kind in ("prices", "printer", "user")]
 
 
+@pytest.mark.parametrize("error", [AssertionError, StopIteration, RecursionError, OverflowError])
+async def test_nothing_that_an_object_raises_ends_the_site(tmp_path, monkeypatch, error):
+    """It would come again at each start; the others of its page are there."""
+
+    def fail(writer, key, one, taking):
+        raise error
+
+    monkeypatch.setitem(replica._APPLY, "terms", fail)
+    async with two(tmp_path) as (hq, site):
+        await furnish(hq)
+        await (await replica_of(site, Wire(serve(hq)))).pull()
+        (told,) = await site.reader.look(replica.conflicts)
+        assert (told.kind, error.__name__ in told.became) == ("terms", True)
+        assert await site.reader.user("bob") is not None
+
+
 @pytest.mark.parametrize(
     "forged",
     [

@@ -11,7 +11,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Delivered
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
-from spoold.spool import received, receiving, remote_jobs, sending
+from spoold.spool import applying, received, receiving, remote_jobs, sending
 from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
     AddRecord,
@@ -21,6 +21,7 @@ from spoold.spool.store import (
     PrintedTwice,
     PruneReceived,
     PruneRecords,
+    RetryQuarantined,
     StartAttempt,
 )
 from support.sites import HQ, SITE, arrived, receive, ship, stored
@@ -200,6 +201,23 @@ async def test_a_record_that_makes_no_sense_blocks_nothing(site, hq):
     assert (await standing(hq)).quarantined == 2
     (job,) = await hq.reader.look(remote_jobs.by_uuid, accepted.uuid)
     assert (job.job_id, job.owner) == (accepted.job_id, "ada")
+
+
+@pytest.mark.parametrize("error", [AssertionError, StopIteration, RecursionError, OverflowError])
+async def test_nothing_that_a_record_raises_ends_the_node(site, hq, monkeypatch, error):
+    """It would be sent again at each start."""
+
+    def fail(writer, site, position, fact):
+        raise error
+
+    monkeypatch.setitem(applying.APPLY, Kind.LOGIN_REFUSED, fail)
+    await add(site, 1, kind=Kind.LOGIN_REFUSED)
+    await ship(site, hq)
+    assert await stored(hq) == await stored(site)
+    (found,) = await hq.reader.look(received.quarantined, (0, 0), 10)
+    assert error.__name__ in found.reason
+    retry = RetryQuarantined(found.chain_id, (found.position,), 1)
+    assert await hq.journal.commit(retry) == 0
 
 
 async def test_a_damaged_personal_part_is_quarantined(site, hq):
