@@ -229,7 +229,7 @@ class Fetching:
         name = await self._printer_name(UUID(offer["printer_guid"]))
         if name is None:
             raise OperationError("not-found", f"there is no printer {offer['printer']} here yet.")
-        submission = _submission(offer, name)
+        submission = _understood(offer, name)
         upload = await self._acceptance.begin(submission)
         try:
             if upload.accepted is None:
@@ -311,6 +311,20 @@ class Fetching:
             for one in there.values():
                 if JobState(one.state).is_final:
                     self._ours.pop(one.job_id, None)
+
+
+def _understood(offer: dict[str, Any], printer: str) -> Submission:
+    """The job that is offered.
+
+    Raises:
+        OperationError: `not-possible`: a newer application server says it in words unknown here.
+    """
+    try:
+        return _submission(offer, printer)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise OperationError(
+            "not-possible", f"the offer cannot be understood: {error}.", "Update this node."
+        ) from error
 
 
 def _submission(offer: dict[str, Any], printer: str) -> Submission:
