@@ -13,6 +13,8 @@ from spoold.model.purse import Payer
 from spoold.model.usage import Usage
 
 KEY_BYTES_MAX = 64
+JOB_KEY_BYTES = 36
+MFD_KEY = b"mfd/"  # begins the key of what an MFD has made
 
 
 class ChargeState(StrEnum):
@@ -98,6 +100,14 @@ class Charge:
 def job_key(job_uuid: UUID, release: int, node_guid: UUID) -> bytes:
     """The key of a job's charge: it posts once per job, release and node."""
     return job_uuid.bytes + release.to_bytes(4, "big") + node_guid.bytes
+
+
+def charged_by(key: bytes) -> UUID | None:
+    """The node that alone charges a job under this key; None: the key is of something else, as
+    work at an MFD, or of a report that may come in at any node.
+    """
+    is_job = len(key) == JOB_KEY_BYTES and not key.startswith(MFD_KEY)
+    return UUID(bytes=key[-16:]) if is_job else None
 
 
 def check_key(key: bytes) -> bytes:

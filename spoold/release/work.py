@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from spoold.accounts.charging import Charging
-from spoold.model.charge import Charge, ChargeState
+from spoold.model.charge import MFD_KEY, Charge, ChargeState
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
 from spoold.model.mfd import Mfd
 from spoold.model.printer import Printer
@@ -79,7 +79,7 @@ def sheets_of(impressions: int, sides: str) -> int:
 def charge_key(mfd: UUID, key: str) -> bytes:
     """The ledger's key of what an MFD calls `key`: no other MFD can mean the same."""
     digest = hashlib.sha256(mfd.bytes + key.encode("utf-8", "surrogatepass")).digest()
-    return b"mfd/" + digest
+    return MFD_KEY + digest
 
 
 class WorkDesk:

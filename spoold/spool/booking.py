@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from spoold.model.charge import Charge, ChargeState, Flag, check_key
+from spoold.model.charge import Charge, ChargeState, Flag, charged_by, check_key
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
 from spoold.model.pricing import Quote
@@ -52,6 +52,9 @@ def _nothing(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor
 def _settle(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
     told = fact.payload
     key = check_key(bytes(told["charge"]))
+    if charged_by(key) not in (None, site_of(actor)):
+        raise OperationError("forbidden", "it is a charge of another node.")
+    happened_us = _whole(told["happened_us"])
     kept = charges.find(writer.db, key)
     if kept is not None and kept.charge.state is not ChargeState.RESERVED:
         if kept.charge.state is ChargeState.CANCELED:
@@ -59,7 +62,7 @@ def _settle(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor:
         return
     if kept is not None:  # it was promised here, and made there
         usage = Usage.from_map(told["usage"])
-        ledger.settle(writer, key, usage, now_us, actor, told["happened_us"])
+        ledger.settle(writer, key, usage, now_us, actor, happened_us)
         return
     epoch = int(told.get("epoch", 0))
     if not 0 <= epoch <= EPOCH_MAX:
@@ -74,7 +77,8 @@ def _charge(told: dict[str, Any], known: Known) -> Charge:
     if payer.person is not None:
         payer = replace(payer, person=known(payer.person.bytes))
     quote = Quote.from_map(told["quote"])
-    check_amount(quote.total)
+    if check_amount(_whole(quote.total)) < 0:
+        raise OperationError("bad-request", "nobody is charged less than nothing.")
     printer, uuid = told.get("printer"), told.get("uuid")
     return Charge(
         bytes(told["charge"]),
@@ -82,14 +86,21 @@ def _charge(told: dict[str, Any], known: Known) -> Charge:
         payer,
         quote,
         Usage.from_map(told["usage"]),
-        int(told["reserved"]),
-        int(told["happened_us"]),
+        _whole(told["reserved"]),
+        _whole(told["happened_us"]),
         None if printer is None else UUID(bytes=printer),
         None,
         None if uuid is None else UUID(bytes=uuid),
         is_shadow=bool(told.get("shadow", False)),
         flags=tuple(map(str, told.get("flags", ()))),
     )
+
+
+def _whole(value: object) -> int:
+    """Raises OperationError: `bad-request`: it is no whole number."""
+    if type(value) is int:
+        return value
+    raise OperationError("bad-request", "an amount or a time is no whole number.")
 
 
 def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, now_us: int, actor: str) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from spoold.model.charge import Flag
 from spoold.model.purse import Payer, PayerKind, PurseKind
+from spoold.model.record import Kind
 from spoold.spool import charges, received
-from spoold.spool.store import Cancel, PutAccount, Refund, Reserve, Settle
+from spoold.spool.release import charge_key
+from spoold.spool.store import AddRecord, Cancel, PutAccount, Refund, Reserve, Settle
 from support.money import PAGE, Purses, pages
-from support.sites import ship
+from support.sites import HQ, SITE, ship
 
 
 @pytest.fixture
@@ -131,6 +133,46 @@ async def test_an_entry_that_cannot_be_booked_is_quarantined(both):
     (held,) = await hq.spool.reader.look(received.quarantined, (0, 0), 9)
     assert held.kind == "ledger-posted"
     assert (await found(hq, b"later")).net == PAGE
+    await hq.check()
+
+
+async def settled(site, ada, key):
+    """A record of a charge, as a site writes it."""
+    await site.reserve(key, ada, 1)
+    await site.journal.commit(Settle(key, None, 2))
+    return (await site.spool.reader.records(1, 1000))[-1].payload
+
+
+async def forge(site, hq, told, **fields):
+    """A site says something else; why its application server does not book that."""
+    told = told | {"entry": uuid4().bytes} | fields
+    await site.journal.commit(AddRecord(Kind.LEDGER_POSTED, told, 3))
+    await ship(site.spool, hq.spool)
+    return (await hq.spool.reader.look(received.quarantined, (0, 0), 99))[-1].reason
+
+
+async def test_a_site_charges_what_can_be_and_its_own_jobs_alone(both):
+    """Nobody gets money by a charge, and none takes the place of another node's charge."""
+    site, hq = both
+    ada = await site.person("ada")
+    await site.allow(100 * PAGE)
+    await hq.allow(100 * PAGE)
+    told = await settled(site, ada, b"k")
+    for fields, why in (
+        ({"quote": told["quote"] | {"total": -PAGE}}, "less than nothing"),
+        ({"quote": told["quote"] | {"total": 0.5}}, "whole number"),
+        ({"happened_us": 1e23}, "whole number"),
+    ):
+        assert why in await forge(site, hq, told, charge=b"l", **fields)
+    job = uuid4()
+    for other in (uuid4(), HQ):
+        key = charge_key(job.bytes, 1, other)
+        assert "another node" in await forge(site, hq, told, charge=key)
+        assert await hq.spool.reader.look(charges.find, key) is None
+    await settled(site, ada, charge_key(job.bytes, 1, SITE))
+    await settled(site, ada, b"mfd/" + bytes(32))
+    await ship(site.spool, hq.spool)
+    assert await hq.own("revenue") == 3 * PAGE
     await hq.check()
 
 
