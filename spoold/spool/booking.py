@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from spoold.model.charge import Charge, ChargeState, Flag, charged_by, check_key
+from spoold.model.charge import JOB_KEY_BYTES, Charge, ChargeState, Flag, charged_by, check_key
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
 from spoold.model.pricing import Quote
@@ -28,6 +28,8 @@ from spoold.spool.postings import Line, Own, lines_of
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
+
+OWN_KEYS = (b"grant/", b"report/", b"carried")  # and those of jobs and rights, which are longer
 
 Known = Callable[[bytes], UUID]  # the key by which a person of another node is known here
 
@@ -151,11 +153,31 @@ def _suspended(total: int) -> list[Share]:
 
 def _refund(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
     told = fact.payload
-    amount = -sum(amount for guid, amount in told["lines"] if guid == Own.REVENUE.guid.bytes)
-    change = store.Refund(
-        bytes(told["entry"]), bytes(told["charge"]), amount, _reason(fact), now_us, actor
-    )
-    adjustments.refund(writer, change)
+    key, charge = _entry_key(told), bytes(told["charge"])
+    if not _has_settled(writer, actor, charge):
+        raise OperationError("forbidden", "it is no charge of that node.")
+    paid = (amount for guid, amount in told["lines"] if guid == Own.REVENUE.guid.bytes)
+    amount = -sum(map(_whole, paid))
+    adjustments.refund(writer, store.Refund(key, charge, amount, _reason(fact), now_us, actor))
+
+
+def _has_settled(writer: SqliteStore, actor: str, charge: bytes) -> bool:
+    row = writer.db.execute(
+        "SELECT 1 FROM entry WHERE charge = ? AND cause = 'settle' AND actor = ?", (charge, actor)
+    ).fetchone()
+    return row is not None
+
+
+def _entry_key(told: dict[str, Any]) -> bytes:
+    """The key of what was booked by hand, or given back.
+
+    Raises:
+        OperationError: `forbidden`: this node, or another one, is to post something under it.
+    """
+    key = check_key(bytes(told["entry"]))
+    if len(key) < JOB_KEY_BYTES and not key.startswith(OWN_KEYS):
+        return key
+    raise OperationError("forbidden", "the key is of an entry of another kind.")
 
 
 def _adjust(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
@@ -170,12 +192,13 @@ def _adjust(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor:
     if told["cause"] == "adjust":  # what is taken comes from whatever there is, in its order
         purse = None if amount < 0 else PurseKind.CREDIT
     change = store.Adjust(
-        bytes(told["entry"]), kind, holder, amount, _reason(fact), now_us, actor, purse
+        _entry_key(told), kind, holder, amount, _reason(fact), now_us, actor, purse
     )
     adjustments.adjust(writer, change)
 
 
 def _right_back(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+    _entry_key(fact.payload)
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = known(holder.bytes)

@@ -176,6 +176,23 @@ async def test_a_site_charges_what_can_be_and_its_own_jobs_alone(both):
     await hq.check()
 
 
+async def test_a_site_gives_back_its_own_charges_alone(both):
+    """What another node charged is given back there, or here by hand."""
+    site, hq = both
+    ada = await site.person("ada")
+    await site.allow(100 * PAGE)
+    await settled(site, ada, b"theirs")
+    await site.journal.commit(Refund(b"r", b"theirs", PAGE, "smeared", 3, "uid:0"))
+    told = (await site.spool.reader.records(1, 1000))[-1].payload
+    await ship(site.spool, hq.spool)
+    await hq.allow(100 * PAGE)
+    await settled(hq, ada, b"ours")
+    assert "no charge of that node" in await forge(site, hq, told, charge=b"ours")
+    assert (await found(hq, b"ours")).net == PAGE
+    assert (await found(hq, b"theirs")).net == 0
+    await hq.check()
+
+
 def _asked(purses, key, person):
     usage = pages(1)
     payer = Payer(PayerKind.PERSON, person)

@@ -260,6 +260,26 @@ async def test_an_epoch_that_never_was_is_quarantined(hall):
     assert await hall.left("hq") == 39 * PAGE
 
 
+async def test_a_site_takes_no_key_of_an_entry_to_come(hall):
+    """It would end its application server when that posts the entry, each time it tries."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.sync("b")
+    address = GUIDS["b"].bytes + (1).to_bytes(4, "big") + hall.ada.bytes
+    given_back = {"cause": "right-return", "payer": hall.ada.bytes, "epoch": 1, "returned": 1}
+    for key in (b"right-end/" + address, b"grant/" + bytes(16)):
+        told = given_back | {"entry": key}
+        record = AddRecord(Kind.LEDGER_POSTED, told, hall.now_us)
+        await hall.at["a"].spool.journal.commit(record)
+    await hall.ship("a")
+    found = await hall.hq.spool.reader.look(received.quarantined, (0, 0), 10)
+    assert [one.reason for one in found] == ["the key is of an entry of another kind."] * 2
+    hall.now_us += 30 * DAY_US
+    await hall.reclaim()
+    assert await hall.left("hq") == 40 * PAGE
+    await hall.check()
+
+
 async def test_a_site_gives_back_what_it_does_not_need(hall):
     """It comes with its records, once."""
     await hall.pay(40)
