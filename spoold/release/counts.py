@@ -323,16 +323,19 @@ class Counts:
         await self.count(job)
         crash_point("job-counted")
         if job.reasons == (_COUNTED,):
+            await self._clear(job_id, clears)
+
+    async def _clear(self, job_id: int, clears: Clears) -> None:
+        """Once at a time: a job may be due again while it is being cleared."""
+        while (busy := self._clearing.get(job_id)) is not None:
+            await busy.wait()
+        done = self._clearing[job_id] = trio.Event()
+        try:
             found = await self._reader.job(job_id)
             if found is not None and found.reasons == (_COUNTED,):
-                await self._clear(found, clears)
-
-    async def _clear(self, job: Job, clears: Clears) -> None:
-        done = self._clearing[job.id] = trio.Event()
-        try:
-            await clears.clear(job)
+                await clears.clear(found)
         finally:
-            del self._clearing[job.id]
+            del self._clearing[job_id]
             done.set()
 
     # -- one job ---------------------------------------------------------------------------------

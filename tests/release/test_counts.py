@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from spoold.model import release as modes
 from spoold.model.job import JobReason, JobState
 from spoold.model.release import ReleaseMode
+from spoold.model.transitions import JobEvent
 from spoold.release import counts
 from spoold.spool import release as held
+from spoold.spool.store import ChangeJob
 from support.money import PAGE
 
 PAGES = b"one\ftwo\fthree\f"
@@ -54,6 +57,39 @@ async def test_what_cannot_be_counted_is_unknown(node, spool):
     assert (await spool.reader.job(job_id)).impressions is None
     waiting = await spool.reader.look(held.waiting, (0, 0, 0), 10)
     assert [one.is_due for one in waiting] == [False]
+
+
+@pytest.mark.slow
+async def test_a_job_that_is_due_again_is_cleared_once_at_a_time(node, spool, nursery):
+    """Also when it comes again while somebody finds out who pays for it."""
+
+    class Slow:
+        running, most, times = 0, 0, 0
+
+        async def clear(self, job):
+            self.running, self.times = self.running + 1, self.times + 1
+            self.most = max(self.most, self.running)
+            await go_on.wait()
+            self.running -= 1
+
+    go_on, slow = trio.Event(), Slow()
+    await nursery.start(node.counts.run, slow)
+    rules = await spool.add_printer("rules", policies=(), charging=modes.Charging.SHADOW)
+    job_id = (await spool.add_job(rules, PAGES)).job_id
+    with trio.fail_after(10):
+        while not slow.running:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    job = await spool.reader.job(job_id)
+    again = ChangeJob(
+        job_id, JobEvent.HOLD, 5, reasons=job.reasons, only_from=(JobState.PENDING_HELD,)
+    )
+    await spool.journal.commit(again)
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    go_on.set()
+    with trio.fail_after(10):
+        while slow.times < 2:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert slow.most == 1
 
 
 @pytest.mark.slow
