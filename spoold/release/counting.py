@@ -8,6 +8,7 @@ that the sums are right.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from spoold.codec.pages.charged import Charged, charged
@@ -15,6 +16,9 @@ from spoold.codec.pages.contents import Contents, MediaSize, Sides, contents_fro
 from spoold.model.job import Job
 from spoold.model.release import NO_CHANGES, Changes
 from spoold.model.usage import UNKNOWN, Line, Usage, Work
+from spoold.spool.rows import unpack
+
+READ_MAX = 4096  # contents of documents that stay read
 
 # The sizes that have a name of their own (PWG 5101.1), in hundredths of a millimetre.
 _NAMES = {
@@ -60,15 +64,19 @@ class Count(NamedTuple):
 NOT_COUNTED = Count(Usage(Work.PRINT, (), is_known=False), None, None)
 
 
-def read_contents(found: Mapping[int, dict[str, Any]]) -> dict[int, Contents]:
+def read_contents(found: Mapping[int, bytes]) -> dict[int, Contents]:
     """Contents as they are kept; what another version has kept otherwise is not known."""
-    read = {}
-    for number, values in found.items():
-        try:
-            read[number] = contents_from_map(values)
-        except ValueError:
-            continue
-    return read
+    read = ((number, _read(packed)) for number, packed in found.items())
+    return {number: contents for number, contents in read if contents is not None}
+
+
+@lru_cache(maxsize=READ_MAX)
+def _read(packed: bytes) -> Contents | None:
+    """A panel shows the same jobs again and again: they are read once."""
+    try:
+        return contents_from_map(unpack(packed))
+    except ValueError:
+        return None
 
 
 def count_of(job: Job, found: Mapping[int, Contents], changes: Changes = NO_CHANGES) -> Count:

@@ -313,7 +313,7 @@ class Desk:
         return Result(job.id, job.title, state)
 
 
-def _contents(found: dict[int, dict[int, dict[str, Any]]], job: Job) -> dict[int, Contents]:
+def _contents(found: dict[int, dict[int, bytes]], job: Job) -> dict[int, Contents]:
     return read_contents(found.get(job.id, {}))
 
 

@@ -253,7 +253,7 @@ class Waits(NamedTuple):
 
     jobs: list[Job]
     others: list[User]
-    contents: dict[int, dict[int, dict[str, Any]]]
+    contents: dict[int, dict[int, bytes]]
 
 
 def waits_for(db: sqlite3.Connection, user: UUID, after_id: int, limit: int) -> Waits:
@@ -303,22 +303,20 @@ def waiting(db: sqlite3.Connection, after: tuple[int, int, int], limit: int) -> 
     ]
 
 
-def contents(db: sqlite3.Connection, job_id: int) -> dict[int, dict[str, Any]]:
-    """What is in the documents of a job that were counted, by their numbers."""
+def contents(db: sqlite3.Connection, job_id: int) -> dict[int, bytes]:
+    """What is in the documents of a job that were counted, packed, by their numbers."""
     rows = db.execute(
         "SELECT document, contents FROM counted WHERE job_id = ? ORDER BY document", (job_id,)
     )
-    return {number: unpack(packed) for number, packed in rows}
+    return dict(rows.fetchall())
 
 
-def contents_of_many(
-    db: sqlite3.Connection, job_ids: list[int]
-) -> dict[int, dict[int, dict[str, Any]]]:
+def contents_of_many(db: sqlite3.Connection, job_ids: list[int]) -> dict[int, dict[int, bytes]]:
     """The same of several jobs; those of which nothing was counted are left out."""
     marks = ",".join("?" * len(job_ids))
-    found: dict[int, dict[int, dict[str, Any]]] = {}
+    found: dict[int, dict[int, bytes]] = {}
     for job_id, number, packed in db.execute(
         f"SELECT job_id, document, contents FROM counted WHERE job_id IN ({marks})", job_ids
     ):
-        found.setdefault(job_id, {})[number] = unpack(packed)
+        found.setdefault(job_id, {})[number] = packed
     return found
