@@ -20,7 +20,7 @@ from support.campaign import Campaign as Time
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 WANTED = os.environ.get("SPOOLD_SEED")
-SEEDS, TOGETHER = 60, 10  # of the short form, and of one test of it
+SEEDS, TOGETHER = 300, 20  # of the short form, and of one test of it
 SEARCHED = 500  # seeds within which a planted bug must be found
 
 
