@@ -116,7 +116,7 @@ class Authority:
                 await self._fetch([(payer.kind, payer.guid)], total, self._deadline_s)
             return None
         except (trio.TooSlowError, Lost):
-            pass
+            self.want(payer.kind, payer.guid)  # what was granted and never heard of comes then
         except StoreFailed:
             raise
         except (OperationError, SpoolError) as error:

@@ -49,7 +49,8 @@ def grant_rights(writer: SqliteStore, change: store.GrantRights) -> store.Grante
     for want in change.wants:
         if not known:  # what it has is of another epoch
             want = replace(want, has=0, known=0)
-        _grant(writer, lease, want, change.now_us, change.actor)
+        if want.holder not in change.withheld:
+            _grant(writer, lease, want, change.now_us, change.actor)
         rights += leases.granted(writer.db, lease.site, want.holder, lease.epoch)
     valid_us = lease.policy.valid_hours * HOUR_US
     return store.Granted(lease.epoch, valid_us, writer.incarnation, lease.policy, tuple(rights))

@@ -43,8 +43,8 @@ async def ask(call: Call) -> dict[str, Any]:
     change = replace(change, wants=tuple(its))
     if services.recalling is not None:
         is_wanted = services.recalling.is_wanted
-        wants = tuple(one for one in change.wants if one.least or not is_wanted(one.holder))
-        change = replace(change, wants=wants)
+        withheld = (one.holder for one in change.wants if not one.least and is_wanted(one.holder))
+        change = replace(change, withheld=frozenset(withheld))
     granted: Granted = await services.journal.commit(change)
     lacking = [one for one in change.wants if one.least > _has(one, granted)]
     if lacking and services.recalling is not None:

@@ -13,7 +13,8 @@ class GrantRights:
     """A site asks for rights, and says what it holds. Answer: `Granted`.
 
     `incarnation` is that of the site's journal, `upstream` that of this node by which the site was
-    granted what it reports as `held`.
+    granted what it reports as `held`. Of the `withheld` holders it gets no more now; what it was
+    granted before is told all the same, as the answer to that may have been lost.
     """
 
     site: UUID
@@ -24,6 +25,7 @@ class GrantRights:
     held: tuple[Right, ...]
     now_us: int
     actor: str = "node"
+    withheld: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
