@@ -60,6 +60,11 @@ async def test_a_job_for_a_printer_of_a_site_is_printed_by_the_site(pair, tmp_pa
 async def test_a_job_that_the_site_had_before_is_dropped(pair, tmp_path):
     """Submitted at both under one uuid: one sheet of paper, and hq follows the site's job."""
     hq, site = pair
+    nowhere = "socket://127.0.0.1:1"  # what has come out at a site is no job of hq any more
+    await hq.ask("printer.set", name="desk", uri=nowhere)
+    with trio.fail_after(30):
+        while (await site.ask("printer.show", name="desk"))["uri"] != nowhere:  # noqa: ASYNC110
+            await trio.sleep(0.05)
     uuid = uuid4()
     upload = await site.daemon._acceptance.begin(
         Submission("desk", Owner("ada"), "address:127.0.0.1", "frames", "127.0.0.1", uuid, "twice")
@@ -67,6 +72,8 @@ async def test_a_job_that_the_site_had_before_is_dropped(pair, tmp_path):
     await upload.write(b"%!PS\n")
     await upload.commit()
     await submit(hq, "twice", b"%!PS\n", job_uuid=uuid)
+    await wait_job(hq, "twice", "processing")
+    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
     job = await wait_job(hq, "twice", "completed")
     assert "library has it as job" in job["message"]
     assert len(await jobs_of(site, "twice")) == 1
