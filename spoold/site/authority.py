@@ -124,11 +124,7 @@ class Authority:
         return await self._beyond()
 
     async def _holds(self, payer: Payer, total: int) -> bool:
-        try:
-            wallet = await self._reader.look(ledger_views.wallet_of, payer, self._wall_clock())
-        except OperationError:
-            return True  # the ledger says why not
-        return wallet.holds(total)
+        return await self._reader.look(ledger_views.holds, payer, total, self._wall_clock())
 
     async def _beyond(self) -> Beyond | None:
         policy = await self.policy()

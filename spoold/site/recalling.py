@@ -11,7 +11,6 @@ from uuid import UUID
 
 import trio
 
-from spoold.model.errors import OperationError
 from spoold.model.offline import Beyond
 from spoold.model.purse import Payer, PayerKind
 from spoold.site.authority import WANTED
@@ -69,7 +68,9 @@ class Recalling:
         if not here:
             return
         limit_s = self._deadline_s if but is None else self._deadline_s / 2
-        self._wanted[payer.guid] = trio.current_time() + limit_s + SPENT_S
+        now = trio.current_time()
+        self._wanted = {one: until for one, until in self._wanted.items() if until > now}
+        self._wanted[payer.guid] = now + limit_s + SPENT_S
         with trio.move_on_after(limit_s):
             while True:
                 changed = self._waiting.setdefault(payer.guid, trio.Event())
@@ -85,16 +86,10 @@ class Recalling:
         """Whether this holder's money is just called back: sites get none of it ahead of need, or
         one that has given it back would have it again before it is spent.
         """
-        now = trio.current_time()
-        self._wanted = {one: until for one, until in self._wanted.items() if until > now}
-        return holder in self._wanted
+        return self._wanted.get(holder, 0.0) > trio.current_time()
 
     async def _holds(self, payer: Payer, total: int) -> bool:
-        try:
-            wallet = await self._reader.look(ledger_views.wallet_of, payer, self._wall_clock())
-        except OperationError:
-            return True  # the ledger says why not
-        return wallet.holds(total)
+        return await self._reader.look(ledger_views.holds, payer, total, self._wall_clock())
 
     async def stranger(self) -> str | None:
         return None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spoold.model.charge import Charge
+from spoold.model.errors import OperationError
 from spoold.model.purse import Payer, PayerKind, Wallet
 from spoold.spool.carrying import CARRIED
 from spoold.spool.charges import SELECT_CHARGE, charge_of
@@ -68,6 +69,14 @@ def wallet_of(db: sqlite3.Connection, payer: Payer, at_us: int) -> Wallet:
         OperationError: `not-found`, `not-possible`: there is no such account, or it is closed.
     """
     return open_wallet(db, payer.kind, payer.guid, at_us).wallet
+
+
+def holds(db: sqlite3.Connection, payer: Payer, total: int, at_us: int) -> bool:
+    """Whether a payer can spend `total` at a moment; why one cannot pay at all, the ledger says."""
+    try:
+        return wallet_of(db, payer, at_us).holds(total)
+    except OperationError:
+        return True
 
 
 def wallets_of(db: sqlite3.Connection, payer: Payer, at_us: int) -> list[Wallet]:
