@@ -5,9 +5,11 @@ A job walks one way: intake -> spool -> dispatch -> driver. The spool is the onl
 model     nouns and rules: no I/O          codec     bytes <-> events, sans-IO
 net       streams, TLS, sockets            spool     what survives a crash
 provider  the client side                  counting  what a document contains
-intake    network -> spool                 driver    bytes -> printer
-dispatch  spool -> driver                  simulate  printers with faults, the demo
-daemon    wiring                           cli       operator commands
+accounts  who may print, and who pays      intake    network -> spool
+driver    bytes -> printer                 dispatch  spool -> driver
+release   held jobs, people at machines    site      site server <-> application server
+web       metrics, health, MFDs' HTTP      simulate  printers and MFDs with faults
+daemon    wiring, and the demo             cli       operator commands
 """
 
 __version__ = "0.1.0"

@@ -29,6 +29,7 @@ from spoold.model.errors import OperationError, SpooldError
 from spoold.model.job import Job, JobReason
 from spoold.model.outcome import Deferred, HandedOn, Outcome, Refused
 from spoold.model.printer import Device, check_printer_name
+from spoold.net.nursery import background_nursery
 from spoold.net.stream import Stream
 from spoold.provider.connection import Connection
 from spoold.provider.course import Lost, hello_arguments, submit_arguments
@@ -92,24 +93,17 @@ class NextHopDriver:
             OSError, Lost: there is none.
         """
         timeout_s = self._connect_timeout_s
-        raised: Exception | None = None
         stream = await self._network.connect_tls(
             self._host, self._port, self._context(), timeout_s=timeout_s
         )
         connection = Connection(stream, answer_timeout_s=self._answer_timeout_s)
-        async with trio.open_nursery() as nursery:
+        async with background_nursery() as nursery:
             try:
                 with trio.fail_after(timeout_s):
                     await nursery.start(connection.run, self._hello)
-                yield connection
             except trio.TooSlowError:
-                raised = Lost(f"no welcome within {timeout_s:g} s")
-            except Exception as error:
-                raised = error  # as it is, not as a group of one
-            finally:
-                nursery.cancel_scope.cancel()
-        if raised is not None:
-            raise raised
+                raise Lost(f"no welcome within {timeout_s:g} s") from None
+            yield connection
 
     def _context(self) -> ssl.SSLContext:
         try:

@@ -19,6 +19,7 @@ import trio
 
 from spoold.model.errors import OperationError
 from spoold.net.connect import TcpNetwork
+from spoold.net.nursery import background_nursery
 from spoold.provider.course import (
     PAUSE_FIRST_S,
     PAUSE_MAX_S,
@@ -108,17 +109,9 @@ class Provider:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:
-        raised: Exception | None = None
-        async with trio.open_nursery() as nursery:
+        async with background_nursery() as nursery:
             await nursery.start(self._servers.run)
-            try:
-                yield
-            except Exception as error:
-                raised = error  # as it is, not as a group of one
-            finally:
-                nursery.cancel_scope.cancel()
-        if raised is not None:
-            raise raised
+            yield
 
     @property
     def current(self) -> str:

@@ -16,6 +16,7 @@ import trio
 
 from spoold.model.errors import OperationError
 from spoold.net.connect import TcpNetwork
+from spoold.net.nursery import background_nursery
 from spoold.provider.course import Lost, hello_arguments
 from spoold.provider.endpoint import Credentials, Network
 from spoold.provider.servers import Servers
@@ -65,17 +66,9 @@ class Mfd:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Mfd]:
         """Connections are made when they are needed, and end with this block."""
-        raised: Exception | None = None
-        async with trio.open_nursery() as nursery:
+        async with background_nursery() as nursery:
             await nursery.start(self._servers.run)
-            try:
-                yield self
-            except Exception as error:
-                raised = error  # as it is, not as a group of one
-            finally:
-                nursery.cancel_scope.cancel()
-        if raised is not None:
-            raise raised
+            yield self
 
     async def call(
         self, name: str, args: dict[str, Any] | None = None, on_event: OnEvent | None = None
