@@ -228,17 +228,18 @@ class Charging:
         *,
         actor: str = "node",
         enforce: bool = True,
-        job_id: int | None = None,
-        happened_us: int | None = None,
     ) -> Charge:
         """Take what `usage` will cost; without `enforce` it is counted and priced, no more.
 
         Raises:
             OperationError: `account-limit-reached`, `pages-unknown`, `not-found`, `not-possible`.
         """
-        asked = await self._asked(key, payer, usage, printer, actor, enforce, job_id, happened_us)
+        quote = await self.quote(usage, None if printer is None else printer.guid)
+        asked = Reserve(
+            key, payer, quote, usage, _id_of(printer), self._wall_clock(), actor, enforce
+        )
         if enforce:
-            asked.beyond = await self.cover(payer, asked.quote.total)
+            asked.beyond = await self.cover(payer, quote.total)
         charge: Charge = await self._journal.commit(asked)
         return charge
 
@@ -272,25 +273,10 @@ class Charging:
         Raises:
             OperationError: `not-found`: there is no such payer.
         """
-        try:
-            asked = await self._asked(
-                key, payer, usage, printer, actor, enforce, job_id, happened_us
-            )
-        except OperationError as error:
-            if error.code != "pages-unknown":
-                raise
-            prices = await self.prices(happened_us)  # it is made already: nobody can refuse it
-            asked = Reserve(
-                key,
-                payer,
-                Quote(prices.version, 0),
-                usage,
-                None,
-                self._wall_clock(),
-                actor,
-                job_id=job_id,
-            )
-        change = Settle(key, usage, self._wall_clock(), actor, happened_us, asked)
+        quote = await self._late_quote(usage, printer, happened_us)
+        now_us = self._wall_clock()
+        asked = Reserve(key, payer, quote, usage, _id_of(printer), now_us, actor, enforce, job_id)
+        change = Settle(key, usage, now_us, actor, happened_us, asked)
         charge: Charge = await self._journal.commit(change)
         return charge
 
@@ -303,29 +289,20 @@ class Charging:
         charge: Charge = await self._journal.commit(Cancel(key, self._wall_clock(), actor))
         return charge
 
-    async def _asked(
-        self,
-        key: bytes,
-        payer: Payer,
-        usage: Usage,
-        printer: Printer | None,
-        actor: str,
-        enforce: bool,
-        job_id: int | None,
-        happened_us: int | None,
-    ) -> Reserve:
-        return Reserve(
-            key,
-            payer,
-            await self.quote(usage, None if printer is None else printer.guid, happened_us),
-            usage,
-            None if printer is None else printer.id,
-            self._wall_clock(),
-            actor,
-            enforce,
-            job_id,
-            happened_us,
-        )
+    async def _late_quote(
+        self, usage: Usage, printer: Printer | None, happened_us: int | None
+    ) -> Quote:
+        """What work costs that nobody can refuse any more: nothing where its pages are unknown."""
+        try:
+            return await self.quote(usage, None if printer is None else printer.guid, happened_us)
+        except OperationError as error:
+            if error.code != "pages-unknown":
+                raise
+            return Quote((await self.prices(happened_us)).version, 0)
+
+
+def _id_of(printer: Printer | None) -> int | None:
+    return None if printer is None else printer.id
 
 
 def _nobody(message: str) -> OperationError:

@@ -124,8 +124,11 @@ async def test_unknown_pages_are_priced_by_policy(purses, charging):
     with pytest.raises(OperationError) as caught:
         await charging.quote(unknown, None)
     assert caught.value.code == "pages-unknown"
-    charge = await charging.charge(b"k", person(ada), unknown, None)
+    await purses.spool.add_printer("desk")
+    [desk] = await purses.spool.reader.printers()
+    charge = await charging.charge(b"k", person(ada), unknown, desk, enforce=False)
     assert (charge.state, charge.total) == (ChargeState.SETTLED, 0)
+    assert (charge.printer, charge.is_shadow) == (desk.guid, True)
     assert charge.flags == (Flag.NOT_RESERVED, Flag.NOT_COUNTED)
     fixed = PriceList(0, 0, (Rate(PAGE),), unknown=Unknown.FIXED, unknown_price=9 * PAGE)
     await purses.journal.commit(PutPrices(fixed, 1))
