@@ -29,7 +29,7 @@ from spoold.model.errors import OperationError
 from spoold.simulate.mfd import Mfd
 from support.commands import Run, Said
 from support.ipp_node import answer_of, decoded, post, request
-from support.process import Daemon, running, send_raw
+from support.process import Daemon, config_with, running, send_raw
 
 pytestmark = pytest.mark.slow
 
@@ -45,16 +45,7 @@ HOSTILE = {
     "long": "x" * 65_536,
     "many": "\u0301" * 300,
 }
-CONFIG = """
-[node]
-name = "crash"
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = ["127.0.0.1:0"]
-mutual = []
-lpd = ["127.0.0.1:0"]
-"""
+CONFIG = config_with("tls", "lpd", name="crash")
 METRIC = re.compile(
     r'[a-z_]+(\{[a-z_]+="([^"\\\n]|\\.)*"(,[a-z_]+="([^"\\\n]|\\.)*")*\})? [-+.e0-9Inf]+'
 )

@@ -21,30 +21,12 @@ from spoold.provider.receipt import SubmitRefused
 from spoold.spool.store import PutDevice, PutPrinter
 from support import forking
 from support.peers import Jobs, finished, incoming, wait_until
-from support.process import all_jobs, injected, running, send_raw
+from support.process import RAW_PORT, all_jobs, config_with, injected, running, send_raw
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = []
-mutual = []
-"""
-EVERY_PORT = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = ["127.0.0.1:0"]
-mutual = ["127.0.0.1:0"]
-lpd = ["127.0.0.1:0"]
-[[listen.raw]]
-address = "127.0.0.1:0"
-printer = "default"
-"""
+CONFIG = config_with()
+EVERY_PORT = config_with("tls", "mutual", "lpd") + RAW_PORT
 FULL = '[limits]\nspool_share = 0.01\nreserve_bytes = "1024 GiB"\n'
 PRINTERS = 2000
 STALLED = 300

@@ -11,22 +11,12 @@ import pytest
 from spoold.model.conversion import RECIPES
 from support.documents import PDF, document
 from support.peers import Jobs, finished, wait_until
-from support.process import Daemon, running, send_raw
+from support.process import Daemon, config_with, running, send_raw
 
 pytestmark = pytest.mark.slow
 
 PCL = "application/vnd.hp-pcl"
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = []
-mutual = []
-raw_printer = "laser"
-[conversion]
-deadline_s = 20
-"""
+CONFIG = config_with() + 'raw_printer = "laser"\n[conversion]\ndeadline_s = 20\n'
 PRINT = """{
     OPERATION Print-Job
     GROUP operation-attributes-tag

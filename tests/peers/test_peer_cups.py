@@ -10,22 +10,11 @@ import pytest
 
 from support.documents import KINDS, document, large_pdf
 from support.peers import Backend, incoming, printed_files, wait_until
-from support.process import all_jobs
+from support.process import RAW_PORT, all_jobs, config_with
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = ["127.0.0.1:0"]
-mutual = []
-lpd = ["127.0.0.1:0"]
-[[listen.raw]]
-address = "127.0.0.1:0"
-printer = "default"
-"""
+CONFIG = config_with("tls", "lpd") + RAW_PORT
 LARGE_BYTES = 50_000_000
 ORDERS = ("control,data", "data,control")
 

@@ -11,19 +11,11 @@ from spoold.provider.client import Provider
 from spoold.simulate.printer import SimulatedPrinter
 from support.documents import KINDS, PDF, document, large_pdf
 from support.peers import Backend, Jobs, finished, printed_files
-from support.process import send_raw
+from support.process import config_with, send_raw
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = []
-mutual = []
-lpd = ["127.0.0.1:0"]
-"""
+CONFIG = config_with("lpd")
 LARGE_BYTES = 20_000_000
 
 

@@ -13,19 +13,11 @@ import pytest
 from support.cups import cups
 from support.documents import document
 from support.peers import finished, wait_until
-from support.process import running, send_raw
+from support.process import config_with, running, send_raw
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = []
-mutual = []
-raw_printer = "archive"
-"""
+CONFIG = config_with() + 'raw_printer = "archive"\n'
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,11 @@ import pytest
 from support.cups import cups
 from support.documents import document
 from support.peers import finished, printed_files, wait_until
-from support.process import all_jobs
+from support.process import all_jobs, config_with
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = ["127.0.0.1:0"]
-mutual = []
-"""
+CONFIG = config_with("tls")
 PASSWORD = "correct-horse-7"
 
 

@@ -15,17 +15,11 @@ from pathlib import Path
 import pytest
 
 from support.ipptool import make_samples, run_suite
+from support.process import config_with
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = ["127.0.0.1:0"]
-mutual = []
-"""
+CONFIG = config_with("tls")
 PASSWORD = "correct horse 7"
 OFFER = {
     "document-format-supported": [

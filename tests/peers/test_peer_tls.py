@@ -18,17 +18,11 @@ import pytest
 from spoold.daemon.authority import Authority
 from support.documents import document
 from support.peers import Jobs, finished, incoming, printed_files, records, wait_until
+from support.process import config_with
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = ["127.0.0.1:0"]
-mutual = ["127.0.0.1:0"]
-"""
+CONFIG = config_with("tls", "mutual")
 TEN_MINUTES_US = 600_000_000
 FRAMES_MAGIC = b"\x00SPOOLD1"
 VERSIONS = ("-tls1_2", "-tls1_3")

@@ -18,20 +18,35 @@ from pathlib import Path
 from spoold.provider.blocking import ControlClient
 from support.forking import COMMAND, Forked
 
-CONFIG = """
-[node]
-name = "crash"
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:0"]
-tls = []
-mutual = []
+
+def config_with(*ports: str, name: str = "") -> str:
+    """A node that listens in the clear and on these `ports`: `tls`, `mutual`, `lpd`.
+
+    The table `[listen]` stands last: what follows may add to it.
+    """
+    listen = {"clear": True, "tls": False, "mutual": False, **dict.fromkeys(ports, True)}
+    named = f'name = "{name}"\n' if name else ""
+    return f'[node]\n{named}data_dir = "data"\n[listen]\n' + "".join(
+        f'{port} = ["127.0.0.1:0"]\n' if is_on else f"{port} = []\n"
+        for port, is_on in listen.items()
+    )
+
+
+RAW_PORT = """
+[[listen.raw]]
+address = "127.0.0.1:0"
+printer = "default"
+"""
+CONFIG = (
+    config_with(name="crash")
+    + """
 [dispatch]
 backoff_first_s = 0.1
 backoff_max_s = 0.5
 [drain]
 deadline_s = 5
 """
+)
 ON_DISK = CONFIG.replace('"data"', '"disk/data"')  # for a disk that has only the data on it
 
 
