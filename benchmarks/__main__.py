@@ -43,6 +43,32 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
+    options = _options()
+    directory = Path(tempfile.mkdtemp(prefix="spoold-benchmark-", dir=options.directory))
+    directory.chmod(0o711)  # The backends of CUPS run as another user.
+    bench = _bench(directory, options)
+    try:
+        about = report.machine(directory) | {"quick": options.quick, "pairs": bench.pairs}
+        if about["file_system"] == "tmpfs":
+            _say(f"warning: {directory} is in memory; name a disk with --directory")
+        findings, failed = _measure(bench, options.row or list(ROWS))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    path = options.json or RESULTS / time.strftime("%Y%m%dT%H%M%S.json")
+    report.write_json(path, about, findings)
+    print(report.table(findings))
+    print(
+        f"\n{about['processor']}, {about['cores']} cores, {about['file_system']}, an fsync of"
+        f" 4 KiB takes {about['sync_ms']:.3f} ms; CUPS {about['cups']}. JSON: {path}"
+    )
+    if options.quick:
+        print("These were tiny counts (--quick): the figures mean nothing.")
+    if failed:
+        print(f"These rows could not be measured: {' '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks/run",
         description="spoold beside CUPS, on this machine and one disk.",
@@ -59,9 +85,10 @@ def main() -> int:
         parser.error(f"there is no row {unknown[0]}; rows: {' '.join(ROWS)}")
     if load.open_files_max() < DESCRIPTORS:
         parser.error(f"{DESCRIPTORS} open files are needed; raise the hard limit (ulimit -Hn)")
+    return options
 
-    directory = Path(tempfile.mkdtemp(prefix="spoold-benchmark-", dir=options.directory))
-    directory.chmod(0o711)  # The backends of CUPS run as another user.
+
+def _bench(directory: Path, options: argparse.Namespace) -> Bench:
     bench = Bench(directory, say=_say)
     if options.quick:
         bench = Bench(
@@ -78,34 +105,22 @@ def main() -> int:
             say=_say,
         )
     bench.pairs = options.pairs or bench.pairs
+    return bench
+
+
+def _measure(bench: Bench, rows: list[str]) -> tuple[list[report.Finding], list[str]]:
+    """What was found, and the rows that could not be measured."""
     findings: list[report.Finding] = []
     failed = []
-    try:
-        about = report.machine(directory) | {"quick": options.quick, "pairs": bench.pairs}
-        if about["file_system"] == "tmpfs":
-            _say(f"warning: {directory} is in memory; name a disk with --directory")
-        for row in options.row or ROWS:
-            _say(f"{row}: {(ROWS[row].__doc__ or '').strip()}")
-            try:
-                findings += ROWS[row](bench)
-            except (OSError, RuntimeError, TimeoutError):
-                # One row less is better than an hour of rows lost.
-                traceback.print_exc()
-                failed.append(row)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    path = options.json or RESULTS / time.strftime("%Y%m%dT%H%M%S.json")
-    report.write_json(path, about, findings)
-    print(report.table(findings))
-    print(
-        f"\n{about['processor']}, {about['cores']} cores, {about['file_system']}, an fsync of"
-        f" 4 KiB takes {about['sync_ms']:.3f} ms; CUPS {about['cups']}. JSON: {path}"
-    )
-    if options.quick:
-        print("These were tiny counts (--quick): the figures mean nothing.")
-    if failed:
-        print(f"These rows could not be measured: {' '.join(failed)}")
-    return 1 if failed else 0
+    for row in rows:
+        _say(f"{row}: {(ROWS[row].__doc__ or '').strip()}")
+        try:
+            findings += ROWS[row](bench)
+        except (OSError, RuntimeError, TimeoutError):
+            # One row less is better than an hour of rows lost.
+            traceback.print_exc()
+            failed.append(row)
+    return findings, failed
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def ipp_jobs(spec: Spec) -> dict[str, Any]:
 
 
 def message(value: dict[str, Any]) -> bytes:
-    packed = msgpack.packb(value)
+    packed: bytes = msgpack.packb(value)
     return struct.pack(">I", len(packed)) + packed
 
 

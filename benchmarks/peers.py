@@ -117,7 +117,7 @@ class Peer:
         def is_listening() -> bool:
             if self.process.poll() is not None:
                 raise RuntimeError(
-                    f"{self.process.args} ended with {self.process.returncode}:\n{self.log_end()}"
+                    f"{self.process.args!r} ended with {self.process.returncode}:\n{self.log_end()}"
                 )
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -317,7 +317,7 @@ class Helper:
         """One line. Raises: RuntimeError when the process ended instead."""
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
-            raise RuntimeError(f"{self.process.args} ended with {self.process.wait()}")
+            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
         return line
 
     def ask(self, line: str = "") -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,9 +13,10 @@ from uuid import UUID
 
 import trio
 
-from benchmarks import load, peers
+from benchmarks import peers
 from benchmarks.alone import fill
 from benchmarks.control import Control
+from benchmarks.paced import Clients
 from benchmarks.report import Finding
 from benchmarks.rows import Bench
 from spoold.daemon.identity import node_guid
@@ -26,7 +25,6 @@ from spoold.spool.sqlite import open_store
 RECORDS = 1_000_000
 RECORDS_QUICK = 4_000
 PEOPLE = 500
-JOBS_S = 50.0  # what goes on at the application server meanwhile
 BEFORE_S = 20.0
 DEADLINE_S = 1200.0
 RECORDS_S = 10_000.0
@@ -50,50 +48,13 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-# -- what goes on at the application server ----------------------------------------------------
-
-
-class Clients(threading.Thread):
-    """Raw jobs at a steady pace; `took_ms` of each, from connect to the acknowledgement."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
-        self._port = port
-        self._over = threading.Event()
-        self._document = load.document(4096)
-        self.took_ms: list[float] = []
-
-    def run(self) -> None:
-        due = time.monotonic()
-        while not self._over.is_set():
-            due += 1 / JOBS_S
-            time.sleep(max(0.0, due - time.monotonic()))
-            begun = time.monotonic()
-            with socket.create_connection(("127.0.0.1", self._port), timeout=60) as job:
-                job.sendall(self._document)
-                job.shutdown(socket.SHUT_WR)
-                job.recv(1)
-            self.took_ms.append((time.monotonic() - begun) * 1000)
-
-    def __enter__(self) -> Clients:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join()
-
-    def p99_ms(self) -> float:
-        return load.percentile(sorted(self.took_ms), 0.99)
+# -- the row -----------------------------------------------------------------------------------
 
 
 def _stop(spoold: peers.Spoold) -> None:
     """Its data stay."""
     spoold.process.send_signal(signal.SIGTERM)
     spoold.process.wait(20)
-
-
-# -- the row -----------------------------------------------------------------------------------
 
 
 def _join(hq: peers.Spoold, site: peers.Spoold, name: str) -> None:
@@ -116,7 +77,7 @@ def _catch_up(hq: peers.Spoold, site: peers.Spoold, name: str, records: int) -> 
         peers.wait_until(
             "the first records", lambda: _standing(control, name)["position"] > 0, DEADLINE_S
         )
-        begun, at_first = time.monotonic(), _standing(control, name)["position"]
+        begun, at_first = time.monotonic(), int(_standing(control, name)["position"])
 
         def is_there() -> bool:
             time.sleep(0.1)

@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks import load, peers
+from benchmarks import peers
+from benchmarks.paced import Clients, Looks
 from benchmarks.report import Finding
 from benchmarks.rows import Bench
-from benchmarks.rows_catchup import Clients
 
 SITES, SITES_QUICK = 200, 8
 RECORDS = 2_000
 BEFORE_S = 10.0
-LOOKS_S = 20.0  # how often the state of the application server is asked for
 FAIR = 1.25  # the slowest site against the median
 STARVED_S = 10.0
 STATUS_MS = 100.0
 JOBS_MS = 100.0
-
-
-class _Looks(threading.Thread):
-    """`status`, at a steady pace; `took_ms` of each."""
-
-    def __init__(self, spoold: peers.Spoold) -> None:
-        super().__init__(daemon=True)
-        self._control = spoold.control()
-        self._over = threading.Event()
-        self.took_ms: list[float] = []
-
-    def run(self) -> None:
-        due = time.monotonic()
-        with self._control:
-            while not self._over.is_set():
-                due += 1 / LOOKS_S
-                time.sleep(max(0.0, due - time.monotonic()))
-                begun = time.monotonic()
-                self._control.call("status")
-                self.took_ms.append((time.monotonic() - begun) * 1000)
-
-    def __enter__(self) -> _Looks:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join()
-
-    def p99_ms(self) -> float:
-        return load.percentile(sorted(self.took_ms), 0.99)
 
 
 def _invite(hq: peers.Spoold, sites: int) -> list[str]:
@@ -67,7 +34,7 @@ def site_return(bench: Bench) -> Iterator[Finding]:
     sites = SITES_QUICK if is_quick else SITES
     spools = bench.fresh()
     spools.mkdir()
-    fair, starved, status, jobs, rates, before, memory, lost = ([] for _ in range(8))  # type: ignore[var-annotated]
+    fair, starved, status, jobs, rates, before, memory, lost = ([] for _ in range(8))
     for _ in bench.each_pair():
         with bench.spoold(name="hq") as hq:
             spec = {
@@ -81,7 +48,7 @@ def site_return(bench: Bench) -> Iterator[Finding]:
                 with Clients(hq.raw_ports[0]) as clients:
                     time.sleep(BEFORE_S / 10 if is_quick else BEFORE_S)
                 before.append(clients.p99_ms())
-                with Clients(hq.raw_ports[0]) as clients, _Looks(hq) as looks:
+                with Clients(hq.raw_ports[0]) as clients, Looks(hq) as looks:
                     found: dict[str, Any] = json.loads(helper.ask())
             memory.append(hq.rss_mib())
         ends_s = found["ends_s"]
