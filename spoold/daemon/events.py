@@ -80,6 +80,7 @@ EVENTS = {
     "site_names_refused": "A site asked for names that are others'; it serves without them.",
     "servers_not_kept": "Where application servers are could not be written; it is asked again.",
     "site_line_changed": "The line of a site is up, or gone.",
+    "job_claim_refused": "A site says that it prints a job which it cannot have: not believed.",
     "job_printed_twice": "A job of this node came out at another one, too: both facts stand.",
     "journal_branched": "After a fork this site goes on as an incarnation of its own.",
     "journal_forked": "A site has other records than it had sent; nothing more is taken from it.",

@@ -355,7 +355,7 @@ class Handing:
             ]
             for job_id in await self._open(old):
                 attempts = await self._reader.attempts(job_id)
-                outcome = InDoubt("rehomed", LEFT_BEHIND)
+                outcome = InDoubt("rehomed", LEFT_BEHIND, evidence={"node": str(old)})
                 reasons = (JobReason.JOB_IN_DOUBT,)
                 changes.append(
                     EndAttempt(

@@ -24,6 +24,7 @@ from spoold.spool import received
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import (
+    ClaimRefused,
     Event,
     FinishRound,
     JournalForked,
@@ -265,10 +266,20 @@ def _printed_twice(event: PrintedTwice) -> None:
     )
 
 
+def _claim_refused(event: ClaimRefused) -> None:
+    log.error(
+        "job_claim_refused",
+        job_uuid=str(event.uuid),
+        job_id=event.job_id,
+        journal=str(event.journal),
+    )
+
+
 ALARMS: dict[type, Callable[[Any], None]] = {
     RecordQuarantined: _quarantined,
     RecordsMissing: _missing,
     JournalForked: _forked,
     SiteTold: _told,
     PrintedTwice: _printed_twice,
+    ClaimRefused: _claim_refused,
 }

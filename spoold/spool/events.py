@@ -236,6 +236,15 @@ class PrintedTwice:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimRefused:
+    """Another node says that it prints a job of this one, which it cannot have."""
+
+    uuid: UUID
+    job_id: int
+    journal: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class TwinFound:
     """A job that was printed here waits at another node."""
 
@@ -267,5 +276,6 @@ Event = (
     | JournalForked
     | SiteTold
     | PrintedTwice
+    | ClaimRefused
     | TwinFound
 )

@@ -1,7 +1,8 @@
 """Jobs of other nodes, as their records tell: enough to list them, to add up, and to merge.
 
 A job-uuid that is found at two homes is one job: printed wins over released over held. A job of
-this node that loses is canceled here; paper that came out twice is told, and both facts stand.
+this node that loses is canceled here, if the other node can have it at all (`holding`); paper that
+came out twice is told, and both facts stand.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.transitions import JobEvent
-from spoold.spool import jobs, people, store
+from spoold.spool import holding, jobs, people, store
 from spoold.spool.rows import NUMBER, STATE, unpack
 
 if TYPE_CHECKING:
@@ -169,6 +170,9 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
     if JobReason.JOB_IN_DOUBT in row[2].split() and state is not JobState.COMPLETED:
         return  # what waits there is held, when its printer is not that node's any more
     if here in WAITING and _rank(state) > _rank(here):
+        if not holding.can_have(writer.db, node, job_id):
+            writer.events.append(store.ClaimRefused(UUID(bytes=uuid), job_id, node))
+            return
         change = store.ChangeJob(
             job_id,
             JobEvent.CANCEL,
@@ -202,17 +206,21 @@ def _came_out(writer: SqliteStore, job_id: int) -> bool:
 
 # -- look-ups ----------------------------------------------------------------------------------
 
+_GIVEN = f"remote_job.reasons LIKE '%{JobReason.JOB_WAITS_ELSEWHERE}%'"
 _TWINS = (
-    "SELECT remote_job.id, remote_job.node, remote_job.uuid, attempt.outcome, attempt.evidence "
+    "SELECT remote_job.id, remote_job.node, remote_job.uuid, "
+    f"iif({_GIVEN}, NULL, attempt.outcome), attempt.evidence "
     "FROM remote_job {index} CROSS JOIN job ON job.uuid = remote_job.uuid "
     "LEFT JOIN attempt ON attempt.job_id = job.id AND attempt.number = job.attempts "
-    f"WHERE job.state = {NUMBER[JobState.COMPLETED]} AND remote_job.finished_us IS NULL "
+    f"WHERE (job.state = {NUMBER[JobState.COMPLETED]} OR {_GIVEN} AND job.finished_us > 0) "
+    "AND remote_job.finished_us IS NULL "
     f"AND remote_job.state IN ({', '.join(str(NUMBER[one]) for one in WAITING)}) "
 )
 
 
 class Twin(NamedTuple):
-    """A job that was printed here and waits at `node`, as that has told.
+    """A job that was printed here and waits at `node`, as that has told; or that waits there for
+    its end here, which has come.
 
     `is_its_own`: it was handed on to that very node, where somebody wants it once more.
     """
@@ -288,27 +296,50 @@ class Waits(NamedTuple):
     job: RemoteJob
 
 
-def waits_for(db: sqlite3.Connection, user: UUID, after: int, limit: int) -> list[Waits]:
-    """Jobs behind a key that wait for a user at other nodes, or for somebody who lets the user
-    release theirs.
-    """
-    columns = _SELECT.replace(
+_WAITING = (
+    _SELECT.replace(
         "SELECT ",
         "SELECT remote_job.id, (SELECT name FROM node WHERE guid = remote_job.node), "
         "(SELECT name FROM printer WHERE guid = remote_job.printer), ",
         1,
     )
-    sql = columns.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ") + (
-        f"WHERE remote_job.owner = ? AND finished_us IS NULL AND state = {_HELD} "
-        "AND remote_job.id > ? AND reasons LIKE ? ORDER BY remote_job.id LIMIT ?"
-    )
-    awaited = f"%{JobReason.JOB_RELEASE_WAIT}%"
+    + "WHERE remote_job.owner = ? AND finished_us IS NULL "
+    f"AND state = {_HELD} AND reasons LIKE '%{JobReason.JOB_RELEASE_WAIT}%' "
+)
+_WAITING_BEHIND = (
+    _WAITING.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ")
+    + "AND remote_job.id > ? ORDER BY remote_job.id LIMIT ?"
+)
+
+
+def waits_for(db: sqlite3.Connection, user: UUID, after: int, limit: int) -> list[Waits]:
+    """Jobs behind a key that wait for a user at other nodes, or for somebody who lets the user
+    release theirs.
+    """
     found = [
-        Waits(row[0], row[1] or "", row[2] or "", _job(row[3:]))
-        for owner in (user, *(one.guid for one in people.delegators(db, user)))
-        for row in db.execute(sql, (owner.bytes, after, awaited, limit))
+        _waits(row)
+        for owner in _owners(db, user)
+        for row in db.execute(_WAITING_BEHIND, (owner.bytes, after, limit))
     ]
     return sorted(found, key=lambda one: one.key)[:limit]
+
+
+def waiting_among(db: sqlite3.Connection, user: UUID, keys: Sequence[int]) -> dict[int, Waits]:
+    """Those with these keys among the jobs of `waits_for`."""
+    return {
+        row[0]: _waits(row)
+        for owner in _owners(db, user)
+        for key in keys
+        for row in db.execute(_WAITING + "AND remote_job.id = ?", (owner.bytes, key))
+    }
+
+
+def _owners(db: sqlite3.Connection, user: UUID) -> list[UUID]:
+    return [user, *(one.guid for one in people.delegators(db, user))]
+
+
+def _waits(row: tuple[Any, ...]) -> Waits:
+    return Waits(row[0], row[1] or "", row[2] or "", _job(row[3:]))
 
 
 def page(

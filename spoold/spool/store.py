@@ -108,6 +108,7 @@ from spoold.spool.changes.sources import VanishUser as VanishUser
 from spoold.spool.events import AccountChanged as AccountChanged
 from spoold.spool.events import BalanceChanged as BalanceChanged
 from spoold.spool.events import Charged as Charged
+from spoold.spool.events import ClaimRefused as ClaimRefused
 from spoold.spool.events import EmergencyChanged as EmergencyChanged
 from spoold.spool.events import Event as Event
 from spoold.spool.events import JobClaimed as JobClaimed

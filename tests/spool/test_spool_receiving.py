@@ -7,9 +7,11 @@ import pytest
 
 from spoold.codec import record as codec
 from spoold.model.errors import OperationError
-from spoold.model.job import JobState
-from spoold.model.outcome import Delivered
+from spoold.model.job import JobReason, JobState
+from spoold.model.node import Scope
+from spoold.model.outcome import Delivered, InDoubt
 from spoold.model.record import Kind
+from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
 from spoold.spool import applying, received, receiving, remote_jobs, sending
 from spoold.spool.erasure import Erasure
@@ -17,10 +19,14 @@ from spoold.spool.store import (
     AddRecord,
     BranchJournal,
     ChangeJob,
+    ClaimRefused,
     EndAttempt,
+    InviteNode,
+    JoinNode,
     PrintedTwice,
     PruneReceived,
     PruneRecords,
+    PutUser,
     RetryQuarantined,
     StartAttempt,
 )
@@ -287,7 +293,7 @@ async def test_a_person_is_the_same_one_by_name(site, hq):
 
 async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq):
     """One uuid at two homes is one job: printed wins over released."""
-    here, there = await hq.add_printer(), await site.add_printer()
+    here, there = await hq.add_printer(owner=SITE), await site.add_printer()
     first = await hq.add_job(here, owner="ada", uuid=SITE)
     await site.add_job(there, owner="ada", uuid=SITE)
     await ship(site, hq)
@@ -298,6 +304,53 @@ async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq)
     await ship(site, hq)
     job = await hq.reader.job(first.job_id)
     assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
+
+
+HALL = "00000000-0000-4000-8000-0000000000ff"  # a printer that the site is not told of
+
+
+@pytest.mark.parametrize(
+    ("printer", "scope", "is_settled"),
+    [
+        ({}, Scope(), False),
+        ({"owner": HQ}, Scope(), False),
+        ({"release": ReleaseMode.FIND_ME}, Scope(), True),
+        ({"release": ReleaseMode.FIND_ME}, Scope(groups=("law",)), True),
+        ({"release": ReleaseMode.FIND_ME}, Scope(groups=("arts",)), False),
+        ({"release": ReleaseMode.FIND_ME}, Scope(printers=(HALL,)), False),
+    ],
+)
+async def test_a_site_settles_no_job_that_it_cannot_have(site, hq, printer, scope, is_settled):
+    """A uuid that it knows is not enough: its own printers, and what it may have copied."""
+    here, there = await hq.add_printer(**printer), await site.add_printer()
+    await hq.journal.commit(PutUser("ada", 1, is_new=True, fields={"groups": ["law"]}))
+    await hq.journal.commit(InviteNode("library", b"s", True, 9, 1, scope))
+    await hq.journal.commit(JoinNode(SITE, b"k", 2, b"s"))
+    events = []
+    hq.journal.listen(events.extend)
+    first = await hq.add_job(here, owner="ada", uuid=SITE)
+    await site.add_job(there, owner="ada", uuid=SITE)
+    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
+    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
+    await ship(site, hq)
+    assert ((await hq.reader.job(first.job_id)).state is JobState.CANCELED) is is_settled
+    assert (ClaimRefused(SITE, first.job_id, SITE) in events) is not is_settled
+
+
+async def test_a_job_that_was_handed_on_is_settled_by_who_has_it(site, hq):
+    """Also when its printer was given to another node meanwhile."""
+    here, there = await hq.add_printer(owner=HQ), await site.add_printer()
+    first = await hq.add_job(here, owner="ada", uuid=SITE)
+    number = await hq.journal.commit(StartAttempt(first.job_id, 0, here.id, 1))
+    left = InDoubt("rehomed", evidence={"node": str(SITE)})
+    reasons = (JobReason.JOB_IN_DOUBT,)
+    await hq.journal.commit(EndAttempt(first.job_id, number, left, JobEvent.DOUBT, reasons, 2))
+    assert (await hq.reader.job(first.job_id)).state is JobState.PENDING_HELD
+    await site.add_job(there, owner="ada", uuid=SITE)
+    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
+    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
+    await ship(site, hq)
+    assert (await hq.reader.job(first.job_id)).state is JobState.CANCELED
 
 
 async def test_paper_that_came_out_twice_is_told(site, hq):

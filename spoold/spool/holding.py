@@ -1,0 +1,39 @@
+"""Which nodes can have a job of this node, by what is known here: no other is believed about it.
+
+A uuid alone proves nothing: other nodes see those of jobs that are none of theirs. A node can have
+a job whose printer is its own, one that was handed on to it, and one that waits for its owner at a
+find-me printer, if both were copied there: a provider may have gone to either with it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from uuid import UUID
+
+from spoold.spool import nodes, scoped
+from spoold.spool.rows import printer_of, unpack
+
+
+def can_have(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
+    """Whether what `node` says of this job can be."""
+    owner, *row = db.execute(
+        "SELECT person.key, printer.id, printer.guid, coalesce(printer.name, ''), device_id, "
+        "printer.fields FROM job JOIN printer ON printer.id = job.printer_id "
+        "JOIN person ON person.id = job.owner_id WHERE job.id = ?",
+        (job_id,),
+    ).fetchone()
+    printer = printer_of(*row)
+    if printer.owner == node or _was_handed(db, node, job_id):
+        return True
+    site = nodes.find(db, node) if printer.is_find_me else None
+    return (
+        site is not None
+        and scoped.has_printer(site, printer.guid)
+        and scoped.has_person(db, site, owner)
+    )
+
+
+def _was_handed(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
+    """Whether this node has given the job to that one."""
+    rows = db.execute("SELECT evidence FROM attempt WHERE job_id = ?", (job_id,))
+    return any(packed and unpack(packed).get("node") == str(node) for (packed,) in rows)
