@@ -290,11 +290,12 @@ class Attempt:
             self._on_change(self)
             if not self._is_watched:
                 self._is_watched = True
-                nursery.start_soon(self._watch)
+                self._watch_scope = trio.CancelScope()
+                nursery.start_soon(self._watch, self._watch_scope)
 
-    async def _watch(self) -> None:
+    async def _watch(self, scope: trio.CancelScope) -> None:
         """Note on the job that the device takes no bytes, or takes them again: not too often."""
-        with self._watch_scope:
+        with scope:
             while self._was_stalled is not self.is_stalled and self.stopped is None:
                 self._was_stalled = self.is_stalled
                 progress = self.progress

@@ -650,6 +650,43 @@ async def test_stall_is_a_state_and_not_a_failure(floor, spool):
     assert len(await spool.reader.attempts(job_id)) == 1
 
 
+@pytest.mark.parametrize("is_canceled", [False, True])
+async def test_long_stall_ends_as_a_short_one_does(floor, spool, is_canceled):
+    """A device that has been noted as stalled goes on and stalls again, or its job is canceled."""
+    printer, machine = await floor.add()
+    more = trio.Event()
+
+    async def stall_twice(delivery: Delivery) -> Outcome:
+        await delivery.may_send()
+        try:
+            for sent in (1, 2):
+                delivery.report(Progress(sent, 31.0))
+                await floor.wait_state(delivery.job.id, JobState.PROCESSING_STOPPED)
+                await trio.testing.wait_all_tasks_blocked(0.01)  # nothing is left to be noted
+                if is_canceled:
+                    more.set()
+                    await trio.sleep_forever()
+                delivery.report(Progress(sent + 1))
+                await floor.wait_state(delivery.job.id, JobState.PROCESSING)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        finally:
+            delivery.report(Progress(3))
+        return await print_it(delivery)
+
+    machine.usual = stall_twice
+    (job_id,) = await floor.add_jobs(printer, 1)
+    settings = replace(QUICK, stalled_after_s=30.0, stall_change_interval_s=0.0)
+    async with floor.dispatching(settings):
+        if is_canceled:
+            await more.wait()
+            reasons = ("processing-to-stop-point", "job-canceled-by-user")
+            await floor.change(job_id, JobEvent.STOP, reasons=reasons)
+            await floor.wait_state(job_id, JobState.CANCELED)
+        else:
+            await floor.wait_completed([job_id])
+    assert len(await spool.reader.attempts(job_id)) == 1
+
+
 # -- pools ---------------------------------------------------------------------------------
 
 
