@@ -68,7 +68,6 @@ class Round:
     steps: list[Step] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     seen: int = 0
-    vanishing: int = 0
     stop: str = ""
 
 
@@ -90,7 +89,6 @@ def plan(
     known = {one.id: one for one in present}
     found = Round(troubles=list(understood.troubles), seen=len(understood.people))
     gone = [one for one in known.values() if not one.is_gone and one.id not in understood.ids]
-    found.vanishing = len(gone)
     there = sum(not one.is_gone for one in known.values())
     share_passed = len(gone) > 1 and 100 * len(gone) > source.vanish_share * there
     if gone and (share_passed or len(gone) == there):

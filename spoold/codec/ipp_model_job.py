@@ -91,10 +91,6 @@ _NO_DATE_PROCESSING = fixed(Tag.NO_VALUE, "date-time-at-processing")
 _NO_DATE_COMPLETED = fixed(Tag.NO_VALUE, "date-time-at-completed")
 
 
-def job_uri(place: Place, job_id: int) -> str:
-    return f"{place.jobs_uri}{job_id}"
-
-
 def attribute_octets(attribute: Attribute) -> bytes:
     """One attribute as it stands in a group."""
     return ipp.encode_attributes([attribute])
@@ -242,9 +238,6 @@ GROUPS: Final[dict[str, frozenset[str]]] = {
     "job-actuals": frozenset(),
 }
 LISTED: Final = frozenset({"job-id", "job-uri"})  # Get-Jobs, when nothing else is asked for
-ANSWERED: Final = (  # after a job was made (RFC 8011 4.2.1.2)
-    "job-uri", "job-id", "job-uuid", "job-state", "job-state-reasons", "job-state-message",
-)  # fmt: skip
 PUBLIC: Final = frozenset(
     {
         "date-time-at-completed",

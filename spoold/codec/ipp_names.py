@@ -243,12 +243,4 @@ def status_keyword(code: int) -> str:
         return f"{code:#06x}"
 
 
-def operation_keyword(code: int) -> str:
-    """The name of an operation-id off the wire; `0x0599` for one that has no name here."""
-    try:
-        return Operation(code).keyword
-    except ValueError:
-        return f"{code:#06x}"
-
-
 _STATUS_BY_KEYWORD = {status.keyword: status for status in Status}

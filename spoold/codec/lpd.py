@@ -84,18 +84,6 @@ def file_name(kind: str, index: int, number: int, host: str, *, is_long: bool = 
     return f"{kind}f{letters[index % 52]}{digits}".encode("ascii") + host_bytes
 
 
-_FILE_NAME = re.compile(rb"[cd]f[A-Za-z](\d{6}(?=[A-Za-z])|\d{3}|\d{1,2}(?=\D|\Z))")
-
-
-def job_number(name: bytes) -> int | None:
-    """The sender's number of the job in a file's name; None when the name has none.
-
-    Six digits are one number only when a letter follows: a host may be an address.
-    """
-    found = _FILE_NAME.match(name)
-    return int(found[1]) if found else None
-
-
 def acknowledgement(code: int = 0) -> bytes:
     """The octet that answers: 0 is yes, anything else no."""
     return bytes([code])

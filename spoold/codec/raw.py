@@ -112,7 +112,7 @@ PJL_COPIES_MAX = 32767  # HP's range of COPIES and QTY
 
 @dataclass(frozen=True, slots=True)
 class Pjl:
-    """What the PJL header of a stream says; texts are NFC, the raw bytes stand beside them.
+    """What the PJL header of a stream says; texts are NFC.
 
     `copies` is COPIES (uncollated) times QTY (collated sets), and `copies_embedded` says that the
     stream named one of them: the device makes them, nobody else may. `body_offset` is where the
@@ -120,9 +120,7 @@ class Pjl:
     """
 
     job_name: str = ""
-    job_name_raw: bytes = b""
     user_name: str = ""
-    user_name_raw: bytes = b""
     printer: str = ""  # SPOOLD-PRINTER
     copies: int = 1
     copies_embedded: bool = False
@@ -225,14 +223,11 @@ def _set(values: dict[str, bytes], text: bytes) -> None:
 
 
 def _pjl(name: bytes, language: bytes, values: dict[str, bytes], body: int | None) -> Pjl:
-    user = values.get("USERNAME", b"")
     copies, quantity = _count(values.get("COPIES")), _count(values.get("QTY"))
     duplex = values.get("DUPLEX", b"").upper()
     return Pjl(
         job_name=person.decode_text(name),
-        job_name_raw=name,
-        user_name=person.decode_text(user),
-        user_name_raw=user,
+        user_name=person.decode_text(values.get("USERNAME", b"")),
         printer=person.decode_text(values.get("SPOOLD-PRINTER", b"")),
         copies=(copies or 1) * (quantity or 1),
         copies_embedded=copies is not None or quantity is not None,

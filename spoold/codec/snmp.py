@@ -15,11 +15,9 @@ from spoold.model.errors import RemoteProtocolError
 DATAGRAM_BYTES_MAX: Final = 65507
 VERSIONS: Final = {"1": 0, "2c": 1}
 NAMES_MAX: Final = 64
-NO_SUCH_NAME: Final = 2  # error-status of SNMPv1
 
 _INTEGER, _OCTETS, _NULL, _OID, _SEQUENCE = 0x02, 0x04, 0x05, 0x06, 0x30
 _UNSIGNED = (0x41, 0x42, 0x43, 0x46)  # Counter32, Gauge32, TimeTicks, Counter64
-_MISSING = (_NULL, 0x80, 0x81, 0x82)  # noSuchObject, noSuchInstance, endOfMibView
 _GET_REQUEST, _RESPONSE = 0xA0, 0xA2
 _INTEGER_BYTES_MAX = 9  # a Counter64 with its leading zero octet
 

@@ -27,7 +27,6 @@ from spoold.model.errors import ConfigError, SpooldError, SpoolFull, StoreFailed
 log = structlog.get_logger("spoold.daemon")
 
 # sysexits.h: what systemd's Restart= and RestartPreventExitStatus= go by.
-EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_CONFIG = 78

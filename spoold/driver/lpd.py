@@ -204,7 +204,6 @@ class _Submission:
         self._data_bytes = delivery.source.size * self._copies
         self._before_data: int | None = None
         self._acknowledged = 0
-        self._is_all_acknowledged = False
         self._has_data_ended = False  # its acknowledgement came
         self._is_last_awaited = False
 

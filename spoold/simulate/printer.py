@@ -340,7 +340,6 @@ class _RawJob:
     document: list[bytes] = field(default_factory=list)
     title: str = ""
     copies: int = 1
-    pages_said: int = 0  # of the copies, in jobs that ended already
     reports_jobs: bool = False
     job_names: list[str] = field(default_factory=list)  # JOB may be nested
     reader: pjl.CommandReader = field(default_factory=pjl.CommandReader)

@@ -94,16 +94,6 @@ def wallet_at(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: int)
     return open_wallet(db, kind, holder, at_us).wallet
 
 
-def is_settled_up(db: sqlite3.Connection, holder: UUID) -> bool:
-    """Whether a holder has neither money nor debts, nor work that goes on."""
-    row = db.execute(
-        "SELECT 1 FROM purse WHERE holder = ? AND balance != 0 AND until_us IS NULL UNION ALL "
-        "SELECT 1 FROM charge WHERE holder = ? AND state = 'reserved'",
-        (holder.bytes, holder.bytes),
-    ).fetchone()
-    return row is None
-
-
 # -- charges -----------------------------------------------------------------------------------
 
 

@@ -131,10 +131,6 @@ def quarantined(db: sqlite3.Connection, after: tuple[int, int], limit: int) -> l
     ]
 
 
-def count_quarantined(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT count(*) FROM quarantine").fetchone()[0])
-
-
 def record(db: sqlite3.Connection, chain_id: int, position: int) -> Record | None:
     """A foreign record; None when it is not kept.
 

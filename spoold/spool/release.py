@@ -10,7 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from spoold.model.charge import Charge
+from spoold.model.charge import Charge, job_key
 from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, WAITS_FOR_OTHERS, Job, JobReason, JobState
 from spoold.model.record import Kind
@@ -89,7 +89,7 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
     personal = _personal(change, packed)
     price = None
     if change.cost is not None:  # the last that may refuse
-        fields["charge"] = charge_key(row[0], number, writer.journal)
+        fields["charge"] = job_key(UUID(bytes=row[0]), number, writer.journal)
         charge = _reserve(writer, change, change.cost, fields["charge"])
         price = charge.reserved
     position = writer.add_record(
@@ -132,11 +132,6 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
         change.printer_id,
     )
     return store.Released(change.job_id, after, number, position, price)
-
-
-def charge_key(uuid: bytes, number: int, journal: UUID) -> bytes:
-    """A charge is made once for (job-uuid, release number, node)."""
-    return uuid + number.to_bytes(4, "big") + journal.bytes
 
 
 def _reserve(writer: SqliteStore, change: store.ReleaseJob, cost: store.Cost, key: bytes) -> Charge:

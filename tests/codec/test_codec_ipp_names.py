@@ -52,8 +52,6 @@ def test_what_has_no_name_has_its_number() -> None:
     """Codes off the wire can be shown, whatever they are."""
     assert ipp_names.status_keyword(0x0406) == "client-error-not-found"
     assert ipp_names.status_keyword(0x04FF) == "0x04ff"
-    assert ipp_names.operation_keyword(0x000A) == "Get-Jobs"
-    assert ipp_names.operation_keyword(0x0FFF) == "0x0fff"
     assert Status.of("") is Status.CLIENT_ERROR_BAD_REQUEST
     assert Status(0x0001).is_success
     assert not Status.CLIENT_ERROR_GONE.is_success

@@ -255,25 +255,10 @@ def test_print_lines_that_repeat_are_copies() -> None:
     assert (control.indent, control.width, control.title) == (4, 132, "report")
 
 
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        (lpd.file_name("c", 0, 7, "desk"), 7),
-        (lpd.file_name("d", 30, 1234, "desk"), 234),
-        (lpd.file_name("d", 1, 123456, "desk", is_long=True), 123456),
-        (b"dfA123192.0.2.7", 123),
-        (b"cfA001", 1),
-        (b"cfA12host", 12),
-        (b"whatever", None),
-    ],
-)
-def test_the_number_in_a_file_name_is_found(name: bytes, number: int | None) -> None:
-    """Three digits, or six where a host name follows them."""
-    assert lpd.job_number(name) == number
-
-
 def test_file_names_count_by_letters() -> None:
     """The 27th file begins with small letters, and blanks of a host are left out."""
+    assert lpd.file_name("c", 0, 1234, "desk") == b"cfA234desk"
+    assert lpd.file_name("d", 1, 123456, "desk", is_long=True) == b"dfB123456desk"
     assert lpd.file_name("d", 25, 1, "a host") == b"dfZ001ahost"
     assert lpd.file_name("d", 26, 1, "a host") == b"dfa001ahost"
 
