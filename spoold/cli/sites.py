@@ -239,6 +239,12 @@ def copy(args: Namespace) -> int:
 
 def revoke(args: Namespace) -> int:
     with connect(args) as client:
-        client.call("site.revoke", {"name": args.name})
+        answer = client.call("site.revoke", {"name": args.name})
+    if not answer["had_joined"]:
+        print(plain(f"The invitation of {args.name} is taken back."))
+        return DONE
     print(plain(f"Site {args.name} is revoked, and its line has ended."))
+    if answer["printers"]:
+        count = render.counted(len(answer["printers"]), "printer")
+        print(plain(f"  It owns {count} still: `spoold printer rehome --from-site {args.name}`."))
     return DONE

@@ -115,6 +115,12 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         else:
             told = f"{line['line']} for {since}"
         yield plain(f"line          {told}")
+    for name in answer.get("sites_pending", ()):
+        yield plain(f"to approve    {name} has joined: `spoold site approve {name}`")
+    if answer.get("overrides"):
+        count, verb = answer["overrides"], "waits" if answer["overrides"] == 1 else "wait"
+        told = f"{render.counted(count, 'repair')} of printers {verb} to be settled"
+        yield f"overrides     {told}: `spoold site overrides list`"
     if answer.get("sites"):
         gone = answer["sites_gone"]
         told = f"; no line: {', '.join(gone)}" if gone else ", all lines up"
@@ -126,11 +132,13 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def at_stake(found: Mapping[str, Any]) -> str:
     """What would be lost with this machine."""
-    line = f"{found['jobs']} jobs are here alone"
+    jobs, records = found["jobs"], found["records"]
+    line = f"{render.counted(jobs, 'job')} {'is' if jobs == 1 else 'are'} here alone"
     if found["jobs_elsewhere"]:
         line += f" ({found['jobs_elsewhere']} more are at their owners)"
-    if found["records"] is not None:
-        line += f", {found['records']} records are not acknowledged"
+    if records is not None:
+        are = "is" if records == 1 else "are"
+        line += f", {render.counted(records, 'record')} {are} not acknowledged"
     return line
 
 

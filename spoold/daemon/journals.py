@@ -12,7 +12,7 @@ async def look(services: Services) -> Journals:
     """What this site has not sent yet, and what comes here from others."""
     uplink, reader = services.uplink, services.reader
     standings = await reader.look(received.standings)
-    names = {one.guid: one.name for one in await reader.look(nodes.find_all)}
+    names = await reader.look(nodes.names)
     latest = received.latest(standings)
     told = {guid: names.get(guid, str(guid)) for guid in latest}
     forked = [told[guid] for guid, one in latest.items() if one.state == FORKED]

@@ -165,6 +165,8 @@ class Monitor:
             backup_us=made_us if isinstance(made_us, int) else None,
             line_gone_us=line.since_us if is_gone and line is not None else None,
             line_reason=line.reason if line is not None else "",
+            is_to_join=services.membership is not None and not services.membership.is_joined,
+            sites_gone=await self._sites_gone(),
             behind=await services.reader.look(synchronised.behind),
             journals=await journals.look(services),
             rights=self._rights,
@@ -183,7 +185,7 @@ class Monitor:
         reader = self._reader
         self._depths = await reader.look(depth.depths)
         self._in_doubt = await reader.look(depth.in_doubt)
-        names = {one.guid: one.name for one in await reader.look(nodes.find_all)}
+        names = await reader.look(nodes.names)
         names[self._services.node_guid] = self._services.node_name
         self._rights = tuple(
             Rights(names.get(site, str(site)), *rest)
@@ -191,6 +193,16 @@ class Monitor:
         )
         took_s = trio.current_time() - begun_s
         self._counted_until_s = begun_s + took_s / SHARE - LOOK_S / 2
+
+    async def _sites_gone(self) -> tuple[tuple[str, int], ...]:
+        """The sites that have no line now, each with when that was seen first."""
+        services, found = self._services, []
+        for node in await self._reader.look(nodes.find_all):
+            if node.is_approved and not services.sites.is_up(node.guid):
+                site = services.sites.find(node.guid)
+                since_us = services.started_us if site is None else site.since_us
+                found.append((node.name, since_us or services.started_us))
+        return tuple(found)
 
     async def _read_certificates(self) -> None:
         now_s = trio.current_time()

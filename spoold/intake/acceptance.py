@@ -87,8 +87,8 @@ class Acceptance:
         if printer.owner is not None and not self.hands_on(printer.owner):
             raise OperationError(
                 "not-accepting",
-                f"the printer {name} belongs to the node {printer.owner}.",
-                "Hand the job to that node, or to its application server.",
+                f"the printer {name} belongs to another node, and this one hands it no jobs.",
+                "Submit the job at the application server.",
             )
         return printer
 

@@ -73,7 +73,7 @@ class BlockingStream:
                 wants_room = True
             left_s = ends_at - time.monotonic()
             if left_s <= 0:
-                raise TimeoutError(errno.ETIMEDOUT, f"no handshake within {timeout_s:g} s")
+                raise TimeoutError(errno.ETIMEDOUT, f"no handshake within {timeout_s:.3g} s")
             self._wait(wants_room, left_s)
 
     def _receive(self) -> bytes | None:

@@ -113,7 +113,7 @@ class TlsStream:
                         await wait_writable(tls)
         except trio.TooSlowError:
             self.abort()
-            late = TimeoutError(errno.ETIMEDOUT, f"no handshake within {timeout_s:g} s")
+            late = TimeoutError(errno.ETIMEDOUT, f"no handshake within {timeout_s:.3g} s")
             raise _broken(late) from late
         except OSError as error:
             if isinstance(error, ssl.SSLError) and not (isinstance(error, GONE) or is_cut(error)):

@@ -274,7 +274,7 @@ class Line:
             raise Lost(f"the answer to hello makes no sense: {error!r}") from error
         self.upstream = upstream
         self._connection = connection
-        self.reason = "it has to hold for a while first"
+        self.reason = "it is here again, and has to hold for a while first"
         self._detector.connected(trio.current_time())
         log.info("line_connected", server=server, upstream=upstream.name)
         self._tell()

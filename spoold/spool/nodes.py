@@ -25,6 +25,24 @@ def find_all(db: sqlite3.Connection) -> list[Node]:
     return [_node_of(row) for row in db.execute(_SELECT + "ORDER BY name, created_us")]
 
 
+def names(db: sqlite3.Connection) -> dict[UUID, str]:
+    """What each node is called, and found by: one that was revoked, and whose name another one has
+    by now, by its GUID.
+    """
+    known = sorted(
+        find_all(db), key=lambda one: (one.state is not NodeState.REVOKED, one.created_us)
+    )
+    called = {one.name: one.guid for one in known}
+    return {one.guid: one.name if called[one.name] == one.guid else str(one.guid) for one in known}
+
+
+def find_called(db: sqlite3.Connection, name: str) -> Node | None:
+    """The node of this name or GUID."""
+    found = (guid for guid, known in names(db).items() if name in (known, str(guid)))
+    guid = next(found, None)
+    return None if guid is None else find(db, guid)
+
+
 def find(db: sqlite3.Connection, guid: UUID) -> Node | None:
     row = db.execute(_SELECT + "WHERE guid = ?", (guid.bytes,)).fetchone()
     return None if row is None else _node_of(row)

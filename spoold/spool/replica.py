@@ -245,16 +245,17 @@ def guarded(decide: Decide, key_of: KeyOf) -> Decide:
         if writer.upstream is not None:
             found = key_of(writer.db, change)
             if found is not None and is_replica(writer.db, *found):
-                raise foreign(writer.upstream)
+                raise foreign(writer.upstream, found[0])
         return decide(writer, change)
 
     return guard
 
 
-def foreign(upstream: str) -> OperationError:
-    return OperationError(
-        "not-possible", f"it belongs to {upstream}.", "Change it there: it comes here by itself."
-    )
+def foreign(upstream: str, kind: str = "") -> OperationError:
+    advice = "Change it there: it comes here by itself."
+    if kind == "printer":
+        advice += " While there is no line: `spoold site repair`."
+    return OperationError("not-possible", f"it belongs to {upstream}.", advice)
 
 
 def _key(sql: str, kind: str, *values: Any) -> KeyOf:

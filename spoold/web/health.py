@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
-NAMED_MAX = 10  # printers named in one sentence
+NAMED_MAX = 10  # printers, or sites, named in one sentence
+SITE_GONE_S = 60  # a site is told of that has had no line for so long
 
 
 class Verdict(StrEnum):
@@ -131,6 +132,8 @@ class Facts:
     backup_us: int | None = None
     line_gone_us: int | None = None  # since when a site has no line to its application servers
     line_reason: str = ""
+    is_to_join: bool = False  # a site that has joined nobody, or waits to be approved
+    sites_gone: tuple[tuple[str, int], ...] = ()  # sites without a line, and since when
     behind: tuple[str, ...] = ()  # sources whose last round of synchronisation failed
     journals: Journals = field(default_factory=Journals)
     rights: tuple[Rights, ...] = ()
@@ -287,12 +290,19 @@ def _people(facts: Facts) -> Check:
 
 
 def _line(facts: Facts) -> Check:
+    if facts.is_to_join:
+        text = "this node is to be a site, and no application server has let it in so far"
+        advice = "`spoold site join` here, then `spoold site approve` there."
+        return Check(Part.LINE, Verdict.WARNING, text, advice)
     if facts.line_gone_us is None:
-        return Check(Part.LINE)
+        return _sites(facts)
     gone_s = max(0, facts.now_us - facts.line_gone_us) / 1e6
     advice = "It goes on alone, and the line comes back by itself; `spoold site show` says more."
     if "Hostname mismatch" in facts.line_reason:
         advice = "Name it so in [advertise] names of the application server, and restart that one."
+    elif "certificate revoked" in facts.line_reason:
+        advice = "It was shut out there for ever: as another node, in a new data directory, it may "
+        advice += "join again."
     return Check(
         Part.LINE,
         Verdict.WARNING,
@@ -300,6 +310,24 @@ def _line(facts: Facts) -> Check:
         f"({facts.line_reason[:200]})",
         advice,
         {"gone_us": facts.line_gone_us},
+    )
+
+
+def _sites(facts: Facts) -> Check:
+    """Lines as an application server sees them; sites come and go for a moment when it starts."""
+    ages = [(name, (facts.now_us - since_us) / SECOND_US) for name, since_us in facts.sites_gone]
+    long = sorted((one for one in ages if one[1] >= SITE_GONE_S), key=lambda one: -one[1])
+    if not long:
+        return Check(Part.LINE)
+    named = ", ".join(f"{name} for {_hours(age_s)}" for name, age_s in long[:NAMED_MAX])
+    more = f" and {len(long) - NAMED_MAX} more" if len(long) > NAMED_MAX else ""
+    return Check(
+        Part.LINE,
+        Verdict.WARNING,
+        f"{'a site has' if len(long) == 1 else f'{len(long)} sites have'} no line: {named}{more}",
+        "They go on alone, if their machines run. For one that is dead for good: "
+        "`spoold printer rehome`.",
+        {"sites_gone": len(long)},
     )
 
 
@@ -325,6 +353,8 @@ def _jobs_are(count: int) -> str:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

@@ -37,7 +37,8 @@ def test_a_site_is_invited_listed_and_the_invitation_taken_back(run: Run) -> Non
     listed = [one for one in run("site list --json").json if one["name"] == "annex"]
     assert [one["state"] for one in listed] == ["invited"]
     assert "annex" in run("site list").out
-    assert run("site revoke annex").code == 0
+    assert "annex is invited, and has not joined" in run("site show annex").err
+    assert "The invitation of annex is taken back." in run("site revoke annex").out
     assert "annex" not in run("site list").out
 
 

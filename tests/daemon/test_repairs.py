@@ -71,6 +71,10 @@ async def test_a_repair_is_shown_upstream_and_holds_for_all_once_it_is_accepted(
     }
     await hq.ask("printer.set", name="frontdesk", info="by the door")
     assert await printer(hq) == (False, "", "socket://127.0.0.1:9")
+    advice = " ".join((await hq.ask("printer.show", name="frontdesk"))["advice"])
+    assert "library has paused it, by a repair: `spoold site overrides list`" in advice
+    assert "library has its device at socket://127.0.0.1:10" in advice
+    assert (await hq.ask("status"))["overrides"] == 2
     await hq.ask("site.settle", name="frontdesk", accept=True)
     assert await printer(hq) == (True, "jam", "socket://127.0.0.1:10")
     await overrides(site, 0)

@@ -44,6 +44,7 @@ async def test_a_site_joins_is_approved_and_seen_on_both_sides(start):
     answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
     assert answer["state"] == "pending"
     assert site.services.news.mode is Mode.ONLINE  # alone, but nothing is missing
+    assert (await hq.ask("status"))["sites_pending"] == ["library"]
     [listed] = (await hq.ask("site.list"))["sites"]
     assert (listed["name"], listed["state"], listed["line"]) == ("library", "pending", "")
     await hq.ask("site.approve", name="library")
@@ -195,10 +196,37 @@ async def test_a_name_is_free_again_after_its_site_was_revoked(start):
     invited = await hq.ask("site.invite", name="library", is_approved=True)
     with pytest.raises(OperationError, match="another site library"):
         await other.ask("site.enter", server=hq.address, token=invited["token"])
-    await hq.ask("site.revoke", name="library")
+    await hq.ask("printer.add", name="hall", uri="file:///nowhere", options={}, owner="library")
+    gone = await hq.ask("site.revoke", name="library")
+    assert (gone["had_joined"], gone["printers"]) == (True, ["hall"])
     await joined(hq, other)
     states = [one["state"] for one in (await hq.ask("site.list"))["sites"]]
     assert sorted(states) == ["approved", "revoked"]
+
+
+async def test_a_name_means_the_site_that_has_it_now(start):
+    """The one that had it before is called by its GUID; its printers wait until they go on."""
+    hq, site = await start("hq"), await start("library", "site")
+    other = await start("other", "site")
+    await joined(hq, site)
+    old = str(site.services.node_guid)
+    for name in ("hall", "attic"):
+        uri = f"file:///nowhere/{name}"
+        await hq.ask("printer.add", name=name, uri=uri, options={}, owner="library")
+    await hq.ask("site.revoke", name="library")
+    await joined(hq, other)
+    await hq.ask("printer.set", name="attic", owner="library")
+    shown = await hq.ask("printer.show", name="attic")
+    assert (shown["owner"], shown["advice"]) == ("library", [])
+    shown = await hq.ask("printer.show", name="hall")
+    assert shown["owner"] == old
+    assert f"was revoked, and jobs wait for nobody: `spoold printer rehome --from-site {old}`" in (
+        " ".join(shown["advice"])
+    )
+    found = await hq.ask("printer.rehome", from_site=old, to="library", dry_run=True)
+    assert found["printers"] == ["hall"]
+    shown = await hq.ask("site.show", name="library")
+    assert shown["guid"] == str(other.services.node_guid)
 
 
 async def test_both_sides_restart_and_find_each_other(start):
@@ -535,3 +563,10 @@ async def test_an_upload_over_a_slow_line_is_no_silence(start, monkeypatch):
 
 
 EVENT = b"\x83\xa2id\x7f\xa5event\xa4none\xa4args\x80"
+
+
+async def test_an_invitation_says_where_to_join(start):
+    """By what is advertised, else by the first name and the port for client certificates."""
+    hq = await start("hq", advertise=Advertise(("hq.example.org", "192.0.2.7")))
+    invited = await hq.ask("site.invite", name="library")
+    assert invited["endpoints"] == [f"hq.example.org:{hq.running.ports['mutual'][1]}"]

@@ -28,6 +28,7 @@ WELL = Facts(
     certificates=(("node", NOW_US + 300 * DAY_US),),
     backup_us=NOW_US - DAY_US,
 )
+GONE = (("annex", NOW_US - 3 * HOUR_US), ("hall", NOW_US - HOUR_US), ("new", NOW_US - 9_000_000))
 OPERATOR = Principal("user:7", Port.TLS, frozenset({Role.OPERATOR, Role.USER}), "olga")
 
 
@@ -59,6 +60,16 @@ def test_a_line_that_fails_for_its_name_has_advice():
     assert "[advertise] names" in check.advice
 
 
+def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
+    """It has another way in, or none."""
+    reason = "hq:9195: the connection broke: TLS: the peer says: certificate revoked"
+    [check] = [
+        one for one in judged(line_gone_us=NOW_US, line_reason=reason) if one.part is Part.LINE
+    ]
+    assert "comes back" not in check.advice
+    assert "new data directory" in check.advice
+
+
 @pytest.mark.parametrize(
     ("changes", "part", "verdict", "words"),
     [
@@ -66,6 +77,10 @@ def test_a_line_that_fails_for_its_name_has_advice():
         ({"journals": Journals(5, True)}, Part.JOURNALS, Verdict.FAILED, "nothing is sent"),
         ({"journals": Journals(forked=("annex",))}, Part.JOURNALS, Verdict.FAILED, "annex"),
         ({"journals": Journals(quarantined=3)}, Part.JOURNALS, Verdict.WARNING, "3 records"),
+        ({"is_to_join": True}, Part.LINE, Verdict.WARNING, "no application server has let it in"),
+        ({"line_gone_us": NOW_US - 9_000_000}, Part.LINE, Verdict.WARNING, "for 9 s"),
+        ({"sites_gone": GONE[:1]}, Part.LINE, Verdict.WARNING, "a site has no line: annex for 3 h"),
+        ({"sites_gone": GONE}, Part.LINE, Verdict.WARNING, "2 sites have no line: annex for 3 h"),
         ({"commit_s": 2.0}, Part.STORE, Verdict.WARNING, "2.0 s"),
         ({"commit_s": 30.0}, Part.STORE, Verdict.FAILED, "30.0 s"),
         ({"free_bytes": 10 * GIB}, Part.DISK, Verdict.WARNING, "90 % full"),

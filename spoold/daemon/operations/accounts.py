@@ -176,7 +176,7 @@ async def show(call: Call) -> dict[str, Any]:
 async def _at_sites(services: Services, holder: UUID) -> list[dict[str, Any]]:
     """What sites may spend of a holder's money: it is no part of the balance here."""
     found = await services.reader.look(rights.at_sites, holder)
-    names = {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+    names = await services.reader.look(nodes.names)
     return [
         {"site": names.get(site, str(site)), "amount": amount}
         for site, amount in list(found.items())[:SITES_SHOWN_MAX]

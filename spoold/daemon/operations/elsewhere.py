@@ -73,7 +73,7 @@ def _guid(text: str) -> UUID | None:
 
 
 async def _names(services: Services) -> dict[UUID, str]:
-    return {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+    return await services.reader.look(nodes.names)
 
 
 async def _printers(services: Services) -> dict[UUID, str]:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spoold.codec.dnssd import host_name
 from spoold.daemon import authority as authorities
 from spoold.daemon import joining
+from spoold.daemon.config import Config
 from spoold.daemon.identity import LOCAL_NAMES
 from spoold.daemon.operations.access import ADMINS, JOINERS, LOCAL, STAFF
 from spoold.daemon.operations.jobs import find_printer
@@ -25,6 +26,7 @@ from spoold.daemon.operations.views import fitting
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.node import INVITE_S, INVITE_S_MAX, LineState, Node, NodeState, Scope
 from spoold.model.principal import Port
+from spoold.net.address import Address
 from spoold.site.objects import Standing
 from spoold.site.presence import Site
 from spoold.spool import exposure, nodes
@@ -35,6 +37,7 @@ log = structlog.get_logger("spoold.daemon")
 SCOPE_MAX = 500
 UNTOLD_MAX = 50  # shown of a site
 NODE_NAME = re.compile(r"[\w][\w.-]{0,62}")
+MUTUAL_PORT = 9195  # where systemd listens, unless it was told otherwise
 JOINING_PORTS = frozenset({Port.JOIN, Port.MUTUAL})
 
 
@@ -74,8 +77,17 @@ async def invite(call: Call) -> dict[str, Any]:
         "token": str(token),
         "is_approved": found.is_approved,
         "expires_us": found.expires_us,
-        "endpoints": list(services.config.advertise.endpoints)[:50],
+        "endpoints": _where(services.config),
     }
+
+
+def _where(config: Config) -> list[str]:
+    """Where nodes come in, as far as this one knows: what is advertised, else by its first name."""
+    advertise = config.advertise
+    if advertise.endpoints or not advertise.names:
+        return list(advertise.endpoints)[:50]
+    ports = (one.port for one in config.listen.mutual if one.port)
+    return [str(Address(advertise.names[0], next(ports, MUTUAL_PORT)))]
 
 
 async def _scope(call: Call) -> Scope | None:
@@ -181,8 +193,19 @@ async def revoke(call: Call) -> dict[str, Any]:
     """Refuse a site for ever: its line ends at once, and its certificates count no more."""
     services = call.services
     name = call.args["name"]
-    serials = await services.journal.commit(RevokeNode(name, services.wall_clock(), call.actor))
-    return {"name": name, "serials": serials[-200:]}
+    async with services.changing:
+        node = await services.reader.look(nodes.find_called, name)
+        change = RevokeNode(name, services.wall_clock(), call.actor)
+        serials = await services.journal.commit(change)
+    known = await services.catalogue.look()
+    gone = None if node is None or node.state is NodeState.REVOKED else node.guid
+    left = [one.name for one in known.printers.values() if gone and one.owner == gone]
+    return {
+        "name": name,
+        "had_joined": gone is not None,
+        "serials": serials[-200:],
+        "printers": sorted(left)[:SCOPE_MAX],
+    }
 
 
 async def list_sites(call: Call) -> dict[str, Any]:
@@ -210,16 +233,16 @@ async def list_sites(call: Call) -> dict[str, Any]:
 
 
 async def show_site(call: Call) -> dict[str, Any]:
-    name = call.args["name"]
-    found = [
-        one
-        for one in await call.services.reader.look(nodes.find_all)
-        if name in (one.name, str(one.guid))
-    ]
-    if not found:
+    look, name = call.services.reader.look, call.args["name"]
+    node = await look(nodes.find_called, name)
+    if node is None:
+        if name in (one.name for one in await look(nodes.invites, call.services.wall_clock())):
+            raise OperationError(
+                "not-found",
+                f"{name} is invited, and has not joined so far.",
+                "On its machine: `spoold site join`. For another token: `spoold site invite`.",
+            )
         raise nodes.unknown(name)
-    found.sort(key=lambda one: one.state is NodeState.REVOKED)
-    node = found[0]
     return {**await _node_map(call, node), **await _exposure(call, node)}
 
 

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Call
-from spoold.daemon.operations.views import uuid_of
 from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobState
 from spoold.model.printer import Printer
@@ -34,9 +33,9 @@ async def find_node(services: Services, name: str) -> UUID | None:
     """
     if name in ("", services.node_name, str(services.node_guid)):
         return None
-    for node in await services.reader.look(nodes.find_all):
-        if node.name == name or node.guid == uuid_of(name):
-            return node.guid
+    node = await services.reader.look(nodes.find_called, name)
+    if node is not None:
+        return node.guid
     raise OperationError(
         "not-found",
         f"there is no node {plain(name)!r}.",
@@ -48,7 +47,15 @@ async def names_of_owners(services: Services, printers: Iterable[Printer]) -> di
     """What the nodes are called that own these printers; those that this node knows."""
     if all(one.is_ours for one in printers):
         return {}
-    return {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+    return await services.reader.look(nodes.names) | upstream_name(services)
+
+
+def upstream_name(services: Services) -> dict[UUID, str]:
+    """What the application server of this site is called, also while it is away."""
+    line, copy = services.line, None if services.replica is None else services.replica.state
+    if line is not None and line.upstream is not None:
+        return {line.upstream.guid: line.upstream.name}
+    return {} if copy is None else {copy.upstream: copy.upstream_name}
 
 
 def absence(services: Services, printer: Printer, name: str) -> str:
@@ -58,9 +65,12 @@ def absence(services: Services, printer: Printer, name: str) -> str:
     """
     if printer.owner is None or services.line is not None or services.sites.is_up(printer.owner):
         return ""
+    command = f"`spoold printer rehome --from-site {name}`"
+    if not services.handing.is_site(printer.owner):
+        return f"Its owner {name} was revoked, and jobs wait for nobody: {command}."
     return (
         f"Its owner {name} has no line now, and jobs wait for it. If it is dead for good: "
-        f"`spoold printer rehome --from-site {name}`."
+        f"{command}."
     )
 
 

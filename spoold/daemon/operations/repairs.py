@@ -56,7 +56,7 @@ async def overrides(call: Call) -> dict[str, Any]:
     found = await services.reader.look(repairs.find_all)
     known = await services.catalogue.look()
     printers = {one.guid: one.name for one in known.printers.values()}
-    sites = {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+    sites = await services.reader.look(nodes.names)
     sites[services.node_guid] = services.node_name
 
     def row(one: Repair) -> dict[str, Any]:
@@ -79,13 +79,13 @@ async def settle(call: Call) -> dict[str, Any]:
     services, args = call.services, call.args
     async with services.changing:
         printer = find_printer(await services.catalogue.look(), args["name"])
-        sites = {one.name: one.guid for one in await services.reader.look(nodes.find_all)}
+        sites = await services.reader.look(nodes.names)
         found = [
             one
             for one in await services.reader.look(repairs.find_all)
             if one.printer == printer.guid
             and one.site != services.node_guid
-            and args["site"] in (None, *(name for name, guid in sites.items() if guid == one.site))
+            and args["site"] in (None, sites.get(one.site, str(one.site)))
         ]
         if not found:
             raise OperationError(

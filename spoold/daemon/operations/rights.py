@@ -133,7 +133,7 @@ async def show_policies(call: Call) -> dict[str, Any]:
     own = await services.reader.look(leases.own)
     if own is not None:
         return {"policies": [{"site": services.node_name, **own.policy.as_map()}]}
-    names = {one.guid: one.name for one in await services.reader.look(nodes.find_all)}
+    names = await services.reader.look(nodes.names)
     found: dict[UUID | None, OfflinePolicy] = {None: OfflinePolicy()}
     found |= await services.reader.look(rights.policies)
     rows = [

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import trio
 
 from spoold.daemon.operations.access import KNOWN, STAFF
+from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.conversions import conversion_map
 from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.ownership import absence, names_of_owners
@@ -28,7 +30,7 @@ from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Device, Printer
 from spoold.model.release import SOMEBODY_CHOOSES, Charging
 from spoold.model.text import plain
-from spoold.spool import accounts
+from spoold.spool import accounts, nodes, repairs
 from spoold.spool.store import JobFilter
 
 PAGE_MAX = 200
@@ -131,12 +133,27 @@ def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list
     return told
 
 
+async def _repaired(services: Services) -> dict[UUID, list[str]]:
+    """What sites have changed of printers while they were cut off, and nobody has settled."""
+    names = await services.reader.look(nodes.names) | {services.node_guid: "This site"}
+    told: dict[UUID, list[str]] = {}
+    for one in await services.reader.look(repairs.find_all):
+        did = f"has its device at {one.value}"
+        if one.field == repairs.PAUSED:
+            did = "lets it print" if one.value is None else "has paused it"
+        told.setdefault(one.printer, []).append(
+            f"{names.get(one.site, one.site)} {did}, by a repair: `spoold site overrides list`."
+        )
+    return told
+
+
 async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list[dict[str, Any]]:
     """Each printer as it is now."""
     services = call.services
     counts = await services.reader.counts()
     since_us = midnight_us(services.wall_clock())
     owners = await names_of_owners(services, printers := list(printers))
+    repaired = await _repaired(services)
     shown = []
     for printer in printers:
         one = printer_map(
@@ -150,6 +167,7 @@ async def maps_of(call: Call, known: Known, printers: Iterable[Printer]) -> list
             one["owner"] = owners.get(printer.owner, one["owner"])
             if gone := absence(services, printer, one["owner"]):
                 one["advice"].append(gone)
+        one["advice"] += repaired.get(printer.guid, [])
         told = services.announced(printer.id)
         one["announced_as"] = told.name
         if told.trouble:

@@ -16,13 +16,13 @@ from spoold.daemon.operations.showing import advice_on
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
-from spoold.model.node import Node
+from spoold.model.node import Node, NodeState
 from spoold.model.principal import Role
-from spoold.spool import chains, exposure, handed, nodes
+from spoold.spool import chains, exposure, handed, nodes, repairs
 from spoold.web import health
 
 STOPPED_MAX = 10
-EXPOSED_MAX = 20  # sites
+SITES_SHOWN_MAX = 20  # of a kind
 
 
 async def status(call: Call) -> dict[str, Any]:
@@ -45,7 +45,9 @@ async def status(call: Call) -> dict[str, Any]:
     last = await trio.to_thread.run_sync(backup.last, services.config.node.data_dir)
     chain = await services.reader.look(chains.own)
     checks = services.checks()
-    sites = [one for one in await services.reader.look(nodes.find_all) if one.is_approved]
+    known_nodes = await services.reader.look(nodes.find_all)
+    sites = [one for one in known_nodes if one.is_approved]
+    waiting = [one.name for one in known_nodes if one.state is NodeState.PENDING]
     return {
         "state": "up",
         "verdict": health.worst(checks).value,
@@ -68,7 +70,11 @@ async def status(call: Call) -> dict[str, Any]:
         "connections": dict(services.connections()),
         "line": None if services.line is None else line_map(call),
         "sites": len(sites),
-        "sites_gone": [one.name for one in sites if not services.sites.is_up(one.guid)][:20],
+        "sites_gone": [one.name for one in sites if not services.sites.is_up(one.guid)][
+            :SITES_SHOWN_MAX
+        ],
+        "sites_pending": waiting[:SITES_SHOWN_MAX],
+        "overrides": len(await services.reader.look(repairs.find_all)),
         "sites_exposed": await _exposed(call, sites),
         "backup_us": (last or {}).get("made_us"),
         "backup_path": str((last or {}).get("path", ""))[:1000],
@@ -84,7 +90,7 @@ async def _exposed(call: Call, sites: list[Node]) -> dict[str, int]:
     found: dict[str, int] = {}
     for site in sites:
         since = await call.services.objects.untold_from(site.guid)
-        if since is not None and len(found) < EXPOSED_MAX:
+        if since is not None and len(found) < SITES_SHOWN_MAX:
             count = await call.services.reader.look(exposure.count_untold, since)
             if count:
                 found[site.name] = count

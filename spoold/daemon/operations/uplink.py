@@ -11,6 +11,7 @@ from uuid import UUID
 
 from spoold.codec.batch import BATCH_RECORDS_MAX, POSITION_MAX
 from spoold.daemon.operations.access import ADMINS, KNOWN, LINES, LOCAL, OPERATORS, SITES, STAFF
+from spoold.daemon.operations.ownership import upstream_name
 from spoold.daemon.operations.sites import site_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting, record_map
@@ -82,8 +83,7 @@ async def sync(call: Call) -> dict[str, Any]:
         uplink.sync_nowait()
         is_there = services.line is not None and services.line.is_connected
         return {"lag": uplink.lag, "begins": is_there}
-    known = await services.reader.look(nodes.find_all)
-    node = next((one for one in known if one.name == name), None)
+    node = await services.reader.look(nodes.find_called, name)
     if node is None:
         raise OperationError(
             "not-found", f"there is no site {name[:60]}.", "See `spoold site list`."
@@ -121,12 +121,7 @@ async def history(call: Call) -> dict[str, Any]:
 
 async def _names(call: Call) -> dict[UUID, str]:
     """The nodes that this one knows, by their GUIDs."""
-    found = await call.services.reader.look(nodes.find_all)
-    names = {one.guid: one.name for one in found}
-    line = call.services.line
-    if line is not None and line.upstream is not None:
-        names[line.upstream.guid] = line.upstream.name
-    return names
+    return await call.services.reader.look(nodes.names) | upstream_name(call.services)
 
 
 def _round_map(one: Round, names: dict[UUID, str]) -> dict[str, Any]:
