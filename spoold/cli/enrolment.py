@@ -15,9 +15,15 @@ from spoold.model.text import plain
 
 
 def add_arguments(parser: grammar.Parser) -> None:
-    parser.add_argument("--days", type=grammar.count, default=365, help="valid for so long")
     parser.add_argument(
-        "--out", type=Path, default=Path(), metavar="DIR", help="where NAME.key and .crt go"
+        "--days", type=grammar.count, default=365, help="how long it is valid (365)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where NAME.key, NAME.crt and ca.crt go, if not here; made when it is missing",
     )
 
 
@@ -31,6 +37,7 @@ def enrol(args: Namespace, op: str, asked: dict[str, Any]) -> dict[str, Any] | i
     key, certificate, authority = files(args)
     with connect(args) as client:
         try:
+            args.out.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             advice = "Remove it, or use another --out." if key.exists() else "Use another --out."

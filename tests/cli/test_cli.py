@@ -191,11 +191,13 @@ def test_redirect_moves_what_waits(run: Run, paused: str, letter: Path, tmp_path
 def test_enrolling_writes_files_that_open_9195(
     run: Run, server: Server, paused: str, letter: Path, tmp_path: Path
 ) -> None:
-    """The key is for its owner's eyes; the provider can submit; revoked it cannot."""
-    out = shlex.quote(str(tmp_path))
+    """Key and folder are for their owner's eyes; the provider can submit; revoked it cannot."""
+    folder = tmp_path / "new"
+    out = shlex.quote(str(folder))
     said = run(f"provider enrol {paused} --may-assert '*' --out {out}")
     assert said.code == 0, said.err
-    key = tmp_path / f"{paused}.key"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    key = folder / f"{paused}.key"
     assert key.stat().st_mode & 0o777 == 0o600
     credentials = f"--ca {out}/ca.crt --cert {out}/{paused}.crt --key {out}/{paused}.key"
     there = f"submit -P {paused} --wait 1 --server {server.address('mutual')} {credentials}"
