@@ -10,10 +10,12 @@ import grp
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import structlog
 import trio
@@ -300,40 +302,26 @@ class Doors:
             opening.watch,
         )
 
-    async def _frames(self, opening: Opening) -> None:
-        with trio.CancelScope() as scope:
-            if opening.rules.port is Port.JOIN:  # nobody stays there
-                scope.deadline = trio.current_time() + JOIN_S
-            await self._serve_frames(opening)
-
-    async def _serve_frames(self, opening: Opening) -> None:
+    def _frames(self, opening: Opening) -> Awaitable[None]:
         _let_handler_watch(opening)
         config = self._config()
-        node = frames.Node(
-            str(self._services.node_guid),
-            config.node.name,
-            config.node.role,
-            f"spoold/{__version__}",
-            tuple(self._services.endpoints.told_to(opening.principal.address)),
+        endpoints = self._services.endpoints.told_to(opening.principal.address)
+        serving = frames.serve_frames(
+            opening.stream,
+            opening.head,
+            opening.principal,
+            self._acceptance,
+            self._table,
+            _node(self._services.node_guid, config.node.name, config.node.role, tuple(endpoints)),
+            _settings(
+                config.limits.header_deadline_s,
+                config.limits.idle_deadline_s,
+                config.drain.deadline_s,
+            ),
+            opening.watch,
+            self._principals,
         )
-        try:
-            await frames.serve_frames(
-                opening.stream,
-                opening.head,
-                opening.principal,
-                self._acceptance,
-                self._table,
-                node,
-                frames_link.Settings(
-                    hello_deadline_s=config.limits.header_deadline_s,
-                    upload_idle_deadline_s=config.limits.idle_deadline_s,
-                    drain_s=config.drain.deadline_s,
-                ),
-                opening.watch,
-                self._principals.held_by(opening.stream),
-            )
-        finally:
-            self._principals.leave(opening.stream)
+        return _within(JOIN_S, serving) if opening.rules.port is Port.JOIN else serving
 
     async def _http(self, opening: Opening) -> None:
         _let_handler_watch(opening)
@@ -379,6 +367,28 @@ class Doors:
         if is_long:
             lines += [f"  {state}: {count}" for state, count in sorted(counts.items())]
         return "".join(line + "\n" for line in lines).encode()
+
+
+@lru_cache(maxsize=64)
+def _node(guid: UUID, name: str, role: str, endpoints: tuple[str, ...]) -> frames.Node:
+    """What a welcome says of this node; one for all connections from the same network."""
+    return frames.Node(str(guid), name, role, f"spoold/{__version__}", endpoints)
+
+
+@lru_cache(maxsize=1)
+def _settings(
+    hello_deadline_s: float, upload_idle_deadline_s: float, drain_s: float
+) -> frames_link.Settings:
+    return frames_link.Settings(
+        hello_deadline_s=hello_deadline_s,
+        upload_idle_deadline_s=upload_idle_deadline_s,
+        drain_s=drain_s,
+    )
+
+
+async def _within(seconds: float, serving: Awaitable[None]) -> None:
+    with trio.move_on_after(seconds):
+        await serving
 
 
 def _let_handler_watch(opening: Opening) -> None:

@@ -233,17 +233,14 @@ class Principals:
             mfd.identity, Port.TLS, roles, mfd.name, (), principal.address, "token"
         )  # fmt: skip
 
-    def held_by(self, stream: Stream) -> Callable[[str, Principal], Principal]:
+    def show(self, token: str, principal: Principal, stream: Stream) -> Principal:
         """As `by_token`, for a connection that ends when the token does; `leave` follows."""
-
-        def by_token(token: str, principal: Principal) -> Principal:
-            found = self.by_token(token, principal)
-            self._by_token[stream] = found.identity
-            return found
-
-        return by_token
+        found = self.by_token(token, principal)
+        self._by_token[stream] = found.identity
+        return found
 
     def leave(self, stream: Stream) -> None:
+        """This connection is over."""
         self._by_token.pop(stream, None)
 
 

@@ -7,7 +7,6 @@ liveness, the sending task, the end. What a version says is in a class of its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
@@ -73,8 +72,17 @@ class Speaker(Protocol):
 
 _SPEAKERS = {1: Version1}
 
-# Who shows a token, where it counts; raises OperationError.
-ByToken = Callable[[str, Principal], Principal]
+
+class Tokens(Protocol):
+    """Who a token makes of those that show it, for as long as it counts."""
+
+    def show(self, token: str, principal: Principal, stream: Stream) -> Principal:
+        """Raises:
+        OperationError: it is wrong, or counts for nothing here.
+        """
+        ...
+
+    def leave(self, stream: Stream) -> None: ...
 
 
 async def serve_frames(
@@ -86,7 +94,7 @@ async def serve_frames(
     node: Node,
     settings: Settings,
     watch: Watch,
-    by_token: ByToken | None = None,
+    tokens: Tokens | None = None,
 ) -> None:
     """Serve one connection until its end; the stream is closed then.
 
@@ -100,11 +108,21 @@ async def serve_frames(
     try:
         async with trio.open_nursery() as nursery:
             connection = _Connection(
-                stream, principal, settings, watch, nursery, acceptance, router, node, by_token
+                stream,
+                first_bytes,
+                principal,
+                settings,
+                watch,
+                nursery,
+                acceptance,
+                router,
+                node,
+                tokens,
             )
+            del first_bytes  # they may be many, and the connection may stay for weeks
             link = connection.link
             try:
-                await connection.receive(first_bytes)
+                await connection.receive()
             finally:
                 watch.on_late, watch.on_stop = watch.expire, None
                 watch.deadline = inf
@@ -120,13 +138,15 @@ async def serve_frames(
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # the client is gone
     finally:
+        if tokens is not None:
+            tokens.leave(stream)
         stream.abort()
 
 
 class _Connection:
     __slots__ = (
         "_acceptance",
-        "_by_token",
+        "_first_bytes",
         "_is_heard",
         "_is_waiting",
         "_missed",
@@ -136,6 +156,7 @@ class _Connection:
         "_pings",
         "_router",
         "_sends",
+        "_tokens",
         "_watch",
         "is_broken",
         "link",
@@ -145,6 +166,7 @@ class _Connection:
     def __init__(
         self,
         stream: Stream,
+        first_bytes: bytes,
         principal: Principal,
         settings: Settings,
         watch: Watch,
@@ -152,16 +174,17 @@ class _Connection:
         acceptance: Acceptance,
         router: Router,
         node: Node,
-        by_token: ByToken | None,
+        tokens: Tokens | None,
     ) -> None:
         outbox = Outbox(stream, send_timeout_s=settings.send_timeout_s, start=self._start_sending)
         self.link = Link(stream, outbox, principal, settings)
+        self._first_bytes = first_bytes
         self._watch = watch
         self._nursery = nursery
         self._acceptance = acceptance
         self._router = router
         self._node = node
-        self._by_token = by_token
+        self._tokens = tokens
         self.speaker: Speaker | None = None
         self.is_broken = False
         self._is_heard = False
@@ -172,7 +195,7 @@ class _Connection:
         watch.on_late = self._tick
         watch.on_stop = self._stop
 
-    async def receive(self, first_bytes: bytes) -> None:
+    async def receive(self) -> None:
         """Read until the client's end, a cut, or broken framing; then what has its end is settled.
 
         Only what is under way for the client outlives this call.
@@ -180,7 +203,7 @@ class _Connection:
         link = self.link
         with link.receiving:
             try:
-                await self._read(first_bytes)
+                await self._read()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.is_broken = True
             except RemoteProtocolError as error:
@@ -191,26 +214,32 @@ class _Connection:
         elif not (self.is_broken or link.is_stopping) and link.receiving.cancelled_caught:
             link.outbox.put_nowait(frame.refusal(0, "bad-request", "no hello came in time."))
 
-    async def _read(self, data: bytes) -> None:
-        link = self.link
-        stream = link.stream
+    async def _read(self) -> None:
+        """No byte that came is kept in here while the next ones are waited for."""
         reader = FrameReader(expects_magic=True)
+        await self._take(reader, self._first_bytes)
+        self._first_bytes = b""
+        outbox, stream = self.link.outbox, self.link.stream
         bytes_max = RECEIVE_BYTES
         while True:
-            for item in reader.feed(data):
-                if self.speaker is not None:
-                    await self.speaker.take(item)
-                else:
-                    self.speaker = self._greet(item)
-            await link.outbox.room()
+            await outbox.room()
             self._is_waiting = True
-            data = await stream.receive_some(bytes_max)
-            self._is_waiting = False
-            self._is_heard = True
-            if not data:
+            size = await self._take(reader, await stream.receive_some(bytes_max))
+            if not size:
                 reader.end()
                 return
-            bytes_max = BULK_RECEIVE_BYTES if len(data) >= RECEIVE_BYTES else RECEIVE_BYTES
+            bytes_max = BULK_RECEIVE_BYTES if size >= RECEIVE_BYTES else RECEIVE_BYTES
+
+    async def _take(self, reader: FrameReader, data: bytes) -> int:
+        """Act on what came; how many bytes that were."""
+        self._is_waiting = False
+        self._is_heard = True
+        for item in reader.feed(data):
+            if self.speaker is not None:
+                await self.speaker.take(item)
+            else:
+                self.speaker = self._greet(item)
+        return len(data)
 
     def _greet(self, item: Item) -> Speaker:
         """Answer hello; from then on the version's own class takes what comes.
@@ -253,10 +282,10 @@ class _Connection:
             RemoteProtocolError: it is wrong, or counts for nothing here.
         """
         link = self.link
-        if type(token) is not str or self._by_token is None:
+        if type(token) is not str or self._tokens is None:
             raise RemoteProtocolError("no token counts here", "bad-request")
         try:
-            link.principal = self._by_token(token, link.principal)
+            link.principal = self._tokens.show(token, link.principal, link.stream)
         except OperationError as error:
             link.outbox.put_nowait(frame.refusal(id_, error.code, error.message, error.advice))
             raise RemoteProtocolError("the token was refused", error.code) from error

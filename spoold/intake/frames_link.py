@@ -13,6 +13,7 @@ import trio
 from spoold.codec import frame
 from spoold.model.errors import OperationError, SpooldError, SpoolFull, StoreFailed
 from spoold.model.principal import Principal
+from spoold.net.bell import Bell
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
 
@@ -46,7 +47,7 @@ class Link:
     ids: set[int] = field(default_factory=set)
     settling: int = 0
     open: int = 0
-    changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    changed: Bell = field(default_factory=Bell)
 
     def fail(self, error: StoreFailed) -> None:
         self.failure = error
@@ -77,17 +78,16 @@ class Link:
     def closed(self) -> None:
         """One of the open requests needs the client no more."""
         self.open -= 1
-        self.changed.unpark_all()
+        self.changed.ring()
 
     def settled(self) -> None:
         self.settling -= 1
-        if self.changed:
-            self.changed.unpark_all()
+        self.changed.ring()
 
     async def keep_pace(self) -> None:
         """Read on when less than the most is under way."""
         while self.settling >= self.settings.inflight_max:
-            await self.changed.park()
+            await self.changed.wait()
 
 
 def refusal(id_: int, error: OperationError | SpooldError, tells_causes: bool = False) -> bytes:

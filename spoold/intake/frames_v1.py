@@ -347,7 +347,7 @@ class Version1:
     async def idle(self) -> None:
         """Nothing is under way that the client waits for, but what it follows."""
         while self._arriving or self._link.settling:
-            await self._link.changed.park()
+            await self._link.changed.wait()
 
     async def settle(self) -> None:
         """Nothing more comes: what has all it needs is answered, for as long as draining may take.
@@ -357,7 +357,7 @@ class Version1:
         self._calls.stop_following()
         with trio.move_on_after(self._link.settings.drain_s):
             while self._link.settling or self._calls.following:
-                await self._link.changed.park()
+                await self._link.changed.wait()
 
     async def suspend(self) -> None:
         """What came of open uploads is kept for a resume."""

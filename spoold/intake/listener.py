@@ -219,9 +219,16 @@ class Listener:
                 stream = TlsStream(sock, rules.context(), server_side=True, peer=peer)
                 watch.stream = stream
             if isinstance(stream, SocketStream) or await self._secure(stream, rules):
-                await self._hand_over(stream, rules, watch)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+                principal = await rules.identify(stream)
+                if rules.port is Port.MUTUAL:
+                    await self._speak_until_cut(stream, rules, principal, watch)
+                else:
+                    await (await self._speaking(stream, rules, principal, watch))
+        except trio.BrokenResourceError:
             pass  # the client is gone, and knows as much
+        except trio.ClosedResourceError:
+            if watch.is_expired and not self.stopping.is_set():
+                self._refuse("deadline_passed", stream, "the client was silent for too long")
         except RemoteProtocolError as error:
             self._refuse("protocol_error", stream, str(error))
         except trio.TooSlowError:
@@ -270,16 +277,11 @@ class Listener:
             RemoteProtocolError: it does not say.
         """
         watch.deadline = trio.current_time() + self.limits.header_deadline_s
-        try:
-            head = await _exactly(stream, proxy.HEAD_BYTES)
-            if not head:
-                await stream.finish()  # a look whether we live
-                return None
-            rest = await _exactly(stream, proxy.rest_bytes(head))
-        except trio.ClosedResourceError:
-            if watch.is_expired and not self.stopping.is_set():
-                self._refuse("deadline_passed", stream, "no PROXY header came in time")
-            raise
+        head = await _exactly(stream, proxy.HEAD_BYTES)
+        if not head:
+            await stream.finish()  # a look whether we live
+            return None
+        rest = await _exactly(stream, proxy.rest_bytes(head))
         watch.deadline = trio.current_time() + self.limits.idle_deadline_s
         host, _, port = stream.peer.rpartition(":")
         return proxy.client(head, rest) or (host.strip("[]"), int(port))
@@ -314,17 +316,14 @@ class Listener:
     def _refuse(self, event: str, stream: Stream, detail: str) -> None:
         log.warning(event, client=stream.peer, detail=detail)
 
-    async def _hand_over(self, stream: Stream, rules: Rules, watch: Watch) -> None:
-        principal = await rules.identify(stream)
-        watch.deadline = trio.current_time() + self.limits.idle_deadline_s
-        if rules.port is not Port.MUTUAL:
-            await self._speak(stream, rules, principal, watch)
-            return
+    async def _speak_until_cut(
+        self, stream: Stream, rules: Rules, principal: Principal, watch: Watch
+    ) -> None:
         with trio.CancelScope() as scope:
             known = self._by_identity.setdefault(principal.identity, set())
             known.add(scope)
             try:
-                await self._speak(stream, rules, principal, watch)
+                await (await self._speaking(stream, rules, principal, watch))
             finally:
                 known.discard(scope)
                 if not known:
@@ -335,28 +334,25 @@ class Listener:
         for scope in self._by_identity.get(identity, ()):
             scope.cancel()
 
-    async def _speak(
+    async def _speaking(
         self, stream: Stream, rules: Rules, principal: Principal, watch: Watch
-    ) -> None:
-        try:
-            if rules.only is not None:
-                await self._handlers[rules.only](
-                    Opening(stream, b"", False, principal, rules, watch)
-                )
-                return
-            head, is_ended, protocol = await self._sniff(stream, rules, watch)
-            if protocol is None:
-                await stream.finish()  # zero bytes are no job, and no fault either
-                return
-            watch.is_quiet = False
-            handler = self._handlers.get(protocol)
-            if handler is None:
-                await self._answer_unknown(stream, protocol)
-            else:
-                await handler(Opening(stream, head, is_ended, principal, rules, watch))
-        except trio.ClosedResourceError:
-            if watch.is_expired and not self.stopping.is_set():
-                self._refuse("deadline_passed", stream, "the client was silent for too long")
+    ) -> Awaitable[None]:
+        """What serves this connection, once its protocol shows; to be awaited at once.
+
+        It is given back and not awaited here: what thousands of idle connections wait in is short.
+        """
+        watch.deadline = trio.current_time() + self.limits.idle_deadline_s
+        if rules.only is not None:
+            opening = Opening(stream, b"", False, principal, rules, watch)
+            return self._handlers[rules.only](opening)
+        head, is_ended, protocol = await self._sniff(stream, rules, watch)
+        if protocol is None:
+            return stream.finish()  # zero bytes are no job, and no fault either
+        watch.is_quiet = False
+        handler = self._handlers.get(protocol)
+        if handler is None:
+            return self._answer_unknown(stream, protocol)
+        return handler(Opening(stream, head, is_ended, principal, rules, watch))
 
     async def _sniff(
         self, stream: Stream, rules: Rules, watch: Watch

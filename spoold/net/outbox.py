@@ -12,6 +12,7 @@ from math import inf
 
 import trio
 
+from spoold.net.bell import Bell
 from spoold.net.stream import Stream
 
 QUEUED_BYTES_MAX = 256 * 1024
@@ -26,6 +27,19 @@ class Outbox:
     when there is, and starts a task that runs `flush`.
     """
 
+    __slots__ = (
+        "_closing",
+        "_is_flushing",
+        "_pieces",
+        "_queued",
+        "_room",
+        "_send_timeout_s",
+        "_start",
+        "_stream",
+        "_work",
+        "sends",
+    )
+
     def __init__(
         self,
         stream: Stream,
@@ -39,8 +53,8 @@ class Outbox:
         self._send_timeout_s = send_timeout_s
         self._pieces: list[bytes | memoryview] = []  # empty, a tenth of an empty deque
         self._queued = 0
-        self._work = trio.lowlevel.ParkingLot()
-        self._room = trio.lowlevel.ParkingLot()
+        self._work = Bell()
+        self._room = Bell()
         self._closing = False
         self.sends = 0
 
@@ -52,7 +66,7 @@ class Outbox:
         self._pieces.append(piece)
         self._queued += len(piece)
         if self._start is None:
-            self._work.unpark()
+            self._work.ring()
         elif not self._is_flushing and not self._closing:
             self._is_flushing = True
             self._start()
@@ -60,7 +74,7 @@ class Outbox:
     async def room(self) -> None:
         """Return when there is room for more. Not a checkpoint when there is."""
         while self._queued >= QUEUED_BYTES_MAX and not self._closing:
-            await self._room.park()
+            await self._room.wait()
 
     @property
     def is_empty(self) -> bool:
@@ -73,13 +87,13 @@ class Outbox:
     async def sent(self) -> None:
         """Return when the kernel has taken everything so far, or nothing more will be sent."""
         while self._queued and not self._closing:
-            await self._room.park()
+            await self._room.wait()
 
     def close_nowait(self) -> None:
         """Nothing more will be put: `run` returns when everything is sent."""
         self._closing = True
-        self._work.unpark_all()
-        self._room.unpark_all()
+        self._work.ring()
+        self._room.ring()
 
     async def run(self) -> None:
         """Send until closed.
@@ -92,7 +106,7 @@ class Outbox:
             if not self._pieces:
                 if self._closing:
                     return
-                await self._work.park()
+                await self._work.wait()
                 continue
             await self._send_batch()
 
@@ -110,8 +124,8 @@ class Outbox:
             await self._stream.send_all(batch)
         self.sends += 1
         self._queued -= len(batch)
-        if self._room and self._queued < QUEUED_BYTES_MAX:
-            self._room.unpark_all()
+        if self._queued < QUEUED_BYTES_MAX:
+            self._room.ring()
 
     def _batch(self) -> bytes | memoryview:
         """The next pieces that go out in one send."""

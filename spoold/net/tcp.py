@@ -115,7 +115,7 @@ class SocketStream:
             try:
                 data = self.socket.recv(bytes_max)
             except BlockingIOError:
-                await self._wait_readable()
+                pass  # who waits for hours keeps no error and its traceback meanwhile
             except OSError as error:
                 raise broken(error) from error
             else:
@@ -124,6 +124,8 @@ class SocketStream:
                 if not count:
                     self._peer_ended = True
                 return data
+            self._note_wait()
+            await wait_readable(self.socket)
 
     async def receive_into(self, buffer: memoryview) -> int:
         if not buffer:
@@ -135,7 +137,7 @@ class SocketStream:
             try:
                 count = self.socket.recv_into(buffer)
             except BlockingIOError:
-                await self._wait_readable()
+                pass
             except OSError as error:
                 raise broken(error) from error
             else:
@@ -143,6 +145,8 @@ class SocketStream:
                 if not count:
                     self._peer_ended = True
                 return count
+            self._note_wait()
+            await wait_readable(self.socket)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The kernel has taken all of `data`."""
@@ -156,7 +160,8 @@ class SocketStream:
                 try:
                     sent = self.socket.send(view[offset:])
                 except BlockingIOError:
-                    await self._wait_writable()
+                    self._note_wait()
+                    await wait_writable(self.socket)
                     self._check_open()
                 except OSError as error:
                     raise broken(error) from error
@@ -187,7 +192,8 @@ class SocketStream:
                     min(count - done, SENDFILE_BYTES),
                 )
             except BlockingIOError:
-                await self._wait_writable()
+                self._note_wait()
+                await wait_writable(self.socket)
                 self._check_open()
             except OSError as error:
                 if error.errno in (errno.EIO, errno.EINVAL, errno.EBADF, errno.EOVERFLOW):
@@ -272,15 +278,10 @@ class SocketStream:
         self._budget = YIELD_BYTES
         await checkpoint()
 
-    async def _wait_readable(self) -> None:
+    def _note_wait(self) -> None:
+        """A wait begins: Trio will know the descriptor, and the others run meanwhile."""
         self._budget = YIELD_BYTES
         self._has_waited = True
-        await wait_readable(self.socket)
-
-    async def _wait_writable(self) -> None:
-        self._budget = YIELD_BYTES
-        self._has_waited = True
-        await wait_writable(self.socket)
 
 
 async def drain(sock: socket.socket) -> None:

@@ -13,7 +13,8 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -108,9 +109,10 @@ class TlsStream:
                         tls.do_handshake()
                         break
                     except ssl.SSLWantReadError:
-                        await wait_readable(tls)
+                        wait = wait_readable
                     except ssl.SSLWantWriteError:
-                        await wait_writable(tls)
+                        wait = wait_writable
+                    await wait(tls)
         except trio.TooSlowError:
             self.abort()
             late = TimeoutError(errno.ETIMEDOUT, f"no handshake within {timeout_s:.3g} s")
@@ -157,10 +159,12 @@ class TlsStream:
                     raise self._failure
                 data = tls.recv(bytes_max)
             except OSError as error:
-                await self._settle_receive(error, tls)
+                wait = self._settle_receive(error)
             else:
                 self._count_received(len(data))
                 return data
+            if wait is not None:  # without the error, which would stay as long as the wait
+                await wait(tls)
 
     async def receive_into(self, buffer: memoryview) -> int:
         """As many records as came, up to a MiB: one turn of the loop for all of them."""
@@ -180,6 +184,7 @@ class TlsStream:
             if self._peer_ended:
                 return 0
             total = 0
+            wait = None
             try:
                 if self._failure is not None:
                     raise self._failure
@@ -191,12 +196,13 @@ class TlsStream:
                     total += count
             except OSError as error:
                 if not total:
-                    await self._settle_receive(error, tls)
-                    continue
-                if not isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
+                    wait = self._settle_receive(error)
+                elif not isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
                     self._failure = error
-            self._count_received(total)
-            return total
+            if total or wait is None:
+                self._count_received(total)
+                return total
+            await wait(tls)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The kernel has taken the records of all of `data`.
@@ -221,7 +227,7 @@ class TlsStream:
                         self._budget = tcp.YIELD_BYTES
                         await wait_writable(tls)
                     except ssl.SSLWantReadError:
-                        await self._wait_across(wait_readable, tls)
+                        await _wait_across(wait_readable, tls)
                     except OSError as error:
                         raise _broken(error) from error
                     self._check_open()
@@ -344,29 +350,18 @@ class TlsStream:
                 os.close(real)
             return outside.recv(65536)
 
-    async def _settle_receive(self, error: OSError, tls: ssl.SSLSocket) -> None:
-        """It is worth trying again, or the peer has ended its half in order."""
+    def _settle_receive(self, error: OSError) -> Callable[[ssl.SSLSocket], Awaitable[None]] | None:
+        """What to wait for before trying again; None: the peer has ended its half in order."""
         if isinstance(error, ssl.SSLWantReadError):
             self._budget = tcp.YIELD_BYTES
-            await wait_readable(tls)
-        elif isinstance(error, ssl.SSLWantWriteError):
-            await self._wait_across(wait_writable, tls)
-        elif isinstance(error, ssl.SSLZeroReturnError):
+            return wait_readable
+        if isinstance(error, ssl.SSLWantWriteError):
+            return partial(_wait_across, wait_writable)
+        if isinstance(error, ssl.SSLZeroReturnError):
             self._peer_ended = True
-        else:
-            self._failure = error
-            raise _broken(error) from error
-
-    async def _wait_across(self, wait: Callable[[Any], Any], tls: ssl.SSLSocket) -> None:
-        """A receive that wants to write, or a send that wants to read; rare, and so is the clash.
-
-        A peer must not be able to bring two of our tasks to wait for the same thing, which Trio
-        forbids: then this one looks again a little later.
-        """
-        try:
-            await wait(tls)
-        except trio.BusyResourceError:
-            await trio.sleep(CROSSING_PAUSE_S)
+            return None
+        self._failure = error
+        raise _broken(error) from error
 
     def _count_received(self, count: int) -> None:
         self._budget -= max(count, tcp.CALL_BYTES)
@@ -394,3 +389,15 @@ class TlsStream:
     async def _let_others_run(self) -> None:
         self._budget = tcp.YIELD_BYTES
         await checkpoint()
+
+
+async def _wait_across(wait: Callable[[Any], Any], tls: ssl.SSLSocket) -> None:
+    """A receive that wants to write, or a send that wants to read; rare, and so is the clash.
+
+    A peer must not be able to bring two of our tasks to wait for the same thing, which Trio
+    forbids: then this one looks again a little later.
+    """
+    try:
+        await wait(tls)
+    except trio.BusyResourceError:
+        await trio.sleep(CROSSING_PAUSE_S)

@@ -16,6 +16,7 @@ import trio
 from spoold.codec import frame
 from spoold.codec.frame import Answer, Event, FrameReader, Item, Refusal, Request
 from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.net.bell import Bell
 from spoold.net.context import is_about_certificate
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
@@ -41,7 +42,7 @@ class _Pending:
         self.lost = ""
         self.offset: int | None = None
         self.on_event: Callable[[str, dict[str, Any]], None] | None = None
-        self.changed = trio.lowlevel.ParkingLot()
+        self.changed = Bell()
 
     @property
     def is_over(self) -> bool:
@@ -197,7 +198,7 @@ class Connection:
         """Where to go on; meaningless when there is an answer, or none will come."""
         with trio.move_on_after(self._answer_timeout_s):
             while pending.offset is None and not pending.is_over:
-                await pending.changed.park()
+                await pending.changed.wait()
         if pending.offset is None and not pending.is_over:
             self._close(f"no go-ahead within {self._answer_timeout_s:g} s")
         return pending.offset or 0
@@ -245,7 +246,7 @@ class Connection:
         timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
         with trio.move_on_after(timeout_s):
             while not pending.is_over:
-                await pending.changed.park()
+                await pending.changed.wait()
         if not pending.is_over:
             # Whether it comes later cannot be told apart from a server that hangs.
             self._close(f"no answer within {timeout_s:g} s")
@@ -292,7 +293,7 @@ class Connection:
             pending = self._pending.pop(item.id, None)
             if pending is not None:
                 pending.answer = item
-                pending.changed.unpark_all()
+                pending.changed.ring()
         elif isinstance(item, Event):
             pending = self._pending.get(item.id)
             if pending is None:
@@ -302,7 +303,7 @@ class Connection:
                 if type(offset) is not int or offset < 0:
                     raise RemoteProtocolError("an offset must be a number")
                 pending.offset = offset
-                pending.changed.unpark_all()
+                pending.changed.ring()
             elif pending.on_event is not None:
                 pending.on_event(item.name, item.args)
         elif isinstance(item, Request):
@@ -362,7 +363,7 @@ class Connection:
         self.is_open = False
         for pending in self._pending.values():
             pending.lost = self._why
-            pending.changed.unpark_all()
+            pending.changed.ring()
         self._pending.clear()
         self._outbox.close_nowait()
         self._scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import weakref
 from collections import deque
 from itertools import count
 from uuid import uuid4
@@ -25,6 +26,7 @@ from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.tcp import SocketStream
 from spoold.spool.store import JobFilter
+from support.houses import wait_until
 from support.limits import Limits
 
 CLIENT = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
@@ -59,6 +61,26 @@ class Operations:
             return args
         finally:
             self.running -= 1
+
+
+class Piece(bytearray):
+    """What came with one receive; unlike `bytes` it can be watched."""
+
+
+class WatchedStream(SocketStream):
+    """It knows which of the bytes that it gave out are still held by somebody."""
+
+    def __init__(self, sock):
+        super().__init__(sock)
+        self._given = []
+
+    async def receive_some(self, bytes_max=65536):
+        piece = Piece(await super().receive_some(bytes_max))
+        self._given.append(weakref.ref(piece))
+        return piece
+
+    def held(self):
+        return [piece for one in self._given if (piece := one()) is not None]
 
 
 class Client:
@@ -130,10 +152,10 @@ class Server:
         self._nursery = nursery
         self.clients = []
 
-    def connect(self, principal=CLIENT, **settings):
+    def connect(self, principal=CLIENT, stream=SocketStream, **settings):
         ours, theirs = socket.socketpair()
         done = trio.Event()
-        self._nursery.start_soon(self._serve, SocketStream(theirs), principal, settings, done)
+        self._nursery.start_soon(self._serve, stream(theirs), principal, settings, done)
         self.clients.append(Client(ours, done))
         return self.clients[-1]
 
@@ -219,6 +241,21 @@ async def test_a_job_comes_in_by_the_book(server):
     await client.stream.send_eof()
     assert await client.receive() is None
     await client.done.wait()
+
+
+async def test_a_connection_that_waits_holds_nothing_of_what_came(server):
+    """Thousands of them may be open for weeks, and the last thing that each sent was a document."""
+    streams = []
+
+    def stream(sock):
+        streams.append(WatchedStream(sock))
+        return streams[-1]
+
+    client = server.connect(stream=stream)
+    await client.hello()
+    await client.send(eager(2, bytes(50_000)))
+    await client.answer(2)
+    await wait_until(lambda: all(len(one) <= 3 for one in streams[0].held()))  # 3 were sniffed
 
 
 async def test_pipelined_eager_jobs_share_commits(server):
