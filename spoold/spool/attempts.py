@@ -9,7 +9,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state, onward
-from spoold.spool import jobs, store
+from spoold.spool import accepting, store
 from spoold.spool.bounds import (
     REASONS_MAX,
     bounded_count,
@@ -34,7 +34,7 @@ ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 
 def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
     """Accept a job; where a device stands ready for it, its attempt begins with that."""
-    accepted = jobs.accept_job(writer, change)
+    accepted = accepting.accept_job(writer, change)
     if accepted.state is JobState.PENDING and not accepted.is_duplicate:
         device_id = writer.take_claim(change.printer_id)
         if device_id is not None:

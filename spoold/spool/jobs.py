@@ -1,14 +1,14 @@
 """How changes of jobs are decided, recorded, and folded into the tables; see `attempts`, too.
 
+How they come in stands in `accepting`.
+
 A function here runs inside the writer's transaction. It first decides, reading only; a refusal is
 raised before anything is written. Then it appends its record and writes what follows from it.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -22,7 +22,6 @@ from spoold.spool.bounds import (
     TEXT_CHARACTERS_MAX,
     bounded_text,
     bounded_word,
-    packed_attributes,
 )
 from spoold.spool.rows import DOCUMENTS_PER_JOB, NUMBER, STATE, document_id
 
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
 
 JOBS_REMEMBERED_MAX = 4096
 RELEASE_WAIT = JobReason.JOB_RELEASE_WAIT.value
-
-
-def uuid7(writer: SqliteStore, now_us: int) -> UUID:
-    """A time-ordered UUID (RFC 9562 5.7): the index over uuids grows at one end."""
-    random = int.from_bytes(writer.random(10), "big")
-    value = (now_us // 1000 & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64
-    return UUID(int=value | 0b10 << 62 | random & (1 << 62) - 1)
 
 
 def person(writer: SqliteStore, name: str, now_us: int) -> tuple[int, bytes]:
@@ -59,118 +51,6 @@ def person(writer: SqliteStore, name: str, now_us: int) -> tuple[int, bytes]:
     return found
 
 
-def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
-    document = change.document
-    printer_guid = writer.printers.get(change.printer_id)
-    if printer_guid is None:
-        raise OperationError("not-found", "the printer was removed.", "Name another printer.")
-    uuid = change.uuid
-    if uuid is not None:
-        first = _first_answer(writer, change, printer_guid)
-        if first is not None:
-            return first
-    else:
-        uuid = uuid7(writer, change.now_us)
-    attributes = packed_attributes(change.attributes) if change.attributes else None
-    if writer.gates and type(change) is not store.OpenJob and not change.is_released:
-        change.reasons = gate.on_arrival(writer, change.printer_id, change.reasons)
-        change.state = JobState.PENDING_HELD if change.reasons else change.state
-    owner_id, owner_key = person(writer, change.owner.name, change.now_us)
-    title = change.title[:TEXT_CHARACTERS_MAX]
-    host = change.client_host[:TEXT_CHARACTERS_MAX]
-    job_id = writer.next_job_id()
-    position = writer.add_record(
-        Kind.JOB_ACCEPTED,
-        # An address is personal; it stands, erasable, in the job and in the record's other part.
-        "client" if change.submitter.startswith("address:") else change.submitter,
-        change.now_us,
-        {
-            "job": job_id,
-            "uuid": uuid.bytes,
-            "printer": printer_guid,
-            "owner": owner_key,
-            "known": change.owner.known.value,
-            "by": change.owner.by,
-            "intake": change.intake,
-            "state": change.state.value,
-            "reasons": list(change.reasons),
-            "priority": change.priority,
-            "copies": change.copies,
-            "embedded": change.copies_embedded,
-            "size": document.size,
-            "digest": document.digest,
-            "format": document.format,
-            **({} if change.created_us is None else {"created_us": change.created_us}),
-            **({"released": True} if change.is_released else {}),
-        },
-        # What a sender says of a job may name people, too: its document, an account.
-        {"title": title, "host": host, **({"attributes": attributes} if attributes else {})},
-    )
-    now = change.now_us
-    writer.jobs.append(
-        (
-            job_id,
-            uuid.bytes,
-            change.printer_id,
-            NUMBER[change.state],
-            " ".join(change.reasons),
-            change.message,
-            owner_id,
-            change.owner.known.value,
-            change.owner.by,
-            change.submitter,
-            title,
-            host,
-            change.intake,
-            change.priority,
-            change.copies,
-            change.copies_embedded,
-            attributes,
-            0,
-            now if change.created_us is None else min(now, change.created_us),
-            now,
-            now if change.state.is_final else None,
-            JobReason.SUBMISSION_INTERRUPTED in change.reasons,
-            position,
-            now if change.reasons and awaits_release(change.reasons) else None,
-        )
-    )
-    writer.documents.append(
-        (
-            job_id * DOCUMENTS_PER_JOB + 1,
-            document.size,
-            document.digest,
-            document.format,
-            "",
-            "",
-            document.stored,
-            document.file,
-            document.body,
-        )
-    )
-    if change.hold_until:
-        writer.flush()
-        note_hold(writer, job_id, change.hold_until, change.release_us)
-    accepted = store.Accepted(job_id, uuid, position, change.state, reasons=change.reasons)
-    if change.uuid is not None:
-        writer.named[uuid] = (change, accepted)
-    writer.events.append(
-        store.JobMoved(
-            job_id,
-            uuid,
-            change.printer_id,
-            None,
-            change.state,
-            change.reasons,
-            change.priority,
-            change.owner.name,
-            document.size,
-            position,
-        )
-    )
-    return accepted
-
-
 def awaits_release(reasons: Iterable[str]) -> bool:
     """Whether a job with these reasons waits for its owner, or to be cleared."""
     return not AWAITS_RELEASE.isdisjoint(reasons)
@@ -183,76 +63,6 @@ def note_hold(
     writer.db.execute(
         "UPDATE job SET hold_until = ?, release_us = ? WHERE id = ?",
         (until or None, release_us, job_id),
-    )
-
-
-def _first_answer(
-    writer: SqliteStore, change: store.AcceptJob, printer_guid: bytes
-) -> store.Accepted | None:
-    """The answer that this uuid got before, if any; a different job under it is refused."""
-    assert change.uuid is not None
-    same: tuple[Any, ...] | None
-    earlier = writer.named.get(change.uuid)
-    if earlier is not None:
-        first, accepted = earlier
-        same = (first.submitter, first.printer_id, first.document.digest)
-        # An open job and a whole one have different digests: they are never taken for the same.
-        if same == (change.submitter, change.printer_id, change.document.digest):
-            return replace(accepted, is_duplicate=True)
-        raise _conflict()
-    found = first_answer(writer.db, change.uuid, change.submitter, printer_guid)
-    if found is None:
-        return None
-    accepted, digest = found
-    if digest != change.document.digest and type(change) is not store.OpenJob:
-        raise _conflict()
-    return accepted
-
-
-def first_answer(
-    db: sqlite3.Connection, uuid: UUID, submitter: str, printer_guid: bytes
-) -> tuple[store.Accepted, str] | None:
-    """What this uuid was answered before, with the digest; None when it is new.
-
-    The printer is the one that the job was submitted to: moving a job does not change it.
-
-    Raises:
-        OperationError: `conflict`, the uuid is another submitter's or another printer's.
-    """
-    row = db.execute(
-        "SELECT job.id, job.position, job.submitter, document.digest, job.state FROM job "
-        f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.uuid = ?",
-        (uuid.bytes,),
-    ).fetchone()
-    if row is not None:
-        first_printer = db.execute(
-            "SELECT printer.guid FROM job JOIN printer ON printer.id = job.printer_id "
-            "WHERE job.id = ?",
-            (row[0],),
-        ).fetchone()
-        moved = db.execute(
-            "SELECT printer_guid FROM tombstone WHERE uuid = ?", (uuid.bytes,)
-        ).fetchone()
-        guid = moved[0] if moved else first_printer[0]
-    else:
-        row = db.execute(
-            "SELECT job_id, position, submitter, digest, state, printer_guid FROM tombstone "
-            "WHERE uuid = ?",
-            (uuid.bytes,),
-        ).fetchone()
-        if row is None:
-            return None
-        guid = row[5]
-    if row[2] != submitter or guid != printer_guid:
-        raise _conflict()
-    return store.Accepted(row[0], uuid, row[1], STATE[row[4]], is_duplicate=True), row[3]
-
-
-def _conflict() -> OperationError:
-    return OperationError(
-        "conflict",
-        "this job-uuid was used before for another job.",
-        "Give every job its own uuid; send the same one again only for the same job.",
     )
 
 

@@ -14,8 +14,9 @@ from spoold.model.job import DOCUMENTS_MAX, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import gate, store
+from spoold.spool.accepting import accept_job
 from spoold.spool.bounds import TEXT_CHARACTERS_MAX, bounded_text
-from spoold.spool.jobs import accept_job, job_row, move_job, note_hold
+from spoold.spool.jobs import job_row, move_job, note_hold
 from spoold.spool.rows import STATE, document_id
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from spoold.model.mfd import Mfd, Session
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.user import User
-from spoold.spool import connection, jobs, mfds, people, sessions, users
+from spoold.spool import accepting, connection, mfds, people, sessions, users
 from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
@@ -104,9 +104,7 @@ class SqliteReader:
         Raises:
             OperationError: `conflict`, the uuid is another submitter's or another printer's.
         """
-        return await self._connection.run(
-            lambda: jobs.first_answer(self._connection.raw, uuid, submitter, printer_guid.bytes)
-        )
+        return await self.look(accepting.first_answer, uuid, submitter, printer_guid.bytes)
 
     async def jobs(self, which: JobFilter) -> list[Job]:
         """At most `which.limit` jobs, in the order of their ids."""

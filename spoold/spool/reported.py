@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.transitions import JobEvent
-from spoold.spool import jobs, store
+from spoold.spool import accepting, jobs, store
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -20,7 +20,7 @@ _WAITING = (JobState.PENDING, JobState.PENDING_HELD)
 
 
 def report_job(writer: SqliteStore, change: store.ReportJob) -> store.Accepted:
-    accepted = jobs.accept_job(writer, change)
+    accepted = accepting.accept_job(writer, change)
     if accepted.is_duplicate and accepted.state in _WAITING:
         cancel = store.ChangeJob(
             accepted.job_id,

@@ -9,8 +9,9 @@ from spoold.model.job import AWAITS_RELEASE, PRIORITY_MAX, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import gate, store
+from spoold.spool.accepting import accept_job
 from spoold.spool.bounds import TEXT_CHARACTERS_MAX, bounded_text, packed_attributes
-from spoold.spool.jobs import accept_job, job_row, move_job, note_hold
+from spoold.spool.jobs import job_row, move_job, note_hold
 from spoold.spool.open_jobs import add_to_job, put_document
 from spoold.spool.rows import NUMBER, STATE, document_id, unpack
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from spoold.dispatch import queues, recovery
 from spoold.site import detector, fencing, receiver
-from spoold.spool import held, jobs, ledger, receiving, replication, sqlite
+from spoold.spool import accepting, held, ledger, receiving, replication, sqlite
 
 
 class Patch(NamedTuple):
@@ -100,13 +100,13 @@ BUGS = {
         "A job-uuid that comes again is taken for another job.",
         (
             Patch(
-                jobs.first_answer,
+                accepting.first_answer,
                 "return store.Accepted(row[0], uuid, row[1], STATE[row[4]], is_duplicate=True), "
                 "row[3]",
                 "return None",
             ),
             Patch(
-                jobs.accept_job,
+                accepting.accept_job,
                 "uuid = change.uuid\n",
                 'is_new = change.uuid is None or not writer.db.execute("SELECT 1 FROM job WHERE '
                 'uuid = ?", (change.uuid.bytes,)).fetchone()\n'
