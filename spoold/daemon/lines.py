@@ -18,18 +18,25 @@ from spoold import __version__
 from spoold.daemon.ground import Ground, wall_clock
 from spoold.daemon.membership import Membership
 from spoold.daemon.operations.context import Services
+from spoold.daemon.operations.held_jobs import result_map
+from spoold.daemon.operations.watch import Catalogue
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
+from spoold.model.errors import OperationError
 from spoold.model.node import LineState
+from spoold.model.printer import Printer
 from spoold.model.record import Kind
 from spoold.net.connect import TcpNetwork
 from spoold.net.context import client_context
+from spoold.release.desk import Desk
 from spoold.release.news import Mode, News
+from spoold.release.places import check_printers
 from spoold.site import objects
 from spoold.site.authority import Authority
 from spoold.site.far_desk import FarDesk
 from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
+from spoold.site.giving import Giving
 from spoold.site.line import Line, Settings
 from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
@@ -37,7 +44,9 @@ from spoold.site.replica import Replica
 from spoold.site.twins import Losers
 from spoold.site.uplink import Uplink
 from spoold.site.visitors import Visitors
+from spoold.site.wanting import Wanting
 from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
 from spoold.spool.store import AddRecord, Event, NodeChanged
 
 CHANGES_MAX = 1000  # of lines, that wait for their record
@@ -162,11 +171,18 @@ def open_authority(ground: Ground, lines: Lines) -> Authority | None:
     )
 
 
-def open_far_desk(ground: Ground, lines: Lines, replica: Replica | None) -> FarDesk | OtherSites:
+def open_far_desk(
+    ground: Ground,
+    lines: Lines,
+    replica: Replica | None,
+    wanting: Wanting,
+    catalogue: Catalogue,
+    desk: Desk,
+) -> FarDesk | OtherSites:
     """Who knows what people have waiting elsewhere: a site's application server, or records."""
     line = lines.line
     if line is None:
-        return OtherSites(ground.reader)
+        return open_other_sites(ground.reader, wanting, catalogue, desk)
 
     def upstream() -> str | None:
         if line.upstream is not None:
@@ -176,6 +192,27 @@ def open_far_desk(ground: Ground, lines: Lines, replica: Replica | None) -> FarD
 
     deadline_s = ground.config().upstream.question_deadline_s
     return FarDesk(line, ground.reader, upstream, deadline_s)
+
+
+def open_other_sites(
+    reader: SqliteReader, wanting: Wanting, catalogue: Catalogue, desk: Desk
+) -> OtherSites:
+    """What waits at sites, released at the desk of this node once it has come."""
+
+    async def printers() -> dict[UUID, Printer]:
+        return {one.guid: one for one in (await catalogue.look()).printers.values()}
+
+    def check_place(home: Printer, printer: Printer, format: str) -> None:
+        check_printers(home, printer, (format,))
+
+    async def release_here(person: UUID, job_id: int, *asked: Any) -> dict[str, Any]:
+        user = await reader.user_by_guid(person)
+        if user is None:
+            raise OperationError("not-found", "there is no such user any more.")
+        [done] = await desk.release(user, [job_id], *asked)
+        return result_map(done)
+
+    return OtherSites(reader, wanting, printers, check_place, release_here)
 
 
 def open_visitors(ground: Ground, lines: Lines, replica: Replica | None) -> Visitors | None:
@@ -196,6 +233,9 @@ async def tasks_of(
     journal, reader, dispatcher = ground.journal, ground.reader, services.dispatcher
     our_name = services.catalogue.our_name
     fetching = Fetching(line, acceptance, journal, reader, replica.pull, our_name, wall_clock)
+    giving = Giving(
+        line, services.documents, journal, reader, services.catalogue.name_of, wall_clock
+    )
     fence = Fence(journal, reader, wall_clock)
     await fence.start()
     dispatcher.is_held_back = True
@@ -205,6 +245,7 @@ async def tasks_of(
         replica.run,
         alone.run,
         fetching.run,
+        giving.run,
         Losers(line, journal, reader, wall_clock).run,
         fence.run,
         lambda: _let_go(dispatcher, lines, replica, since_us),

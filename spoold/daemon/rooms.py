@@ -59,6 +59,7 @@ from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
 from spoold.site.twins import Twins
+from spoold.site.wanting import Wanting
 from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.journal import Journal
@@ -155,9 +156,9 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     replica = await of_site.open_replica(ground, lines)
     uplink = of_site.open_uplink(ground, lines)
     alone = of_site.open_authority(ground, lines)
+    deadline_s = config.upstream.question_deadline_s
     recalling = None
     if alone is None:
-        deadline_s = config.upstream.question_deadline_s
         recalling = Recalling(journal, reader, lines.sites, wall_clock, deadline_s)
     charging.authority = alone or recalling
 
@@ -170,6 +171,8 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     news = News(journal, sessions)
     work = WorkDesk(charging, reader, wall_clock)
     rounds = Rounds(journal, reader, digests, wall_clock)
+    desk = Desk(journal, reader, catalogue, releases, charging, wall_clock)
+    wanting = Wanting(journal, reader, lines.sites, wall_clock, deadline_s)
     guid = ground.identity.guid
     services = Services(
         journal=journal,
@@ -196,7 +199,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         open_jobs=open_jobs,
         charging=charging,
         releases=releases,
-        desk=Desk(journal, reader, catalogue, releases, charging, wall_clock),
+        desk=desk,
         mfds=mfds,
         sessions=sessions,
         news=news,
@@ -206,10 +209,11 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         receiver=Receiver(journal, reader, wall_clock),
         uplink=uplink,
         alone=alone,
-        far_desk=of_site.open_far_desk(ground, lines, replica),
+        far_desk=of_site.open_far_desk(ground, lines, replica, wanting, catalogue, desk),
         visitors=of_site.open_visitors(ground, lines, replica),
         recalling=recalling,
         handing=handing,
+        wanting=wanting,
         endpoints=endpoints,
         objects=Objects(journal, reader, lines.sites, digests, guid, wall_clock),
         replica=replica,

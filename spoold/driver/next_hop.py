@@ -24,7 +24,7 @@ import trio
 from spoold import __version__
 from spoold.driver import sending
 from spoold.driver.handed_on import origin_of, uuid_there
-from spoold.driver.link import Delivery, DeviceStatus, Network, Progress
+from spoold.driver.link import Delivery, DeviceStatus, Network, Progress, Source
 from spoold.model.errors import OperationError, SpooldError
 from spoold.model.job import Job, JobReason
 from spoold.model.outcome import Deferred, HandedOn, Outcome, Refused
@@ -124,8 +124,9 @@ class NextHopDriver:
     # -- handing on ------------------------------------------------------------------------------
 
     async def deliver(self, delivery: Delivery) -> Outcome:
-        document = await trio.to_thread.run_sync(_document_of, delivery)
-        handing = _Handing(delivery, document, self._arguments(delivery.job, document.size))
+        document = await trio.to_thread.run_sync(document_of, delivery.source)
+        args = arguments_of(delivery.job, self._printer, document.size)
+        handing = _Handing(delivery, document, args)
         try:
             return await self._hand_over(handing)
         except trio.Cancelled:
@@ -135,21 +136,6 @@ class NextHopDriver:
             raise
         finally:
             document.close()
-
-    def _arguments(self, job: Job, size: int) -> dict[str, Any]:
-        told = submit_arguments(
-            uuid_there(job),
-            size,
-            "blake3",
-            printer=self._printer,
-            user=job.owner.name,
-            title=job.title,
-            copies=max(1, job.copies),
-            priority=job.job_priority,
-            format=job.document.format,
-            attributes=job.attributes,
-        )
-        return told | {"handed_on": origin_of(job)}
 
     async def _hand_over(self, handing: _Handing) -> Outcome:
         """Until the other node has said what becomes of the job, or has nothing of it."""
@@ -240,8 +226,25 @@ class _Handing:
         return Deferred(error.code, said)
 
 
-def _document_of(delivery: Delivery) -> Document:
-    source = delivery.source
+def arguments_of(job: Job, printer: str, size: int) -> dict[str, Any]:
+    """The arguments of `submit` with which a job of so many bytes is handed on."""
+    told = submit_arguments(
+        uuid_there(job),
+        size,
+        "blake3",
+        printer=printer,
+        user=job.owner.name,
+        title=job.title,
+        copies=max(1, job.copies),
+        priority=job.job_priority,
+        format=job.document.format,
+        attributes=job.attributes,
+    )
+    return told | {"handed_on": origin_of(job)}
+
+
+def document_of(source: Source) -> Document:
+    """What an upload sends; the source may be closed before it. Blocks on the disk."""
     descriptor = source.fileno()
     if descriptor is None:
         return Document(source.read_at(0, source.size))

@@ -79,6 +79,7 @@ def submission(args: dict[str, Any], principal: Principal, client_host: str) -> 
         digest_algorithm=algorithm,
         copies_embedded=first.copies_embedded,
         created_us=first.created_us,
+        awaits_release=first.is_held,
     )
 
 
@@ -92,6 +93,7 @@ class _First:
     intake: str = "frames"
     copies_embedded: bool = False
     created_us: int | None = None
+    is_held: bool = False
 
 
 def hands_on(principal: Principal) -> bool:
@@ -132,7 +134,9 @@ def _handed_on(args: dict[str, Any], principal: Principal) -> _First | None:
     host = decode_text(_text(told, "client_host", "").encode())
     name = normalise_name(_text(args, "user", ""))
     embedded = _switch(told, "copies_embedded")
-    return _First(Owner(name, Known(known), by), submitter, host, HANDED_ON, embedded, created_us)
+    whose = Owner(name, Known(known), by)
+    held = _switch(told, "held")
+    return _First(whose, submitter, host, HANDED_ON, embedded, created_us, held)
 
 
 def is_eager(args: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ class Submission:
 
     `hold_until` is its job-hold-until, `hold_until_us` its job-hold-until-time; `hold` is as
     `indefinite`. `created_us` is when another node accepted it, which hands it on; `is_released`
-    says that it was released, and paid for, there.
+    says that it was released, and paid for, there; `awaits_release` that it waits for that.
     """
 
     printer: str
@@ -39,6 +39,7 @@ class Submission:
     hold_until_us: int | None = None
     created_us: int | None = None
     is_released: bool = False
+    awaits_release: bool = False
 
     def hold_at(self, now_us: int) -> policy.Hold | None:
         """How the job is to be held that is submitted now.

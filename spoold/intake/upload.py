@@ -292,6 +292,8 @@ class Upload:
                 reasons = (JobReason.JOB_HOLD_UNTIL_SPECIFIED.value,)
         if self._printer.hold_new_jobs and self._printer.is_ours:
             reasons = (*reasons, JobReason.JOB_HELD_ON_CREATE.value)
+        if one.awaits_release:
+            reasons = (*reasons, JobReason.JOB_RELEASE_WAIT.value)
         return reasons
 
     async def interrupt(self, detail: str) -> Accepted | None:

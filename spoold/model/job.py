@@ -62,6 +62,7 @@ class JobReason(StrEnum):
     ACCOUNT_LIMIT_REACHED = "account-limit-reached"  # PWG 5100.3
     JOB_NOT_ALLOWED = "job-not-allowed"  # ours: a rule of the printer says no
     JOB_DONE_ELSEWHERE = "job-done-elsewhere"  # ours: another node had it, too, and printed it
+    JOB_WAITS_ELSEWHERE = "job-waits-elsewhere"  # ours: its application server has it, and releases
     JOB_REHOMED = "job-rehomed"  # ours: another node has its printer now, and was given it, too
     JOB_PRINTED_DIRECTLY = "job-printed-directly"  # ours: by its provider, which reached no server
     JOB_CANCELED_AFTER_TIMEOUT = "job-canceled-after-timeout"  # PWG 5100.7: nobody fetched it

@@ -88,6 +88,9 @@ _NOT_WHILE_INCOMING = frozenset(
     {JobEvent.RELEASE, JobEvent.ASSUME, JobEvent.NEXT, JobEvent.REPRINT, JobEvent.SUBMIT}
 )
 
+# What a job does not take that its application server has: it goes on there, or ends.
+_NOT_WHILE_ELSEWHERE = frozenset({*_NOT_WHILE_INCOMING, JobEvent.MOVE})
+
 _ADVICE = {
     JobEvent.HOLD: "Only a waiting job can be held; cancel one that is printing.",
     JobEvent.RELEASE: "Only a held job can be released.",
@@ -154,3 +157,18 @@ def reasons_while_incoming(
     if after is not JobState.PENDING_HELD or JobReason.JOB_INCOMING in reasons:
         return reasons
     return (JobReason.JOB_INCOMING, *reasons)
+
+
+def check_is_here(event: JobEvent, before: tuple[str, ...], reasons: tuple[str, ...]) -> None:
+    """Let through what may be done with a job that had the reasons `before`, for these reasons.
+
+    Raises:
+        OperationError: `not-possible`: another node has it, and decides.
+    """
+    is_refused = event in _NOT_WHILE_ELSEWHERE or JobReason.JOB_CANCELED_BY_USER in reasons
+    if is_refused and JobReason.JOB_WAITS_ELSEWHERE in before:
+        raise OperationError(
+            "not-possible",
+            "the job waits at the application server by now.",
+            "Release or delete it at a machine.",
+        )

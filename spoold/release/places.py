@@ -34,6 +34,17 @@ def check_place(job: Job, home: Printer, printer: Printer, formats: Sequence[str
     Raises:
         OperationError: `not-possible`, with why.
     """
+    check_printers(home, printer, formats)
+    if not job.owner.known.is_at_least(printer.least_owner):
+        raise _not_there(f"{printer.name} wants owners to be {printer.least_owner}.")
+
+
+def check_printers(home: Printer, printer: Printer, formats: Sequence[str]) -> None:
+    """The same, whosever the job is.
+
+    Raises:
+        OperationError: `not-possible`, with why.
+    """
     if home.is_find_me:
         if printer.is_find_me:
             raise _not_there(f"{printer.name} is no machine.", "Name one where it can come out.")
@@ -44,8 +55,6 @@ def check_place(job: Job, home: Printer, printer: Printer, formats: Sequence[str
     if printer.paused or not printer.accepting:
         raise _not_there(f"{printer.name} does not print now.", "Choose another machine.")
     check_formats(printer, formats)
-    if not job.owner.known.is_at_least(printer.least_owner):
-        raise _not_there(f"{printer.name} wants owners to be {printer.least_owner}.")
 
 
 def check_formats(printer: Printer, formats: Sequence[str]) -> None:

@@ -17,18 +17,18 @@ from uuid import UUID
 import structlog
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobState
+from spoold.model.job import JobReason, JobState
 from spoold.model.printer import Printer
 from spoold.model.release import Changes
 from spoold.site.line import Lost
 from spoold.spool import handed
+from spoold.spool.handed import JobThere
 from spoold.spool.reader import SqliteReader
 
 log = structlog.get_logger("spoold.site")
 
 FAR = 1 << 31  # numbers of jobs elsewhere begin here; those of a spool are below
 ACT_S = 25.0  # a job may have to be counted before it is released
-_OVER_HERE = (JobState.CANCELED, JobState.ABORTED)  # where a twin counts no more
 
 
 class Line(Protocol):
@@ -103,7 +103,7 @@ class FarDesk:
         return [
             one
             for uuid, one in zip(uuids, jobs, strict=True)
-            if uuid not in here or JobState(here[uuid].state) in _OVER_HERE
+            if uuid not in here or _is_over(here[uuid])
         ]
 
     async def release(
@@ -167,6 +167,12 @@ def refused(jobs: Sequence[int], error: OperationError) -> list[dict[str, Any]]:
     told = {"code": error.code, "message": error.message, "advice": error.advice}
     empty = {"title": "", "state": None, "price": None, "error": told}
     return [{"id": one, **empty} for one in jobs]
+
+
+def _is_over(here: JobThere) -> bool:
+    """Whether a job is this node's no more."""
+    is_given = JobReason.JOB_WAITS_ELSEWHERE in here.reasons
+    return is_given or JobState(here.state) in (JobState.CANCELED, JobState.ABORTED)
 
 
 def _near(told: dict[str, Any]) -> dict[str, Any]:

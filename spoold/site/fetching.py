@@ -32,7 +32,7 @@ from spoold.spool.crashpoint import crash_point
 from spoold.spool.handed import HANDED_ON, JobThere
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.store import Accepted, ChangeJob, Event, JobMoved
+from spoold.spool.store import Accepted, ChangeJob, Event, JobMoved, ReleaseJob
 
 log = structlog.get_logger("spoold.site")
 
@@ -230,6 +230,9 @@ class Fetching:
         if name is None:
             raise OperationError("not-found", f"there is no printer {offer['printer']} here yet.")
         submission = _understood(offer, name)
+        home = await self._come_home(offer, submission)
+        if home is not None:
+            return home
         upload = await self._acceptance.begin(submission)
         try:
             if upload.accepted is None:
@@ -244,6 +247,38 @@ class Fetching:
             raise
         finally:
             await upload.suspend()  # what came of it is kept for the next try
+
+    async def _come_home(self, offer: dict[str, Any], asked: Submission) -> Accepted | None:
+        """A job that this node gave away, for a printer of its own: it is here, whole.
+
+        Raises:
+            OperationError: `busy`: it is changed in this moment.
+        """
+        uuid, printer = UUID(offer["job_uuid"]), self._acceptance.printer(asked.printer)
+        job = await self._reader.job_by_uuid(uuid)
+        if job is None or job.document.digest != offer["digest"]:
+            return None
+        state = job.state
+        if JobReason.JOB_WAITS_ELSEWHERE in job.reasons:
+            change = ReleaseJob(
+                job.id,
+                printer.id,
+                self._wall_clock(),
+                job.changed_us,
+                "node",
+                copies=None if asked.copies == job.copies else asked.copies,
+                attributes=None if asked.attributes == job.attributes else asked.attributes,
+                comes_home=True,
+            )
+            try:
+                state = (await self._journal.commit(change)).state
+            except OperationError as error:
+                if error.code != "conflict":
+                    raise
+                raise OperationError("busy", error.message) from error
+        elif job.printer_id != printer.id:
+            return None
+        return Accepted(job.id, uuid, 0, state, is_duplicate=True)
 
     async def _copy(self, offer: dict[str, Any], upload: Upload) -> None:
         size = offer["size"]

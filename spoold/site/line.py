@@ -23,6 +23,7 @@ from spoold.net.context import is_about_certificate, reason_of
 from spoold.net.stream import Stream
 from spoold.provider.connection import Connection
 from spoold.provider.course import Lost, hello_arguments
+from spoold.provider.document import Document
 from spoold.provider.endpoint import Endpoint, Network
 from spoold.site.detector import Detector
 
@@ -167,6 +168,23 @@ class Line:
         with trio.move_on_after(deadline_s):
             return await connection.call(op, args, on_event or _nothing)
         raise Lost(f"{op}: no answer within {deadline_s:g} s")
+
+    async def upload(
+        self, args: dict[str, Any], document: Document, on_end: Callable[[], None]
+    ) -> dict[str, Any]:
+        """The application server's answer to a job that this site submits: FRAMES.md 6.
+
+        `on_end` is called just before the document has left whole: it may be accepted from then on.
+
+        Raises:
+            OperationError: it was refused.
+            Lost: there is no line, or it broke.
+            OSError: the document cannot be read.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            raise Lost(f"the line is {self.state.value}: {self.reason}")
+        return await connection.upload(args, document, on_end)
 
     # -- its own life ----------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 A provider that went to both leaves such twins. What has come out at the site is canceled at the
 application server when the site's record of it comes (`spool/remote_jobs.merge`). Here the other
-way: what has come out at the application server, and waits at a site, is canceled at the site. The
-site asks on each line and when it is told; a job that has moved on meanwhile is left alone.
+way: what has come out at the application server, and waits at a site, is canceled at the site; so
+is what a site has given away (`giving`), when it has ended there. The site asks on each line and
+when it is told; a job that has moved on meanwhile is left alone.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Twins:
             return  # who comes back asks
         for event in events:
             if type(event) is TwinFound or (
-                type(event) is JobMoved and event.new is JobState.COMPLETED
+                type(event) is JobMoved and event.new.is_final
             ):
                 self._done[event.uuid] = None
         if self._done:
@@ -114,7 +115,7 @@ class Losers:
                 JobEvent.CANCEL,
                 self._wall_clock(),
                 reasons=(JobReason.JOB_DONE_ELSEWHERE,),
-                message="It was printed at another node.",
+                message="It has ended at another node.",
                 only_from=remote_jobs.WAITING,
             )
             for one in there.values()

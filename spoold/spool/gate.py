@@ -85,7 +85,8 @@ def after_change(
         return held, (*reasons, reason)
     if event is JobEvent.REPRINT and not is_paid and not has_passed(writer.db, job_id):
         return held, (reason,)  # the node that had it may have let it print; here nobody has
-    if event in _GOES_BACK and reason == _RELEASE and reason not in reasons:
+    is_elsewhere = JobReason.JOB_WAITS_ELSEWHERE in reasons  # where it has a gate of its own
+    if event in _GOES_BACK and reason == _RELEASE and reason not in reasons and not is_elsewhere:
         return held, (*reasons, reason)
     if event is JobEvent.RELEASE and not is_paid:
         awaited = tuple(one for one in before if one in AWAITS_RELEASE)

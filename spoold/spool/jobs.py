@@ -15,7 +15,13 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, JobReason, JobState
 from spoold.model.record import Kind
-from spoold.model.transitions import JobEvent, next_state, onward, reasons_while_incoming
+from spoold.model.transitions import (
+    JobEvent,
+    check_is_here,
+    next_state,
+    onward,
+    reasons_while_incoming,
+)
 from spoold.spool import gate, ledger, store
 from spoold.spool.bounds import (
     REASONS_MAX,
@@ -171,6 +177,9 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     if change.only_from and before not in change.only_from:
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
     had = tuple(row[3].split())
+    if change.only_with and change.only_with not in had:
+        raise OperationError("not-possible", f"the job has no {change.only_with} by now.")
+    check_is_here(change.event, had, change.reasons)
     event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
     after = next_state(before, event)
     if change.hold_until and after is JobState.PENDING:

@@ -156,6 +156,8 @@ def _left(change: store.ReleaseJob, before: JobState, reasons: tuple[str, ...]) 
     Raises:
         OperationError: `not-possible`: it waits for no release.
     """
+    if change.comes_home and JobReason.JOB_WAITS_ELSEWHERE in reasons:
+        return ()
     if before is not JobState.PENDING_HELD or AWAITS_RELEASE.isdisjoint(reasons):
         raise OperationError(
             "not-possible", f"the job is {before} by now, and waits for no release.", ""

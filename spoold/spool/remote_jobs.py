@@ -206,17 +206,21 @@ def _came_out(writer: SqliteStore, job_id: int) -> bool:
 
 # -- look-ups ----------------------------------------------------------------------------------
 
+_GIVEN = f"remote_job.reasons LIKE '%{JobReason.JOB_WAITS_ELSEWHERE}%'"
 _TWINS = (
-    "SELECT remote_job.id, remote_job.node, remote_job.uuid, attempt.outcome, attempt.evidence "
+    "SELECT remote_job.id, remote_job.node, remote_job.uuid, "
+    f"iif({_GIVEN}, NULL, attempt.outcome), attempt.evidence "
     "FROM remote_job {index} CROSS JOIN job ON job.uuid = remote_job.uuid "
     "LEFT JOIN attempt ON attempt.job_id = job.id AND attempt.number = job.attempts "
-    f"WHERE job.state = {NUMBER[JobState.COMPLETED]} AND remote_job.finished_us IS NULL "
+    f"WHERE (job.state = {NUMBER[JobState.COMPLETED]} OR {_GIVEN} AND job.finished_us > 0) "
+    "AND remote_job.finished_us IS NULL "
     f"AND remote_job.state IN ({', '.join(str(NUMBER[one]) for one in WAITING)}) "
 )
 
 
 class Twin(NamedTuple):
-    """A job that was printed here and waits at `node`, as that has told.
+    """A job that was printed here and waits at `node`, as that has told; or that waits there for
+    its end here, which has come.
 
     `is_its_own`: it was handed on to that very node, where somebody wants it once more.
     """
@@ -292,27 +296,50 @@ class Waits(NamedTuple):
     job: RemoteJob
 
 
-def waits_for(db: sqlite3.Connection, user: UUID, after: int, limit: int) -> list[Waits]:
-    """Jobs behind a key that wait for a user at other nodes, or for somebody who lets the user
-    release theirs.
-    """
-    columns = _SELECT.replace(
+_WAITING = (
+    _SELECT.replace(
         "SELECT ",
         "SELECT remote_job.id, (SELECT name FROM node WHERE guid = remote_job.node), "
         "(SELECT name FROM printer WHERE guid = remote_job.printer), ",
         1,
     )
-    sql = columns.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ") + (
-        f"WHERE remote_job.owner = ? AND finished_us IS NULL AND state = {_HELD} "
-        "AND remote_job.id > ? AND reasons LIKE ? ORDER BY remote_job.id LIMIT ?"
-    )
-    awaited = f"%{JobReason.JOB_RELEASE_WAIT}%"
+    + "WHERE remote_job.owner = ? AND finished_us IS NULL "
+    f"AND state = {_HELD} AND reasons LIKE '%{JobReason.JOB_RELEASE_WAIT}%' "
+)
+_WAITING_BEHIND = (
+    _WAITING.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ")
+    + "AND remote_job.id > ? ORDER BY remote_job.id LIMIT ?"
+)
+
+
+def waits_for(db: sqlite3.Connection, user: UUID, after: int, limit: int) -> list[Waits]:
+    """Jobs behind a key that wait for a user at other nodes, or for somebody who lets the user
+    release theirs.
+    """
     found = [
-        Waits(row[0], row[1] or "", row[2] or "", _job(row[3:]))
-        for owner in (user, *(one.guid for one in people.delegators(db, user)))
-        for row in db.execute(sql, (owner.bytes, after, awaited, limit))
+        _waits(row)
+        for owner in _owners(db, user)
+        for row in db.execute(_WAITING_BEHIND, (owner.bytes, after, limit))
     ]
     return sorted(found, key=lambda one: one.key)[:limit]
+
+
+def waiting_among(db: sqlite3.Connection, user: UUID, keys: Sequence[int]) -> dict[int, Waits]:
+    """Those with these keys among the jobs of `waits_for`."""
+    return {
+        row[0]: _waits(row)
+        for owner in _owners(db, user)
+        for key in keys
+        for row in db.execute(_WAITING + "AND remote_job.id = ?", (owner.bytes, key))
+    }
+
+
+def _owners(db: sqlite3.Connection, user: UUID) -> list[UUID]:
+    return [user, *(one.guid for one in people.delegators(db, user))]
+
+
+def _waits(row: tuple[Any, ...]) -> Waits:
+    return Waits(row[0], row[1] or "", row[2] or "", _job(row[3:]))
 
 
 def page(

@@ -20,6 +20,7 @@ from spoold.daemon import authority
 from spoold.daemon.config import Config, Node
 from spoold.daemon.endpoints import Endpoints
 from spoold.daemon.ipp_node import open_ipp
+from spoold.daemon.lines import open_other_sites
 from spoold.daemon.logins import Logins
 from spoold.daemon.operations import build_table
 from spoold.daemon.operations.context import Services
@@ -38,9 +39,9 @@ from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
-from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
+from spoold.site.wanting import Wanting
 from spoold.spool.erasure import Erasure
 from support.directory import DIGESTS, authentication_of
 from support.houses import houses
@@ -97,6 +98,9 @@ async def desk(spool):
     )
     charging = Charging(spool.journal, spool.reader, spool.wall_clock)
     releases = Releases(spool.journal, spool.reader, catalogue, counts, charging, spool.wall_clock)
+    at_desk = Desk_(spool.journal, spool.reader, catalogue, releases, charging, spool.wall_clock)
+    sites = Presence(spool.wall_clock)
+    wanting = Wanting(spool.journal, spool.reader, sites, spool.wall_clock, 0.3)
     services = Services(
         journal=spool.journal,
         reader=spool.reader,
@@ -130,16 +134,17 @@ async def desk(spool):
         open_jobs=OpenJobs(acceptance, spool.journal, spool.reader, lambda: 900.0),
         charging=charging,
         releases=releases,
-        desk=Desk_(spool.journal, spool.reader, catalogue, releases, charging, spool.wall_clock),
+        desk=at_desk,
         mfds=mfds,
         sessions=sessions,
         news=News(spool.journal, sessions),
         work=WorkDesk(charging, spool.reader, spool.wall_clock),
         random_bytes=os.urandom,
-        sites=Presence(spool.wall_clock),
+        sites=sites,
         receiver=Receiver(spool.journal, spool.reader, spool.wall_clock),
         endpoints=Endpoints(lambda: config),
-        far_desk=OtherSites(spool.reader),
+        far_desk=open_other_sites(spool.reader, wanting, catalogue, at_desk),
+        wanting=wanting,
         handing=Handing(
             spool.journal,
             spool.reader,

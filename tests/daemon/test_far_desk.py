@@ -14,44 +14,11 @@ from spoold.model.node import LineState
 from spoold.model.person import Owner
 from spoold.provider.client import Provider
 from spoold.site.far_desk import FAR
-from support.houses import give_away, jobs_of, joined, paper, wait_job, wait_until
+from support.floors import LETTER, PATIENT, furnish, listed, panel_of, submit
+from support.houses import jobs_of, joined, paper, wait_job, wait_until
 from support.money import PAGE
-from support.panels import Hall, Panel
 
 pytestmark = pytest.mark.slow
-
-PATIENT = {"upstream": Upstream(question_deadline_s=10.0)}  # this machine has other work, too
-CARD = "04A1B2C3"
-LETTER = b"%!PS-Adobe-3.0\n%%Pages: 1\n%%Page: 1 1\nshowpage\n%%EOF\n"
-
-
-async def submit(house, title, printer="roam", body=LETTER, **more):
-    host, port = house.running.ports["clear"]
-    async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
-        await provider.submit(body, printer=printer, title=title, user="ada", **more)
-    return await wait_job(house, title, "pending-held")
-
-
-async def panel_of(house, name="panel") -> Panel:
-    """The MFD of this name at this house, where somebody has logged in by card."""
-    await wait_until(lambda: house.services.mfds.by_name(name))
-    panel = Panel(Hall(house), house.services.mfds.by_name(name).guid, name)
-    await panel.login(card=CARD)  # the MFD came to the copy behind the card
-    return panel
-
-
-async def furnish(start, folder, **settings):
-    """hq with a find-me printer, and a site that owns `desk`, where an MFD stands; Ada's card."""
-    hq = await start("hq", **PATIENT)
-    site = await start("library", "site", **PATIENT | settings)
-    await joined(hq, site)
-    await give_away(hq, site, folder)
-    await hq.ask("printer.add", name="roam", release="find-me")
-    await hq.ask("user.add", name="ada")
-    await hq.ask("user.add-card", name="ada", card=CARD)
-    await hq.ask("device.enrol", name="panel", printers=["desk"])
-    return hq, site
-
 
 @pytest.fixture
 async def pair(start, tmp_path):
@@ -60,12 +27,6 @@ async def pair(start, tmp_path):
 
 async def never(*args, **more):
     await trio.sleep_forever()
-
-
-async def listed(panel) -> list[dict]:
-    answer = await panel.at("jobs")
-    assert answer["unheard"] == []
-    return answer["jobs"]
 
 
 async def test_a_job_that_waits_at_hq_is_released_at_the_site(pair, tmp_path):

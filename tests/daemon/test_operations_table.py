@@ -138,6 +138,8 @@ EXPECTED = {
     "site.delete": LINES,
     "site.document": LINES,
     "site.done": LINES,
+    "site.wanted": LINES,
+    "site.gave": LINES,
     "site.emergency": STAFF,
     "site.enter": ADMINS,
     "site.follow": LINES,

@@ -116,14 +116,15 @@ async def give_away(hq: House, site: House, folder) -> None:
     (folder / "paper").mkdir()
     await hq.ask("printer.add", name="desk", uri=(folder / "paper").as_uri())
     await hq.ask("printer.set", name="desk", owner="library")
+    await wait_until(lambda: is_ours(site, "desk"))
 
-    def is_known() -> bool:
-        try:
-            return site.daemon._acceptance.printer("desk").is_ours
-        except OperationError:
-            return False
 
-    await wait_until(is_known)
+def is_ours(house: House, printer: str) -> bool:
+    """Whether the house knows the printer as its own."""
+    try:
+        return house.daemon._acceptance.printer(printer).is_ours
+    except OperationError:
+        return False
 
 
 def paper(folder) -> list[bytes]:

@@ -42,6 +42,7 @@ from spoold.site.receiver import Receiver
 from spoold.site.replica import Replica
 from spoold.site.uplink import Uplink
 from spoold.site.visitors import Visitors
+from spoold.site.wanting import Wanting
 from spoold.spool.documents import Documents
 from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
@@ -96,6 +97,7 @@ class Services:
     sites: Presence
     receiver: Receiver
     handing: Handing
+    wanting: Wanting
     far_desk: FarDesk | OtherSites  # what people have waiting at other nodes
     endpoints: Endpoints  # where else clients are told to go
     objects: Objects  # what sites copy

@@ -11,6 +11,7 @@ from spoold.daemon.operations.sites import site_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.driver.handed_on import job_uuid_of
+from spoold.model.errors import OperationError
 from spoold.site.handing import OFFERS_MAX
 from spoold.spool import remote_jobs
 
@@ -56,6 +57,22 @@ async def states(call: Call) -> dict[str, Any]:
     read_uuids([one["job_uuid"] for one in call.args["jobs"]])
     await call.services.handing.told(site.guid, call.args["jobs"])
     return {}
+
+
+async def wanted(call: Call) -> dict[str, Any]:
+    site = await site_of(call)
+    return {"jobs": [str(one) for one in call.services.wanting.wanted(site.guid)]}
+
+
+async def gave(call: Call) -> dict[str, Any]:
+    """The site has let go of a job, or keeps it, and says why."""
+    site, args = await site_of(call), call.args
+    [uuid] = read_uuids([args["job_uuid"]])
+    if args["error"] is None:
+        return await call.services.wanting.gave(site.guid, uuid)
+    error = OperationError(args["error"], f"{site.name}: {args['message']}", args["advice"])
+    call.services.wanting.kept(site.guid, uuid, error)
+    return {"job_id": None, "state": None}
 
 
 async def done(call: Call) -> dict[str, Any]:
@@ -120,6 +137,20 @@ OPERATIONS = (
         LINES,
         states,
         "How jobs are that a site has.",
+    ),
+    Operation("site.wanted", (), SITES, LINES, wanted, "Jobs that a site is to let go of."),
+    Operation(
+        "site.gave",
+        (
+            Argument("job_uuid", required=True, least=32, most=45),
+            Argument("error", most=64, summary="Why the site keeps it."),
+            Argument("message", default="", most=1024),
+            Argument("advice", default="", most=1024),
+        ),
+        SITES,
+        LINES,
+        gave,
+        "A site has let go of a job that waited there, or keeps it.",
     ),
     Operation(
         "site.done",

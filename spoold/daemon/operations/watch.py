@@ -176,6 +176,11 @@ class Catalogue:
             self._known = known
         return known
 
+    async def name_of(self, printer_id: int) -> str | None:
+        """What the printer with this number is called, if it is there."""
+        printer = (await self.look()).printers.get(printer_id)
+        return None if printer is None else printer.name
+
     async def our_name(self, guid: UUID) -> str | None:
         """What the printer with this GUID is called, when this node prints its jobs."""
         printers = (await self.look()).printers.values()

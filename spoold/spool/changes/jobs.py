@@ -243,7 +243,11 @@ class EndAttempt:
 
 @dataclass(slots=True)
 class ChangeJob:
-    """A change of a job by somebody (`actor`) or by a rule (`node`). Answer: the new `JobState`."""
+    """A change of a job by somebody (`actor`) or by a rule (`node`). Answer: the new `JobState`.
+
+    Refused with `not-possible` when the job is in none of the states `only_from`, or is not held
+    for the reason `only_with`.
+    """
 
     job_id: int
     event: JobEvent
@@ -255,6 +259,7 @@ class ChangeJob:
     only_from: tuple[JobState, ...] = ()
     hold_until: str = ""
     release_us: int | None = None
+    only_with: str = ""
 
 
 @dataclass(slots=True)
