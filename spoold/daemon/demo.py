@@ -19,6 +19,7 @@ import trio
 from spoold.daemon.config import Config, Dispatch, Drain, Listen, Node
 from spoold.daemon.demo_stage import Stage
 from spoold.daemon.service import Daemon, Running
+from spoold.model.errors import SpoolError
 from spoold.model.job import JobState
 from spoold.net.address import Address
 from spoold.net.connect import TcpNetwork
@@ -147,6 +148,9 @@ class Demo:
             await stream.send_eof()
             while await stream.receive_some():
                 pass
+        except trio.BrokenResourceError as error:
+            advice = "Is $TMPDIR full?"
+            raise SpoolError("print", "the letter", "the server refused it", advice) from error
         finally:
             stream.abort()
         self._say("   The server closed the connection: the job is on its disk.")

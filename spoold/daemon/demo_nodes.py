@@ -1,14 +1,18 @@
 """Daemons of a demo, each a process of its own: started, asked, stopped.
 
 In: a folder, a name, a role. Out: `ports` and `ask`, over the control socket. A node keeps its
-configuration, data and log in the folder; it ends when its `run` is cancelled.
+configuration, data and log in the folder; it ends when its `run` is cancelled, and when the process
+that started it is gone. `python -m spoold.daemon.demo_nodes CONFIG` is what runs there.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +20,11 @@ from typing import Any
 
 import trio
 
+from spoold.daemon import logs
+from spoold.daemon.process import run as serve
+from spoold.model.errors import ConfigError, SpoolError
 from spoold.provider.client import Provider
+from spoold.provider.receipt import Unreachable
 
 START_S = 30.0
 LOOK_S = 0.05
@@ -58,14 +66,15 @@ class Node:
         """Serve until cancelled; started when it listens.
 
         Raises:
-            RuntimeError: it did not start; the message has the end of its log.
+            ConfigError: it did not start; the message has what it said last.
         """
-        words = [sys.executable, "-m", "spoold", "serve", "--config", str(self.config)]
+        words = [sys.executable, "-m", __name__, str(self.config)]
         with self.log.open("wb") as log:
             async with trio.open_nursery() as nursery:
                 start = partial(
                     trio.run_process,
                     words,
+                    stdin=subprocess.PIPE,  # nothing goes in: its end is ours
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     check=False,
@@ -91,8 +100,9 @@ class Node:
                 if "control" in self.ports:  # the last one
                     return
                 await trio.sleep(LOOK_S)
-        last = self.log.read_text()[-2000:]
-        raise RuntimeError(f"{self.name} did not start:\n{last}")
+        lines = (line for line in self.log.read_text().splitlines() if line[:1] not in ("", "{"))
+        cause = next(lines, "it ended, and said nothing").removeprefix("spoold: ")
+        raise ConfigError("start", f"the node {self.name}", cause, "Is $TMPDIR full?")
 
     async def ask(
         self, op: str, on_event: Callable[[str, dict[str, Any]], None] | None = None, **args: Any
@@ -100,10 +110,14 @@ class Node:
         """The answer to an operation on its control socket.
 
         Raises:
-            OperationError: it was refused. Unreachable: it does not answer.
+            OperationError: it was refused. SpoolError: it does not answer, as it has ended.
         """
         assert self._client is not None
-        return await self._client.call(op, args, on_event)
+        try:
+            return await self._client.call(op, args, on_event)
+        except Unreachable as error:
+            where = f"the node {self.name}"
+            raise SpoolError("ask", where, "it has ended", "Start the demo again.") from error
 
     async def ask_all(self, op: str, rows: str, **args: Any) -> list[dict[str, Any]]:
         """What an operation lists under `rows`, page by page."""
@@ -114,3 +128,15 @@ class Node:
             if answer["next_after_id"] is None:
                 return found
             args["after_id"] = answer["next_after_id"]
+
+
+def _end_with_parent() -> None:
+    """Whoever started this process has the other end of its standard input."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logs.configure("info")
+    sys.exit(serve(sys.argv[1]))

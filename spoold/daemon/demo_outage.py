@@ -24,7 +24,6 @@ from spoold.daemon.demo_stage import Stage, until
 from spoold.model.errors import OperationError
 from spoold.model.money import format_amount
 from spoold.provider.credentials import Bundle
-from spoold.provider.receipt import Unreachable
 from spoold.simulate.cable import Cable
 from spoold.simulate.mfd import Mfd
 from spoold.simulate.printer import SimulatedPrinter
@@ -265,11 +264,7 @@ class OutageDemo:
             else:
                 self._tell("library counts the line as up: it has held for a while")
 
-        try:
-            await self._site.ask("node.follow", hear)
-        except Unreachable:
-            self._tell("library does not answer any more")
-            await trio.sleep_forever()
+        await self._site.ask("node.follow", hear)
 
     async def _wait_line(self, state: str) -> None:
         while self._line != state:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from spoold.daemon import logs
+from spoold.daemon import logs, process
 from spoold.model.text import plain
 
 RunCommand = Callable[[list[str]], str]  # a command line of spoold; what it wrote
@@ -66,10 +66,20 @@ class Stage:
 
 
 def run(make: Callable[[Stage], Show], run_command: RunCommand) -> int:
-    """Show it until it ends or a signal comes; the exit code."""
+    """Show it until it ends or a signal comes; the exit code.
+
+    Raises:
+        SpooldError: something that it needs does not start, or failed.
+    """
     logs.configure("error")
-    with tempfile.TemporaryDirectory(prefix="spoold-demo-") as folder:
-        return trio.run(_until_signal, Path(folder), make, run_command)
+    try:
+        with tempfile.TemporaryDirectory(prefix="spoold-demo-") as folder:
+            return trio.run(_until_signal, Path(folder), make, run_command)
+    except BaseExceptionGroup as group:
+        cause = process.cause_of(group)
+        if cause is None:
+            raise
+        raise cause from None
 
 
 async def _until_signal(

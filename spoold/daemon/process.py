@@ -51,10 +51,10 @@ def run(config_file: str | None) -> int:
     except SpooldError as error:
         return _report(error)
     except BaseExceptionGroup as group:
-        known, rest = group.split(SpooldError)
-        if known is None or rest is not None:
+        cause = cause_of(group)
+        if cause is None:
             raise
-        return _report(_first(known))
+        return _report(cause)
 
 
 def _report(error: SpooldError) -> int:
@@ -73,9 +73,14 @@ def _leave_within(seconds: float) -> None:
     timer.start()
 
 
-def _first(group: BaseExceptionGroup[SpooldError]) -> SpooldError:
-    """The error that tells most: a failed store before what followed from it."""
-    leaves = list(_leaves(group))
+def cause_of(group: BaseExceptionGroup) -> SpooldError | None:
+    """The error that tells most: a failed store before what followed from it. None: there is
+    something among them that is no fault of the world.
+    """
+    known, rest = group.split(SpooldError)
+    if known is None or rest is not None:
+        return None
+    leaves = list(_leaves(known))
     return next((one for one in leaves if isinstance(one, StoreFailed)), leaves[0])
 
 

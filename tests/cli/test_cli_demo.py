@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trio
+
+from spoold.daemon import demo_stage
+from spoold.daemon.demo_nodes import Node
+from spoold.daemon.demo_stage import Stage
+from spoold.model.errors import ConfigError
 
 
 @pytest.mark.slow
@@ -75,3 +83,41 @@ def test_the_demo_of_an_outage_finds_both_sides_alike(tmp_path: Path) -> None:
         assert told in done.stdout
     assert "WRONG" not in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_demo_whose_daemon_does_not_start_says_why_in_a_line() -> None:
+    """What the daemon said of it, and no traceback."""
+
+    class Coup:
+        def __init__(self, stage: Stage) -> None:
+            self._king = Node(stage.folder, "hq", "king")
+
+        async def run(self) -> bool:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._king.run)
+            return True
+
+        async def stop(self) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"start the node hq: .*node\.role"):
+        demo_stage.run(Coup, lambda words: "")
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_killed_leaves_no_daemons(tmp_path: Path) -> None:
+    """They end with it: nobody would find them, and their ports stay taken."""
+    words = [sys.executable, "-m", "spoold", "demo", "--outage", "2s", "--once"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        daemons: list[int] = []
+        for row in demo.stdout:
+            daemons += [os.pidfd_open(int(one)) for one in re.findall(r" process (\d+)$", row)]
+            if len(daemons) == 2:
+                break
+        demo.kill()
+    for one in daemons:
+        ended, _, _ = select.select([one], [], [], 20)
+        os.close(one)
+        assert ended

@@ -86,10 +86,13 @@ def test_a_clock_behind_the_spool_is_wrong(subject, data_dir):
     assert "behind" in found.text
 
 
-def test_few_open_files_are_told(subject):
-    """Twice as many as connections, and some."""
+def test_few_open_files_are_told(subject, monkeypatch):
+    """Twice as many as connections, and some; but not to root, whose limits the daemon has not."""
     many = configured(subject, limits=Limits(connections_max=1_000_000))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert only(check_machine.check_limits(many), "files").verdict is Verdict.WARNING
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "LimitNOFILE=" in only(check_machine.check_limits(many), "files").text
     few = configured(subject, limits=Limits(connections_max=10))
     assert only(check_machine.check_limits(few), "files").verdict is Verdict.OK
 
