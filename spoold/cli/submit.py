@@ -9,18 +9,21 @@ import tempfile
 import time
 from argparse import ArgumentTypeError, Namespace
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from spoold.cli import grammar, render
+from spoold.cli.control import NotRunning, connect
 from spoold.cli.grammar import DONE, REFUSED, UNKNOWN, UNREACHABLE, USAGE, Nouns, Parser
+from spoold.model.errors import ConfigError, OperationError
 from spoold.model.text import plain
 
 if TYPE_CHECKING:
     from spoold.provider.alone import Printed
     from spoold.provider.direct import DirectProvider
-    from spoold.provider.receipt import Receipt
+    from spoold.provider.receipt import Receipt, Unreachable
 
 EXAMPLES = """
 spoold submit report.pdf
@@ -38,6 +41,8 @@ exit codes:
 75  no server could be reached: try again later
 76  sent, but the answer is unknown: run it again with the --uuid that it names
 """
+ENDED = "the server ended the connection"  # as a port of TLS does to who speaks in the clear
+ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what stands for all addresses, and who we are there
 PROGRESS_BYTES_MIN = 8 * 1024 * 1024
 PROGRESS_INTERVAL_S = 0.1
 
@@ -113,7 +118,7 @@ def submit(args: Namespace) -> int:
     except SubmitRefused as error:
         return _complain(error, REFUSED)
     except Unreachable as error:
-        code = _complain(error, UNREACHABLE)
+        code = _complain(f"{error.message} {_what_to_check(args, error)}", UNREACHABLE)
         for endpoint, cause in error.causes.items():
             print(plain(f"  {endpoint}: {cause}"), file=sys.stderr)
         return code
@@ -131,6 +136,35 @@ def submit(args: Namespace) -> int:
     return DONE
 
 
+def _what_to_check(args: Namespace, error: Unreachable) -> str:
+    if error.distrusted:
+        return (
+            "One side refused the other's certificate: --ca names the CA of the server "
+            "(`spoold node ca`), --cert and --key a certificate that is enrolled there, and valid."
+        )
+    if not _is_over_tls(args) and any(ENDED in cause for cause in error.causes.values()):
+        return "Ports 9192 and 9195 speak TLS: name the CA of the server with --ca."
+    return error.advice
+
+
+def _here(args: Namespace) -> str:
+    """Where the daemon of this machine takes jobs: as it says, if we may ask it, else as usual."""
+    from spoold.net.address import parse_address
+
+    key, port = "clear", 9191
+    if _is_over_tls(args):
+        key, port = ("mutual", 9195) if args.cert else ("tls", 9192)
+    with suppress(NotRunning, OperationError, ConfigError), connect(args) as client:
+        listen = dict(one.split(" ", 1) for one in client.call("node.show", {})["listen"])
+        if (text := listen.get(f"listen.{key}[0]")) and (found := parse_address(text)).port:
+            return str(replace(found, host=ANY.get(found.host, found.host)))
+    return f"127.0.0.1:{port}"
+
+
+def _is_over_tls(args: Namespace) -> bool:
+    return bool(args.tls or args.ca or args.cert)
+
+
 def _complain(error: object, code: int) -> int:
     print(plain(f"spoold: {error}"), file=sys.stderr)
     return code
@@ -141,13 +175,12 @@ def _submit(args: Namespace) -> Receipt | Printed:
     from spoold.provider.endpoint import Tls
 
     tls = None
-    if args.tls or args.ca or args.cert:
+    if _is_over_tls(args):
         tls = Tls(ca_file=args.ca, certificate_file=args.cert, key_file=args.key)
-    default_port = 9191 if tls is None else 9195 if args.cert else 9192
     servers = args.server or os.environ.get("SPOOLD_SERVER", "").split()
     bar = Bar() if sys.stderr.isatty() else None
     with DirectProvider(
-        servers or [f"127.0.0.1:{default_port}"],
+        servers or [_here(args)],
         tls=tls,
         kind="cli",
         unreachable_timeout_s=args.wait,

@@ -17,6 +17,8 @@ from spoold import cli
 from spoold.cli import grammar
 from spoold.cli.control import candidates
 from spoold.cli.submit import line
+from spoold.daemon.config import Listen
+from spoold.net.address import Address
 from support.commands import Run, Server
 
 EVIL = "evil \x1b[2J title\n\u202e"
@@ -148,6 +150,35 @@ def test_submit_gives_up_on_servers_that_are_not_there(run: Run, letter: Path) -
     said = run("submit --wait 1 --server 127.0.0.1:1", str(letter))
     assert said.code == grammar.UNREACHABLE
     assert "127.0.0.1:1" in said.err
+
+
+@pytest.mark.slow
+def test_submit_says_what_to_do_about_certificates_and_ports_of_tls(
+    run: Run, server: Server, letter: Path
+) -> None:
+    """A CA or a certificate that is missing, and a port of TLS that is spoken to in the clear."""
+    tls = f"submit --wait 1 --server {server.address('tls')}"
+    assert "Ports 9192 and 9195 speak TLS" in run(tls, str(letter)).err
+    said = run(f"{tls} --tls", str(letter))
+    assert said.code == grammar.UNREACHABLE
+    assert "unable to get local issuer certificate" in said.err
+    assert "--ca names the CA of the server" in said.err
+
+
+def test_submit_asks_the_daemon_of_this_machine_where_it_listens(
+    run: Run, letter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to name a server that does not listen where one does by default."""
+    pid = os.getpid()
+    clear = Address(f"127.1.{pid >> 8 & 255}.{pid & 255}", 29191)  # ours alone
+    listen = Listen(clear=(clear,), tls=(), mutual=())
+    monkeypatch.delenv("SPOOLD_SERVER")
+    with Server(tmp_path, listen=listen) as elsewhere:
+        assert elsewhere.running is not None
+        monkeypatch.setenv("SPOOLD_CONTROL", str(elsewhere.running.control))
+        said = run("submit", str(letter))
+    assert said.code == 0, said.err
+    assert "for default at library" in said.out
 
 
 def test_printers_are_added_changed_shown_and_removed(run: Run, tmp_path: Path) -> None:

@@ -27,11 +27,9 @@ class Server:
         self, folder: Path, name: str = "library", role: str = "application", **more: Any
     ) -> None:
         anywhere = (Address("127.0.0.1", 0),)
+        more.setdefault("listen", Listen(clear=anywhere, tls=anywhere, mutual=anywhere))
         self._config = Config(
-            node=Node(name, role, folder / "data"),
-            listen=Listen(clear=anywhere, tls=anywhere, mutual=anywhere),
-            drain=Drain(deadline_s=0.5),
-            **more,
+            node=Node(name, role, folder / "data"), drain=Drain(deadline_s=0.5), **more
         )
         self._ready = threading.Event()
         self.running: Running | None = None
@@ -49,6 +47,7 @@ class Server:
             self._ready.set()
 
     def __enter__(self) -> Server:
+        self._logging = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
         self._thread.start()
         assert self._ready.wait(20)
@@ -65,7 +64,7 @@ class Server:
         if self.running is not None and self._token is not None:
             self._token.run_sync_soon(self.running.stop)
         self._thread.join(20)
-        structlog.reset_defaults()
+        structlog.configure(**self._logging)
 
     def address(self, label: str) -> str:
         assert self.running is not None
