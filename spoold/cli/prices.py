@@ -10,7 +10,7 @@ from argparse import ArgumentTypeError, Namespace
 from typing import Any
 
 from spoold.cli import grammar, render
-from spoold.cli.accounts import print_derivation
+from spoold.cli.booking import print_derivation
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, Nouns, Parser
 from spoold.cli.money import price

@@ -10,7 +10,7 @@ import grp
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -123,7 +123,7 @@ class Doors:
             ConfigError: one cannot be bound; those before it are closed again.
         """
         bound: list[Bound] = []
-        wanted = self._wanted()
+        wanted = list(self._wanted())
         _refuse_unused(handed, {address.socket_name for _, address, _ in wanted} | {"control"})
         try:
             for label, address, rules in wanted:
@@ -143,70 +143,39 @@ class Doors:
             raise
         return bound
 
-    def _wanted(self) -> list[tuple[str, Address, Rules]]:
+    def _wanted(self) -> Iterator[tuple[str, Address, Rules]]:
+        """Every address of the configuration, and what holds there."""
         found = self._config().listen
         anybody = self._principals.anybody
         printer, ending = found.raw_printer, _ending(found.ends_on)
-        wanted = [
-            ("clear", address, Rules(Port.CLEAR, anybody, None, printer, ending))
-            for address in found.clear
-        ]
+        for address in found.clear:
+            yield "clear", address, Rules(Port.CLEAR, anybody, None, printer, ending)
         if found.tls:
             own = self._config().tls
             files = [one for one in (own.certificate, own.key) if one is not None]
             self._tls = LiveContext(self._tls_context, files)
-            context = self._tls
-            wanted += [
-                (
-                    "tls",
-                    address,
-                    Rules(Port.TLS, anybody, lambda: context.current, printer, ending),
-                )
-                for address in found.tls
-            ]
+            secured = _current(self._tls)
+            for address in found.tls:
+                yield "tls", address, Rules(Port.TLS, anybody, secured, printer, ending)
         if found.mutual:
             self._mutual = LiveContext(self._mutual_context)
-            known = self._mutual
-            # Who has no certificate yet, or one that is too old, may ask for one, and that is all.
-            anonymous = self._joining = LiveContext(self._join_context)
-            join = Rules(
-                Port.JOIN,
-                self._principals.joiner,
-                lambda: anonymous.current,
-                only=Protocol.FRAMES,
-            )
-            wanted += [
-                (
-                    "mutual",
-                    address,
-                    Rules(
-                        Port.MUTUAL,
-                        self._principals.certified,
-                        lambda: known.current,
-                        printer,
-                        ending,
-                        by_name={joining.JOIN_NAME: join},
-                    ),
-                )
-                for address in found.mutual
-            ]
-        wanted += [(LPD, address, Rules(Port.CLEAR, anybody, only=LPD)) for address in found.lpd]
-        wanted += [
-            (
-                f"raw {one.printer}",
-                one.address,
-                Rules(
-                    Port.CLEAR,
-                    anybody,
-                    None,
-                    one.printer,
-                    _ending(one.ends_on),
-                    Protocol.RAW,
-                ),
-            )
-            for one in found.raw
-        ]
-        return wanted
+            secured, certified = _current(self._mutual), self._principals.certified
+            by_name = {joining.JOIN_NAME: self._join_rules()}
+            for address in found.mutual:
+                rules = Rules(Port.MUTUAL, certified, secured, printer, ending, by_name=by_name)
+                yield "mutual", address, rules
+        for address in found.lpd:
+            yield LPD, address, Rules(Port.CLEAR, anybody, only=LPD)
+        for one in found.raw:
+            ending = _ending(one.ends_on)
+            rules = Rules(Port.CLEAR, anybody, None, one.printer, ending, Protocol.RAW)
+            yield f"raw {one.printer}", one.address, rules
+
+    def _join_rules(self) -> Rules:
+        """Who has no certificate yet, or one that is too old, may ask for one, and that is all."""
+        self._joining = LiveContext(self._join_context)
+        joiner, secured = self._principals.joiner, _current(self._joining)
+        return Rules(Port.JOIN, joiner, secured, only=Protocol.FRAMES)
 
     async def watch_certificates(self) -> None:
         """Renew this node's own in time, and take other files over when they change, for ever."""
@@ -367,6 +336,10 @@ class Doors:
         if is_long:
             lines += [f"  {state}: {count}" for state, count in sorted(counts.items())]
         return "".join(line + "\n" for line in lines).encode()
+
+
+def _current(context: LiveContext) -> Callable[[], ssl.SSLContext]:
+    return lambda: context.current
 
 
 @lru_cache(maxsize=64)

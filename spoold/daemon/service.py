@@ -165,14 +165,16 @@ class Daemon:
 
     async def _serve(self, ground: Ground, task_status: trio.TaskStatus[Running]) -> None:
         """Let clients in, until it is told to stop; then see that nothing is cut off."""
-        surroundings = Surroundings(
-            reload=self.reload,
-            connections=lambda: {port.value: n for port, n in listener.by_port.items()},
-            announced=lambda printer_id: announcer.told(printer_id),
-            config_file=Path(self._file) if self._file is not None else None,
-            tell_manager=lambda text: systemd.notify(self._surroundings, systemd.status(text)),
+        rooms = await open_rooms(
+            ground,
+            Surroundings(
+                reload=self.reload,
+                connections=lambda: {port.value: n for port, n in listener.by_port.items()},
+                announced=lambda printer_id: announcer.told(printer_id),
+                config_file=Path(self._file) if self._file is not None else None,
+                tell_manager=lambda text: systemd.notify(self._surroundings, systemd.status(text)),
+            ),
         )
-        rooms = await open_rooms(ground, surroundings)
         services, self._acceptance = rooms.services, rooms.acceptance
         drained = trio.Event()
 
@@ -194,14 +196,7 @@ class Daemon:
             listener = Listener(entrance.handlers(), self.config.limits, entrance.note_refused)
             entrance.listener = self._listener = listener
             sockets = entrance.bind(systemd.take_sockets(self._environ))
-            announcer = self._announcer = Announcer(
-                ground.journal,
-                ground.reader,
-                _ports(sockets),
-                self.config.node.name,
-                self._host_name(),
-                lambda: self.config.dnssd,
-            )
+            announcer = self._announcer = self._announcer_of(ground, sockets)
             await rooms.dispatch(dispatching)
             async with trio.open_nursery() as serving:
                 serving.start_soon(entrance.watch_certificates)
@@ -214,9 +209,7 @@ class Daemon:
                 running = Running(services, ports, entrance.control, self._stop.set)
                 task_status.started(running)
                 await self._stop.wait()
-                if len(services.news):
-                    services.news.set_mode(Mode.STOPPING)
-                    await trio.sleep(FAREWELL_S)
+                await _take_leave(services)
                 announcer.stop_nowait()
                 listener.stop_nowait()
                 deadline_s = self.config.drain.deadline_s
@@ -228,6 +221,16 @@ class Daemon:
             dispatching.cancel_scope.cancel()
         await rooms.close()
         log.info("stopped", reason="asked to")
+
+    def _announcer_of(self, ground: Ground, sockets: Sequence[doors.Bound]) -> Announcer:
+        return Announcer(
+            ground.journal,
+            ground.reader,
+            _ports(sockets),
+            self.config.node.name,
+            self._host_name(),
+            lambda: self.config.dnssd,
+        )
 
     def reload(self) -> list[str]:
         """Read the configuration again; what can change at once does. A line for each change.
@@ -257,6 +260,13 @@ class Daemon:
         if not lines:
             log.info("configuration_unchanged")
         return lines
+
+
+async def _take_leave(services: Services) -> None:
+    """Tell those who follow sessions that the node stops."""
+    if len(services.news):
+        services.news.set_mode(Mode.STOPPING)
+        await trio.sleep(FAREWELL_S)
 
 
 def _ports(sockets: Sequence[doors.Bound]) -> Ports:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from spoold.cli import main
-from spoold.cli.printers import conversion, conversion_text
+from spoold.cli.printer_showing import conversion_text
+from spoold.cli.printers import conversion
 from spoold.daemon.operations.conversions import check_conversions
 from spoold.model.conversion import Conversion
 from spoold.model.errors import OperationError
