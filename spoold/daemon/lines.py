@@ -161,7 +161,7 @@ def open_authority(ground: Ground, lines: Lines) -> Authority | None:
     """Who decides at a site what it cannot ask."""
     if lines.line is None:
         return None
-    return Authority(
+    authority = Authority(
         lines.line,
         ground.journal,
         ground.reader,
@@ -169,6 +169,8 @@ def open_authority(ground: Ground, lines: Lines) -> Authority | None:
         ground.identity.guid,
         ground.config().upstream.question_deadline_s,
     )
+    lines.line.greetings.append(authority.books)
+    return authority
 
 
 def open_far_desk(

@@ -21,7 +21,7 @@ from spoold.model.offline import Beyond, Choice, OfflinePolicy, RightsOut, Stran
 from spoold.model.purse import Payer, PayerKind
 from spoold.site import rights_wire
 from spoold.site.line import Lost, Upstream
-from spoold.spool import accounts, held, leases, ledger_views, repairs
+from spoold.spool import accounts, held, leases, ledger_views, repairs, sending
 from spoold.spool.held import Standing
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -96,6 +96,10 @@ class Authority:
         line.hear(REVERTED, self._wake)
         line.hear(WANTED, self._note_wanted)
         journal.listen(self._hear)
+
+    async def books(self) -> dict[str, Any]:
+        """What this site says of its journal in its hello: what was booked here by hand so far."""
+        return rights_wire.books_told(await self._reader.look(sending.chains))
 
     # -- questions -------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 A want is `[is account, holder, least, has, known]`, a right `[is account, purse, amount]` with the
 purse as `Purse.as_map` tells it. Readers raise OperationError `bad-request` for anything else.
+
+In hello a site says how far each incarnation of its journal is: `books`, of `[incarnation,
+position]`. Who does not say so, as the version before, is taken by the incarnation in use.
 """
 
 from __future__ import annotations
@@ -10,14 +13,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
+from spoold.codec.batch import POSITION_MAX
 from spoold.model.errors import OperationError
 from spoold.model.money import AMOUNT_MAX
 from spoold.model.offline import OfflinePolicy, Right, Want
 from spoold.model.purse import PayerKind, Purse
+from spoold.spool.books import Place
 from spoold.spool.held import Standing
 from spoold.spool.leases import purse_of
+from spoold.spool.sending import Chain
 from spoold.spool.store import Granted, GrantRights
 
+CHAINS_MAX = 256
 PERIOD_CHARACTERS_MAX = 64
 TIME_US_MAX = 2**62
 
@@ -55,6 +62,28 @@ def read_asked(site: UUID, args: Mapping[str, Any], now_us: int, actor: str) -> 
         )
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise _senseless() from error
+
+
+def books_told(chains: Iterable[Chain]) -> dict[str, Any]:
+    """What hello says of this node's own journal, of its last incarnations."""
+    return {"books": [[str(one.incarnation), one.position] for one in chains][-CHAINS_MAX:]}
+
+
+def read_books(about: Mapping[str, Any]) -> tuple[Place, ...]:
+    """What a site has said of its journal in its hello."""
+    more = about.get("more")
+    told = more.get("books", ()) if isinstance(more, dict) else ()
+    try:
+        places = [*told[:CHAINS_MAX], (about["incarnation"], about["position"])]
+        return tuple((UUID(incarnation), _place(position)) for incarnation, position in places)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _senseless() from error
+
+
+def _place(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= POSITION_MAX:
+        raise ValueError("no position")
+    return value
 
 
 def told(granted: Granted) -> dict[str, Any]:

@@ -31,7 +31,7 @@ PURSES_MAX = 200  # of one holder at a time: an entry may speak of all of them
 
 def _check_here(writer: SqliteStore) -> None:
     """Raises OperationError: what this node knows of money are rights that it was granted."""
-    if leases.own(writer.db) is not None:
+    if writer.upstream is not None or leases.own(writer.db) is not None:
         raise OperationError(
             "not-possible",
             "this is a site: balances belong to its application server.",

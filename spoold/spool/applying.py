@@ -193,7 +193,8 @@ def _posted(writer: SqliteStore, site: Site, position: int, fact: Record) -> Non
         found, _ = person(writer, key, None, site.now_us)
         return UUID(bytes=found)
 
-    booking.book(writer, fact, known, site.now_us, f"node:{site.journal}")
+    by = booking.By(site.journal, site.chain_id, position, known, site.now_us)
+    booking.book(writer, fact, by)
 
 
 def _repaired(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:

@@ -5,13 +5,15 @@ taken from what the node was granted the right to spend (see `rights`), then fro
 as they are: what lies beyond the limit is flagged, never refused, for the paper is out. Where
 nobody knows the payer, the ledger's own purse `suspense` pays until an accountant finds out.
 Reservations are of the node that made them, and are not booked here, nor are the allowances of a
-period: whoever spends here is granted them here.
+period: whoever spends here is granted them here. What people gave or took by hand is booked as
+long as that node kept books of its own (`books`).
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -22,7 +24,7 @@ from spoold.model.pricing import Quote
 from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
 from spoold.model.record import Record
 from spoold.model.usage import Usage
-from spoold.spool import adjustments, charges, ledger, postings, rights, store
+from spoold.spool import adjustments, books, charges, ledger, postings, rights, store
 from spoold.spool.leases import EPOCH_MAX
 from spoold.spool.postings import Line, Own, lines_of
 
@@ -31,30 +33,49 @@ if TYPE_CHECKING:
 
 OWN_KEYS = (b"grant/", b"report/", b"carried")  # and those of jobs and rights, which are longer
 
-Known = Callable[[bytes], UUID]  # the key by which a person of another node is known here
+
+@dataclass(slots=True)
+class By:
+    """Who has posted an entry, and where its record stands. `known` is the key by which a person of
+    that node is known here.
+    """
+
+    site: UUID
+    chain_id: int
+    position: int
+    known: Callable[[bytes], UUID]
+    now_us: int
+
+    @property
+    def actor(self) -> str:
+        return f"node:{self.site}"
+
+    def kept_own_books(self, db: sqlite3.Connection) -> bool:
+        return books.kept_own(db, self.site, self.chain_id, self.position)
 
 
-def book(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+def book(writer: SqliteStore, fact: Record, by: By) -> None:
     """Book a record `ledger-posted` of another node, unless it is booked already.
 
     Raises:
-        OperationError: `not-possible`: nobody knows how to book such an entry here.
+        OperationError: `not-possible`: nobody knows how to book such an entry here; `forbidden`,
+            `bad-request`: it is none that this node can have made.
     """
     cause = fact.payload["cause"]
     book_one = BOOK.get(cause)
     if book_one is None:
         raise OperationError("not-possible", "this version of spoold books no such entry.")
-    book_one(writer, fact, known, now_us, actor)
+    book_one(writer, fact, by)
 
 
-def _nothing(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+def _nothing(writer: SqliteStore, fact: Record, by: By) -> None:
     """Of concern at its own node alone."""
 
 
-def _settle(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
-    told = fact.payload
+def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
+    told, now_us, actor = fact.payload, by.now_us, by.actor
     key = check_key(bytes(told["charge"]))
-    if charged_by(key) not in (None, site_of(actor)):
+    if charged_by(key) not in (None, by.site):
         raise OperationError("forbidden", "it is a charge of another node.")
     happened_us = _whole(told["happened_us"])
     kept = charges.find(writer.db, key)
@@ -69,10 +90,10 @@ def _settle(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor:
     epoch = int(told.get("epoch", 0))
     if not 0 <= epoch <= EPOCH_MAX:
         raise OperationError("bad-request", "there is no such epoch of rights.")
-    _post_settled(writer, _charge(told, known), epoch, now_us, actor)
+    _post_settled(writer, _charge(told, by.known), epoch, by)
 
 
-def _charge(told: dict[str, Any], known: Known) -> Charge:
+def _charge(told: dict[str, Any], known: Callable[[bytes], UUID]) -> Charge:
     payer = Payer.from_map(told["paid_by"])
     if payer.kind is PayerKind.PERSON:
         payer = replace(payer, guid=known(payer.guid.bytes))
@@ -105,10 +126,10 @@ def _whole(value: object) -> int:
     raise OperationError("bad-request", "an amount or a time is no whole number.")
 
 
-def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, now_us: int, actor: str) -> None:
-    wallet, taken = _taken(writer, charge, epoch, now_us, site_of(actor))
+def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
+    wallet, taken = _taken(writer, charge, epoch, by)
     flags = tuple(dict.fromkeys((*charge.flags, *taken.flags)))
-    charge = replace(charge, flags=flags, ended_us=now_us)
+    charge = replace(charge, flags=flags, ended_us=by.now_us)
     paid = sum(one.amount for one in taken.shares)
     lines = [*taken.lines, Line(Own.REVENUE.guid, paid)]
     postings.post(
@@ -117,8 +138,8 @@ def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, now_us: int, 
         "settle",
         wallet,
         lines,
-        now_us,
-        actor,
+        by.now_us,
+        by.actor,
         happened_us=charge.happened_us,
         charge=charge.key,
         more=charge.as_map(),
@@ -126,9 +147,7 @@ def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, now_us: int, 
     charges.keep(writer, charge, taken.shares)
 
 
-def _taken(
-    writer: SqliteStore, charge: Charge, epoch: int, now_us: int, site: UUID
-) -> tuple[Wallet, rights.Taken]:
+def _taken(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> tuple[Wallet, rights.Taken]:
     """What pays for a charge of a site, and what an accountant should look at."""
     total, payer = charge.quote.total, charge.payer
     if charge.is_shadow:
@@ -138,27 +157,23 @@ def _taken(
         flags = [Flag.NO_PAYER.value]
         return Wallet(payer.guid), rights.Taken(shares, lines_of(shares), flags)
     at_us = charge.happened_us
-    wallet = ledger.wallet_of(writer, charge, at_us, now_us)
-    return wallet, rights.consume(writer, site, epoch, payer.kind, wallet, total, at_us)
-
-
-def site_of(actor: str) -> UUID:
-    """The node that posts, `node:GUID`."""
-    return UUID(actor.removeprefix("node:"))
+    wallet = ledger.wallet_of(writer, charge, at_us, by.now_us)
+    return wallet, rights.consume(writer, by.site, epoch, payer.kind, wallet, total, at_us)
 
 
 def _suspended(total: int) -> list[Share]:
     return [Share(Own.SUSPENSE.guid, total)] if total else []
 
 
-def _refund(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+def _refund(writer: SqliteStore, fact: Record, by: By) -> None:
     told = fact.payload
     key, charge = _entry_key(told), bytes(told["charge"])
-    if not _has_settled(writer, actor, charge):
+    if not _has_settled(writer, by.actor, charge):
         raise OperationError("forbidden", "it is no charge of that node.")
     paid = (amount for guid, amount in told["lines"] if guid == Own.REVENUE.guid.bytes)
     amount = -sum(map(_whole, paid))
-    adjustments.refund(writer, store.Refund(key, charge, amount, _reason(fact), now_us, actor))
+    refund = store.Refund(key, charge, amount, _reason(fact), by.now_us, by.actor)
+    adjustments.refund(writer, refund)
 
 
 def _has_settled(writer: SqliteStore, actor: str, charge: bytes) -> bool:
@@ -180,36 +195,41 @@ def _entry_key(told: dict[str, Any]) -> bytes:
     raise OperationError("forbidden", "the key is of an entry of another kind.")
 
 
-def _adjust(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+def _adjust(writer: SqliteStore, fact: Record, by: By) -> None:
+    """Raises:
+    OperationError: `forbidden`: that node has no books of its own any more.
+    """
     told = fact.payload
+    if not by.kept_own_books(writer.db):
+        raise OperationError("forbidden", "balances are not the site's: nobody books them there.")
     holder = UUID(bytes=told["payer"])
     is_account = postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder))
     kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
     if not is_account:
-        holder = known(holder.bytes)
+        holder = by.known(holder.bytes)
     amount = int(told["amount"])
     purse: PurseKind | None = PurseKind.PAID_IN
     if told["cause"] == "adjust":  # what is taken comes from whatever there is, in its order
         purse = None if amount < 0 else PurseKind.CREDIT
     change = store.Adjust(
-        _entry_key(told), kind, holder, amount, _reason(fact), now_us, actor, purse
+        _entry_key(told), kind, holder, amount, _reason(fact), by.now_us, by.actor, purse
     )
     adjustments.adjust(writer, change)
 
 
-def _right_back(writer: SqliteStore, fact: Record, known: Known, now_us: int, actor: str) -> None:
+def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     _entry_key(fact.payload)
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
-        holder = known(holder.bytes)
-    rights.take_back(writer, site_of(actor), fact.payload, holder, now_us, actor)
+        holder = by.known(holder.bytes)
+    rights.take_back(writer, by.site, fact.payload, holder, by.now_us, by.actor)
 
 
 def _reason(fact: Record) -> str:
     return str((fact.personal or {}).get("reason", ""))
 
 
-Book = Callable[["SqliteStore", Record, Known, int, str], None]
+Book = Callable[["SqliteStore", Record, By], None]
 BOOK: dict[str, Book] = {
     "reserve": _nothing,
     "cancel": _nothing,

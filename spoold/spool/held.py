@@ -2,7 +2,8 @@
 
 What was granted is counted altogether for each epoch: an answer that comes twice, late or in
 another order adds nothing. In another epoch what is left of the one before is gone; what is
-reserved out of it is owed until its work is settled or given up.
+reserved out of it is owed until its work is settled or given up. So it is with what was in the
+books of this node before it became a site: that is in those of its application server now.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ KEY_BYTES = 16
 def keep_rights(writer: SqliteStore, change: store.KeepRights) -> None:
     """See `KeepRights`."""
     granted = change.granted
-    lease = leases.own(writer.db) or Lease(change.site, is_own=True)
+    before = leases.own(writer.db)
+    lease = before or Lease(change.site, is_own=True)
     if change.incarnation != writer.incarnation or granted.epoch < lease.epoch:
         raise OperationError("conflict", "this was asked for before the journal began anew.")
     lease.epoch = granted.epoch
@@ -39,6 +41,8 @@ def keep_rights(writer: SqliteStore, change: store.KeepRights) -> None:
     lease.upstream = granted.upstream
     lease.policy = granted.policy
     leases.keep(writer.db, lease)
+    if before is None:
+        leases.close_books(writer.db, change.site)
     by_holder: dict[UUID, list[Right]] = {}
     for right in granted.rights:
         by_holder.setdefault(right.purse.holder, []).append(right)

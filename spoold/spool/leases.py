@@ -165,6 +165,15 @@ def note_granted(db: sqlite3.Connection, site: UUID, epoch: int, right: Right) -
     )
 
 
+def close_books(db: sqlite3.Connection, site: UUID) -> None:
+    """What holders have in the books of a node that becomes a site counts as of an epoch before."""
+    db.execute(
+        "INSERT INTO right_granted SELECT ?, holder, 0, guid, 0, balance, x'' FROM purse "
+        "WHERE balance != 0 AND holder != ? ON CONFLICT DO NOTHING",
+        (site.bytes, EVERY_SITE.bytes),
+    )
+
+
 def rights_holder(site: UUID, epoch: int, holder: UUID) -> UUID:
     """Whose purses hold, in the ledger of an application server, what a site may spend."""
     return uuid5(site, f"rights:{epoch}/{holder}")

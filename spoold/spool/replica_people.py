@@ -2,7 +2,8 @@
 
 A site knows people by name before it knows them by key: jobs came for them. Who turns out to be a
 user of upstream gets upstream's key, and what was kept under the old one with it; the old key stays
-known (`joined`), as records name it.
+known (`joined`), as records name it. Money is not: what was in the books here is in those of
+upstream, and the purses of the old key stay for charges that were begun out of them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from spoold.spool.replica import Taking
     from spoold.spool.sqlite import SqliteStore
 
-# Where a person's key stands in tables of money.
+# Where a person's key stands in tables of what was paid.
 _HOLDINGS = (
-    "UPDATE purse SET holder = ? WHERE holder = ?",
     "UPDATE entry SET holder = ? WHERE holder = ?",
     "UPDATE charge SET holder = ? WHERE holder = ? AND is_account = 0",
     "UPDATE charge SET spender = ? WHERE spender = ?",

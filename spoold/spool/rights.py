@@ -22,7 +22,7 @@ from spoold.model.money import check_amount
 from spoold.model.offline import HOUR_US, MARGIN_US, OfflinePolicy, Right, Want
 from spoold.model.purse import PayerKind, Purse, Share, Wallet
 from spoold.model.record import Kind
-from spoold.spool import leases, postings, store
+from spoold.spool import books, leases, postings, store
 from spoold.spool.leases import EVERY_SITE, Lease
 from spoold.spool.postings import Line, lines_of
 from spoold.spool.rows import pack, unpack
@@ -41,6 +41,7 @@ def grant_rights(writer: SqliteStore, change: store.GrantRights) -> store.Grante
         OperationError: `forbidden`: this site gets no more rights.
     """
     lease = _renew(writer, change)
+    books.note(writer.db, change.site, change.books)
     known = change.epoch == lease.epoch
     if known and change.upstream != writer.incarnation and _was_put_back(writer.db):
         for right in change.held:

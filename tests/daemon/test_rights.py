@@ -13,9 +13,10 @@ from spoold.model.node import LineState
 from spoold.model.offline import Want
 from spoold.model.person import Owner
 from spoold.model.purse import Payer, PayerKind
+from spoold.model.record import Kind
 from spoold.site import rights_wire
 from spoold.spool.held import Standing
-from spoold.spool.store import AcceptJob, NewDocument
+from spoold.spool.store import AcceptJob, AddRecord, NewDocument
 from support.houses import joined, wait_until
 from support.money import PAGE, pages
 
@@ -227,3 +228,30 @@ async def test_held_jobs_print_at_once_in_an_emergency_until_it_ends(start):
     assert await state(later) is JobState.PENDING_HELD
     kinds = [one["kind"] for one in (await hq.ask("journal.audit"))["records"]]
     assert kinds.count("emergency-changed") == 2
+
+
+async def test_what_a_server_had_booked_comes_along_when_it_becomes_a_site(start):
+    """The person of that name upstream has it; by hand nothing more is booked, with an alarm."""
+    hq, site = await start("hq", **PATIENT), await start("library", "site", **PATIENT)
+    for house in (hq, site):
+        await house.ask("user.add", name="ada")
+        await house.ask("price.set", rates=[{"price": PAGE}], replace=True)
+    adjusting = {"name": "user:ada", "amount": 40 * PAGE, "purse": "paid-in"}
+    await site.ask("account.adjust", **adjusting, reason="cash desk")
+    own = Payer(PayerKind.PERSON, (await site.services.reader.user("ada")).guid)
+    await site.services.charging.reserve(b"begun", own, pages(4), None)
+    await joined(hq, site)
+    user = await hq.services.reader.user("ada")
+    ada = Payer(PayerKind.PERSON, user.guid)
+    await until_left(hq, ada, 30 * PAGE)  # a quarter is at the site
+    await until_left(site, ada, 10 * PAGE)
+    await site.services.charging.settle(b"begun", pages(4))
+    await until_left(hq, ada, 26 * PAGE)
+    told = {"cause": "pay-in", "entry": b"more", "payer": user.guid.bytes, "amount": PAGE}
+    await site.services.journal.commit(AddRecord(Kind.LEDGER_POSTED, told, 1))
+    with trio.fail_after(30):
+        while not (await hq.ask("journal.status"))["quarantined"]:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    [kept] = (await hq.ask("journal.quarantine"))["records"]
+    assert kept["reason"] == "balances are not the site's: nobody books them there."
+    assert await left(hq, ada) == 26 * PAGE

@@ -12,7 +12,7 @@ import trio
 
 from spoold.model.offline import Want
 from spoold.model.purse import Payer, PayerKind
-from spoold.spool import leases, ledger_views, rights
+from spoold.spool import leases, ledger_views, rights, sending
 from spoold.spool.changes.rights import Granted
 from spoold.spool.postings import purses_of
 from spoold.spool.store import (
@@ -121,7 +121,11 @@ class Deployment:
         want = Want(PayerKind.PERSON, self.ada, least * 500, has, known)
         incarnation = UUID(spool.journal.identity[1])
         upstream = None if lease is None else lease.upstream
-        change = GrantRights(site, incarnation, epoch, upstream, (want,), held, self.now_us)
+        chains = await spool.reader.look(sending.chains)
+        books = tuple((one.incarnation, one.position) for one in chains)
+        change = GrantRights(
+            site, incarnation, epoch, upstream, (want,), held, self.now_us, books=books
+        )
         granted = await self.hq.journal.commit(change)
         return KeepRights(site, incarnation, granted, self.now_us, self.now_us)
 

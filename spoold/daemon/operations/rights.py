@@ -40,7 +40,9 @@ async def ask(call: Call) -> dict[str, Any]:
     now_us = services.wall_clock()
     change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
     its = [one for one in change.wants if await _is_its(call, site, one)]
-    change = replace(change, wants=tuple(its))
+    here = services.sites.find(site.guid)
+    told = () if here is None else rights_wire.read_books(here.about)
+    change = replace(change, wants=tuple(its), books=told)
     if services.recalling is not None:
         is_wanted = services.recalling.is_wanted
         withheld = (one.holder for one in change.wants if not one.least and is_wanted(one.holder))

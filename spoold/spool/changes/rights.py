@@ -13,8 +13,9 @@ class GrantRights:
     """A site asks for rights, and says what it holds. Answer: `Granted`.
 
     `incarnation` is that of the site's journal, `upstream` that of this node by which the site was
-    granted what it reports as `held`. Of the `withheld` holders it gets no more now; what it was
-    granted before is told all the same, as the answer to that may have been lost.
+    granted what it reports as `held`. `books` is how far each incarnation of the site's journal was
+    when its line began (see `spool/books.py`). Of the `withheld` holders it gets no more now; what
+    it was granted before is told all the same, as the answer to that may have been lost.
     """
 
     site: UUID
@@ -26,6 +27,7 @@ class GrantRights:
     now_us: int
     actor: str = "node"
     withheld: frozenset[UUID] = frozenset()
+    books: tuple[tuple[UUID, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,124 @@
+"""What a site says whose disk and certificate somebody else has: money is not made by it."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from spoold.model.errors import OperationError
+from spoold.model.purse import PurseKind
+from spoold.model.record import Kind
+from spoold.spool import received
+from spoold.spool.store import AddRecord, Refund
+from support.money import PAGE
+from support.rights import deployment
+
+
+@pytest.fixture
+async def hall(tmp_path, spool_at):
+    async with deployment(tmp_path, spool_at) as made:
+        yield made
+
+
+async def says(hall, **told):
+    """Site `a` writes an entry as it likes."""
+    told = {"entry": uuid4().bytes, "payer": hall.ada.bytes, **told}
+    record = AddRecord(Kind.LEDGER_POSTED, told, hall.now_us)
+    await hall.at["a"].spool.journal.commit(record)
+
+
+async def refused(hall):
+    """Why entries of it were not booked."""
+    await hall.ship("a")
+    found = await hall.hq.spool.reader.look(received.quarantined, (0, 0), 99)
+    return [one.reason for one in found]
+
+
+async def last_told(hall, cause):
+    records = await hall.at["a"].spool.reader.records(1, 1000)
+    return [one.payload for one in records if one.payload.get("cause") == cause][-1]
+
+
+# -- money by hand -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amount", [90 * PAGE, -2 * PAGE])
+@pytest.mark.parametrize("cause", ["pay-in", "pay-out", "adjust"])
+async def test_nobody_gets_money_by_hand_at_a_site(hall, cause, amount):
+    """Nor loses it: balances are the application server's from the first rights on."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await says(hall, cause=cause, amount=amount)
+    assert await refused(hall) == ["balances are not the site's: nobody books them there."]
+    assert await hall.left("hq") == 30 * PAGE
+    await hall.check()
+
+
+async def test_what_was_booked_by_hand_before_a_server_became_a_site_counts(hall):
+    """Also what comes after the rights: it was there when they were granted."""
+    site = hall.at["a"]
+    await site.pay_in(hall.ada, 20 * PAGE, now_us=hall.now_us)
+    await hall.ship("a")
+    await site.pay_in(hall.ada, 3 * PAGE, PurseKind.CREDIT, now_us=hall.now_us)
+    lost = await hall.ask("a")
+    assert await hall.left("hq") == 15 * PAGE
+    await hall.keep("a", lost)
+    assert await refused(hall) == []
+    assert await hall.left("hq") == 18 * PAGE
+    await hall.sync("a", least=10)  # how far it was the first time counts, and no other
+    await says(hall, cause="pay-in", amount=PAGE)
+    assert len(await refused(hall)) == 1
+
+
+async def test_what_a_site_had_in_its_own_books_is_not_spent_twice(hall):
+    """It is at the application server now, and the site has its share of it, like others."""
+    site = hall.at["a"]
+    await site.pay_in(hall.ada, 40 * PAGE, now_us=hall.now_us)
+    await hall.reserve("a", b"open", 4)
+    await hall.ship("a")
+    await hall.sync("a")
+    assert await hall.left("a") + await hall.left("hq") == (40 - 4) * PAGE
+    await hall.settle("a", b"open", 3)
+    await hall.sync("a")
+    await hall.ship("a")
+    assert await hall.left("a") == await hall.rights("a")
+    assert await hall.left("a") + await hall.left("hq") == 37 * PAGE
+    await hall.check()
+
+
+async def test_an_incarnation_that_came_later_has_no_books(hall):
+    """Whatever it says that it goes on from, the place where it parted with its books is known."""
+    await hall.pay(40)
+    image = await hall.image("a")
+    await hall.sync("a")
+    await hall.restore("a", image)
+    await says(hall, cause="pay-in", amount=PAGE)
+    assert len(await refused(hall)) == 1
+
+
+async def test_incarnations_from_before_a_server_became_a_site_count(hall):
+    """It was restored once: what it booked before that, and since, comes after its rights."""
+    site = hall.at["a"]
+    await site.pay_in(hall.ada, 20 * PAGE, now_us=hall.now_us)
+    await hall.crash("a")
+    image = await hall.image("a")
+    await hall.restore("a", image)
+    await hall.at["a"].pay_in(hall.ada, 4 * PAGE, now_us=hall.now_us)
+    await hall.sync("a")
+    assert await refused(hall) == []
+    assert await hall.left("hq") == 24 * PAGE
+    await hall.check()
+
+
+async def test_a_site_books_nothing_by_hand(hall):
+    """It says why, as for everything that its application server owns."""
+    await hall.pay(40)
+    await hall.sync("a")
+    site = hall.at["a"]
+    await hall.reserve("a", b"k", 2)
+    await hall.settle("a", b"k", 2)
+    with pytest.raises(OperationError, match="balances belong to its application server"):
+        await site.pay_in(hall.ada, PAGE, now_us=hall.now_us)
+    with pytest.raises(OperationError, match="balances belong to its application server"):
+        await site.journal.commit(Refund(b"r", b"k", PAGE, "smeared", hall.now_us, "uid:0"))
