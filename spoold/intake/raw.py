@@ -53,21 +53,28 @@ async def serve_raw(
 ) -> None:
     """Take the jobs of one connection. Whatever is no success leaves the stream to be reset.
 
-    `is_ended` says that `first_bytes` are all that the sender had.
+    `is_ended` says that `first_bytes` are all that the sender had. A sender whose jobs end by a
+    pause keeps its connection for as long as it likes.
     """
     data = first_bytes
     while True:
+        if not data and not is_ended:
+            # Between two jobs hours may pass; of a sender that is gone TCP's keep-alive tells.
+            watch.is_quiet = True
+            data = await stream.receive_some()
+        if not data:
+            await stream.finish()
+            return
+        watch.is_quiet = False
         upload = await acceptance.begin(
             Submission(printer, NOBODY, principal.identity, "raw", principal.address)
         )
-        watch.is_quiet = not data
         try:
-            if data:
-                await upload.write(data)
+            await upload.write(data)
             taken = _Taken(stream, upload, ending, limits, watch)
             problem = "" if is_ended else await taken.take(data)
             is_ended = is_ended or taken.is_ended
-            if not problem and upload.offset:
+            if not problem:
                 tail = await upload.tail()
                 problem = codec.missing_end(upload.head, tail, upload.offset)
                 _describe(upload)
@@ -84,13 +91,8 @@ async def serve_raw(
             return
         if problem:
             await _interrupted(upload, problem)
-        elif upload.offset:
-            await upload.commit()
         else:
-            await upload.abandon()
-        if is_ended:
-            await stream.finish()
-            return
+            await upload.commit()
         data = b""
 
 
@@ -133,7 +135,6 @@ class _Taken:
         watch.deadline = started + idle_s
         moved = started
         while await upload.receive(stream):
-            watch.is_quiet = False
             now = trio.current_time()
             if now - moved >= DEADLINE_STEP_S:
                 if self._is_too_slow(now - started):
@@ -148,7 +149,7 @@ class _Taken:
         """Until the sender pauses where a pause ends the job, or ends its half."""
         stream, upload, limits = self._stream, self._upload, self._limits
         labels = codec.ZplEnd() if self._ending.kind == "zpl" else None
-        may_end = labels.feed(first) if labels else bool(upload.offset)
+        may_end = labels.feed(first) if labels else True
         pause_s = self._ending.idle_s or ZPL_PAUSE_S
         self._watch.deadline = float("inf")  # the pauses below are precise ones
         while True:
@@ -159,15 +160,11 @@ class _Taken:
             if scope.cancelled_caught:
                 if may_end:
                     return ""
-                if not upload.offset:
-                    self.is_ended = True  # nothing begun: the connection has done its work
-                    return ""
                 self.is_broken = True
                 return f"the sender was silent for {wait_s:g} s in the middle of a label"
             if not data:
                 self.is_ended = True
                 return ""
-            self._watch.is_quiet = False
             await upload.write(data)
             may_end = labels.feed(data) if labels else True
             if self._is_too_slow(trio.current_time() - started):

@@ -229,6 +229,23 @@ async def test_idle_ends_jobs_of_a_sender_that_keeps_the_socket(spool, connect):
     assert bodies == [b"label one", b"label two"]
 
 
+@pytest.mark.parametrize("kind", ["idle", "zpl"])
+async def test_a_sender_that_keeps_the_socket_may_take_long_between_jobs(spool, connect, kind):
+    """A label is neither cut off nor called slow for the time in which there was none."""
+    strict = Limits(idle_deadline_s=0.05, minimum_rate_bytes_s=1000, minimum_rate_grace_s=0.05)
+    client, _, _ = await connect(ending=Ending(kind, 0.02), limits=strict)
+    for number in (1, 2):
+        accepted = trio.Event()
+        spool.journal.listen(lambda _, accepted=accepted: accepted.set())
+        await send(client, b"^XA^FD%d^XZ" % number)
+        await accepted.wait()
+        await trio.sleep(0.3)  # nothing is waited for: this is the silence between two labels
+    client.shutdown(socket.SHUT_WR)
+    assert await answer(client) == "fin"
+    states = [job.state for job in await jobs(spool)]
+    assert states == [JobState.PENDING, JobState.PENDING]
+
+
 async def test_too_much_is_reset_and_not_kept(spool, connect):
     """A document over the limit is refused, not cut."""
     client, _, result = await connect(limits=replace(Limits(), document_bytes_max=100_000))
@@ -242,6 +259,7 @@ async def test_too_much_is_reset_and_not_kept(spool, connect):
 async def test_a_full_spool_area_is_reset_before_the_body(spool, connect):
     """No room: nothing is taken, the sender knows."""
     client, done, result = await connect(limits=replace(Limits(), reserve_bytes=1 << 60))
+    await send(client, b"%!")
     await done.wait()
     assert isinstance(result[0], SpoolFull)
     assert await answer(client) == "reset"
