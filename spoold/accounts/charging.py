@@ -24,7 +24,7 @@ from spoold.model.purse import Payer, PayerKind, Wallet
 from spoold.model.text import plain
 from spoold.model.usage import UNKNOWN, Line, Usage, Work
 from spoold.model.user import User
-from spoold.spool import accounts, ledger_views, postings
+from spoold.spool import accounts, ledger_views, postings, price_lists
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Cancel, Event, PricesChanged, Reserve, Settle
@@ -72,15 +72,15 @@ class Charging:
     async def prices(self, at_us: int | None = None) -> PriceList:
         """The price list that is in force, now or at another time."""
         if at_us is not None:
-            return await self._reader.look(accounts.prices_at, at_us)
+            return await self._reader.look(price_lists.prices_at, at_us)
         now_us = self._wall_clock()
         if self._known is not None and self._known[1] <= now_us < self._known[2]:
             return self._known[0]
         heard = self._heard
         # A clock that was set back behind all prices would make everything free.
-        now_us = max(now_us, await self._reader.look(accounts.prices_made_us))
-        prices = await self._reader.look(accounts.prices_at, now_us)
-        until_us = await self._reader.look(accounts.next_prices_us, now_us)
+        now_us = max(now_us, await self._reader.look(price_lists.prices_made_us))
+        prices = await self._reader.look(price_lists.prices_at, now_us)
+        until_us = await self._reader.look(price_lists.next_prices_us, now_us)
         if heard == self._heard:
             self._known = (prices, prices.from_us, until_us or FOREVER_US)
         return prices

@@ -32,8 +32,8 @@ from spoold.model.errors import SpoolError, SpoolFull
 from spoold.spool import snapshot
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import make_directory, sync_directory
-from spoold.spool.documents import DIGESTS
 from spoold.spool.erasure import ERASED
+from spoold.spool.incoming import DIGESTS
 
 PARTIAL = ".partial"
 NAMED = re.compile(r"\d{8}T\d{6}Z(-\d+)?")

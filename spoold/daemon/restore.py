@@ -34,8 +34,8 @@ from spoold.spool import snapshot
 from spoold.spool.connection import TrioConnection
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import sync_directory
-from spoold.spool.documents import DIGESTS
 from spoold.spool.erasure import ERASED
+from spoold.spool.incoming import DIGESTS
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import SqliteStore, open_store
 from spoold.spool.store import AddRecord, Change, ChangeJob, JobFilter

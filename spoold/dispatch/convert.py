@@ -37,7 +37,7 @@ from spoold.model.errors import SpoolError
 from spoold.model.job import Job, JobReason
 from spoold.model.outcome import Blame, Deferred, Refused
 from spoold.model.text import plain
-from spoold.spool.documents import FileSource
+from spoold.spool.sources import FileSource
 
 log = structlog.get_logger("spoold.dispatch")
 

@@ -16,7 +16,8 @@ from spoold.intake.submission import Submission
 from spoold.intake.upload import Limits, Upload, too_large
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.printer import Printer
-from spoold.spool.documents import Documents, Incoming
+from spoold.spool.documents import Documents
+from spoold.spool.incoming import Incoming
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Event, PrinterChanged

@@ -20,7 +20,7 @@ from spoold.model.job import JobReason, JobState
 from spoold.model.printer import Printer
 from spoold.model.release import owner_by_rule
 from spoold.net.stream import Stream
-from spoold.spool.documents import Incoming
+from spoold.spool.incoming import Incoming
 from spoold.spool.store import Accepted, AcceptJob, AttachDocument
 
 log = structlog.get_logger("spoold.intake")

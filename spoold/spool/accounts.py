@@ -1,4 +1,4 @@
-"""Price lists, allowances, terms and shared accounts: decided, recorded, folded, and looked up.
+"""Shared accounts: decided, recorded, folded, and looked up.
 
 As in `jobs`, whatever decides runs inside the writer's transaction; the look-ups run on any
 connection. An account keeps its key when it is renamed, and its charges when it is removed.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from spoold.model.account import (
     GROUPS_MAX,
@@ -23,8 +22,6 @@ from spoold.model.account import (
 )
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
-from spoold.model.pricing import NO_PRICES, PriceList, check_prices
-from spoold.model.purse import Allowance
 from spoold.model.record import Kind
 from spoold.model.text import plain
 from spoold.spool import store
@@ -33,151 +30,8 @@ from spoold.spool.rows import pack, unpack
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-ALLOWANCES_MAX = 20  # for one recipient
-GROUP_ALLOWANCES_MAX = 100  # for groups and everybody: one person may be in all of them
-CURRENCY_CHARACTERS_MAX = 8
 ANYBODY = "*"  # the group of all
 GROUPS_BYTES_MAX = 8 * 1024
-
-# -- prices and terms --------------------------------------------------------------------------
-
-
-def prices_at(db: sqlite3.Connection, at_us: int) -> PriceList:
-    """The version of the price list that is in force at a moment."""
-    row = db.execute(
-        "SELECT fields FROM price_list WHERE from_us <= ? ORDER BY from_us DESC, version DESC "
-        "LIMIT 1",
-        (at_us,),
-    ).fetchone()
-    return NO_PRICES if row is None else PriceList.from_map(unpack(row[0]))
-
-
-def prices_made_us(db: sqlite3.Connection) -> int:
-    """When the newest version was made: it is no earlier now, whatever a clock shows."""
-    row = db.execute("SELECT fields FROM price_list ORDER BY version DESC LIMIT 1").fetchone()
-    return 0 if row is None else PriceList.from_map(unpack(row[0])).made_us
-
-
-def next_prices_us(db: sqlite3.Connection, at_us: int) -> int | None:
-    """When another version comes into force after a moment, as far as is known."""
-    row = db.execute("SELECT min(from_us) FROM price_list WHERE from_us > ?", (at_us,)).fetchone()
-    return None if row[0] is None else int(row[0])
-
-
-def prices_of_version(db: sqlite3.Connection, version: int) -> PriceList | None:
-    row = db.execute("SELECT fields FROM price_list WHERE version = ?", (version,)).fetchone()
-    return None if row is None else PriceList.from_map(unpack(row[0]))
-
-
-def price_lists(db: sqlite3.Connection, after: int, limit: int) -> list[PriceList]:
-    """At most `limit` versions behind one, the newest first; `after` 0 begins with the last."""
-    rows = db.execute(
-        "SELECT fields FROM price_list WHERE version < ? ORDER BY version DESC LIMIT ?",
-        (after or 2**62, limit),
-    )
-    return [PriceList.from_map(unpack(row[0])) for row in rows]
-
-
-def put_prices(writer: SqliteStore, change: store.PutPrices) -> PriceList:
-    row = writer.db.execute("SELECT coalesce(max(version), 0) FROM price_list").fetchone()
-    prices = replace(change.prices, version=row[0] + 1, made_us=change.now_us)
-    check_prices(prices)
-    writer.add_record(Kind.PRICES_CHANGED, change.actor, change.now_us, prices.as_map())
-    writer.db.execute(
-        "INSERT INTO price_list VALUES (?, ?, ?)",
-        (prices.version, prices.from_us, pack(prices.as_map())),
-    )
-    writer.events.append(store.PricesChanged(prices.version))
-    return prices
-
-
-def put_terms(writer: SqliteStore, change: store.PutTerms) -> None:
-    terms = change.terms
-    try:
-        ZoneInfo(terms.zone)
-    except (ValueError, OSError, KeyError) as error:  # an unknown one is a KeyError
-        advice = "Use one as Europe/Berlin, or UTC."
-        raise _bad(f"there is no time zone {plain(terms.zone[:60])!r}.", advice) from error
-    if len(terms.currency) > CURRENCY_CHARACTERS_MAX or not terms.currency.isprintable():
-        raise _bad(f"{plain(terms.currency[:40])!r} is no currency.", "Write it as EUR.")
-    _check_overdraft(terms.overdraft)
-    if terms.spare_account and by_guid(writer.db, UUID(terms.spare_account)) is None:
-        raise OperationError("not-found", "there is no such account.", "See `account list`.")
-    writer.add_record(Kind.TERMS_CHANGED, change.actor, change.now_us, asdict(terms))
-    writer.db.execute(
-        "INSERT INTO terms VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET fields = excluded.fields",
-        (pack(asdict(terms)),),
-    )
-
-
-def _bad(message: str, advice: str) -> OperationError:
-    return OperationError("bad-request", message, advice)
-
-
-def _check_overdraft(amount: int) -> None:
-    if check_amount(amount) < 0:
-        raise _bad("an overdraft is below zero.", "Say how far the balance may go down, as 5.00.")
-
-
-# -- allowances --------------------------------------------------------------------------------
-
-
-def put_allowance(writer: SqliteStore, change: store.PutAllowance) -> None:
-    allowance = change.allowance
-    if check_amount(allowance.amount) < 0 or check_amount(allowance.carry_over) < 0:
-        raise _bad("an allowance is below zero.", "Give it as 5.00.")
-    known = writer.db.execute(
-        "SELECT fields FROM allowance WHERE guid = ?", (allowance.guid.bytes,)
-    ).fetchone()
-    if known is not None:
-        before = Allowance.from_map(unpack(known[0]))
-        allowance = replace(allowance, to=before.to, from_us=before.from_us)
-    else:
-        count = writer.db.execute(
-            "SELECT count(*) FROM allowance WHERE recipient = ?", (allowance.to,)
-        ).fetchone()[0]
-        shared = writer.db.execute(
-            "SELECT count(*) FROM allowance WHERE recipient = 'everybody' OR "
-            "(recipient > 'group:' AND recipient < 'group;')"
-        ).fetchone()[0]
-        is_own = allowance.to.startswith(("person:", "account:"))
-        if count >= ALLOWANCES_MAX or (not is_own and shared >= GROUP_ALLOWANCES_MAX):
-            raise _bad("there are too many allowances already.", "Change one of them.")
-    writer.add_record(
-        Kind.ALLOWANCE_CHANGED,
-        change.actor,
-        change.now_us,
-        {**allowance.as_map(), **_person(allowance.to)},
-    )
-    writer.db.execute(
-        "INSERT INTO allowance VALUES (?, ?, ?) ON CONFLICT (guid) DO UPDATE SET "
-        "fields = excluded.fields",
-        (allowance.guid.bytes, allowance.to, pack(allowance.as_map())),
-    )
-    writer.events.append(store.MoneyCame(None))
-
-
-def remove_allowance(writer: SqliteStore, change: store.RemoveAllowance) -> None:
-    row = writer.db.execute(
-        "SELECT recipient FROM allowance WHERE guid = ?", (change.guid.bytes,)
-    ).fetchone()
-    if row is None:
-        raise OperationError("not-found", "there is no such allowance.", "See `account show`.")
-    writer.add_record(
-        Kind.ALLOWANCE_REMOVED,
-        change.actor,
-        change.now_us,
-        {"allowance": change.guid.bytes, **_person(row[0])},
-    )
-    writer.db.execute("DELETE FROM allowance WHERE guid = ?", (change.guid.bytes,))
-
-
-def _person(recipient: str) -> dict[str, bytes]:
-    kind, _, key = recipient.partition(":")
-    return {"person": UUID(key).bytes} if kind == "person" else {}
-
-
-# -- shared accounts ---------------------------------------------------------------------------
 
 _ACCOUNT = "SELECT guid, name, code, fields, created_us, changed_us FROM account "
 
@@ -353,12 +207,14 @@ def _changed(change: store.PutAccount, before: Account) -> Account:
     new = {key: value for key, value in given.items() if value is not None}
     account = replace(before, changed_us=change.now_us, **new)  # type: ignore[arg-type]
     if len(account.members) > MEMBERS_MAX or len(account.groups) > GROUPS_MAX:
-        raise _bad(
-            f"{MEMBERS_MAX} people and {GROUPS_MAX} groups can be named.", "Make a group of them."
+        raise OperationError(
+            "bad-request",
+            f"{MEMBERS_MAX} people and {GROUPS_MAX} groups can be named.",
+            "Make a group of them.",
         )
     if sum(len(one.encode()) for one in account.groups) > GROUPS_BYTES_MAX:
-        raise _bad("the names of the groups are too long.", "Name fewer.")
-    _check_overdraft(account.overdraft)
+        raise OperationError("bad-request", "the names of the groups are too long.", "Name fewer.")
+    check_overdraft(account.overdraft)
     return account
 
 
@@ -448,6 +304,16 @@ def remove_account(writer: SqliteStore, change: store.RemoveAccount) -> None:
         (key,),
     )
     writer.db.execute("DELETE FROM allowance WHERE recipient = ?", (f"account:{account.guid}",))
+
+
+def check_overdraft(amount: int) -> None:
+    """Raises OperationError: `bad-request`: it is no way down."""
+    if check_amount(amount) < 0:
+        raise OperationError(
+            "bad-request",
+            "an overdraft is below zero.",
+            "Say how far the balance may go down, as 5.00.",
+        )
 
 
 def unknown(name: str) -> OperationError:

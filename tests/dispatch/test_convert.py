@@ -17,7 +17,7 @@ from spoold.model.conversion import RECIPES, Conversion, filled, told_options
 from spoold.model.job import Document, Job, JobState
 from spoold.model.outcome import Blame, Deferred, Refused
 from spoold.model.person import NOBODY
-from spoold.spool.documents import FileSource, MemorySource
+from spoold.spool.sources import FileSource, MemorySource
 from support.documents import PDF, PWG, document
 
 PCL = "application/vnd.hp-pcl"

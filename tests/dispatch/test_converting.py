@@ -15,7 +15,7 @@ from spoold.model.job import Document, Job, JobState
 from spoold.model.outcome import Deferred, Delivered, InDoubt, Outcome, Refused
 from spoold.model.person import NOBODY
 from spoold.model.printer import Device, Printer
-from spoold.spool.documents import MemorySource
+from spoold.spool.sources import MemorySource
 
 PDF, PCL = "application/pdf", "application/vnd.hp-pcl"
 GUID = UUID(int=1)

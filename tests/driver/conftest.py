@@ -15,7 +15,7 @@ from spoold.model.printer import Device
 from spoold.net.connect import TcpNetwork
 from spoold.simulate.ipp_printer import SimulatedIppPrinter
 from spoold.simulate.printer import SimulatedPrinter
-from spoold.spool.documents import FileSource, MemorySource
+from spoold.spool.sources import FileSource, MemorySource
 
 JOB_UUID = UUID("00000000-0000-4000-8000-0000000000aa")
 

@@ -22,7 +22,7 @@ from spoold.model.outcome import Deferred, Delivered
 from spoold.model.person import Owner
 from spoold.model.printer import Device
 from spoold.net.connect import TcpNetwork
-from spoold.spool.documents import MemorySource
+from spoold.spool.sources import MemorySource
 from support.cups import Cups, cups
 
 CUPS_LPD = "/usr/lib/cups/daemon/cups-lpd"

@@ -8,7 +8,7 @@ from spoold.model.pricing import PriceList, Quote, Rate, quote
 from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Purse, PurseKind
 from spoold.model.record import Kind
 from spoold.model.usage import Line, Usage, Work
-from spoold.spool import accounts
+from spoold.spool import price_lists
 from spoold.spool.postings import Own
 from spoold.spool.store import Adjust, PutAllowance, PutPrices, PutUser, Reserve
 
@@ -34,7 +34,7 @@ class Purses:
 
     async def again(self) -> Purses:
         """The prices that are there, in a spool that was opened once more."""
-        self.prices = await self.spool.reader.look(accounts.prices_at, 1)
+        self.prices = await self.spool.reader.look(price_lists.prices_at, 1)
         return self
 
     async def person(self, name="ada", **fields) -> UUID:

@@ -18,7 +18,7 @@ from conftest import open_spool
 from spoold.model.pricing import quote
 from spoold.model.purse import Payer, PayerKind
 from spoold.site import uplink as uplinks
-from spoold.spool import accounts
+from spoold.spool import price_lists
 from spoold.spool.store import PutPrices, PutUser, Reserve, Settle
 from support.money import PRICES, pages
 from support.sites import HQ, SITE, stored
@@ -51,7 +51,7 @@ async def work(base: Path, tell) -> None:
 
 async def spend(site, tell) -> None:
     """Charges and jobs; everything may be asked again."""
-    prices = await site.reader.look(accounts.prices_at, 1)
+    prices = await site.reader.look(price_lists.prices_at, 1)
     if not prices.version:
         prices = await site.journal.commit(PutPrices(PRICES, 1))
     user = await site.reader.user("ada")

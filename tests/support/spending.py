@@ -18,7 +18,7 @@ import trio
 from spoold.model.pricing import PriceList, Rate, quote
 from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, PurseKind
 from spoold.model.usage import Line, Usage, Work
-from spoold.spool import accounts
+from spoold.spool import price_lists
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import open_store
@@ -52,7 +52,7 @@ async def work(data_dir: Path, tell) -> None:
 
 
 async def spend(journal, reader, tell) -> None:
-    prices = await reader.look(accounts.prices_at, 1)
+    prices = await reader.look(price_lists.prices_at, 1)
     if not prices.version:
         prices = await journal.commit(PutPrices(PriceList(0, 0, (Rate(PAGE),)), 1))
     user = await reader.user("ada")

@@ -28,7 +28,7 @@ from spoold.model.errors import OperationError
 from spoold.model.money import AMOUNT_MAX
 from spoold.model.pricing import quote
 from spoold.model.purse import PayerKind, PurseKind
-from spoold.spool import accounts, ledger_views
+from spoold.spool import ledger_views, price_lists
 from spoold.spool.ledger_views import Story
 from spoold.spool.store import Adjust, Refund
 
@@ -137,7 +137,7 @@ async def _amount(call: Call, charge: Charge) -> int:
     if args["pages"] is None:
         return charge.net
     usage, version = charge.usage, charge.quote.price_version
-    prices = await call.services.reader.look(accounts.prices_of_version, version)
+    prices = await call.services.reader.look(price_lists.prices_of_version, version)
     if not usage.is_known or prices is None:
         raise OperationError("not-possible", "its pages were not counted.", "Name an amount.")
     rest = quote(prices, usage.limited_to(usage.impressions - args["pages"]), charge.printer)

@@ -27,7 +27,7 @@ from spoold.model.pricing import (
 )
 from spoold.model.text import plain
 from spoold.model.usage import COLORS, COUNT_MAX, SIDES, Line, Usage, Work, check_usage, media_name
-from spoold.spool import accounts
+from spoold.spool import price_lists
 from spoold.spool.store import PutPrices
 
 READERS = STAFF | MONEY
@@ -77,7 +77,7 @@ async def set_prices(call: Call) -> dict[str, Any]:
     services, args = call.services, call.args
     names = await _names(call)
     guids = {name: guid for guid, name in names.items()}
-    last = await services.reader.look(accounts.price_lists, 0, 1)
+    last = await services.reader.look(price_lists.page, 0, 1)
     before = last[0] if last and not args["replace"] else replace(NO_PRICES, unknown=Unknown.REFUSE)
     rates = {rate.conditions: rate for rate in before.rates}
     for given in args["rates"] or ():
@@ -128,7 +128,7 @@ def _rate(given: dict[str, Any], printers: dict[str, UUID]) -> Rate:
 async def list_prices(call: Call) -> dict[str, Any]:
     """The versions, the newest first."""
     after, limit = call.args["after_id"], call.args["limit"]
-    found = await call.services.reader.look(accounts.price_lists, after, limit + 1)
+    found = await call.services.reader.look(price_lists.page, after, limit + 1)
     in_force = (await call.services.charging.prices()).version
     rows = [
         {
@@ -152,7 +152,7 @@ async def _version(call: Call) -> PriceList:
     version = call.args["version"]
     if version is None:
         return await call.services.charging.prices()
-    found = await call.services.reader.look(accounts.prices_of_version, version)
+    found = await call.services.reader.look(price_lists.prices_of_version, version)
     if found is None:
         raise OperationError(
             "not-found", f"there is no version {version} of the prices.", "See `spoold price list`."
