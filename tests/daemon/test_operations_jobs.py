@@ -498,7 +498,7 @@ async def test_explain_tells_the_story_in_order(desk):
     outcome = Deferred("connecting-to-device", "No route to host.")
     await end(desk, id_, number, outcome, JobEvent.DEFER, "connecting-to-device")
     number = await start(desk, id_, there)
-    done = Delivered({"method": "half-close", "bytes": 5})
+    done = Delivered({"method": "half-close", "bytes": 5, "said": ["a", "b"]})
     await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
     answer = await desk.ask("job.explain", OPERATOR, job=id_)
     story = [entry["what"] for entry in answer["story"]]
@@ -519,7 +519,7 @@ async def test_explain_tells_the_story_in_order(desk):
     assert details[1] == "handed over by the provider till"
     assert details[6] == "socket://192.0.2.10"
     assert details[7] == "connecting-to-device; No route to host."
-    assert details[9] == "5 bytes sent; method=half-close"
+    assert details[9] == "5 bytes sent; method=half-close; said=a, b"
     times = [entry["at_us"] for entry in answer["story"]]
     assert times == sorted(times)
     assert answer["waits"] == ""
@@ -559,9 +559,13 @@ async def test_explain_says_why_a_job_waits(desk):
     may_act = (await desk.ask("job.explain", job=first))["may_act"]
     assert may_act == ["operators: settle, cancel"]
     cut = await accept(
-        desk, printer, state=JobState.PENDING_HELD, reasons=("submission-interrupted",)
+        desk,
+        printer,
+        state=JobState.PENDING_HELD,
+        reasons=("submission-interrupted",),
+        message="the PDF has no %%EOF at its end",
     )
-    assert "its end may be missing" in await why(cut)
+    assert "(the PDF has no %%EOF at its end), so its end may be missing. C" in await why(cut)
     story = (await desk.ask("job.explain", job=cut))["story"]
     assert "the submission was interrupted" in [entry["what"] for entry in story]
     await start(desk, urgent, printer)

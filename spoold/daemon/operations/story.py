@@ -166,10 +166,14 @@ def attempt_entries(attempt: Attempt, uri: str, documents: int) -> list[Entry]:
     if attempt.bytes_sent:
         parts.append(f"{attempt.bytes_sent} bytes sent")
     known = attempt.evidence.items()
-    parts += [f"{key}={plain_value(value)}" for key, value in known if key != "bytes"]
+    parts += [f"{key}={_in_words(plain_value(value))}" for key, value in known if key != "bytes"]
     outcome = _OUTCOMES.get(attempt.outcome, attempt.outcome)
     what = f"attempt {attempt.number} ended, {outcome}"
     return [*told, _entry(attempt.ended_us, what, "; ".join(part for part in parts if part))]
+
+
+def _in_words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def change_entry(record: Record, known: Known, people: dict[str, str]) -> Entry:
@@ -233,9 +237,10 @@ def why_held(job: Job) -> str:
             f"then `spoold job settle {job.id}`."
         )
     if JobReason.SUBMISSION_INTERRUPTED in reasons:
+        why = f" ({job.message})" if job.message else ""
         return (
-            "It is held because its submission was interrupted, so its end may be missing."
-            f"{message} Cancel it, or print what there is: `spoold job release {job.id}`."
+            f"It is held because its submission was interrupted{why}, so its end may be missing. "
+            f"Cancel it, or print what there is: `spoold job release {job.id}`."
         )
     if JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH in reasons:
         return (
