@@ -111,10 +111,12 @@ class Wanting:
         return want.job_id
 
     async def _check_movable(self, uuid: UUID, site: UUID, here: Job | None) -> None:
-        """Raises OperationError: `not-possible`."""
+        """Raises OperationError: `not-possible`, or `busy`: in a moment it is."""
         if here is not None:
-            await self._handed_to(site, here)
-            return
+            if await self._handed_to(site, here) is not None:
+                return
+            code = "busy" if here.state in ACTIVE else "not-possible"
+            raise OperationError(code, f"the job is {here.state} just now.", "List the jobs again.")
         for one in await self._reader.look(handed.find_handed):
             if one.evidence.get("uuid") == str(uuid):
                 raise _of_several()

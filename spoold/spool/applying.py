@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobState
+from spoold.model.job import JobReason, JobState
 from spoold.model.person import normalise_name
 from spoold.model.record import Kind, Record
 from spoold.spool import booking, remote_jobs, repairs, store
@@ -144,6 +144,8 @@ def _job_moved(writer: SqliteStore, site: Site, position: int, fact: Record) -> 
         row.format = str(told["format"]) if first else row.format
     if row.state is not before:
         remote_jobs.merge(writer, site.journal, row.uuid, row.state, site.now_us)
+    elif JobReason.JOB_WAITS_ELSEWHERE in told["reasons"]:
+        remote_jobs.note_given(writer, row.uuid)
 
 
 def _attempt_started(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:

@@ -191,6 +191,15 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
         writer.events.append(store.PrintedTwice(UUID(bytes=uuid), job_id, node))
 
 
+def note_given(writer: SqliteStore, uuid: bytes) -> None:
+    """A site has given a job to this node: it hears of its end, also of one that came before."""
+    row = writer.db.execute(
+        "SELECT 1 FROM job WHERE uuid = ? AND finished_us IS NOT NULL", (uuid,)
+    ).fetchone()
+    if row is not None:
+        writer.events.append(store.TwinFound(UUID(bytes=uuid)))
+
+
 def _rank(state: JobState) -> int:
     """Printed wins over released over held."""
     return 2 if state in _PRINTED else int(state is JobState.PENDING)

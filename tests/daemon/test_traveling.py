@@ -1,22 +1,38 @@
-"""Jobs that wait at one site and are fetched at another one: whole daemons on loopback."""
+"""Jobs that wait at one site and are fetched elsewhere: whole daemons on loopback."""
 
 from __future__ import annotations
 
-import pytest
+import os
 
-from support.floors import LETTER, PATIENT, furnish, listed, panel_of, submit
+import pytest
+import trio
+
+from spoold.daemon.config import Upstream
+from spoold.intake.upload import Upload
+from spoold.model.errors import OperationError
+from spoold.model.node import LineState
+from spoold.model.release import NO_CHANGES
+from spoold.site.far_desk import FAR
+from support.floors import CARD, LETTER, PATIENT, furnish, hand_in, listed, panel_of, submit
 from support.houses import ANYWHERE, is_ours, jobs_of, joined, paper, wait_job, wait_until
+from support.money import PAGE
 
 pytestmark = pytest.mark.slow
 
+LARGE = b"%!PS\n" + os.urandom(3_000_000)
 
-async def open_annex(start, hq):
-    """A site with a find-me printer of its own, `wander`, where jobs come in."""
+
+async def open_annex(start, hq, folder):
+    """A site where jobs come in: its find-me printer `wander`, and `hall`, where an MFD stands."""
     annex = await start("annex", "site", **PATIENT, listen={"clear": ANYWHERE})
     await joined(hq, annex, "annex")
+    (folder / "hall").mkdir()
     await hq.ask("printer.add", name="wander", release="find-me")
-    await hq.ask("printer.set", name="wander", owner="annex")
-    await wait_until(lambda: is_ours(annex, "wander"))
+    await hq.ask("printer.add", name="hall", uri=(folder / "hall").as_uri())
+    for name in ("wander", "hall"):
+        await hq.ask("printer.set", name=name, owner="annex")
+    await hq.ask("device.enrol", name="hall-panel", printers=["hall"])
+    await wait_until(lambda: is_ours(annex, "wander") and is_ours(annex, "hall"))
     return annex
 
 
@@ -24,16 +40,38 @@ async def open_annex(start, hq):
 async def trio_of(start, tmp_path):
     """hq, the library, where somebody stands at `desk`, and the annex, where the jobs are."""
     hq, library = await furnish(start, tmp_path)
-    return hq, library, await open_annex(start, hq)
+    return hq, library, await open_annex(start, hq, tmp_path)
 
 
-async def shown(panel, title) -> dict:
+@pytest.fixture
+async def pair(start, tmp_path):
+    """hq, where somebody stands at `front`, and the annex; a site is waited for shortly."""
+    hq = await start("hq", upstream=Upstream(question_deadline_s=3.0))
+    (tmp_path / "paper").mkdir()
+    await hq.ask("printer.add", name="front", uri=(tmp_path / "paper").as_uri())
+    await hq.ask("user.add", name="ada")
+    await hq.ask("user.add-card", name="ada", card=CARD)
+    await hq.ask("device.enrol", name="panel", printers=["front"])
+    return hq, await open_annex(start, hq, tmp_path)
+
+
+async def shown(panel, title, node="annex") -> dict:
     """The job as the panel shows it, once the record of its site has come."""
-    found: list[dict] = []
+    with trio.fail_after(30):
+        while True:
+            for one in await listed(panel):
+                if (one["title"], one["node"]) == (title, node):
+                    return one
 
-    while not found:
-        found = [one for one in await listed(panel) if one["title"] == title]
-    return found[0]
+
+async def release(panel, *jobs, **more) -> list[str]:
+    """What became of each: "", or the code of its refusal."""
+    results = (await panel.at("release", jobs=list(jobs), **more))["results"]
+    return [one["error"]["code"] if one["error"] else "" for one in results]
+
+
+def hall(folder) -> list[bytes]:
+    return [one.read_bytes() for one in (folder / "hall").iterdir()]
 
 
 async def test_a_job_of_one_site_comes_out_at_another(trio_of, tmp_path):
@@ -51,3 +89,162 @@ async def test_a_job_of_one_site_comes_out_at_another(trio_of, tmp_path):
     assert (await wait_job(annex, "mine", "canceled"))["reasons"] == ["job-done-elsewhere"]
     assert paper(tmp_path) == [LETTER]
     assert await listed(panel) == []
+
+
+async def test_it_is_paid_once_and_goes_home_when_it_was_not(trio_of, tmp_path):
+    """Nobody pays: it waits at hq then, where the annex finds it; it goes on there as it was."""
+    hq, library, annex = trio_of
+    await hq.ask("price.set", rates=[{"price": PAGE}], replace=True)
+    for name in ("desk", "hall"):
+        await hq.ask("printer.set", name=name, charging="on")
+    job = await submit(annex, "dear", "wander", body=LETTER)
+    panel = await panel_of(library)
+    assert await release(panel, (await shown(panel, "dear"))["id"]) == ["account-limit-reached"]
+    [here] = await jobs_of(hq, "dear")
+    assert (here["state"], here["uuid"]) == ("pending-held", job["uuid"])
+    assert (await jobs_of(annex, "dear"))[0]["reasons"] == ["job-waits-elsewhere"]
+    adjusting = {"name": "user:ada", "amount": 10 * PAGE, "purse": "paid-in"}
+    await hq.ask("account.adjust", **adjusting, reason="cash desk")
+    panel = await panel_of(annex, "hall-panel")
+    assert await release(panel, (await shown(panel, "dear", "hq"))["id"], copies=3) == [""]
+    await wait_job(hq, "dear", "completed")
+    assert (await wait_job(annex, "dear", "completed"))["copies"] == 3
+    assert (hall(tmp_path), paper(tmp_path)) == ([LETTER], [])
+    [charge] = (await hq.ask("account.charges", job=here["id"]))["charges"]
+    assert (charge["state"], charge["total"]) == ("settled", 3 * PAGE)
+    with pytest.raises(OperationError, match="nothing was charged"):
+        await annex.ask("account.charges", job=job["id"])
+
+
+async def test_nobody_gets_it_but_its_people(trio_of, tmp_path):
+    """Not by the number of somebody else's job; and one site says nothing of another one's."""
+    hq, library, annex = trio_of
+    await hq.ask("user.add", name="bob")
+    await hand_in(annex, "private", "wander", user="bob")
+    job = await wait_job(annex, "private", "pending-held")
+    bob, ada = [await hq.services.reader.user(name) for name in ("bob", "ada")]
+    desk = (await hq.services.catalogue.look()).by_name["desk"]
+    with trio.fail_after(30):
+        while not (found := await hq.services.far_desk.held(bob.guid, desk, FAR, 10)).jobs:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    asked = {"person": str(ada.guid), "printer": str(desk.guid), "jobs": [found.jobs[0]["id"]]}
+    [told] = (await library.line.call("site.release", asked, 10))["results"]
+    assert told["error"]["code"] == "not-found"
+    gave = {"job_uuid": job["uuid"]}
+    assert (await library.line.call("site.gave", gave, 10))["job_id"] is None
+    want = trio.Event()
+
+    async def release_for_bob():
+        results = await hq.services.far_desk.release(
+            bob.guid, desk, asked["jobs"], "", NO_CHANGES, None
+        )
+        assert results[0]["error"] is None
+        want.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(release_for_bob)
+        told = {"error": "not-possible", "message": "no", "advice": ""}
+        assert await library.line.call("site.wanted", {}, 10) == {"jobs": []}
+        assert (await library.line.call("site.gave", gave | told, 10))["job_id"] is None
+        await want.wait()
+    await wait_job(annex, "private", "canceled")
+    assert paper(tmp_path) == [LETTER]
+
+
+async def test_what_hq_had_handed_on_waits_there_again(pair, tmp_path):
+    """It came by hq, which has its document still; what is deleted there is over at both."""
+    hq, annex = pair
+    for title in ("mine", "unwanted"):
+        await hand_in(hq, title, "wander")
+        await wait_job(annex, title, "pending-held")
+    panel = await panel_of(hq)
+    with_upload = annex.line.upload
+    annex.line.upload = None  # nobody sends it
+    mine, unwanted = [(await shown(panel, title))["id"] for title in ("mine", "unwanted")]
+    while (told := await release(panel, mine)) == ["busy"]:
+        pass  # hq was not told so far that the annex has it
+    assert told == [""]
+    annex.line.upload = with_upload
+    await wait_job(hq, "mine", "completed")
+    await wait_job(annex, "mine", "canceled")
+    assert paper(tmp_path) == [LETTER]
+    while (told := await release(panel, unwanted, sides="two-sided-long-edge")) == ["busy"]:
+        pass
+    assert told == ["not-possible"]  # that cannot be told to a folder
+    [here] = await jobs_of(hq, "unwanted")
+    assert here["reasons"] == ["job-release-wait"]
+    await panel.at("delete", jobs=[here["id"]])
+    assert (await wait_job(annex, "unwanted", "canceled"))["reasons"] == ["job-done-elsewhere"]
+
+
+async def test_two_people_at_two_nodes_get_one_copy(pair, tmp_path):
+    """One stands at hq, one at the annex, where the job is; whoever is second is told so."""
+    hq, annex = pair
+    here, there = await panel_of(hq), await panel_of(annex, "hall-panel")
+    for number in range(4):
+        job = await submit(annex, f"job {number}", "wander", LARGE)
+        far = await shown(here, f"job {number}")
+        told = {}
+
+        async def fetch(panel, job_id, told=told):
+            [told[panel]] = await release(panel, job_id)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, here, far["id"])
+            if number % 2:
+                await trio.sleep(0.005 * number)
+            nursery.start_soon(fetch, there, job["id"])
+        assert sorted(told.values()) == ["", "not-possible"], told
+        await wait_job(hq if told[here] == "" else annex, f"job {number}", "completed")
+        if told[here] == "":
+            await wait_job(annex, f"job {number}", "canceled")
+    assert paper(tmp_path) + hall(tmp_path) == [LARGE] * 4
+
+
+async def test_a_site_that_is_away_keeps_its_jobs(pair, tmp_path, monkeypatch):
+    """One that does not answer is waited for shortly; one whose line is gone is not asked."""
+    hq, annex = pair
+    job = await submit(annex, "mine", "wander")
+    panel = await panel_of(hq)
+    far = await shown(panel, "mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(hq.services.wanting, "_deadline_s", 0.05)
+        patch.setattr(hq.services.sites, "tell", lambda *_: True)
+        assert await release(panel, far["id"]) == ["busy"]
+    assert (await jobs_of(annex, "mine"))[0]["reasons"] == ["job-release-wait"]
+    await annex.stop()
+    far = await shown(panel, "mine")
+    assert (far["fits"], far["why"]) == (False, "annex cannot be reached now: the job stays there.")
+    assert await release(panel, far["id"]) == ["busy"]
+    assert (await panel.at("release"))["results"] == []
+    assert job["state"] == "pending-held"
+
+
+async def test_a_line_that_is_cut_amid_the_document_leaves_it_there(pair, tmp_path, monkeypatch):
+    """The panel hears so at once; the job waits where it was, and is fetched by the next line."""
+    hq, annex = pair
+    await submit(annex, "mine", "wander", LARGE)
+    panel = await panel_of(hq)
+    far = await shown(panel, "mine")
+    is_cut = trio.Event()
+
+    async def cut(*args):
+        is_cut.set()
+        hq.services.sites.drop(annex.services.node_guid)
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upload, "write", cut)
+        assert await release(panel, far["id"]) == ["busy"]
+    assert is_cut.is_set()
+    with trio.fail_after(30):
+        while (await jobs_of(annex, "mine"))[0]["reasons"] != ["job-release-wait"]:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    assert await jobs_of(hq, "mine") == []
+    await wait_until(lambda: annex.line.state is LineState.UP)
+    told = ["busy"]
+    while told == ["busy"]:
+        told = await release(panel, (await shown(panel, "mine"))["id"])
+    assert told == [""]
+    await wait_job(annex, "mine", "canceled")
+    assert paper(tmp_path) == [LARGE]

@@ -12,10 +12,14 @@ CARD = "04A1B2C3"
 LETTER = b"%!PS-Adobe-3.0\n%%Pages: 1\n%%Page: 1 1\nshowpage\n%%EOF\n"
 
 
-async def submit(house, title, printer="roam", body=LETTER, **more):
+async def hand_in(house, title, printer="roam", body=LETTER, user="ada", **more):
     host, port = house.running.ports["clear"]
     async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
-        await provider.submit(body, printer=printer, title=title, user="ada", **more)
+        await provider.submit(body, printer=printer, title=title, user=user, **more)
+
+
+async def submit(house, title, printer="roam", body=LETTER, **more):
+    await hand_in(house, title, printer, body, **more)
     return await wait_job(house, title, "pending-held")
 
 
