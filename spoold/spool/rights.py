@@ -20,7 +20,7 @@ from spoold.model.charge import Flag
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
 from spoold.model.offline import HOUR_US, MARGIN_US, OfflinePolicy, Right, Want
-from spoold.model.purse import PayerKind, Purse, Share, Wallet
+from spoold.model.purse import Payer, PayerKind, Purse, PurseKind, Share, Wallet
 from spoold.model.record import Kind
 from spoold.spool import books, leases, postings, store
 from spoold.spool.leases import EVERY_SITE, Lease
@@ -187,7 +187,7 @@ def _book_again(writer: SqliteStore, lease: Lease, held: Right, now_us: int, act
         [*lines_of(shares), Line(escrow.guid, lost)],
         now_us,
         actor,
-        opened=[escrow],
+        opened=[escrow, replace(purse, balance=0)],  # this node may have lost the purse, too
         more={"site": lease.site.bytes, "epoch": lease.epoch, "again": True},
     )
     _count(writer.db, lease.site, lease.epoch, holder, [replace(held, amount=lost)])
@@ -237,15 +237,20 @@ def consume(
     if epoch < lease.epoch:
         taken.flags.append(Flag.LATE.value)
         return taken
-    if epoch > lease.epoch:  # we were put back to what we were before
-        lease.epoch, lease.incarnation, lease.upstream = epoch, None, None
-        leases.keep(writer.db, lease)
+    _catch_up(writer, lease, epoch)
     if wallet.limit is not None:
         taken.flags.append(Flag.BEYOND_RIGHTS.value)
     purses = {one.guid: one for one in wallet.in_order()}
     given = [Right(kind, purses[one.purse], one.amount) for one in more]
     _count(writer.db, site, epoch, wallet.holder, given)  # given, and spent at once
     return taken
+
+
+def _catch_up(writer: SqliteStore, lease: Lease, epoch: int) -> None:
+    """A site is in a later epoch than we know: we were put back to what we were before."""
+    if epoch > lease.epoch:
+        lease.epoch, lease.incarnation, lease.upstream = epoch, None, None
+        leases.keep(writer.db, lease)
 
 
 def _spend_rights(
@@ -289,6 +294,34 @@ def take_back(
     spent = wallet.spend(max(0, min(check_amount(amount), wallet.balance)))
     if spent:
         _give_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)
+    if _was_put_back(writer.db):
+        told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}
+        for one in spent:
+            told[sources[one.purse].bytes] = told.get(sources[one.purse].bytes, 0) - one.amount
+        _count_returned(writer, site, epoch, holder, told)
+
+
+def _count_returned(
+    writer: SqliteStore, site: UUID, epoch: int, holder: UUID, told: dict[bytes, int]
+) -> None:
+    """What a site gave back, by purse, was granted in a time that this node has lost, and is here
+    again already: of what the site will report as granted it is not to be booked again.
+    """
+    lease = leases.find(writer.db, site)
+    if lease is None or epoch < lease.epoch:
+        return
+    _catch_up(writer, lease, epoch)
+    is_account = postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder))
+    kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
+    wallet = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
+    usual = (wallet.purse(one) for one in (PurseKind.CREDIT, PurseKind.PAID_IN))
+    purses = {one.guid.bytes: one for one in (*wallet.purses, *usual)}
+    given = [
+        Right(kind, purses[guid], check_amount(amount))
+        for guid, amount in told.items()
+        if guid in purses and amount > 0
+    ]
+    _count(writer.db, site, epoch, holder, given)
 
 
 def _give_back(

@@ -22,7 +22,6 @@ from spoold.spool.store import (
     GrantRights,
     PutPolicy,
     ReclaimRights,
-    ReturnRights,
     Settle,
 )
 from support.money import PAGE
@@ -211,20 +210,38 @@ async def test_a_site_that_was_put_back_spends_nothing_until_it_asked(hall):
 
 
 async def test_a_restored_application_server_books_again_what_sites_hold(hall):
-    """Whether the rights or the charges come first."""
-    for first in ("rights", "charges"):
+    """Whether the rights come first, or the charges and what was given back."""
+    for first in ("rights", "records"):
         await hall.pay(40)
         image = await hall.image("hq")
         await hall.sync("a", least=20)
         await hall.reserve("a", first.encode(), 5)
         await hall.settle("a", first.encode(), 5)
-        left = await hall.left("a")
+        await hall.give_back("a", 4)
         await hall.restore("hq", image)
         steps = [hall.sync, hall.ship]
         for step in steps if first == "rights" else reversed(steps):
             await step("a")
-        assert await hall.rights("a") == await hall.left("a") == left
+        await hall.sync("a")
+        assert await hall.rights("a") == await hall.left("a")
         await hall.check()
+
+
+async def test_what_a_site_holds_of_lost_purses_is_booked_again_and_comes_back(hall):
+    """The money had come in after the backup: it is owed until it is booked once more."""
+    image = await hall.image("hq")
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.restore("hq", image)
+    await hall.sync("a")
+    assert await hall.rights("a") == 10 * PAGE
+    assert await hall.left("hq") == -10 * PAGE
+    await hall.give_back("a", 0)
+    await hall.ship("a")
+    assert await hall.rights("a") == 0
+    await hall.pay(40)
+    assert await hall.left("hq") == 40 * PAGE
+    await hall.check()
 
 
 async def test_a_node_that_lost_nothing_books_nothing_again(hall):
@@ -284,8 +301,7 @@ async def test_a_site_gives_back_what_it_does_not_need(hall):
     """It comes with its records, once."""
     await hall.pay(40)
     await hall.sync("a", least=40)
-    change = ReturnRights(hall.ada, 10 * PAGE, hall.now_us)
-    assert await hall.at["a"].spool.journal.commit(change) == 30 * PAGE
+    assert await hall.give_back("a", 10) == 30 * PAGE
     await hall.ship("a")
     await hall.ship("a")
     assert await hall.left("hq") == 30 * PAGE
@@ -424,8 +440,7 @@ async def step(hall, story, what) -> None:
                 with suppress(OperationError):  # of an epoch that is over
                     await hall.keep(site, story.lost[site].pop(0))
         case ("return", site, keep):
-            change = ReturnRights(hall.ada, keep * PAGE, hall.now_us)
-            await hall.at[site].journal.commit(change)
+            await hall.give_back(site, keep)
         case ("ship", site):
             await hall.ship(site)
         case ("crash", name):

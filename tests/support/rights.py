@@ -22,6 +22,7 @@ from spoold.spool.store import (
     PutPrices,
     PutUser,
     ReclaimRights,
+    ReturnRights,
     Settle,
 )
 from support.money import PRICES, Purses, pages
@@ -157,6 +158,11 @@ class Deployment:
 
     async def cancel(self, name: str, key: bytes):
         return await self.at[name].journal.commit(Cancel(key, self.now_us))
+
+    async def give_back(self, name: str, keep: int) -> int:
+        """A site returns its rights but for so many pages."""
+        change = ReturnRights(self.ada, keep * 500, self.now_us)
+        return await self.at[name].journal.commit(change)
 
     async def left(self, name: str) -> int:
         """What may be spent at a node."""
