@@ -20,7 +20,7 @@ from spoold.model.offline import Beyond
 from spoold.model.pricing import PriceList, Quote
 from spoold.model.pricing import quote as priced
 from spoold.model.printer import Printer
-from spoold.model.purse import Payer, PayerKind, Wallet
+from spoold.model.purse import DECIDED, Payer, PayerKind, Wallet
 from spoold.model.text import plain
 from spoold.model.usage import UNKNOWN, Line, Usage, Work
 from spoold.model.user import User
@@ -31,7 +31,6 @@ from spoold.spool.store import Cancel, Event, PricesChanged, Reserve, Settle
 
 IMPRESSIONS_MAX = 9999  # what a machine is told it may make at once
 FOREVER_US = 2**62
-DECIDED = ("rule", "printer-default")  # whom an administrator lets pay
 
 
 class Authority(Protocol):

@@ -33,6 +33,7 @@ class Flag(StrEnum):
     MORE_PRINTED = "more-printed"  # the device counted more than was counted before
     NO_PAYER = "no-payer"  # another node charged it to an account that nobody knows here
     BEYOND_RIGHTS = "beyond-rights"  # a site charged more than it had been granted
+    BEYOND_SCOPE = "beyond-scope"  # a site charged whom it is not told of, or who may not pay so
     LATE = "late"  # a site charged it by rights that had been taken back by then
     NOT_COUNTED = "not-counted"  # it was tried to print, and nobody knows what came out
 

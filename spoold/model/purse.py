@@ -317,6 +317,9 @@ class PayerKind(StrEnum):
     ACCOUNT = "account"
 
 
+DECIDED = ("rule", "printer-default")  # how an administrator lets an account pay, for everybody
+
+
 @dataclass(frozen=True, slots=True)
 class Payer:
     """Whose purses pay. `by` is how that was found: `job-attribute`, `pjl`, `printer-default`,

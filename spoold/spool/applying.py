@@ -29,7 +29,7 @@ class Site:
     """Whose records are applied, and what one transaction has gathered of them.
 
     `jobs` are written together at the end: most records tell of the few jobs that go on. `erased`
-    are positions whose personal part names somebody who is erased here.
+    are positions whose personal part names somebody who is erased here. `by` posts its entries.
     """
 
     journal: UUID
@@ -37,6 +37,7 @@ class Site:
     now_us: int
     jobs: dict[bytes, remote_jobs.Row] = field(default_factory=dict)
     erased: set[int] = field(default_factory=set)
+    by: booking.By | None = None
 
     def write(self, writer: SqliteStore) -> None:
         remote_jobs.write(writer, self.journal.bytes, self.jobs)
@@ -195,8 +196,10 @@ def _posted(writer: SqliteStore, site: Site, position: int, fact: Record) -> Non
         found, _ = person(writer, key, None, site.now_us)
         return UUID(bytes=found)
 
-    by = booking.By(site.journal, site.chain_id, position, known, site.now_us)
-    booking.book(writer, fact, by)
+    if site.by is None:
+        site.by = booking.By(site.journal, site.chain_id, known, site.now_us)
+    site.by.position = position
+    booking.book(writer, fact, site.by)
 
 
 def _repaired(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:

@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.charge import JOB_KEY_BYTES, Charge, ChargeState, Flag, charged_by, check_key
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
+from spoold.model.node import Node
 from spoold.model.pricing import Quote
 from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
 from spoold.model.record import Record
 from spoold.model.usage import Usage
-from spoold.spool import adjustments, books, charges, ledger, postings, rights, store
+from spoold.spool import adjustments, books, charges, ledger, nodes, postings, rights, scoped, store
 from spoold.spool.leases import EPOCH_MAX
 from spoold.spool.postings import Line, Own, lines_of
 
@@ -42,9 +43,10 @@ class By:
 
     site: UUID
     chain_id: int
-    position: int
     known: Callable[[bytes], UUID]
     now_us: int
+    position: int = 0
+    _nodes: list[Node | None] = field(default_factory=list)  # that node, once it was looked up
 
     @property
     def actor(self) -> str:
@@ -52,6 +54,11 @@ class By:
 
     def kept_own_books(self, db: sqlite3.Connection) -> bool:
         return books.kept_own(db, self.site, self.chain_id, self.position)
+
+    def node(self, db: sqlite3.Connection) -> Node | None:
+        if not self._nodes:
+            self._nodes.append(nodes.find(db, self.site))
+        return self._nodes[0]
 
 
 def book(writer: SqliteStore, fact: Record, by: By) -> None:
@@ -128,7 +135,8 @@ def _whole(value: object) -> int:
 
 def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
     wallet, taken = _taken(writer, charge, epoch, by)
-    flags = tuple(dict.fromkeys((*charge.flags, *taken.flags)))
+    strange = _strange(writer.db, charge, wallet, epoch, by)
+    flags = tuple(dict.fromkeys((*charge.flags, *taken.flags, *strange)))
     charge = replace(charge, flags=flags, ended_us=by.now_us)
     paid = sum(one.amount for one in taken.shares)
     lines = [*taken.lines, Line(Own.REVENUE.guid, paid)]
@@ -159,6 +167,21 @@ def _taken(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> tuple[Wal
     at_us = charge.happened_us
     wallet = ledger.wallet_of(writer, charge, at_us, by.now_us)
     return wallet, rights.consume(writer, by.site, epoch, payer.kind, wallet, total, at_us)
+
+
+def _strange(
+    db: sqlite3.Connection, charge: Charge, wallet: Wallet, epoch: int, by: By
+) -> list[str]:
+    """What an accountant should look at as that node is a site, and had no books of its own then:
+    who pays by no rights of any time, and who is none of those whom it has to do with.
+    """
+    node = by.node(db)
+    found = []
+    if not epoch and charge.quote.total and wallet.limit is not None:
+        found.append(Flag.BEYOND_RIGHTS.value)
+    if node is not None and not charge.is_shadow and not scoped.may_pay(db, node, charge.payer):
+        found.append(Flag.BEYOND_SCOPE.value)
+    return [] if not found or by.kept_own_books(db) else found
 
 
 def _suspended(total: int) -> list[Share]:

@@ -7,12 +7,13 @@ from uuid import uuid4
 import pytest
 
 from spoold.model.errors import OperationError
-from spoold.model.purse import PurseKind
+from spoold.model.node import Scope
+from spoold.model.purse import Payer, PayerKind, PurseKind
 from spoold.model.record import Kind
 from spoold.spool import received
-from spoold.spool.store import AddRecord, Refund
+from spoold.spool.store import AddRecord, InviteNode, JoinNode, PutAccount, PutUser, Refund
 from support.money import PAGE
-from support.rights import deployment
+from support.rights import GUIDS, deployment
 
 
 @pytest.fixture
@@ -122,3 +123,76 @@ async def test_a_site_books_nothing_by_hand(hall):
         await site.pay_in(hall.ada, PAGE, now_us=hall.now_us)
     with pytest.raises(OperationError, match="balances belong to its application server"):
         await site.journal.commit(Refund(b"r", b"k", PAGE, "smeared", hall.now_us, "uid:0"))
+
+
+# -- charges -----------------------------------------------------------------------------------
+
+
+async def charges(hall, **fields):
+    """The flags of a charge of 2 pages that the site has made, and says other things of."""
+    key = uuid4().bytes
+    await hall.reserve("a", key, 2)
+    await hall.settle("a", key, 2)
+    told = await last_told(hall, "settle") | {"charge": uuid4().bytes} | fields
+    await says(hall, **{name: value for name, value in told.items() if name != "entry"})
+    assert await refused(hall) == []
+    (row,) = await hall.hq.spool.reader._all(
+        "SELECT flags FROM charge WHERE key = ?", told["charge"]
+    )
+    return set(row[0].split())
+
+
+async def test_a_charge_by_no_rights_is_flagged(hall):
+    """It is posted: paper may be out. An epoch of none is no way around."""
+    await hall.pay(40)
+    await hall.sync("a")
+    assert await charges(hall) == set()
+    assert await charges(hall, epoch=0) == {"beyond-rights"}
+    assert await hall.left("hq") == 28 * PAGE
+    await hall.check()
+
+
+async def test_what_a_server_had_charged_before_it_became_a_site_is_not(hall):
+    """It knew of no rights then."""
+    await hall.at["a"].pay_in(hall.ada, 20 * PAGE, now_us=hall.now_us)
+    assert await charges(hall) == set()
+    await hall.sync("a")
+    assert await refused(hall) == []
+
+
+async def approve(hall, **scope):
+    await hall.hq.journal.commit(InviteNode("a", b"s", True, 9, 1, Scope(**scope)))
+    await hall.hq.journal.commit(JoinNode(GUIDS["a"], b"k", 2, b"s"))
+
+
+@pytest.mark.parametrize(("groups", "flags"), [(["law"], set()), ([], {"beyond-scope"})])
+async def test_a_charge_of_somebody_who_is_not_copied_to_the_site_is_flagged(hall, groups, flags):
+    """By its groups; whoever it is told of may have been there."""
+    await approve(hall, groups=("law",))
+    await hall.hq.journal.commit(PutUser("ada", 2, fields={"groups": groups}))
+    await hall.pay(40)
+    await hall.sync("a")
+    assert await charges(hall) == flags
+
+
+@pytest.mark.parametrize(
+    ("by", "flags"),
+    [
+        ("choice", {"beyond-scope"}),
+        ("limit", {"beyond-scope"}),
+        ("offline", {"beyond-scope"}),
+        ("printer-default", set()),
+    ],
+)
+async def test_a_shared_account_that_the_payer_may_not_charge_is_flagged(hall, by, flags):
+    """Unless a printer or a rule named it: that takes everybody."""
+    await approve(hall)
+    account = await hall.hq.journal.commit(PutAccount("physics", 1, is_new=True))
+    await hall.pay(40)
+    await hall.sync("a")
+    paid_by = Payer(PayerKind.ACCOUNT, account.guid, by, hall.ada).as_map()
+    assert await charges(hall, paid_by=paid_by) == flags
+    member = PutAccount("physics", 2, is_new=False, members=(hall.ada,))
+    await hall.hq.journal.commit(member)
+    assert await charges(hall, paid_by=paid_by | {"by": "choice"}) == set()
+    await hall.check()
