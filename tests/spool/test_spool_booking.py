@@ -6,11 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from spoold.model.charge import Flag
+from spoold.model.charge import Flag, job_key
 from spoold.model.purse import Payer, PayerKind, PurseKind
 from spoold.model.record import Kind
 from spoold.spool import charges, received
-from spoold.spool.release import charge_key
 from spoold.spool.store import AddRecord, Cancel, PutAccount, Refund, Reserve, Settle
 from support.money import PAGE, Purses, pages
 from support.sites import HQ, SITE, ship
@@ -166,10 +165,10 @@ async def test_a_site_charges_what_can_be_and_its_own_jobs_alone(both):
         assert why in await forge(site, hq, told, charge=b"l", **fields)
     job = uuid4()
     for other in (uuid4(), HQ):
-        key = charge_key(job.bytes, 1, other)
+        key = job_key(job, 1, other)
         assert "another node" in await forge(site, hq, told, charge=key)
         assert await hq.spool.reader.look(charges.find, key) is None
-    await settled(site, ada, charge_key(job.bytes, 1, SITE))
+    await settled(site, ada, job_key(job, 1, SITE))
     await settled(site, ada, b"mfd/" + bytes(32))
     await ship(site.spool, hq.spool)
     assert await hq.own("revenue") == 3 * PAGE
