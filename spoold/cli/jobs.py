@@ -238,7 +238,7 @@ def _held_row(job: dict[str, Any]) -> list[str]:
     left_us = None if job["expires_us"] is None else job["expires_us"] - time.time_ns() // 1000
     return [
         str(job["id"]),
-        job["printer"],
+        f"{job['node']}/{job['printer']}" if job["node"] else job["printer"],
         job["owner"],
         "-" if job["pages"] is None else str(job["pages"]),
         str(job["copies"]),

@@ -100,7 +100,7 @@ EVENTS = {
     "visitor_copied": "Somebody logged in whom this site had no copy of; it has one from now on.",
     "job_given": "A job that waited here is wanted elsewhere: the application server has it.",
     "job_not_given": "A job that is wanted elsewhere could not be given; it is tried again.",
-    "wanted_jobs_unheard": "Which jobs are wanted elsewhere could not be asked; who wants them does.",
+    "wanted_jobs_unheard": "Which jobs are wanted elsewhere could not be asked; they stay here.",
     "twins_canceled": "Jobs that waited here have ended at the application server, and go.",
     "twins_not_settled": "What was printed elsewhere could not be asked for; it is tried again.",
     "jobs_not_fetched": "Fetching jobs over the line broke off; it is done again.",

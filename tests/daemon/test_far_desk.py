@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -12,13 +13,16 @@ from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.node import LineState
 from spoold.model.person import Owner
+from spoold.model.principal import Port, Principal, Role
 from spoold.provider.client import Provider
 from spoold.site.far_desk import FAR
 from support.floors import LETTER, PATIENT, furnish, listed, panel_of, submit
 from support.houses import jobs_of, joined, paper, wait_job, wait_until
 from support.money import PAGE
+from support.panels import Hall
 
 pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def pair(start, tmp_path):
@@ -183,6 +187,27 @@ async def test_a_job_that_was_released_waits_for_a_site_that_restarts(start, pai
     await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
     await start("library", "site", **PATIENT)
     await wait_job(hq, "mine", "completed")
+    assert paper(tmp_path) == [LETTER]
+
+
+async def test_a_page_on_a_phone_shows_and_releases_it_too(pair, tmp_path):
+    """Of somebody who has logged in at the site and says where; one list, as at the machine."""
+    hq, site = pair
+    first, second = await submit(hq, "first"), await submit(hq, "second")
+    ada = await site.services.reader.user("ada")
+    who = Principal(f"user:{ada.guid}", Port.TLS, frozenset({Role.USER}), "ada")
+    phone = partial(Hall(site).ask, principal=who)
+    assert (await phone("release.held"))["jobs"] == []  # nobody said where
+    shown = await phone("release.held", printer="desk")
+    assert [one["id"] for one in shown["jobs"]] == [FAR + first["id"], FAR + second["id"]]
+    assert (shown["jobs"][0]["node"], shown["unheard"]) == ("hq", [])
+    changed = await phone("release.change", job=FAR + first["id"], copies=2, printer="desk")
+    assert changed["error"] is None
+    [gone] = (await phone("release.delete", jobs=[FAR + second["id"]]))["results"]
+    assert gone["state"] == "canceled"
+    [done] = (await phone("release.release", printer="desk"))["results"]
+    assert (done["id"], done["error"]) == (FAR + first["id"], None)
+    assert (await wait_job(hq, "first", "completed"))["copies"] == 2
     assert paper(tmp_path) == [LETTER]
 
 

@@ -42,13 +42,6 @@ def held_map(job: HeldJob) -> dict[str, Any]:
     return told | {"uuid": str(job.uuid), "reasons": list(job.reasons)}
 
 
-def held_page(held: list[HeldJob], limit: int) -> dict[str, Any]:
-    """A page of held jobs, as far as it fits into an answer."""
-    page, is_cut = fitting(map(held_map, held), limit)
-    is_more = is_cut or len(held) == limit
-    return {"jobs": page, "next_after_id": page[-1]["id"] if page and is_more else None}
-
-
 async def page_with_far(
     near: list[HeldJob], limit: int, ask: Callable[[int], Awaitable[FarJobs]]
 ) -> dict[str, Any]:

@@ -1,109 +1,43 @@
 """Held jobs at MFDs: `mfd.jobs`, `.release`, `.change` and `.delete`.
 
-What the person of the session may do with which job, and at which printer, is the desk's business
-(`release/desk.py`); here it is asked and shown. Several jobs are several decisions: one that is
-refused leaves the others alone. Jobs that wait at other nodes follow those that are here, and are
-dealt with there: at a site by its application server (`site/far_desk.py`).
+A machine asks for the person of a session, at one of its printers; what is done is in `everywhere`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
+from spoold.daemon.operations import everywhere
 from spoold.daemon.operations.access import DEVICES, KNOWN
-from spoold.daemon.operations.held_jobs import (
-    CHANGES,
-    ID,
-    IDS,
-    change_map,
-    changes_of,
-    page_with_far,
-    result_maps,
-    split,
-)
+from spoold.daemon.operations.held_jobs import CHANGES, ID, IDS
 from spoold.daemon.operations.mfd import PRINTER, SESSION, at_session, printer_of
 from spoold.daemon.operations.table import Argument, Call, Operation
-from spoold.daemon.operations.views import fitting
-from spoold.model.errors import OperationError
-from spoold.model.job import JobReason
-from spoold.model.release import NO_CHANGES
-from spoold.release.desk import PAGE_JOBS_MAX, RELEASED_AT_ONCE
-from spoold.site.far_desk import FAR, FarJobs
+from spoold.release.desk import PAGE_JOBS_MAX
 
 
 async def jobs(call: Call) -> dict[str, Any]:
     """The held jobs of the person, and of those whose delegate the person is."""
     mfd, _, user = await at_session(call)
-    printer = await printer_of(call, mfd)
-    after_id, limit = call.args["after_id"], call.args["limit"]
-    services = call.services
-    near = []
-    if after_id < FAR:
-        near = await services.desk.held(user, printer, after_id=after_id, limit=limit)
-    far = partial(services.far_desk.held, user.guid, printer, after_id)
-    return await page_with_far(near, limit, far)
+    return await everywhere.held(call, user, await printer_of(call, mfd))
 
 
 async def release(call: Call) -> dict[str, Any]:
     """Print some or all of the held jobs here."""
-    args, services = call.args, call.services
     mfd, _, user = await at_session(call)
-    printer = await printer_of(call, mfd)
-    asked = (mfd.identity, changes_of(call), args["account"])
-    ids, elsewhere, far = None, [], FarJobs()
-    if args["jobs"] is None:
-        far = await services.far_desk.held(user.guid, printer, FAR, RELEASED_AT_ONCE)
-        elsewhere = [one["id"] for one in far.jobs if _is_whole(one)]
-    else:
-        ids, elsewhere = split(args["jobs"])
-    done = [] if ids == [] else await services.desk.release(user, ids, printer, *asked)
-    results = result_maps(done)["results"]
-    if elsewhere:
-        results += await services.far_desk.release(user.guid, printer, elsewhere, *asked)
-    return _in_order(results, args["jobs"]) | {"unheard": list(far.unheard)}
-
-
-def _is_whole(job: dict[str, Any]) -> bool:
-    """Whether a job is released among all: it fits, and its submission was not interrupted."""
-    return bool(job["fits"]) and JobReason.SUBMISSION_INTERRUPTED not in job["reasons"]
-
-
-def _in_order(results: list[dict[str, Any]], jobs: list[int] | None) -> dict[str, Any]:
-    """What became of jobs, as they were named."""
-    if jobs is not None:
-        order = {id_: number for number, id_ in enumerate(jobs)}
-        results.sort(key=lambda one: order[one["id"]])
-    page, _ = fitting(results, len(results))
-    return {"results": page}
+    return await everywhere.release(call, user, await printer_of(call, mfd), mfd.identity)
 
 
 async def change(call: Call) -> dict[str, Any]:
     """Change a held job before it is released."""
     mfd, _, user = await at_session(call)
-    changes = changes_of(call)
-    if changes == NO_CHANGES:
-        raise OperationError(
-            "bad-request", "nothing is to be changed.", "Name copies, sides or color."
-        )
-    printer = await printer_of(call, mfd)
-    job_id = call.args["job"]
-    if job_id >= FAR:
-        return await call.services.far_desk.change(user.guid, printer, job_id, changes)
-    result = await call.services.desk.change(user, job_id, changes, printer)
-    return change_map(result)
+    return await everywhere.change(call, user, await printer_of(call, mfd))
 
 
 async def delete(call: Call) -> dict[str, Any]:
     """Delete held jobs of the person's own."""
     _, _, user = await at_session(call)
-    services, jobs = call.services, call.args["jobs"]
-    here, elsewhere = split(jobs)
-    results = result_maps(await services.desk.delete(user, here) if here else [])["results"]
-    if elsewhere:
-        results += await services.far_desk.delete(user.guid, elsewhere)
-    return _in_order(results, jobs)
+    return await everywhere.delete(call, user)
 
 
 ACCOUNT = Argument(

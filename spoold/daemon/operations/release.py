@@ -10,21 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from spoold.daemon.operations import everywhere
 from spoold.daemon.operations.access import (
     KNOWN,
     USERS,
     USERS_AND_OPERATORS,
     USERS_AND_STAFF,
 )
-from spoold.daemon.operations.held_jobs import (
-    CHANGES,
-    ID,
-    IDS,
-    change_map,
-    changes_of,
-    held_page,
-    result_maps,
-)
+from spoold.daemon.operations.held_jobs import CHANGES, ID, IDS
 from spoold.daemon.operations.jobs import (
     AFTER_ID,
     filter_of,
@@ -182,38 +175,37 @@ async def _person(call: Call) -> User:
     return user
 
 
-async def held(call: Call) -> dict[str, Any]:
-    known = await call.services.catalogue.look()
+async def _place(call: Call) -> Printer | None:
+    """Where somebody stands, if that is said.
+
+    Raises:
+        OperationError: `not-found`.
+    """
     name = call.args["printer"]
-    printer = None if name is None else find_printer(known, name)
-    limit = call.args["limit"]
-    found = await call.services.desk.held(
-        await _person(call), printer, after_id=call.args["after_id"], limit=limit
-    )
-    return held_page(found, limit)
+    return None if name is None else find_printer(await call.services.catalogue.look(), name)
+
+
+async def held(call: Call) -> dict[str, Any]:
+    return await everywhere.held(call, await _person(call), await _place(call))
 
 
 async def release_own(call: Call) -> dict[str, Any]:
     """As at a machine, by somebody who logged in and says where: a page on a phone."""
-    args = call.args
-    printer = find_printer(await call.services.catalogue.look(), args["printer"])
-    done = await call.services.desk.release(
-        await _person(call), args["jobs"], printer, call.actor, changes_of(call), args["account"]
-    )
-    return result_maps(done)
+    printer = await _place(call)
+    assert printer is not None  # the argument is required
+    return await everywhere.release(call, await _person(call), printer, call.actor)
 
 
 async def delete(call: Call) -> dict[str, Any]:
-    done = await call.services.desk.delete(await _person(call), call.args["jobs"])
-    return result_maps(done)
+    return await everywhere.delete(call, await _person(call))
 
 
 async def change_held(call: Call) -> dict[str, Any]:
-    user = await _person(call)
-    return change_map(await call.services.desk.change(user, call.args["job"], changes_of(call)))
+    return await everywhere.change(call, await _person(call), await _place(call))
 
 
 _USER = Argument("user", summary="For staff: whose jobs.")
+_STANDS = Argument("printer", summary="Where somebody stands; jobs elsewhere need it.")
 
 OPERATIONS = (
     Operation(
@@ -228,7 +220,7 @@ OPERATIONS = (
         "release.held",
         (
             _USER,
-            Argument("printer", summary="Where somebody stands."),
+            _STANDS,
             AFTER_ID,
             Argument("limit", (int,), default=50, least=1, most=PAGE_JOBS_MAX),
         ),
@@ -260,7 +252,7 @@ OPERATIONS = (
     ),
     Operation(
         "release.change",
-        (ID, *CHANGES),
+        (ID, *CHANGES, _STANDS),
         USERS,
         KNOWN,
         change_held,
