@@ -15,6 +15,7 @@ from spoold.model.usage import Usage
 KEY_BYTES_MAX = 64
 JOB_KEY_BYTES = 36
 MFD_KEY = b"mfd/"  # begins the key of what an MFD has made
+REPORT_KEY = b"report/"  # and of what a provider has printed itself
 
 
 class ChargeState(StrEnum):
@@ -34,6 +35,7 @@ class Flag(StrEnum):
     NO_PAYER = "no-payer"  # another node charged it to an account that nobody knows here
     BEYOND_RIGHTS = "beyond-rights"  # a site charged more than it had been granted
     BEYOND_SCOPE = "beyond-scope"  # a site charged whom it is not told of, or who may not pay so
+    KEY_TAKEN = "key-taken"  # another node has charged something else under the same key
     LATE = "late"  # a site charged it by rights that had been taken back by then
     NOT_COUNTED = "not-counted"  # it was tried to print, and nobody knows what came out
 

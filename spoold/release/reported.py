@@ -11,7 +11,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from spoold.accounts.charging import Charging
-from spoold.model.charge import Charge
+from spoold.model.charge import REPORT_KEY, Charge
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
 from spoold.model.printer import Printer
@@ -23,7 +23,7 @@ from spoold.release.clearing import account_named
 
 
 def charge_key(job: UUID) -> bytes:
-    return b"report/" + job.bytes
+    return REPORT_KEY + job.bytes
 
 
 async def charge_for(

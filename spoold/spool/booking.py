@@ -17,7 +17,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from spoold.model.charge import JOB_KEY_BYTES, Charge, ChargeState, Flag, charged_by, check_key
+from spoold.model.charge import (
+    JOB_KEY_BYTES,
+    REPORT_KEY,
+    Charge,
+    ChargeState,
+    Flag,
+    charged_by,
+    check_key,
+)
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
 from spoold.model.node import Node
@@ -25,14 +33,25 @@ from spoold.model.pricing import Quote
 from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
 from spoold.model.record import Record
 from spoold.model.usage import Usage
-from spoold.spool import adjustments, books, charges, ledger, nodes, postings, rights, scoped, store
+from spoold.spool import (
+    adjustments,
+    books,
+    charges,
+    ledger,
+    nodes,
+    postings,
+    rights,
+    scoped,
+    shared_work,
+    store,
+)
 from spoold.spool.leases import EPOCH_MAX
 from spoold.spool.postings import Line, Own, lines_of
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-OWN_KEYS = (b"grant/", b"report/", b"carried")  # and those of jobs and rights, which are longer
+OWN_KEYS = (b"grant/", REPORT_KEY, b"carried")  # and those of jobs and rights, which are longer
 
 
 @dataclass(slots=True)
@@ -80,24 +99,41 @@ def _nothing(writer: SqliteStore, fact: Record, by: By) -> None:
 
 
 def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
-    told, now_us, actor = fact.payload, by.now_us, by.actor
+    told = fact.payload
     key = check_key(bytes(told["charge"]))
     if charged_by(key) not in (None, by.site):
         raise OperationError("forbidden", "it is a charge of another node.")
     happened_us = _whole(told["happened_us"])
-    kept = charges.find(writer.db, key)
-    if kept is not None and kept.charge.state is not ChargeState.RESERVED:
-        if kept.charge.state is ChargeState.CANCELED:
-            ledger.settle(writer, key, Usage.from_map(told["usage"]), now_us, actor)
-        return
-    if kept is not None:  # it was promised here, and made there
-        usage = Usage.from_map(told["usage"])
-        ledger.settle(writer, key, usage, now_us, actor, happened_us)
-        return
-    epoch = int(told.get("epoch", 0))
-    if not 0 <= epoch <= EPOCH_MAX:
-        raise OperationError("bad-request", "there is no such epoch of rights.")
-    _post_settled(writer, _charge(told, by.known), epoch, by)
+    charge = _charge(told, by.known)
+    if shared_work.is_shared(key):
+        charge = _placed(writer.db, charge, by)
+    kept = charges.find(writer.db, charge.key)
+    if kept is None:
+        epoch = int(told.get("epoch", 0))
+        if not 0 <= epoch <= EPOCH_MAX:
+            raise OperationError("bad-request", "there is no such epoch of rights.")
+        _post_settled(writer, charge, epoch, by)
+    elif kept.charge.state is ChargeState.CANCELED:
+        ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor)
+    elif kept.charge.state is ChargeState.RESERVED:  # it was promised here, and made there
+        ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor, happened_us)
+
+
+def _placed(db: sqlite3.Connection, charge: Charge, by: By) -> Charge:
+    """A charge of work that may be reported at more than one node, under its key here: that of the
+    same work where there is a charge of it, else the site's own.
+    """
+    key = shared_work.key_of(charge.key, by.site)
+    others = shared_work.under(db, charge.key)
+    if any(one.key == key for one in others):
+        return replace(charge, key=key)
+    is_there = scoped.owns_printer(db, by.site, charge.printer)
+    known = (one for one in others if is_there or one.state is ChargeState.SETTLED)
+    same = shared_work.same_as(known, charge.printer, charge.payer, charge.total)
+    if same is not None:
+        return replace(charge, key=same.key)
+    flags = (*charge.flags, Flag.KEY_TAKEN.value) if others else charge.flags
+    return replace(charge, key=key, flags=flags)
 
 
 def _charge(told: dict[str, Any], known: Callable[[bytes], UUID]) -> Charge:
@@ -191,7 +227,10 @@ def _suspended(total: int) -> list[Share]:
 def _refund(writer: SqliteStore, fact: Record, by: By) -> None:
     told = fact.payload
     key, charge = _entry_key(told), bytes(told["charge"])
-    if not _has_settled(writer, by.actor, charge):
+    own = shared_work.key_of(charge, by.site)
+    if _has_settled(writer, by.actor, own):
+        charge = own
+    elif not _has_settled(writer, by.actor, charge):
         raise OperationError("forbidden", "it is no charge of that node.")
     paid = (amount for guid, amount in told["lines"] if guid == Own.REVENUE.guid.bytes)
     amount = -sum(map(_whole, paid))

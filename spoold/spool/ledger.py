@@ -29,7 +29,7 @@ from spoold.model.purse import (
     split,
 )
 from spoold.model.usage import Usage, check_usage
-from spoold.spool import accounts, charges, held, postings, store
+from spoold.spool import accounts, charges, held, postings, shared_work, store
 from spoold.spool.postings import Line, Opened, Own, lines_of
 from spoold.spool.rows import unpack
 
@@ -356,12 +356,27 @@ def reserve_change(writer: SqliteStore, change: store.Reserve) -> Charge:
 
 def settle_change(writer: SqliteStore, change: store.Settle) -> Charge:
     if change.unreserved is not None and charges.find(writer.db, change.key) is None:
+        if there := _charged_at_a_site(writer, change, change.unreserved):
+            return there
         _open_unreserved(writer, change, change.unreserved)
     return settle(writer, change.key, change.usage, change.now_us, change.actor, change.happened_us)
 
 
 def cancel_change(writer: SqliteStore, change: store.Cancel) -> Charge:
     return cancel(writer, change.key, change.now_us, change.actor)
+
+
+def _charged_at_a_site(
+    writer: SqliteStore, change: store.Settle, asked: store.Reserve
+) -> Charge | None:
+    """The charge of the same work that was reported at a site before."""
+    others = shared_work.under(writer.db, change.key) if shared_work.is_shared(change.key) else []
+    if not others:
+        return None
+    usage = check_usage(asked.usage if change.usage is None else change.usage)
+    printer = _printer(writer, asked.printer_id)
+    priced = quote(_prices(writer, asked.quote), usage, printer) if usage.is_known else asked.quote
+    return shared_work.same_as(others, printer, asked.payer, priced.total)
 
 
 def _open_unreserved(writer: SqliteStore, change: store.Settle, asked: store.Reserve) -> None:

@@ -48,3 +48,11 @@ def may_pay(db: sqlite3.Connection, node: Node, payer: Payer) -> bool:
 def has_printer(node: Node, printer: UUID) -> bool:
     """Whether a printer that is none of the site's own is copied to it."""
     return not node.scope.printers or str(printer) in node.scope.printers
+
+
+def owns_printer(db: sqlite3.Connection, site: UUID, printer: UUID | None) -> bool:
+    """Whether a printer stands at a site."""
+    row = None
+    if printer is not None:
+        row = db.execute("SELECT fields FROM printer WHERE guid = ?", (printer.bytes,)).fetchone()
+    return row is not None and unpack(row[0]).get("owner") == site.bytes

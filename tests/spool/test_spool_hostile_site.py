@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -11,8 +12,17 @@ from spoold.model.node import Scope
 from spoold.model.purse import Payer, PayerKind, PurseKind
 from spoold.model.record import Kind
 from spoold.spool import received
-from spoold.spool.store import AddRecord, InviteNode, JoinNode, PutAccount, PutUser, Refund
-from support.money import PAGE
+from spoold.spool.store import (
+    AddRecord,
+    InviteNode,
+    JoinNode,
+    PutAccount,
+    PutUser,
+    Refund,
+    Reserve,
+    Settle,
+)
+from support.money import PAGE, pages
 from support.rights import GUIDS, deployment
 
 
@@ -195,4 +205,83 @@ async def test_a_shared_account_that_the_payer_may_not_charge_is_flagged(hall, b
     member = PutAccount("physics", 2, is_new=False, members=(hall.ada,))
     await hall.hq.journal.commit(member)
     assert await charges(hall, paid_by=paid_by | {"by": "choice"}) == set()
+    await hall.check()
+
+
+# -- keys that more than one node may charge under -----------------------------------------------
+
+MFD = b"mfd/" + bytes(32)
+REPORT = b"report/" + bytes(16)
+
+
+async def reports(hall, name, key, count, **fields):
+    """Work that nobody asked for before is reported at a node."""
+    purses, usage = hall.at[name], pages(count)
+    payer = Payer(PayerKind.PERSON, hall.ada)
+    asked = Reserve(key, payer, purses.quote(usage), usage, None, hall.now_us)
+    change = Settle(key, usage, hall.now_us, "node", None, replace(asked, **fields))
+    return await purses.journal.commit(change)
+
+
+async def paid(hall):
+    return 40 * PAGE - await hall.left("hq") - await hall.rights("a") - await hall.rights("b")
+
+
+@pytest.mark.parametrize("key", [MFD, REPORT])
+async def test_the_key_of_anothers_work_is_not_taken(hall, key):
+    """What a site says under it is charged, and so is what was made where the key is from."""
+    await hall.pay(40)
+    for name in "ab":
+        await hall.sync(name)
+    await reports(hall, "a", key, 1)
+    await hall.ship("a")
+    await reports(hall, "hq", key, 3)
+    await reports(hall, "b", key, 5)
+    await hall.ship("b")
+    assert await paid(hall) == 9 * PAGE
+    rows = await hall.hq.spool.reader._all("SELECT flags FROM charge ORDER BY amount")
+    flags = [row[0] for row in rows]
+    assert flags == ["not-reserved", "not-reserved", "not-reserved key-taken"]
+    await hall.check()
+
+
+@pytest.mark.parametrize("key", [MFD, REPORT])
+@pytest.mark.parametrize("order", ["a hq b", "hq a b", "b a hq"])
+async def test_what_is_reported_at_two_nodes_is_charged_once(hall, key, order):
+    """An answer was lost, and somebody else was asked."""
+    await hall.pay(40)
+    for name in "ab":
+        await hall.sync(name)
+    for name in order.split():
+        await reports(hall, name, key, 3)
+        if name != "hq":
+            await hall.ship(name)
+    assert await paid(hall) == 3 * PAGE
+    await hall.check()
+
+
+async def test_a_site_gives_back_what_was_reported_there(hall):
+    """Its charge has another key at the application server."""
+    await hall.at["a"].pay_in(hall.ada, 40 * PAGE, now_us=hall.now_us)
+    await reports(hall, "a", MFD, 3)
+    site = hall.at["a"].journal
+    await site.commit(Refund(b"r", MFD, PAGE, "smeared", hall.now_us, "uid:0"))
+    assert await refused(hall) == []
+    assert await paid(hall) == 2 * PAGE
+    await hall.check()
+
+
+@pytest.mark.parametrize(("owner", "left"), [("a", 38), ("b", 32)])
+async def test_a_site_settles_what_was_promised_for_its_own_printers_alone(hall, owner, left):
+    """An MFD may ask here, and report there; nobody else's promise becomes less by that."""
+    await hall.pay(40)
+    printer = await hall.hq.spool.add_printer(owner=GUIDS[owner])
+    usage, payer = pages(6), Payer(PayerKind.PERSON, hall.ada)
+    quoted = hall.hq.quote(usage)
+    await hall.hq.journal.commit(Reserve(MFD, payer, quoted, usage, printer.id, hall.now_us))
+    await reports(hall, "a", b"else", 1)
+    told = await last_told(hall, "settle") | {"charge": MFD, "printer": printer.guid.bytes}
+    await says(hall, **{name: value for name, value in told.items() if name != "entry"})
+    assert await refused(hall) == []
+    assert await hall.left("hq") == left * PAGE
     await hall.check()
