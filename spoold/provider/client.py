@@ -221,10 +221,18 @@ class Provider:
                 course.doubts[guid] = server.name
 
             try:
-                result = await connection.upload(job.args, job.document, on_end, job.progress)
+                result = await connection.upload(
+                    job.args,
+                    job.document,
+                    on_end,
+                    job.progress,
+                    is_watched=len(self._servers.in_order()) > 1,
+                )
             except Lost as error:
                 until = trio.current_time() + self._doubt_timeout_s
                 course.note_lost(server.name, guid, was_in_doubt, error, until)
+                if error.was_silent:
+                    return None
             except OperationError as error:
                 if not course.note_refusal(server.name, guid, was_in_doubt, error):
                     return None

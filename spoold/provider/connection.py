@@ -6,7 +6,7 @@ connection ends. It never connects again: that is `client`'s business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from math import inf
 from typing import Any
@@ -23,8 +23,10 @@ from spoold.net.stream import Stream
 from spoold.provider.course import (
     CHUNK_BYTES,
     EAGER_BYTES_MAX,
+    FRESH_S,
     MISSED_PINGS_MAX,
     RECEIVE_BYTES,
+    UPLOAD_PING_S,
     Lost,
     Progress,
     check_welcome,
@@ -35,7 +37,7 @@ from spoold.provider.document import Document
 class _Pending:
     """A request without an answer so far."""
 
-    __slots__ = ("answer", "changed", "lost", "offset", "on_event")
+    __slots__ = ("answer", "changed", "is_watched", "lost", "offset", "on_event")
 
     def __init__(self) -> None:
         self.answer: Answer | Refusal | None = None
@@ -43,6 +45,7 @@ class _Pending:
         self.offset: int | None = None
         self.on_event: Callable[[str, dict[str, Any]], None] | None = None
         self.changed = Bell()
+        self.is_watched = False  # the server is given up when it says nothing
 
     @property
     def is_over(self) -> bool:
@@ -65,9 +68,14 @@ class Connection:
         self._scope = trio.CancelScope()
         self._why = ""
         self._is_distrusted = False
+        self._was_silent = False
         self._is_steady = is_steady
         self._heard_at = 0.0
         self.heard = 0  # how often something came
+
+    @property
+    def _is_fresh(self) -> bool:
+        return trio.current_time() - self._heard_at < FRESH_S
 
     @property
     def node_guid(self) -> str:
@@ -156,11 +164,14 @@ class Connection:
         document: Document,
         on_end: Callable[[], None],
         progress: Progress | None = None,
+        *,
+        is_watched: bool = False,
     ) -> dict[str, Any]:
         """The server's answer to a job: `document`, submitted with `args`.
 
         `on_end` is called just before `end` leaves: until an answer comes the server may have
-        accepted the job from then on.
+        accepted the job from then on. `is_watched`: it is given up when it says nothing before
+        that, as there are others who may take the job.
 
         Raises:
             OperationError: it was refused.
@@ -171,15 +182,17 @@ class Connection:
             id_, pending = self._ask()
             is_ended = False
             try:
-                if document.size <= EAGER_BYTES_MAX:
+                is_small = document.size <= EAGER_BYTES_MAX
+                if is_small and (not is_watched or self._is_fresh):
                     self._outbox.put_nowait(frame.request(id_, "submit", args | {"eager": True}))
                     is_whole = await self._send_from(id_, pending, document, 0, progress)
                 else:
+                    pending.is_watched = is_watched
                     self._outbox.put_nowait(frame.request(id_, "submit", args))
                     offset = await self._go_ahead(pending)
                     is_whole = await self._send_from(id_, pending, document, offset, progress)
                     # Until its last byte has left there is no doubt that the job was not accepted.
-                    await self._outbox.sent()
+                    await self._heard_while(self._outbox.sent, pending)
                 if is_whole and not pending.is_over:
                     digest = await self._digest(document)
                     on_end()
@@ -198,7 +211,7 @@ class Connection:
         """Where to go on; meaningless when there is an answer, or none will come."""
         with trio.move_on_after(self._answer_timeout_s):
             while pending.offset is None and not pending.is_over:
-                await pending.changed.wait()
+                await self._heard_while(pending.changed.wait, pending)
         if pending.offset is None and not pending.is_over:
             self._close(f"no go-ahead within {self._answer_timeout_s:g} s")
         return pending.offset or 0
@@ -221,10 +234,28 @@ class Connection:
             self._outbox.put_nowait(frame.chunk_head(id_, offset, len(data)))
             self._outbox.put_nowait(data)
             offset += len(data)
-            await self._outbox.room()
+            await self._heard_while(self._outbox.room, pending)
             if progress is not None:
                 progress(offset, size)
         return not pending.is_over
+
+    async def _heard_while(self, wait: Callable[[], Awaitable[None]], pending: _Pending) -> None:
+        """Return when `wait` has, or when the server was given up as it said nothing meanwhile."""
+        if not pending.is_watched:
+            await wait()
+            return
+        missed, heard = 0, self.heard
+        while missed < MISSED_PINGS_MAX:
+            with trio.move_on_after(UPLOAD_PING_S):
+                await wait()
+                return
+            if self.heard != heard:
+                missed, heard = 0, self.heard
+                continue
+            missed += 1
+            self._outbox.put_nowait(frame.request(next(self._ids), "ping", {}))
+        self._was_silent = True
+        self._close(f"the server was silent for {MISSED_PINGS_MAX * UPLOAD_PING_S:g} s")
 
     async def _digest(self, document: Document) -> str:
         if document.is_in_memory or document.is_digested:
@@ -254,7 +285,7 @@ class Connection:
             refusal = pending.answer
             raise OperationError(refusal.code, refusal.message, refusal.advice)
         if pending.answer is None:
-            raise Lost(pending.lost or self._why, self._is_distrusted)
+            raise Lost(pending.lost or self._why, self._is_distrusted, self._was_silent)
         return pending.answer.result
 
     # -- the tasks of the connection -------------------------------------------------------------

@@ -27,6 +27,9 @@ PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
 # Where others could take what a broken connection has cut off, nobody waits longer for this one.
 RECONNECT_S = 0.7
+# Nor does an upload wait for a server that says nothing: three of these go unanswered.
+UPLOAD_PING_S = 0.2
+FRESH_S = 1.0  # what was heard so lately is there; else a small document waits for a go-ahead, too
 TURNS_MAX = 3  # at one endpoint before the next one has its turn
 EAGER_BYTES_MAX = 64 * 1024  # a document of this size does not wait for a go-ahead
 CHUNK_BYTES = 256 * 1024
@@ -44,12 +47,14 @@ ELSEWHERE = frozenset({"spool-area-full", "not-accepting", "version-not-supporte
 class Lost(Exception):
     """The connection ended, or the server did not answer in time.
 
-    `is_distrusted`: one side refused the other's certificate.
+    `is_distrusted`: one side refused the other's certificate. `was_silent`: it said nothing any
+    more, and to connect again at once would find nobody.
     """
 
-    def __init__(self, message: str, is_distrusted: bool = False) -> None:
+    def __init__(self, message: str, is_distrusted: bool = False, was_silent: bool = False) -> None:
         super().__init__(message)
         self.is_distrusted = is_distrusted
+        self.was_silent = was_silent
 
 
 def check_welcome(welcome: dict[str, Any], offered: Sequence[int]) -> tuple[float, int]:

@@ -184,10 +184,13 @@ class DirectProvider(Closing):
                 course.doubts[guid] = server.name
 
             try:
-                result = line.upload(args, document, on_end, progress)
+                has_others = len(self._servers) > 1
+                result = line.upload(args, document, on_end, progress, is_watched=has_others)
             except Lost as error:
                 until = time.monotonic() + self._doubt_timeout_s
                 course.note_lost(server.name, guid, was_in_doubt, error, until)
+                if error.was_silent:
+                    return None
             except OperationError as error:
                 if not course.note_refusal(server.name, guid, was_in_doubt, error):
                     return None

@@ -21,7 +21,9 @@ from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.course import (
     CHUNK_BYTES,
     EAGER_BYTES_MAX,
+    FRESH_S,
     MISSED_PINGS_MAX,
+    UPLOAD_PING_S,
     Lost,
     Progress,
     check_welcome,
@@ -64,6 +66,7 @@ class Line:
         self._offset: int | None = None
         self._on_event: OnEvent | None = None
         self._ping_s = HELLO_PING_S
+        self._is_watched = False  # an upload that others would take goes out
         self._heard_at = time.monotonic()
         self._missed = 0
         self._put(frame.MAGIC)
@@ -105,19 +108,24 @@ class Line:
         document: Document,
         on_end: Callable[[], None],
         progress: Progress | None = None,
+        *,
+        is_watched: bool = False,
     ) -> dict[str, Any]:
         """See `connection.Connection.upload`, also for what is raised."""
         is_ended = False
+        is_fresh = time.monotonic() - self._heard_at < FRESH_S
         try:
-            if document.size <= EAGER_BYTES_MAX:
+            if document.size <= EAGER_BYTES_MAX and (is_fresh or not is_watched):
                 self._begin("submit", args | {"eager": True})
                 self._send_from(document, 0, progress)
             else:
+                self._watch(is_watched)
                 self._begin("submit", args)
                 self._until(self._may_go_on, self._answer_timeout_s, "go-ahead")
                 self._send_from(document, self._offset or 0, progress)
                 # Until its last byte has left there is no doubt that the job was not accepted.
                 self._until(self._is_sent, inf, "")
+                self._is_watched = False
             if self._answer is None:
                 digest = document.digest()
                 on_end()
@@ -129,6 +137,20 @@ class Line:
         except BaseException:
             self._give_up(has_ended=is_ended)
             raise
+        finally:
+            self._is_watched = False
+
+    def _watch(self, is_watched: bool) -> None:
+        """From now on the server has to say something."""
+        self._is_watched = is_watched
+        if is_watched:
+            self._heard_at = time.monotonic()
+            self._missed = 0
+
+    @property
+    def _patience_s(self) -> float:
+        """After so long a silence it is pinged."""
+        return UPLOAD_PING_S if self._is_watched else self._ping_s
 
     def _ask(self, op: str, args: dict[str, Any], timeout_s: float, what: str) -> dict[str, Any]:
         self._begin(op, args)
@@ -205,7 +227,7 @@ class Line:
                 left_s = ends_at - time.monotonic()
                 if left_s <= 0:
                     raise Lost(f"no {what} within {timeout_s:g} s")
-                self._turn(min(left_s, self._ping_s))
+                self._turn(min(left_s, self._patience_s))
         except (Lost, RemoteProtocolError) as error:
             self.close()
             if isinstance(error, RemoteProtocolError):
@@ -226,10 +248,11 @@ class Line:
                 self._take(item)
         elif received is not None:
             raise Lost("the server ended the connection")
-        elif time.monotonic() - self._heard_at >= self._ping_s * (self._missed + 1):
+        elif time.monotonic() - self._heard_at >= self._patience_s * (self._missed + 1):
             self._missed += 1
             if self._missed >= MISSED_PINGS_MAX:
-                raise Lost(f"the server was silent for {self._missed * self._ping_s:g} s")
+                why = f"the server was silent for {self._missed * self._patience_s:g} s"
+                raise Lost(why, was_silent=self._is_watched)
             self._put(frame.request(next(self._ids), "ping", {}))
 
     def _take(self, item: Item) -> None:

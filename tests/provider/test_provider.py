@@ -29,8 +29,10 @@ from spoold.model.principal import Port, Principal
 from spoold.net.listen import accept_loop, bind, bind_unix
 from spoold.net.tcp import SocketStream
 from spoold.net.tls import TlsStream, server_context
+from spoold.provider import connection, line
 from spoold.provider.blocking import BlockingProvider, ControlClient
 from spoold.provider.client import Provider
+from spoold.provider.course import EAGER_BYTES_MAX
 from spoold.provider.direct import DirectProvider
 from spoold.provider.document import Document
 from spoold.provider.endpoint import Tls
@@ -417,6 +419,39 @@ async def test_a_server_that_says_nothing_is_left_for_the_next(two, face):
         async with face([silent, two.endpoint], connect_timeout_s=0.1) as client:
             receipt = await client.submit(b"body", printer="default")
     assert receipt.endpoint == two.endpoint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", [LARGE * 8, b"body"], ids=["large", "small"])
+async def test_a_server_that_falls_silent_in_an_upload_is_left_at_once(
+    two, face, body, monkeypatch
+):
+    """Nobody waits for three of its pings, nor is there any doubt that it has not the job."""
+    for module in (connection, line):
+        monkeypatch.setattr(module, "FRESH_S", 0)  # as on a connection that was idle
+    welcome = {"version": 1, "node_guid": "silent", "ping_s": 15, "inflight_max": 1}
+    socks = []
+
+    def serve():
+        sock, _ = listener.accept()
+        socks.append(sock)
+        sock.recv(65536)
+        sock.sendall(frame.answer(1, welcome))
+        sock.recv(65536)  # it is to take a job
+        if len(body) > EAGER_BYTES_MAX:
+            sock.sendall(frame.event(2, "go-ahead", {"offset": 0}))
+
+    (listener,) = bind("127.0.0.1:0")
+    listener.setblocking(True)
+    with listener, trio.fail_after(30):
+        silent = f"127.0.0.1:{listener.getsockname()[1]}"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, serve)
+            async with face([silent, two.endpoint]) as client:
+                receipt = await client.submit(body, printer="default", title="x")
+    socks[0].close()
+    assert (receipt.endpoint, receipt.unknown) == (two.endpoint, ())
+    assert await two.bodies() == {"x": body}
 
 
 async def test_refusals_that_are_final(one, provider):
