@@ -139,13 +139,13 @@ class Upkeep:
             if len(rows) < 1000:
                 break
             after = rows[-1][0]
-        for file in await trio.to_thread.run_sync(self._orphans, started_us, known):
-            if await self._is_named(file):
+        for orphan in await trio.to_thread.run_sync(self._orphans, started_us, known):
+            if await self._is_named(orphan.name):
                 continue  # committed since the listing began
-            await trio.to_thread.run_sync(self._quarantine, file)
-            log.error("document_quarantined", file=file, detail="no job names it")
+            await trio.to_thread.run_sync(self._quarantine, orphan)
+            log.error("document_quarantined", file=orphan.name, detail="no job names it")
             await self._journal.commit(
-                AddRecord(Kind.DOCUMENT_QUARANTINED, {"file": file}, self._clock())
+                AddRecord(Kind.DOCUMENT_QUARANTINED, {"file": orphan.name}, self._clock())
             )
 
     def _drop_stale_uploads(self, now_us: int) -> int:
@@ -186,23 +186,24 @@ class Upkeep:
         except OperationError:
             pass  # finished: there is nothing left to print
 
-    def _orphans(self, started_us: int, known: set[str]) -> list[str]:
-        found: list[str] = []
+    def _orphans(self, started_us: int, known: set[str]) -> list[Path]:
+        """In a thread: what no job names; also what somebody has put into a wrong folder."""
+        found: list[Path] = []
         for folder in os.scandir(self._documents.dir):
             if not folder.is_dir(follow_symlinks=False):
                 continue
             for entry in os.scandir(folder.path):
                 made_us = entry.stat(follow_symlinks=False).st_ctime_ns // 1000
                 if entry.name not in known and made_us < started_us:
-                    found.append(entry.name)
+                    found.append(Path(entry.path))
         return found
 
     async def _is_named(self, file: str) -> bool:
         rows = await self._reader.document_files(file[:-1], 10)
         return any(row[0] == file for row in rows)
 
-    def _quarantine(self, file: str) -> None:
-        self._documents.path(file).rename(self._documents.quarantine_dir / file)
+    def _quarantine(self, orphan: Path) -> None:
+        orphan.rename(self._documents.quarantine_dir / orphan.name)
 
     # -- retention ---------------------------------------------------------------------------
 

@@ -84,10 +84,13 @@ async def test_a_missing_document_makes_a_damaged_job(spool, upkeep):
     assert "document-damaged" in damaged.reasons
 
 
-async def test_an_orphan_is_moved_aside_and_listed(spool, upkeep):
-    """A document that no job names is kept for a human, not deleted and not printed."""
-    (spool.documents.dir / "bb").mkdir()
-    orphan = spool.documents.dir / "bb" / "bb01"
+@pytest.mark.parametrize("folder", ["bb", "cc"])
+async def test_an_orphan_is_moved_aside_and_listed(spool, upkeep, folder):
+    """A document that no job names is kept for a human, not deleted and not printed: one that was
+    put into the wrong folder, too.
+    """
+    (spool.documents.dir / folder).mkdir()
+    orphan = spool.documents.dir / folder / "bb01"
     orphan.write_bytes(b"whose?")
     await upkeep.recover(spool.wall_clock() + DAY_US)
     assert not orphan.exists()
