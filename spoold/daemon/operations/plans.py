@@ -159,7 +159,9 @@ def plan_retry(known: Known, hold: Hold | None = None) -> Planner:
         check_document(job)
         if job.printer_id not in known.printers:
             raise OperationError(
-                "not-possible", "its printer was removed.", "Submit the job to another printer."
+                "not-possible",
+                "its printer was removed.",
+                f"Print it on another one: `spoold job resubmit {job.id} --to PRINTER`.",
             )
         if hold is None:
             return Plan(after, JobEvent.RETRY, (job.state,))
