@@ -16,6 +16,11 @@ from spoold.spool.rows import printer_of, unpack
 
 def can_have(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
     """Whether what `node` says of this job can be."""
+    return can_print(db, node, job_id) or _was_handed(db, node, job_id)
+
+
+def can_print(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
+    """Whether this job is for `node` to print as printers are now, if it has it."""
     owner, *row = db.execute(
         "SELECT person.key, printer.id, printer.guid, coalesce(printer.name, ''), device_id, "
         "printer.fields FROM job JOIN printer ON printer.id = job.printer_id "
@@ -23,7 +28,7 @@ def can_have(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
         (job_id,),
     ).fetchone()
     printer = printer_of(*row)
-    if printer.owner == node or _was_handed(db, node, job_id):
+    if printer.owner == node:
         return True
     site = nodes.find(db, node) if printer.is_find_me else None
     return (

@@ -173,6 +173,8 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
         if not holding.can_have(writer.db, node, job_id):
             writer.events.append(store.ClaimRefused(UUID(bytes=uuid), job_id, node))
             return
+        if state is JobState.PENDING and not holding.can_print(writer.db, node, job_id):
+            return  # its printer was taken from that node, which holds what waits for it
         change = store.ChangeJob(
             job_id,
             JobEvent.CANCEL,

@@ -337,16 +337,19 @@ async def test_a_site_settles_no_job_that_it_cannot_have(site, hq, printer, scop
     assert (ClaimRefused(SITE, first.job_id, SITE) in events) is not is_settled
 
 
-async def test_a_job_that_was_handed_on_is_settled_by_who_has_it(site, hq):
-    """Also when its printer was given to another node meanwhile."""
+async def test_a_job_that_was_handed_on_is_settled_by_who_has_printed_it(site, hq):
+    """Also when its printer was given to another node meanwhile; not because it waits there."""
     here, there = await hq.add_printer(owner=HQ), await site.add_printer()
     first = await hq.add_job(here, owner="ada", uuid=SITE)
     number = await hq.journal.commit(StartAttempt(first.job_id, 0, here.id, 1))
     left = InDoubt("rehomed", evidence={"node": str(SITE)})
     reasons = (JobReason.JOB_IN_DOUBT,)
     await hq.journal.commit(EndAttempt(first.job_id, number, left, JobEvent.DOUBT, reasons, 2))
-    assert (await hq.reader.job(first.job_id)).state is JobState.PENDING_HELD
+    hold = ChangeJob(first.job_id, JobEvent.HOLD, 3, reasons=(JobReason.JOB_BEING_COUNTED,))
+    await hq.journal.commit(hold)  # it did not come out there, as somebody has seen
     await site.add_job(there, owner="ada", uuid=SITE)
+    await ship(site, hq)
+    assert (await hq.reader.job(first.job_id)).state is JobState.PENDING_HELD
     done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
     await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
     await ship(site, hq)
