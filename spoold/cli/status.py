@@ -78,7 +78,7 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
     free, total = answer["spool_free_bytes"], answer["spool_total_bytes"]
     line = f"disk          {render.bytes_text(free)} of {render.bytes_text(total)} free"
     if answer["quarantined"]:
-        line += f"; {answer['quarantined']} damaged documents in quarantine/"
+        line += f"; {answer['quarantined']} in quarantine/, damaged or of no job"
     yield line
     yield from _lines(answer)
     days: dict[str, int] = {}

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from spoold.daemon import backup, journals
 from spoold.daemon.authority import microseconds
-from spoold.daemon.config import Config
+from spoold.daemon.config import Config, Listen
 from spoold.daemon.identity import NodeIdentity
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Known
@@ -155,6 +155,7 @@ class Monitor:
             total_bytes=space.total_bytes,
             printers=len(self._known.printers),
             paused=paused,
+            absent=self._absent(config.listen),
             stopped=self.stopped,
             waiting=sum(one.jobs for one in self._depths if one.state is JobState.PENDING),
             in_doubt=self._in_doubt,
@@ -246,6 +247,12 @@ class Monitor:
         self._stopped_since = since
         self.stopped = tuple(sorted(stopped, key=lambda one: one.since_us))
         return sum(printer.paused for printer in printers)
+
+    def _absent(self, listen: Listen) -> tuple[str, ...]:
+        """What raw streams are to go to and is not there; `default` need not be."""
+        there = {printer.name for printer in self._known.printers.values()}
+        named = (*(one.printer for one in listen.raw), listen.raw_printer)
+        return tuple(name for name in dict.fromkeys(named) if name not in {*there, "default"})
 
     def _oldest(self) -> Depth | None:
         """Where the job waits that has waited longest for a printer which is not paused."""

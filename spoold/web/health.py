@@ -122,6 +122,7 @@ class Facts:
     total_bytes: int = 0
     printers: int = 0
     paused: int = 0
+    absent: tuple[str, ...] = ()  # printers that the configuration names, and that are not there
     stopped: tuple[Stopped, ...] = ()
     waiting: int = 0
     in_doubt: int = 0
@@ -218,6 +219,11 @@ def _printers(facts: Facts, wanted: Thresholds) -> Check:
         "paused": facts.paused,
         "stopped": len(facts.stopped),
     }
+    if facts.absent:
+        named = ", ".join(facts.absent[:NAMED_MAX])
+        text = f"[listen] takes jobs for printers that are not there, and refuses them: {named}"
+        advice = f"`spoold printer add {facts.absent[0]} DEVICE-URI`, or change the configuration."
+        return Check(Part.PRINTERS, Verdict.WARNING, text, advice, values)
     limit_us = wanted.printer_stopped_s * SECOND_US
     long = [one for one in facts.stopped if facts.now_us - one.since_us >= limit_us]
     if not long:

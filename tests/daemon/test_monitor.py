@@ -124,9 +124,14 @@ def test_the_service_manager_shows_how_the_node_is(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_printer_that_fails_is_told_with_since_when(tmp_path):
-    """However often it is tried meanwhile, it has failed since the first time."""
-    config = CONFIG + "[health]\nprinter_stopped_s = 1\n"
+    """However often it is tried meanwhile, it has failed since the first time. One that only the
+    configuration knows is told before that.
+    """
+    raw = '[[listen.raw]]\naddress = "127.0.0.1:0"\nprinter = "dead"\n'
+    config = CONFIG + raw + "[health]\nprinter_stopped_s = 1\n"
     with running(tmp_path, config=config) as daemon:
+        absent = [check.get("text", "") for check in daemon.call("status")["checks"]]
+        assert any("printers that are not there, and refuses them: dead" in one for one in absent)
         daemon.call("printer.add", name="dead", uri="socket://127.0.0.1:1", options={})
         with BlockingProvider([f"127.0.0.1:{daemon.port}"]) as provider:
             provider.submit(b"page", printer="dead", title="a")
@@ -135,7 +140,7 @@ def test_a_printer_that_fails_is_told_with_since_when(tmp_path):
             return [
                 check["text"]
                 for check in daemon.call("status")["checks"]
-                if check["verdict"] == "warning" and check["part"] == "printers"
+                if check["verdict"] == "warning" and "print nothing" in check["text"]
             ]
 
         text = wait_until(warnings)[0]
