@@ -241,6 +241,7 @@ async def tasks_of(
     fence = Fence(journal, reader, wall_clock)
     await fence.start()
     dispatcher.is_held_back = True
+    uplink.first = alone.report
     since_us = services.started_us
     return [
         uplink.run,

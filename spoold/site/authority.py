@@ -338,6 +338,25 @@ class Authority:
         keep = KeepRights(self._site, UUID(incarnation), granted, asked_us, self._wall_clock())
         await self._journal.commit(keep)
 
+    async def report(self) -> None:
+        """Tell an application server that was put back what this site holds, before it hears what
+        of that was spent: else it finds that beyond all rights.
+
+        Raises:
+            Lost: the line broke.
+        """
+        upstream = self._line.upstream
+        lease = await self._reader.look(leases.own)
+        if upstream is None or lease is None or lease.upstream is None:
+            return
+        try:
+            if str(lease.upstream) != _incarnation(upstream):
+                await self._report(upstream, CALL_S)
+        except StoreFailed:
+            raise
+        except (OperationError, SpoolError) as error:  # it gets no rights; what was spent is told
+            log.warning("rights_refused", reason=str(error))
+
     async def _report(self, upstream: Upstream, deadline_s: float) -> None:
         """The application server was put back: tell it all that this site holds."""
         async with self._reporting:

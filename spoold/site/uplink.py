@@ -9,7 +9,7 @@ here is waited for by anybody; memory is bounded by the batches in flight.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -96,6 +96,8 @@ class Uplink:
         self._kept_at = 0.0
         self._rate = Rate()
         self.standing = Standing()
+        # What has to be told on a line before records are; it may raise Lost.
+        self.first: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
 
     # -- for others ------------------------------------------------------------------------------
 
@@ -263,6 +265,7 @@ class Uplink:
         upstream = self._line.upstream
         cause = self._asked or CONNECTED
         self._asked = ""
+        await self.first()
         stands = await self._ask()
         forked = await self._find_fork(stands)
         if forked is not None:

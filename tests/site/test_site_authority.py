@@ -18,6 +18,7 @@ from spoold.site import authority as authorities
 from spoold.site import rights_wire
 from spoold.site.authority import Authority
 from spoold.site.line import Lost
+from spoold.spool import charges
 from spoold.spool.store import PutAccount, PutPolicy
 from support.money import PAGE, pages
 from support.rights import GUIDS, deployment
@@ -182,6 +183,42 @@ async def test_a_restored_application_server_is_told_what_the_site_holds(hall):
     assert await hall.left("hq") + await hall.left("a") == 5 * PAGE
     assert await hall.rights("a") == await hall.left("a")
     await hall.check()
+
+
+async def test_what_was_spent_is_within_the_rights_that_were_told_before(hall):
+    """To an application server that was put back: it flags nothing, and asks nobody for more."""
+    image = await hall.image("hq")
+    await hall.pay(40)
+    site = Site(hall)
+    await site.reserve(b"1", 10)
+    await site.charging.settle(b"1")
+    await hall.restore("hq", image)
+    for _ in range(2):
+        await site.authority.report()
+    await hall.ship("a")
+    kept = await hall.hq.spool.reader.look(charges.find, b"1")
+    assert (kept.charge.net, kept.charge.flags) == (10 * PAGE, ())
+    assert await hall.rights("a") == await hall.left("a")
+    await hall.check()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+async def test_who_can_be_told_nothing_hears_of_what_was_spent_all_the_same(hall, is_frozen):
+    """A site that gets no rights, and one whose line breaks, which tries again."""
+    await hall.pay(40)
+    image = await hall.image("hq")
+    site = Site(hall)
+    await site.reserve(b"1", 10)
+    await hall.restore("hq", image)
+    if is_frozen:
+        await hall.sync("a")
+        await hall.freeze("a")
+        await hall.restore("hq", await hall.image("hq"))
+        await site.authority.report()
+    else:
+        site.wire.mode = "gone"
+        with pytest.raises(Lost):
+            await site.authority.report()
 
 
 async def test_rights_are_fetched_for_everybody_and_what_is_too_much_goes_back(hall):

@@ -12,6 +12,7 @@ import trio.testing
 from spoold.codec import batch
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.record import Kind
+from spoold.provider.course import Lost
 from spoold.site import uplink as uplinks
 from spoold.spool import received, sending
 from spoold.spool.store import AddRecord, PutCursor, StartRound
@@ -71,6 +72,23 @@ async def test_nothing_is_lost_or_doubled_on_a_line_that_loses(site, hq, what):
         if one.kind == Kind.RECORDS_RECEIVED
     ]  # fmt: skip
     assert [one["from"] for one in received_[1:]] == [one["to"] + 1 for one in received_[:-1]]
+
+
+async def test_nothing_goes_up_before_what_has_to_be_told_first(site, hq):
+    """What cannot be told on a line that breaks is told again on the next one."""
+    told = []
+
+    async def tell():
+        await trio.lowlevel.checkpoint()
+        told.append(list(wire.calls))
+        if len(told) == 1:
+            raise Lost("the line broke")
+
+    await add(site, 3)
+    wire = Wire(hq)
+    async with Sending(site, wire, first=tell) as uplink:
+        await until(lambda: uplink.lag == 0)
+    assert told == [[], []]
 
 
 async def test_a_line_that_comes_back_goes_on_where_it_stood(site, hq):

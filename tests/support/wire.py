@@ -76,10 +76,11 @@ class Wire:
 
 
 class Sending:
-    """`async with Sending(site, wire) as uplink`: an uplink that runs."""
+    """`async with Sending(site, wire) as uplink`: an uplink that runs, and tells `first` first."""
 
-    def __init__(self, spool, wire):
+    def __init__(self, spool, wire, first=trio.lowlevel.checkpoint):
         self.uplink = Uplink(wire, spool.journal, spool.reader, spool.wall_clock)
+        self.uplink.first = first
         self._nursery = trio.open_nursery()
 
     async def __aenter__(self):
