@@ -44,8 +44,11 @@ _TOLD = {
     "most": "at most",
     "valid_hours": "hours that rights hold",
     "ahead": "rights for everybody",
+    "need_share": "rights at need, per cent",
+    "need_most": "at most",
+    "alarm": "alarm at so much a day",
 }
-_AMOUNTS = ("overdraft", "most")
+_AMOUNTS = ("overdraft", "most", "need_most", "alarm")
 
 
 def add(verbs: Nouns[Parser]) -> None:
@@ -147,6 +150,15 @@ def _add_policy(verbs: Nouns[Parser]) -> None:
     setting.add_argument("--most", type=_amount, metavar="AMOUNT", help="but no more than this")
     setting.add_argument("--valid-hours", type=int, metavar="N", help="how long rights hold")
     setting.add_argument("--ahead", choices=tuple(SWITCH), help="off: for who was there only")
+    setting.add_argument(
+        "--need-share", type=int, metavar="PERCENT", help="of a balance, when it is needed at once"
+    )
+    setting.add_argument(
+        "--need-most", type=_amount, metavar="AMOUNT", help="but no more than this of anybody"
+    )
+    setting.add_argument(
+        "--alarm", type=_amount, metavar="AMOUNT", help="so much at need in a day is unusual"
+    )
     grammar.add_json(setting)
 
 

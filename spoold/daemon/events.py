@@ -70,6 +70,7 @@ EVENTS = {
     "repair_reverted": "What this site had changed of a printer while it was cut off is undone.",
     "rights_not_fetched": "Rights to spend people's money did not come; it is tried again.",
     "rights_refused": "The application server grants this site no rights: the policy holds.",
+    "rights_unusual": "A site draws unusually much of people's money: see whether it is still yours.",
     "rights_reported": "The application server was restored; it was told what this site holds.",
     "rights_reclaimed": "Rights that sites hold no more went back to those whose money it is.",
     "rights_not_reclaimed": "They could not go back now; it is tried again.",

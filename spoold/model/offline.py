@@ -49,7 +49,8 @@ class OfflinePolicy:
     `passwords` lets people in by the password of a directory that cannot be asked, if it was right
     at this site in the last `password_days`. A site holds rights to `share` per cent of what
     somebody has, at most to `most`, for `valid_hours`: of everybody, or with `ahead` off of those
-    who were there.
+    who were there. What somebody needs there at once it gets beyond that, up to `need_share` per
+    cent and `need_most`; when that comes to more than `alarm` of all holders in a day, it is told.
     """
 
     rights_out: RightsOut = RightsOut.DENY
@@ -63,6 +64,17 @@ class OfflinePolicy:
     most: int = 100_000
     valid_hours: int = 168
     ahead: bool = True
+    need_share: int = 100
+    need_most: int = 10_000_000
+    alarm: int = 100_000_000
+
+    def ahead_of_need(self, there: int) -> int:
+        """How much a site should hold of what a holder has altogether, here and there."""
+        return min(self.most, self.share * max(there, 0) // 100)
+
+    def at_need(self, there: int) -> int:
+        """How much of it a site may hold at all."""
+        return min(self.need_most, self.need_share * max(there, 0) // 100)
 
     def as_map(self) -> dict[str, Any]:
         return {key: getattr(value, "value", value) for key, value in asdict(self).items()}
@@ -88,6 +100,9 @@ _BOUNDS = {
     "share": 100,
     "most": AMOUNT_MAX,
     "valid_hours": 24 * 90,
+    "need_share": 100,
+    "need_most": AMOUNT_MAX,
+    "alarm": AMOUNT_MAX,
 }
 
 

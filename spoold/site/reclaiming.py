@@ -1,4 +1,5 @@
 """Rights that sites hold no more go back to those whose money it is; and sites hear of changes.
+A site that draws unusually much of what people have is told of.
 
 Runs at every node; where no site was granted anything, there is nothing to do.
 """
@@ -12,6 +13,7 @@ import structlog
 import trio
 
 from spoold.model.errors import SpoolError, StoreFailed
+from spoold.model.money import format_amount
 from spoold.site.authority import EVENT, REVERTED
 from spoold.site.presence import Presence
 from spoold.spool.journal import Journal
@@ -23,12 +25,14 @@ from spoold.spool.store import (
     PolicyChanged,
     ReclaimRights,
     RepairReverted,
+    RightsDrawn,
 )
 
 log = structlog.get_logger("spoold.site")
 
 INTERVAL_S = 60.0
 GATHER_S = 0.2  # in which money that came is told together
+DAY_S = 86_400.0
 TOLD_MAX = 50  # holders by name; of more sites ask for everybody
 
 
@@ -40,6 +44,7 @@ class Reclaiming:
         self._bell = trio.Event()
         self._came = trio.Event()
         self._richer: set[MoneyCame] = set()
+        self._drawn: dict[UUID, tuple[float, int]] = {}  # by site: since when, and how much
         journal.listen(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
@@ -49,10 +54,28 @@ class Reclaiming:
             elif type(event) is MoneyCame:
                 self._richer.add(event)
                 self._came.set()
+            elif type(event) is RightsDrawn:
+                self._note_drawn(event)
             elif type(event) is RepairReverted:
                 self._sites.tell(event.site, REVERTED)
             elif type(event) is NodeChanged or type(event) is JournalForked:
                 self._bell.set()
+
+    def _note_drawn(self, event: RightsDrawn) -> None:
+        """An alarm when a site gets more at need in a day than is usual."""
+        since, before = self._drawn.get(event.site, (float("-inf"), 0))
+        if trio.current_time() >= since + DAY_S:
+            since, before = trio.current_time(), 0
+        drawn = before + event.amount
+        self._drawn[event.site] = since, drawn
+        if before <= event.alarm < drawn:
+            log.error(
+                "rights_unusual",
+                site=str(event.site),
+                drawn=format_amount(drawn),
+                detail="In a day it was granted so much beyond what it holds ahead of need. See "
+                "`spoold site rights`; `spoold site revoke` ends it, if the site is not yours.",
+            )
 
     def _tell(self, site: UUID | None) -> None:
         if site is None:

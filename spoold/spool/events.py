@@ -236,6 +236,17 @@ class PrintedTwice:
 
 
 @dataclass(frozen=True, slots=True)
+class RightsDrawn:
+    """A site was granted so much, in 1/10,000, beyond what it holds ahead of need. More than
+    `alarm` of it in a day is unusual.
+    """
+
+    site: UUID
+    amount: int
+    alarm: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimRefused:
     """Another node says that it prints a job of this one, which it cannot have."""
 
@@ -277,5 +288,6 @@ Event = (
     | SiteTold
     | PrintedTwice
     | ClaimRefused
+    | RightsDrawn
     | TwinFound
 )

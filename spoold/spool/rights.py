@@ -21,11 +21,9 @@ from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
 from spoold.model.offline import HOUR_US, MARGIN_US, OfflinePolicy, Right, Want
 from spoold.model.purse import Payer, PayerKind, Purse, PurseKind, Share, Wallet
-from spoold.model.record import Kind
 from spoold.spool import books, leases, postings, store
-from spoold.spool.leases import EVERY_SITE, Lease
+from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, lines_of
-from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -89,19 +87,27 @@ def _grant(writer: SqliteStore, lease: Lease, want: Want, now_us: int, actor: st
     before = leases.granted(writer.db, lease.site, want.holder, lease.epoch)
     total = sum(one.amount for one in before)
     has = want.has + total - want.known
-    lacking = min(_lacking(lease.policy, want.least, has, wallet.available), wallet.available)
+    lacking = _lacking(lease.policy, want.least, has, wallet.available)
+    if lacking <= 0:
+        return
+    escrow = leases.rights_holder(lease.site, lease.epoch, want.holder)
+    held = sum(one.balance for one in postings.purses_of(writer.db, escrow))
+    there = max(wallet.available, 0) + held
+    lacking = min(lacking, wallet.available, lease.policy.at_need(there) - held)
     if lacking <= 0:
         return
     check_amount(lacking)
     postings.post_grants(writer, opened, now_us)
     shares = wallet.spend(lacking)
     _move(writer, lease, want.kind, wallet, shares, total + lacking, now_us, actor)
+    at_need = held + lacking - max(held, lease.policy.ahead_of_need(there))
+    if at_need > 0:
+        writer.events.append(store.RightsDrawn(lease.site, at_need, lease.policy.alarm))
 
 
 def _lacking(policy: OfflinePolicy, least: int, has: int, available: int) -> int:
     """How much more a site should have: all of its share once it has less than half of that."""
-    share = policy.share * (max(available, 0) + max(has, 0)) // 100
-    wanted = min(policy.most, share)
+    wanted = policy.ahead_of_need(max(available, 0) + max(has, 0))
     return max(least - has, wanted - has if 2 * has < wanted else 0)
 
 
@@ -417,26 +423,6 @@ def _end_epoch(
     )
 
 
-# -- policies ----------------------------------------------------------------------------------
-
-
-def put_policy(writer: SqliteStore, change: store.PutPolicy) -> None:
-    site = change.site or EVERY_SITE
-    if change.policy is None:
-        writer.db.execute("DELETE FROM offline_policy WHERE site = ?", (site.bytes,))
-        told = None
-    else:
-        told = change.policy.as_map()
-        writer.db.execute(
-            "INSERT INTO offline_policy VALUES (?, ?, ?) ON CONFLICT (site) DO UPDATE SET "
-            "fields = excluded.fields, changed_us = excluded.changed_us",
-            (site.bytes, pack(told), change.now_us),
-        )
-    payload = {"site": site.bytes, "policy": told}
-    writer.add_record(Kind.POLICY_CHANGED, change.actor, change.now_us, payload)
-    writer.events.append(store.PolicyChanged(change.site))
-
-
 # -- look-ups ----------------------------------------------------------------------------------
 
 
@@ -490,14 +476,3 @@ def at_sites(db: sqlite3.Connection, holder: UUID) -> dict[UUID, int]:
         if left:
             found[site] = left
     return found
-
-
-def policies(db: sqlite3.Connection) -> dict[UUID | None, OfflinePolicy]:
-    """Every policy that somebody has set, by its site; None is the one of all others."""
-    rows = db.execute("SELECT site, fields FROM offline_policy ORDER BY site")
-    return {
-        (None if site == EVERY_SITE.bytes else UUID(bytes=site)): OfflinePolicy.from_map(
-            unpack(packed)
-        )
-        for site, packed in rows
-    }

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from spoold.model.errors import OperationError
 from spoold.model.node import Scope
+from spoold.model.offline import OfflinePolicy, Want
 from spoold.model.purse import Payer, PayerKind, PurseKind
 from spoold.model.record import Kind
+from spoold.site.presence import Presence
+from spoold.site.reclaiming import Reclaiming
 from spoold.spool import received
 from spoold.spool.store import (
     AddRecord,
+    GrantRights,
     InviteNode,
     JoinNode,
     PutAccount,
+    PutPolicy,
     PutUser,
     Refund,
     Reserve,
@@ -285,3 +291,46 @@ async def test_a_site_settles_what_was_promised_for_its_own_printers_alone(hall,
     assert await refused(hall) == []
     assert await hall.left("hq") == left * PAGE
     await hall.check()
+
+
+# -- rights ------------------------------------------------------------------------------------
+
+
+async def asks(hall, **fields):
+    """The site asks for ada's money as it likes; what it holds then, in pages."""
+    site, spool = GUIDS["a"], hall.at["a"].spool
+    want = Want(PayerKind.PERSON, hall.ada, 0, 0, 0)
+    incarnation = UUID(spool.journal.identity[1])
+    change = GrantRights(site, incarnation, 1, None, (replace(want, **fields),), (), hall.now_us)
+    await hall.hq.journal.commit(change)
+    return await hall.rights("a") // PAGE
+
+
+@pytest.mark.parametrize("asked", [{"least": 10**9}, {"has": -(10**9)}, {"known": 10**9}])
+@pytest.mark.parametrize(
+    ("policy", "most"),
+    [({"need_share": 50}, 20), ({"need_most": 15 * PAGE}, 15), ({}, 40), ({"most": 0}, 40)],
+)
+async def test_a_site_draws_no_more_of_somebody_than_its_policy_says(hall, policy, most, asked):
+    """Whatever it says that it needs, or has."""
+    await hall.hq.journal.commit(PutPolicy(None, OfflinePolicy(**policy), hall.now_us))
+    await hall.pay(40)
+    for _ in range(3):
+        assert await asks(hall, **asked) <= most
+    assert await asks(hall, least=10**9) == most
+    await hall.check()
+
+
+async def test_a_site_that_draws_unusually_much_is_told_of(hall):
+    """Once a day; what it holds ahead of need is not counted."""
+    Reclaiming(hall.hq.journal, Presence(lambda: hall.now_us), lambda: hall.now_us)
+    policy = OfflinePolicy(alarm=20 * PAGE)
+    await hall.hq.journal.commit(PutPolicy(None, policy, hall.now_us))
+    await hall.pay(80)
+    with capture_logs() as logs:
+        await asks(hall)  # 20 pages, its share
+        await asks(hall, least=40 * PAGE)
+        assert logs == []
+        await asks(hall, least=41 * PAGE)
+        await asks(hall, least=50 * PAGE)
+    assert [(one["event"], one["drawn"]) for one in logs] == [("rights_unusual", "1.05")]

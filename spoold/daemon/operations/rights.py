@@ -25,7 +25,7 @@ from spoold.model.person import normalise_name
 from spoold.model.purse import Payer, PayerKind
 from spoold.model.user import PASSWORD_CHARACTERS_MAX
 from spoold.site import rights_wire
-from spoold.spool import accounts, leases, nodes, rights
+from spoold.spool import accounts, leases, nodes, policies, rights
 from spoold.spool.store import Granted, PutPolicy
 
 TOGETHER_MAX = 100
@@ -137,7 +137,7 @@ async def show_policies(call: Call) -> dict[str, Any]:
         return {"policies": [{"site": services.node_name, **own.policy.as_map()}]}
     names = await services.reader.look(nodes.names)
     found: dict[UUID | None, OfflinePolicy] = {None: OfflinePolicy()}
-    found |= await services.reader.look(rights.policies)
+    found |= await services.reader.look(policies.find_all)
     rows = [
         {"site": "" if guid is None else names.get(guid, str(guid)), **policy.as_map()}
         for guid, policy in found.items()
@@ -244,6 +244,9 @@ OPERATIONS = (
             Argument("most", (int,), least=0, most=AMOUNT_MAX),
             Argument("valid_hours", (int,), least=1, most=24 * 90),
             Argument("ahead", (bool,), summary="Rights for everybody, not only who was there."),
+            Argument("need_share", (int,), least=0, most=100, summary="At need, per cent."),
+            Argument("need_most", (int,), least=0, most=AMOUNT_MAX),
+            Argument("alarm", (int,), least=0, most=AMOUNT_MAX, summary="At need, in a day."),
         ),
         ADMINS,
         LOCAL,
