@@ -116,7 +116,8 @@ class Receiver:
 
         Raises:
             OperationError: `bad-request`, it is no batch; `conflict`, the journal is our own;
-                `canceled`, the site has asked meanwhile where it stands, and sends from there on.
+                `not-possible`, there is more of it than any site has; `canceled`, the site has
+                asked meanwhile where it stands, and sends from there on.
         """
         state = self._sites.setdefault(site, _Site())
         session = state.sessions
@@ -163,8 +164,12 @@ class Receiver:
                 args["behind"],
                 f"node:{site}",
             )
-            async with self._turn:
-                answer = await self._journal.commit(change)
+            try:
+                async with self._turn:
+                    answer = await self._journal.commit(change)
+            except OperationError as error:
+                log.error("site_records_refused", journal=str(site), reason=str(error))
+                raise
             assert isinstance(answer, Received)
             state.rate.add(trio.current_time(), answer.taken)
             state.round_records += answer.taken

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from spoold.model.errors import OperationError
 from spoold.model.record import Kind
 
 if TYPE_CHECKING:
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 
 STAY_US = 30 * 86_400_000_000
 GONE_MAX = 1000  # who go with one who comes
+GUESTS_MAX = 20_000  # of a site at a time
 
 
 def admit(writer: SqliteStore, change: store.AdmitGuest) -> None:
-    """Somebody is a guest from now on; those whose time is over are none any more."""
+    """Somebody is a guest from now on; those whose time is over are none any more.
+
+    Raises:
+        OperationError: `not-possible`: the site has as many guests as any may have.
+    """
     db = writer.db
     db.execute(
         "DELETE FROM guest WHERE (node, person) IN (SELECT node, person FROM guest "
@@ -30,6 +36,15 @@ def admit(writer: SqliteStore, change: store.AdmitGuest) -> None:
         (change.now_us - STAY_US, GONE_MAX),
     )
     node, person = change.node.bytes, change.person.bytes
+    (count,) = db.execute(
+        "SELECT count(*) FROM guest WHERE node = ? AND person != ?", (node, person)
+    ).fetchone()
+    if count >= GUESTS_MAX:
+        raise OperationError(
+            "not-possible",
+            f"the site has {count} guests.",
+            "Copy their groups to it, too: `spoold site approve NAME --group GROUP`.",
+        )
     db.execute(
         "INSERT INTO guest VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (node, person, change.now_us)
     )

@@ -33,7 +33,9 @@ REASON_CHARACTERS_MAX = 300
 KIND_CHARACTERS_MAX = 64
 TAKEN_AT_ONCE = 192  # records, in one transaction, if nobody waits for it:
 LOOK_RECORDS = 16  # so often it looks
-ROUNDS_MAX = 1000  # that are kept
+ROUNDS_MAX = 500  # that are kept of a site
+CHAINS_MAX = 256  # incarnations of a site's journal: a restore a week for five years
+QUARANTINE_MAX = 100_000  # records of a site
 
 
 class _Chain(NamedTuple):
@@ -48,7 +50,8 @@ def receive_records(writer: SqliteStore, change: store.ReceiveRecords) -> store.
     """See `ReceiveRecords`.
 
     Raises:
-        OperationError: `conflict`: that is this node's own journal.
+        OperationError: `conflict`: that is this node's own journal; `not-possible`: there is more
+            of it than any site has.
     """
     if change.journal == writer.journal:
         raise OperationError(
@@ -122,7 +125,20 @@ def _is_parted(writer: SqliteStore, change: store.ReceiveRecords) -> bool:
     return True
 
 
+def _check_most(db: sqlite3.Connection, rows: str, journal: UUID, most: int, what: str) -> None:
+    """Raises OperationError: `not-possible`: a site has so many already."""
+    (count,) = db.execute(f"SELECT count(*) FROM {rows}", (journal.bytes,)).fetchone()
+    if count >= most:
+        raise OperationError(
+            "not-possible",
+            f"there are {count} {what} of this journal here already.",
+            "See `spoold journal quarantine` at the application server; "
+            "`spoold site revoke` ends it, if the site is somebody else's by now.",
+        )
+
+
 def _begin(writer: SqliteStore, change: store.ReceiveRecords) -> _Chain:
+    _check_most(writer.db, "chain WHERE journal = ?", change.journal, CHAINS_MAX, "incarnations")
     parent = change.parent
     position, hash_ = change.first - 1, change.previous
     parents = (
@@ -332,6 +348,8 @@ def _apply(
         except POISON:
             attempt.undo()
     site.forget()
+    kept = "quarantine WHERE chain_id IN (SELECT id FROM chain WHERE journal = ?)"
+    _check_most(writer.db, kept, site.journal, QUARANTINE_MAX, "records in quarantine")
     poisoned: dict[int, str] = {}
     records = records[:LOOK_RECORDS]
     for position, one in enumerate(records, first):
@@ -442,7 +460,11 @@ def start_round(writer: SqliteStore, change: store.StartRound) -> int:
         (change.peer.bytes, change.cause, change.now_us, change.first, change.first - 1),
     ).lastrowid
     assert id_ is not None
-    db.execute("DELETE FROM round WHERE id <= ?", (id_ - ROUNDS_MAX,))
+    db.execute(
+        "DELETE FROM round WHERE peer = ? AND id <= (SELECT id FROM round WHERE peer = ? "
+        "ORDER BY id DESC LIMIT 1 OFFSET ?)",
+        (change.peer.bytes, change.peer.bytes, ROUNDS_MAX),
+    )
     return id_
 
 

@@ -29,6 +29,7 @@ from spoold.spool.store import (
     PutUser,
     RetryQuarantined,
     StartAttempt,
+    StartRound,
 )
 from support.sites import HQ, SITE, arrived, receive, ship, stored
 
@@ -437,3 +438,41 @@ async def test_what_names_an_erased_person_is_not_learned_again(site, hq):
     assert last[2] is None
     assert codec.decode(*last).kind == Kind.JOB_ACCEPTED
     assert msgpack.unpackb(last[0])[0] == site.journal.head
+
+
+async def test_a_site_that_begins_anew_again_and_again_is_refused(site, hq, monkeypatch):
+    """Restores are few; what is here already goes on."""
+    monkeypatch.setattr(receiving, "CHAINS_MAX", 3)
+    for _ in range(2):
+        await add(site, 1, kind=Kind.NODE_STARTED)
+        await site.journal.commit(BranchJournal((await chain_of(site)).position, 7))
+    await add(site, 1, kind=Kind.NODE_STARTED)
+    await ship(site, hq)
+    assert len(await hq.reader.look(received.standings, SITE)) == 3
+    await site.journal.commit(BranchJournal((await chain_of(site)).position, 7))
+    await add(site, 1, kind=Kind.NODE_STARTED)
+    with pytest.raises(OperationError, match="3 incarnations"):
+        await ship(site, hq)
+
+
+async def test_a_site_whose_quarantine_is_full_sends_nothing_more_of_that(site, hq, monkeypatch):
+    """Records that can be applied are taken as before."""
+    monkeypatch.setattr(receiving, "QUARANTINE_MAX", 3)
+    await add(site, 3)
+    await ship(site, hq)
+    await add(site, 1, kind=Kind.NODE_STARTED)
+    await ship(site, hq)
+    await add(site, 1)
+    with pytest.raises(OperationError, match="3 records in quarantine"):
+        await ship(site, hq)
+    found = await standing(hq)
+    assert (found.position, found.quarantined) == (4, 3)
+
+
+async def test_rounds_of_a_site_push_out_its_own_alone(hq, monkeypatch):
+    """One that begins rounds all the time takes nobody else's history."""
+    monkeypatch.setattr(receiving, "ROUNDS_MAX", 3)
+    for peer in (HQ, *[SITE] * 9):
+        await hq.journal.commit(StartRound(peer, "connected", 1, 1))
+    rounds = await hq.reader.look(received.rounds, 99)
+    assert [one.peer for one in rounds] == [SITE] * 3 + [HQ]

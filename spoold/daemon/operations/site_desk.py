@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from spoold.accounts.authentication import Credential, Method
 from spoold.daemon.operations.access import LINES, SITES
 from spoold.daemon.operations.held_jobs import (
@@ -38,6 +40,8 @@ from spoold.model.user import User
 from spoold.release.desk import PAGE_JOBS_MAX
 from spoold.site.far_desk import FAR
 from spoold.spool.store import AdmitGuest
+
+log = structlog.get_logger("spoold.daemon")
 
 WHERE_CHARACTERS_MAX = 64
 
@@ -94,7 +98,11 @@ async def visit(call: Call) -> dict[str, Any]:
         login = await authentication.authenticate(shown, where, now_us, node=site.identity)
         user = login.user
     if not await is_copied(call, site, user):
-        await services.journal.commit(AdmitGuest(site.guid, user.guid, now_us))
+        try:
+            await services.journal.commit(AdmitGuest(site.guid, user.guid, now_us))
+        except OperationError as error:
+            log.error("guest_refused", site=site.name, reason=str(error))
+            raise
     return {"user": user.name}
 
 
