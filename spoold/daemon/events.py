@@ -101,6 +101,7 @@ EVENTS = {
     "answer_lost": "The line broke before the application server said what became of held jobs.",
     "held_elsewhere_refused": "The application server does not say what waits there for somebody.",
     "visitor_copied": "Somebody logged in whom this site had no copy of; it has one from now on.",
+    "releases_too_late": "Jobs that were released and did not reach their machine soon wait again.",
     "job_given": "A job that waited here is wanted elsewhere: the application server has it.",
     "job_not_given": "A job that is wanted elsewhere could not be given; it is tried again.",
     "wanted_jobs_unheard": "Which jobs are wanted elsewhere could not be asked; they stay here.",

@@ -233,6 +233,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         Reclaiming(journal, lines.sites, wall_clock).run,
         Twins(journal, reader, lines.sites).run,
         sessions.run,
+        handing.late.run,
         work.run,
         rounds.run,
         Timers(journal, reader, open_jobs, wall_clock).run,

@@ -4,7 +4,8 @@ In: somebody who has logged in here, and a printer of this site (FRAMES.md 12). 
 application server says, its jobs under numbers of their own. The list is a question with a short
 deadline: who does not answer is named, and what is here is shown without waiting. What is to be
 done waits longer, as counting may take; nobody else than the application server decides it. When
-its answer is lost, that is what is told: the job may have been released, and then it comes.
+its answer is lost, that is what is told: the job may have been released. Then it comes within a
+minute, or waits again (`lateness`): never does it come out when nobody stands there any more.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class FarDesk:
             raise OperationError(
                 "in-doubt",
                 f"the line to {name} broke: nobody knows whether that was done.",
-                "List the jobs again; what was released comes out when the line is back.",
+                "List the jobs again; what was released comes out within a minute, or waits again.",
             ) from error
 
 

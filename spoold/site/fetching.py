@@ -238,6 +238,8 @@ class Fetching:
             if upload.accepted is None:
                 if offer["canceled"]:
                     raise OperationError("canceled", "it is canceled, and was never here.")
+                if offer.get("late"):
+                    raise OperationError("too-late", "it was released too long ago.")
                 if not upload.offset:
                     await upload.write(head)
                 await self._copy(offer, upload)

@@ -32,6 +32,7 @@ from spoold.model.node import NodeState
 from spoold.model.outcome import Blame, Deferred, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.printer import Printer
 from spoold.model.transitions import JobEvent
+from spoold.site.lateness import Lateness
 from spoold.site.presence import Presence
 from spoold.spool import handed, nodes
 from spoold.spool.crashpoint import crash_point
@@ -72,7 +73,7 @@ class Documents(Protocol):
 
 
 class Handing:
-    """`start` before anything is asked. Sites go by their nodes' GUIDs."""
+    """`start` before anything is asked, and have `late` run. Sites go by their nodes' GUIDs."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Handing:
         self._known: set[UUID] = set()
         self._again: dict[int, tuple[float, float]] = {}  # by job: when, and after what pause
         self._lock = trio.Lock()
+        self.late = Lateness(journal, reader, self._is_of_site, wall_clock)
 
     async def start(self) -> None:
         """Learn the printers, and follow them and their jobs from now on."""
@@ -100,6 +102,10 @@ class Handing:
         for node in await self._reader.look(nodes.find_all):
             if node.state is NodeState.APPROVED:
                 self._known.add(node.guid)
+
+    def _is_of_site(self, printer_id: int) -> bool:
+        printer = self._printers.get(printer_id)
+        return printer is not None and not printer.is_ours
 
     def is_site(self, node: UUID) -> bool:
         """Whether jobs for printers of this node get there from here."""
@@ -174,9 +180,11 @@ class Handing:
                 continue
             for job_id in await self._next_of(printer.id, most - len(chosen), now_s):
                 chosen.append((job_id, printer.id))
+        late = await self.late.hold([job_id for job_id, _ in chosen])
         starts = [
             StartAttempt(job_id, LINE_DEVICE, printer_id, self._wall_clock())
             for job_id, printer_id in chosen
+            if job_id not in late
         ]
         if not starts:
             return []
@@ -198,11 +206,13 @@ class Handing:
 
     async def _described(self, job_ids: list[int]) -> list[dict[str, Any]]:
         found = []
+        late = await self.late.find(job_ids)
         for job_id in job_ids:
             job = await self._reader.job(job_id)
             if job is not None:
                 is_released = await self._reader.look(handed.was_released, job_id)
-                found.append(self._offer(job) | {"released": is_released})
+                more = {"released": is_released, "late": job_id in late}
+                found.append(self._offer(job) | more)
         return found
 
     def _offer(self, job: Job) -> dict[str, Any]:

@@ -49,9 +49,7 @@ class Twins:
         if not self._sites.here():
             return  # who comes back asks
         for event in events:
-            if type(event) is TwinFound or (
-                type(event) is JobMoved and event.new.is_final
-            ):
+            if type(event) is TwinFound or (type(event) is JobMoved and event.new.is_final):
                 self._done[event.uuid] = None
         if self._done:
             self._bell.set()

@@ -132,3 +132,35 @@ def was_released(db: sqlite3.Connection, job_id: int) -> bool:
     """Whether its owner released the job here, or it was cleared here."""
     row = db.execute("SELECT 1 FROM release WHERE job_id = ? LIMIT 1", (job_id,)).fetchone()
     return row is not None
+
+
+def released_waiting(db: sqlite3.Connection) -> list[int]:
+    """The pending jobs that were released, or cleared, here."""
+    rows = db.execute(
+        "SELECT id FROM job INDEXED BY job_unfinished WHERE finished_us IS NULL AND state = 3 "
+        "AND EXISTS (SELECT 1 FROM release WHERE release.job_id = job.id) ORDER BY id"
+    )
+    return [id_ for (id_,) in rows]
+
+
+def released_before(
+    db: sqlite3.Connection, job_ids: Sequence[int], before_us: int
+) -> dict[int, int | None]:
+    """Those jobs that a person released before a time, and nobody later; each with the printer
+    that it waited on, None: the one where it is.
+    """
+    found = {}
+    for job_id in job_ids:
+        row = db.execute(
+            "SELECT released_us, fields FROM release WHERE job_id = ? ORDER BY number DESC LIMIT 1",
+            (job_id,),
+        ).fetchone()
+        if row is not None and row[0] < before_us and unpack(row[1]).get("person"):
+            home = db.execute(
+                "SELECT printer.id FROM job JOIN tombstone ON tombstone.uuid = job.uuid "
+                "JOIN printer ON printer.guid = tombstone.printer_guid "
+                "WHERE job.id = ? AND printer.name IS NOT NULL",
+                (job_id,),
+            ).fetchone()
+            found[job_id] = None if home is None else home[0]
+    return found

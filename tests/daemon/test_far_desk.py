@@ -34,6 +34,10 @@ async def never(*args, **more):
 
 
 async def test_a_job_that_waits_at_hq_is_released_at_the_site(pair, tmp_path):
+async def nothing(*args):
+    return []
+
+
     """It is listed with those that are here, and its document travels when it is fetched."""
     hq, site = pair
     job = await submit(hq, "mine", copies=2)
@@ -195,6 +199,57 @@ async def test_a_page_on_a_phone_shows_and_releases_it_too(pair, tmp_path):
     hq, site = pair
     first, second = await submit(hq, "first"), await submit(hq, "second")
     ada = await site.services.reader.user("ada")
+async def test_a_release_that_does_not_get_there_soon_waits_again(pair, tmp_path, monkeypatch):
+    """It was not offered, and nobody stands there any more: it is unpaid, and released anew."""
+    hq, site = pair
+    await hq.ask("price.set", rates=[{"price": PAGE}], replace=True)
+    await hq.ask("printer.set", name="desk", charging="on")
+    adjusting = {"name": "user:ada", "amount": 10 * PAGE, "purse": "paid-in"}
+    await hq.ask("account.adjust", **adjusting, reason="cash desk")
+    job = await submit(hq, "mine")
+    panel = await panel_of(site)
+    late = hq.services.handing.late
+    with monkeypatch.context() as patch:
+        patch.setattr(late, "soon_s", 0.05)
+        patch.setattr(hq.services.handing, "offers", nothing)
+        [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+        assert (result["error"], result["price"]) == (None, PAGE)
+        again = await wait_job(hq, "mine", "pending-held")
+    assert (again["printer"], again["reasons"]) == ("roam", ["job-release-wait"])
+    [charge] = (await hq.ask("account.charges", job=job["id"]))["charges"]
+    assert charge["state"] == "canceled"
+    assert [one["id"] for one in await listed(panel)] == [FAR + job["id"]]
+    [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+    assert result["error"] is None
+    await wait_job(hq, "mine", "completed")
+    assert paper(tmp_path) == [LETTER]
+
+
+async def test_a_document_that_the_line_cuts_off_does_not_come_late(pair, tmp_path, monkeypatch):
+    """It was offered: so the site is asked whether it has it, and it has not."""
+    hq, site = pair
+    job = await submit(hq, "mine")
+    panel = await panel_of(site)
+    handing = hq.services.handing
+    is_cut = trio.Event()
+
+    async def cut(*args):
+        is_cut.set()
+        monkeypatch.setattr(handing.late, "soon_s", -1.0)
+        hq.services.sites.drop(site.services.node_guid)
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handing, "piece", cut)
+        [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+        assert result["error"] is None
+        await is_cut.wait()
+    again = await wait_job(hq, "mine", "pending-held")
+    assert (again["printer"], again["reasons"]) == ("roam", ["job-release-wait"])
+    assert await jobs_of(site, "mine") == []
+    assert paper(tmp_path) == []
+
+
     who = Principal(f"user:{ada.guid}", Port.TLS, frozenset({Role.USER}), "ada")
     phone = partial(Hall(site).ask, principal=who)
     assert (await phone("release.held"))["jobs"] == []  # nobody said where

@@ -1,0 +1,106 @@
+"""Jobs that were released for a machine of a site, and did not get there soon: they wait again.
+
+In: releases by people, for printers of sites. Out: the same jobs, held where they waited before and
+not paid for, once nobody stands at the machine any more: a line that was cut, or a site that was
+away, has overtaken them. What was offered to the site already it decides: it has the job, and
+prints it, or says that it comes too late (FRAMES.md 12). What an operator released comes whenever
+it can.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+
+import structlog
+import trio
+
+from spoold.model.job import JobReason, JobState
+from spoold.model.transitions import JobEvent
+from spoold.spool import handed
+from spoold.spool.journal import Journal
+from spoold.spool.reader import SqliteReader
+from spoold.spool.store import ChangeJob, Event, JobMoved
+
+log = structlog.get_logger("spoold.site")
+
+SOON_S = 60.0
+SPARE_S = 1.0  # looked at a little later, so that it is late by then
+
+
+class Lateness:
+    """`is_of_site` says whether jobs of the printer with this number are a site's to print."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        reader: SqliteReader,
+        is_of_site: Callable[[int], bool],
+        wall_clock: Callable[[], int],
+        soon_s: float = SOON_S,
+    ) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._is_of_site = is_of_site
+        self._wall_clock = wall_clock
+        self.soon_s = soon_s
+        self._waiting: deque[tuple[float, int]] = deque()  # when to look, and at which job
+        self._bell = trio.Event()
+        journal.listen(self._hear)
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if (
+                type(event) is JobMoved
+                and event.new is JobState.PENDING
+                and self._is_of_site(event.printer_id)
+            ):
+                self._note(event.job_id)
+
+    def _note(self, job_id: int) -> None:
+        self._waiting.append((trio.current_time() + self.soon_s + SPARE_S, job_id))
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Let late ones wait again, for ever."""
+        for job_id in await self._reader.look(handed.released_waiting):
+            self._note(job_id)
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            while self._waiting:
+                await trio.sleep_until(self._waiting[0][0])
+                due = []
+                while self._waiting and self._waiting[0][0] <= trio.current_time():
+                    due.append(self._waiting.popleft()[1])
+                await self.hold(due)
+
+    async def find(self, job_ids: Sequence[int]) -> dict[int, int | None]:
+        """The late ones, each with the printer where it waited."""
+        before_us = self._wall_clock() - round(self.soon_s * 1e6)
+        found: dict[int, int | None] = await self._reader.look(
+            handed.released_before, job_ids, before_us
+        )
+        return found
+
+    async def hold(self, job_ids: Sequence[int]) -> Collection[int]:
+        """Let the late ones of these wait again that nobody was offered; all late ones."""
+        late = await self.find(job_ids)
+        changes = [
+            ChangeJob(
+                job_id,
+                JobEvent.HOLD,
+                self._wall_clock(),
+                reasons=(JobReason.JOB_RELEASE_WAIT.value,),
+                message="It was released, and did not get to the machine in time.",
+                printer_id=home,
+                only_from=(JobState.PENDING,),
+            )
+            for job_id, home in late.items()
+        ]
+        if changes:
+            answers = await self._journal.commit_all(changes)
+            held = sum(not isinstance(one, Exception) for one in answers)
+            if held:
+                log.info("releases_too_late", jobs=held)
+        return late.keys()
