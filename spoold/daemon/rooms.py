@@ -147,6 +147,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     handing = Handing(journal, reader, documents, lines.sites, wall_clock)
     await handing.start()
     acceptance.hands_on = handing.is_site
+    acceptance.is_at_site = lines.line is not None
     endpoints = Endpoints(ground.config)
     journal.listen(endpoints.hear)
     lines.sites.greetings.append(endpoints.greet)

@@ -44,6 +44,7 @@ class Acceptance:
         self.wall_clock = wall_clock
         # Whether a job for a printer of that node gets there from here.
         self.hands_on: Callable[[UUID], bool] = lambda node: False
+        self.is_at_site = False
         self._printers: dict[str, Printer] = {}
         self._names: dict[int, str] = {}
         self._uploads: dict[str, Upload] = {}
@@ -85,13 +86,17 @@ class Acceptance:
             raise OperationError(
                 "not-accepting", f"the printer {name} takes no jobs now.", "Try again later."
             )
-        if printer.owner is not None and not self.hands_on(printer.owner):
+        if not self.keeps(printer) and not (printer.owner and self.hands_on(printer.owner)):
             raise OperationError(
                 "not-accepting",
                 f"the printer {name} belongs to another node, and this one hands it no jobs.",
                 "Submit the job at the application server.",
             )
         return printer
+
+    def keeps(self, printer: Printer) -> bool:
+        """Whether jobs for it stay here, and this node judges who may print there."""
+        return printer.is_ours or printer.waits_anywhere(self.is_at_site)
 
     def printer_of(self, printer_id: int) -> Printer | None:
         """The printer with this number, whether it takes jobs or not; None when it was removed."""

@@ -51,6 +51,7 @@ class Door(Protocol):
     @property
     def wall_clock(self) -> Callable[[], int]: ...
     def printer(self, name: str) -> Printer: ...
+    def keeps(self, printer: Printer) -> bool: ...
     def check_room(self, size: int) -> None: ...
     def promise(self, size: int) -> None: ...
     def begin_document(self, name: str, algorithm: str) -> Incoming: ...
@@ -290,7 +291,7 @@ class Upload:
             self._hold = one.hold_at(self._acceptance.wall_clock())
             if self._hold is not None:
                 reasons = (JobReason.JOB_HOLD_UNTIL_SPECIFIED.value,)
-        if self._printer.hold_new_jobs and self._printer.is_ours:
+        if self._printer.hold_new_jobs and self._acceptance.keeps(self._printer):
             reasons = (*reasons, JobReason.JOB_HELD_ON_CREATE.value)
         if one.awaits_release:
             reasons = (*reasons, JobReason.JOB_RELEASE_WAIT.value)
@@ -306,12 +307,12 @@ class Upload:
 
     async def _accept(self, state: JobState, reasons: tuple[str, ...], message: str) -> Accepted:
         one = self.submission
-        is_ours = self._printer.is_ours  # else its owner judges who may print there
-        if self._printer.senders and is_ours:
+        is_kept = self._acceptance.keeps(self._printer)  # else its owner judges who may print there
+        if self._printer.senders and is_kept:
             one.owner = owner_by_rule(self._printer.senders, one.owner, one.client_host)
         least = self._printer.least_owner
         # Also of a job that is held for a time: that hold may end by itself.
-        if is_ours and not message and not one.owner.known.is_at_least(least):
+        if is_kept and not message and not one.owner.known.is_at_least(least):
             state = JobState.PENDING_HELD
             reasons = (*reasons, JobReason.OWNER_NOT_KNOWN_WELL_ENOUGH.value)
             message = f"the printer asks for an owner who is at least {least}"

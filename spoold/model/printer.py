@@ -169,6 +169,13 @@ class Printer:
     def is_find_me(self) -> bool:
         return self.release is ReleaseMode.FIND_ME
 
+    def waits_anywhere(self, is_at_site: bool) -> bool:
+        """Whether its jobs wait where they came in, whosever it is: no device of it is anywhere.
+
+        An application server hands those of its sites on all the same: they reach whom it reaches.
+        """
+        return is_at_site and self.is_find_me
+
     @property
     def clears_jobs(self) -> bool:
         """Whether jobs are counted and cleared before they print, as nobody stands there."""

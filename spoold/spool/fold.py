@@ -58,9 +58,9 @@ def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     """Read what the writer keeps in memory."""
     writer.active.clear()
     writer.printers = dict(db.execute("SELECT id, guid FROM printer WHERE name IS NOT NULL"))
+    replica.load(writer, db)
     gate.load(writer, db)
     ledger.load(writer, db)
-    replica.load(writer, db)
 
 
 def add_record(writer: SqliteStore, change: store.AddRecord) -> int:

@@ -37,7 +37,8 @@ def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
 def learn(writer: SqliteStore, printer: Printer) -> None:
     """The printer is as it is from now on."""
     reason = None
-    if printer.is_ours:  # else its owner holds the jobs
+    is_at_site = writer.upstream is not None
+    if printer.is_ours or printer.waits_anywhere(is_at_site):  # else its owner holds the jobs
         is_secure = printer.release.is_secure
         reason = _RELEASE if is_secure else _COUNT if printer.clears_jobs else None
     if reason is None:

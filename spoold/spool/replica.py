@@ -121,6 +121,7 @@ def apply_objects(writer: SqliteStore, change: store.ApplyObjects) -> store.Appl
     db = writer.db
     before = state(db) or CopyState(change.upstream, change.upstream_name)
     number = before.round + change.is_anew
+    writer.upstream = change.upstream_name
     taking = _take(writer, change, number)
     is_taking = before.is_taking or change.is_anew
     if is_taking and change.is_last:
@@ -140,7 +141,6 @@ def apply_objects(writer: SqliteStore, change: store.ApplyObjects) -> store.Appl
         (pack(after),),
     )
     _keep_conflicts(db, taking)
-    writer.upstream = change.upstream_name
     if change.objects or change.is_anew or before.is_taking != is_taking:
         writer.add_record(
             Kind.OBJECTS_COPIED,

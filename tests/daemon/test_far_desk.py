@@ -14,10 +14,11 @@ from spoold.model.errors import OperationError
 from spoold.model.node import LineState
 from spoold.model.person import Owner
 from spoold.model.principal import Port, Principal, Role
+from spoold.net.address import Address
 from spoold.provider.client import Provider
 from spoold.site.far_desk import FAR
 from support.floors import LETTER, PATIENT, furnish, listed, panel_of, submit
-from support.houses import jobs_of, joined, paper, wait_job, wait_until
+from support.houses import ANYWHERE, jobs_of, joined, paper, wait_job, wait_until
 from support.money import PAGE
 from support.panels import Hall
 
@@ -151,6 +152,29 @@ async def test_a_slow_or_lost_upstream_keeps_nobody_waiting(start, tmp_path, mon
         [result] = (await panel.at(op, **asked))["results"]
         assert (result["id"], result["error"]["code"]) == (FAR + job["id"], "busy")
         assert "the job stays there" in result["error"]["message"]
+
+
+async def test_a_find_me_printer_of_hq_takes_jobs_at_a_site_that_is_cut_off(start, tmp_path):
+    """They wait where they came in, after a restart too, and come out there; hq hears of it."""
+    hq, site = await furnish(start, tmp_path, listen={"clear": ANYWHERE})
+    await panel_of(site)
+    mutual = Address(*hq.running.ports["mutual"])
+    await hq.stop()
+    await wait_until(lambda: site.line.state is LineState.GONE)
+    await submit(site, "first")
+    await site.stop()
+    site = await start("library", "site", **PATIENT, listen={"clear": ANYWHERE})
+    await submit(site, "second")
+    panel = await panel_of(site)
+    assert [one["title"] for one in (await panel.at("jobs"))["jobs"]] == ["first", "second"]
+    await panel.at("release")
+    for title in ("first", "second"):
+        await wait_job(site, title, "completed")
+    assert paper(tmp_path) == [LETTER, LETTER]
+    hq = await start("hq", **PATIENT, listen={"mutual": (mutual,)})
+    with trio.fail_after(60):
+        while len((await hq.ask("job.elsewhere", site="library"))["jobs"]) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.1)
 
 
 async def test_a_release_whose_answer_is_lost_comes_out_once(pair, tmp_path, monkeypatch):
