@@ -34,11 +34,11 @@ async def never(*args, **more):
     await trio.sleep_forever()
 
 
-async def test_a_job_that_waits_at_hq_is_released_at_the_site(pair, tmp_path):
 async def nothing(*args):
     return []
 
 
+async def test_a_job_that_waits_at_hq_is_released_at_the_site(pair, tmp_path):
     """It is listed with those that are here, and its document travels when it is fetched."""
     hq, site = pair
     job = await submit(hq, "mine", copies=2)
@@ -199,30 +199,6 @@ async def test_a_release_whose_answer_is_lost_comes_out_once(pair, tmp_path, mon
     assert paper(tmp_path) == [LETTER]
 
 
-async def test_a_job_that_was_released_waits_for_a_site_that_restarts(start, pair, tmp_path):
-    """It is the site's printer's from the release on, and nobody else gets it."""
-    hq, site = pair
-    job = await submit(hq, "mine")
-    panel = await panel_of(site)
-    await hq.ask("printer.pause", name="desk")
-    [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
-    assert result["error"]["code"] == "not-possible"
-    await hq.ask("printer.resume", name="desk")
-    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # nobody is there
-    [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
-    assert result["error"] is None
-    await site.stop()
-    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
-    await start("library", "site", **PATIENT)
-    await wait_job(hq, "mine", "completed")
-    assert paper(tmp_path) == [LETTER]
-
-
-async def test_a_page_on_a_phone_shows_and_releases_it_too(pair, tmp_path):
-    """Of somebody who has logged in at the site and says where; one list, as at the machine."""
-    hq, site = pair
-    first, second = await submit(hq, "first"), await submit(hq, "second")
-    ada = await site.services.reader.user("ada")
 async def test_a_release_that_does_not_get_there_soon_waits_again(pair, tmp_path, monkeypatch):
     """It was not offered, and nobody stands there any more: it is unpaid, and released anew."""
     hq, site = pair
@@ -274,6 +250,30 @@ async def test_a_document_that_the_line_cuts_off_does_not_come_late(pair, tmp_pa
     assert paper(tmp_path) == []
 
 
+async def test_a_job_that_was_released_waits_for_a_site_that_restarts(start, pair, tmp_path):
+    """It is the site's printer's from the release on, and nobody else gets it."""
+    hq, site = pair
+    job = await submit(hq, "mine")
+    panel = await panel_of(site)
+    await hq.ask("printer.pause", name="desk")
+    [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+    assert result["error"]["code"] == "not-possible"
+    await hq.ask("printer.resume", name="desk")
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # nobody is there
+    [result] = (await panel.at("release", jobs=[FAR + job["id"]]))["results"]
+    assert result["error"] is None
+    await site.stop()
+    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
+    await start("library", "site", **PATIENT)
+    await wait_job(hq, "mine", "completed")
+    assert paper(tmp_path) == [LETTER]
+
+
+async def test_a_page_on_a_phone_shows_and_releases_it_too(pair, tmp_path):
+    """Of somebody who has logged in at the site and says where; one list, as at the machine."""
+    hq, site = pair
+    first, second = await submit(hq, "first"), await submit(hq, "second")
+    ada = await site.services.reader.user("ada")
     who = Principal(f"user:{ada.guid}", Port.TLS, frozenset({Role.USER}), "ada")
     phone = partial(Hall(site).ask, principal=who)
     assert (await phone("release.held"))["jobs"] == []  # nobody said where
