@@ -77,17 +77,20 @@ def hall(folder) -> list[bytes]:
 async def test_a_job_of_one_site_comes_out_at_another(trio_of, tmp_path):
     """It travels over the application server when it is released, once, and is over everywhere."""
     hq, library, annex = trio_of
-    job = await submit(annex, "mine", "wander", copies=2)
+    await wait_until(lambda: "roam" in annex.daemon._acceptance._printers)
     panel = await panel_of(library)
-    far = await shown(panel, "mine")
-    assert (far["uuid"], far["node"], far["printer"]) == (job["uuid"], "annex", "wander")
-    assert (far["fits"], far["why"]) == (True, "")
-    [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
-    assert (result["id"], result["state"], result["error"]) == (far["id"], "pending", None)
-    assert (await wait_job(hq, "mine", "completed"))["uuid"] == job["uuid"]
-    assert (await jobs_of(library, "mine"))[0]["copies"] == 2
-    assert (await wait_job(annex, "mine", "canceled"))["reasons"] == ["job-done-elsewhere"]
-    assert paper(tmp_path) == [LETTER]
+    for number, printer in enumerate(("wander", "roam")):  # the annex's own, and hq's
+        title = f"by {printer}"
+        job = await submit(annex, title, printer, copies=2)
+        far = await shown(panel, title)
+        assert (far["uuid"], far["node"], far["printer"]) == (job["uuid"], "annex", printer)
+        assert (far["fits"], far["why"]) == (True, "")
+        [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
+        assert (result["id"], result["state"], result["error"]) == (far["id"], "pending", None)
+        assert (await wait_job(hq, title, "completed"))["uuid"] == job["uuid"]
+        assert (await jobs_of(library, title))[0]["copies"] == 2
+        assert (await wait_job(annex, title, "canceled"))["reasons"] == ["job-done-elsewhere"]
+        assert paper(tmp_path) == [LETTER] * (number + 1)
     assert await listed(panel) == []
 
 
