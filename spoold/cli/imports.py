@@ -208,7 +208,7 @@ def _check(wish: Wish) -> None:
 
     from spoold.daemon.operations.settings import ARGUMENTS, read_settings, read_uri
     from spoold.daemon.operations.table import read_arguments
-    from spoold.driver.link import driver_for
+    from spoold.driver.link import check_options, driver_for
     from spoold.model.printer import Device
     from spoold.net.connect import TcpNetwork
 
@@ -216,7 +216,9 @@ def _check(wish: Wish) -> None:
     _, options, _ = read_settings(read_arguments(ARGUMENTS, given))
     if "uri" in wish.args:
         address, in_query = read_uri(wish.args["uri"])
-        driver_for(Device(0, uuid4(), address, {**in_query, **options}), TcpNetwork())
+        device = Device(0, uuid4(), address, {**in_query, **options})
+        driver_for(device, TcpNetwork())
+        check_options(device)
 
 
 def _differing(wish: Wish, there: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from spoold.daemon.operations.settings import (
 from spoold.daemon.operations.showing import printer_map
 from spoold.daemon.operations.watch import Known
 from spoold.dispatch.status import PrinterStatus
-from spoold.driver.link import driver_for
+from spoold.driver.link import check_options, driver_for
 from spoold.model.errors import OperationError
 from spoold.model.objects import Action, Object, Step
 from spoold.model.principal import Port, Principal
@@ -209,6 +209,7 @@ def _check(step: Step, there: Object, known: Known) -> None:
         check_conversions(printer, Principal("", Port.CONTROL), old)
     if device is not None:
         driver_for(device, TcpNetwork())
+        check_options(device)
 
 
 def _sharing(whole: Whole, known: Known) -> Iterable[Problem]:

@@ -12,12 +12,13 @@ import errno
 import os
 import unicodedata
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import unquote
 
 import trio
 
 from spoold.driver.link import Delivery, DeviceStatus, Network, Progress, Source
+from spoold.driver.options import Options, switches
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
 from spoold.model.outcome import Deferred, Delivered, Outcome, Refused
@@ -70,6 +71,7 @@ def file_name(job: Job, copy: int = 1) -> str:
 
 class FileDriver:
     is_local = True
+    options: ClassVar[Options] = switches("copies", "sync")
 
     def __init__(self, device: Device, network: Network) -> None:
         """Raises `OperationError` when the URI names no absolute directory of this machine."""

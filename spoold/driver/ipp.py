@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import ClassVar
 from uuid import UUID
 
 import trio
@@ -30,10 +31,11 @@ from spoold.driver.ipp_job import Errand
 from spoold.driver.ipp_offer import ABILITIES, LEARNED, STATE, SUPPLIES, Offer, learn
 from spoold.driver.ipp_peer import IppRefused, Peer
 from spoold.driver.ipp_session import Broken, Habits, HttpRefused, Session
-from spoold.driver.ipp_settings import place_of, settings_of
+from spoold.driver.ipp_settings import OPTIONS, place_of, settings_of
 from spoold.driver.ipp_upload import Told
 from spoold.driver.ipp_verdict import refusal
 from spoold.driver.link import Delivery, DeviceStatus, Learned, Network
+from spoold.driver.options import Options
 from spoold.model.errors import OperationError
 from spoold.model.outcome import Outcome
 from spoold.model.printer import Device
@@ -52,6 +54,8 @@ class _Known:
 
 
 class IppDriver:
+    options: ClassVar[Options] = {**OPTIONS, **ipp_trust.OPTIONS, **snmp.OPTIONS}
+
     def __init__(self, device: Device, network: Network) -> None:
         """Raises `OperationError` when the URI has no host, or an option cannot work."""
         self._network = network

@@ -7,11 +7,22 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from spoold.driver import sending
+from spoold.driver.options import Options, seconds, switches, texts
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device
 
 PORT: Final = 631
 PATH: Final = "/ipp/print"  # where a printer of IPP Everywhere is (PWG 5100.14 4.2)
+
+
+OPTIONS: Final[Options] = {
+    **seconds("connect_timeout_s", "answer_timeout_s", "document_timeout_s", "expect_wait_s"),
+    **seconds("answer_wait_s", "incoming_s", "counter_wait_s", "offer_s"),
+    **seconds("poll_first_s", "poll_max_s"),
+    **texts("aborts_max", "format", "as_user"),
+    **switches("chunked"),
+    **sending.OPTIONS,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from typing import Final
 
 import trio
 
+from spoold.driver.options import Options, switches, texts
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.printer import Device
 from spoold.net import credentials
@@ -101,6 +102,12 @@ class Trust:
         if shown != self.fingerprint:
             stream.abort()
             raise NotTrusted(f"its certificate is another now: {shown}")
+
+
+OPTIONS: Final[Options] = {
+    **texts("tls", "fingerprint", "ca_file", "user", "password_file"),
+    **switches("clear_password"),
+}
 
 
 def trust_of(device: Device, host: str) -> Trust:

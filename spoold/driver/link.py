@@ -2,7 +2,8 @@
 
 A third party adds a scheme by an entry point in the group `spoold.drivers`: its name is the URI
 scheme, its value a callable that takes `(device, network)` and returns a `Driver`. It may raise
-`OperationError` when the URI or an option cannot work; that is what `printer add` answers.
+`OperationError` when the URI or an option cannot work; that is what `printer add` answers. Where it
+has a table `options` (see `driver.options`), others are refused there, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, runtime_checkable
 
+from spoold.driver import options
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
 from spoold.model.outcome import Outcome
@@ -225,6 +227,22 @@ def driver_for(device: Device, network: Network) -> Driver:
     Raises:
         OperationError: `bad-request`, no such scheme, or the driver cannot work with the URI.
     """
+    return _factory_of(device)(device, network)
+
+
+def check_options(device: Device) -> None:
+    """Let through options of the device that its driver knows. For what an operator asks for: one
+    that is there already works as well as it can.
+
+    Raises:
+        OperationError: `bad-request`, no such scheme, or an option that cannot be.
+    """
+    known: options.Options | None = getattr(_factory_of(device), "options", None)
+    if known is not None:
+        options.check(device, known)
+
+
+def _factory_of(device: Device) -> DriverFactory:
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     entry = found.get(device.scheme)
     if entry is None:
@@ -234,4 +252,4 @@ def driver_for(device: Device, network: Network) -> Driver:
             f"Known schemes: {', '.join(sorted(found))}.",
         )
     factory: DriverFactory = entry.load()
-    return factory(device, network)
+    return factory

@@ -14,7 +14,7 @@ lost_acknowledgement=in-doubt|delivered|deferred.
 from __future__ import annotations
 
 import socket
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
 import trio
@@ -22,6 +22,7 @@ import trio
 from spoold.codec import lpd
 from spoold.driver import evidence, sending, snmp
 from spoold.driver.link import Delivery, DeviceStatus, Network, Progress
+from spoold.driver.options import Options, seconds, switches, texts
 from spoold.driver.sending import Meter, SourceFailed
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
@@ -42,6 +43,14 @@ LOST: Final = ("in-doubt", "delivered", "deferred")
 
 
 class LpdDriver:
+    options: ClassVar[Options] = {
+        **seconds("connect_timeout_s", "timeout_s", "counter_wait_s"),
+        **switches("manual_copies", "banner", "longnumber"),
+        **texts("order", "reserve", "format", "host", "lost_acknowledgement"),
+        **sending.OPTIONS,
+        **snmp.OPTIONS,
+    }
+
     def __init__(self, device: Device, network: Network) -> None:
         """Raises `OperationError` when the URI names no queue, or an option cannot work."""
         self._device = device

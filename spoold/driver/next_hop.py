@@ -16,7 +16,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, cast, runtime_checkable
 from urllib.parse import unquote
 
 import trio
@@ -25,6 +25,7 @@ from spoold import __version__
 from spoold.driver import sending
 from spoold.driver.handed_on import origin_of, uuid_there
 from spoold.driver.link import Delivery, DeviceStatus, Network, Progress, Source
+from spoold.driver.options import Options, seconds, texts
 from spoold.model.errors import OperationError, SpooldError
 from spoold.model.job import Job, JobReason
 from spoold.model.outcome import Deferred, HandedOn, Outcome, Refused
@@ -57,6 +58,11 @@ class NodeNetwork(Protocol):
 
 
 class NextHopDriver:
+    options: ClassVar[Options] = {
+        **seconds("connect_timeout_s", "answer_timeout_s"),
+        **texts("credentials"),
+    }
+
     def __init__(self, device: Device, network: Network) -> None:
         """Raises `OperationError` when the URI names no printer of a node."""
         parts = device.parts

@@ -17,7 +17,7 @@ other.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import trio
 
@@ -25,6 +25,7 @@ from spoold.codec import pjl
 from spoold.driver import evidence, sending, snmp
 from spoold.driver.backchannel import Ear
 from spoold.driver.link import Delivery, DeviceStatus, Network, Progress
+from spoold.driver.options import Options, seconds, switches, texts
 from spoold.driver.sending import Meter, SourceFailed
 from spoold.model.errors import OperationError
 from spoold.model.outcome import Delivered, InDoubt, Outcome, Refused
@@ -38,6 +39,15 @@ IDLE_ANSWERS: Final = 3
 
 
 class RawDriver:
+    options: ClassVar[Options] = {
+        **seconds("connect_timeout_s", "busy_wait_s", "drain_timeout_s", "pjl_timeout_s"),
+        **seconds("status_poll_s", "counter_wait_s"),
+        **switches("half_close", "pjl", "pagecount"),
+        **texts("silence"),
+        **sending.OPTIONS,
+        **snmp.OPTIONS,
+    }
+
     def __init__(self, device: Device, network: Network) -> None:
         """Raises `OperationError` when the URI has no host, or an option cannot work."""
         self._device = device

@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from spoold.driver.link import Progress, Source
+from spoold.driver.options import Options, seconds
 from spoold.model.errors import OperationError
 from spoold.model.outcome import Deferred
 from spoold.model.printer import Device
@@ -27,6 +28,7 @@ SMALL_BYTES: Final = 16384  # fits into a fresh socket's buffer: sending it cann
 WINDOW_BYTES: Final = 4 << 20
 PROBE_STEP_BYTES: Final = 256 << 10
 READ_BYTES: Final = 1 << 20
+OPTIONS: Final[Options] = seconds("stall_s")
 
 
 class SourceFailed(Exception):

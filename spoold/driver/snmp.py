@@ -14,11 +14,17 @@ from typing import Final
 import trio
 
 from spoold.codec import snmp
+from spoold.driver.options import Options, seconds, switches, texts
 from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.model.printer import Device
 
 PORT: Final = 161
 TRIES: Final = 2
+OPTIONS: Final[Options] = {
+    **switches("snmp"),
+    **texts("snmp_community", "snmp_version", "snmp_port"),
+    **seconds("snmp_timeout_s"),
+}
 LIFE_COUNT: Final = "1.3.6.1.2.1.43.10.2.1.4.1.1"
 PRINTER_STATUS: Final = "1.3.6.1.2.1.25.3.5.1.1.1"
 ERROR_STATE: Final = "1.3.6.1.2.1.25.3.5.1.2.1"

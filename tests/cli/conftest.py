@@ -41,7 +41,7 @@ def run(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def paused(run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """The name of a printer of this test's own; its jobs stay where they are."""
     name = f"p{abs(hash(request.node.name)) % 10**8}"
-    assert run(f"printer add {name} {(tmp_path / name).as_uri()} --option create=on").code == 0
+    assert run(f"printer add {name} {(tmp_path / name).as_uri()}").code == 0
     assert run(f"printer pause {name}").code == 0
     return name
 

@@ -314,7 +314,7 @@ def test_no_site_has_repaired_anything(joined: At) -> None:
 def test_printers_of_a_site_are_rehomed(joined: At, pair: Pair) -> None:
     """What would move, then what moved."""
     paper = (pair.folder / "paper").as_uri()
-    assert joined("hq", f"printer add desk {paper} --option create=on --owner library").code == DONE
+    assert joined("hq", f"printer add desk {paper} --owner library").code == DONE
     said = joined("hq", "printer rehome --from-site library --dry-run")
     assert said.out.splitlines() == ["1 printer would go to this node:", "  desk"]
     found = joined("hq", "printer rehome --from-site library --json").json

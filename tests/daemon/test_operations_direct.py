@@ -36,7 +36,7 @@ async def refused(desk, op, principal=TILL, **args) -> OperationError:
 async def till(desk):
     """A printer that providers may print on; its GUID."""
     await desk.ask("printer.add", name="other", uri="socket://192.0.2.8")
-    options = {"pjl": "off", "snmp": "secret"}
+    options = {"pjl": "off", "snmp_community": "secret"}
     made = await desk.ask(
         "printer.add", name="till", uri=SOCKET, options=options, when_unreachable="direct"
     )

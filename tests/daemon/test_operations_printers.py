@@ -104,11 +104,20 @@ async def test_what_cannot_work_is_refused_with_advice(desk, args, code, word):
     assert desk.spool.journal.head == head
 
 
-async def test_an_option_near_a_setting_is_asked_about(desk):
-    """A driver may know the word, so it is kept; but a slip is told."""
-    shown = await desk.ask("printer.add", name="a", uri=URI, options={"fromats": "image/urf"})
-    assert shown["options"] == {"fromats": "image/urf"}
+async def test_an_option_near_a_setting_is_asked_about(desk, tmp_path, monkeypatch):
+    """A driver from elsewhere may know the word, so it is kept; but a slip is told. Ours refuse."""
+    (tmp_path / "acme.py").write_text("class Driver:\n    def __init__(self, *_): pass\n")
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[spoold.drivers]\nacme = acme:Driver\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    slip = {"fromats": "image/urf"}
+    shown = await desk.ask("printer.add", name="a", uri="acme://h", options=slip)
+    assert shown["options"] == slip
     assert shown["advice"] == ["The option fromats goes to the driver. Did you mean formats?"]
+    error = await refused(desk, "printer.add", name="b", uri=URI, options=slip)
+    assert "no option fromats" in error.message
 
 
 @pytest.mark.parametrize(
@@ -169,11 +178,16 @@ async def test_another_scheme_leaves_the_old_drivers_options_behind(desk):
 async def test_set_changes_what_is_named_and_nothing_else(desk):
     """An empty word takes a setting back to its default and an option away."""
     await desk.ask(
-        "printer.add", name="a", uri=URI, order="fifo", info="x", options={"pjl": "on", "y": "1"}
+        "printer.add",
+        name="a",
+        uri=URI,
+        order="fifo",
+        info="x",
+        options={"pjl": "on", "stall_s": "1"},
     )
     shown = await desk.ask("printer.set", name="a", location="Hall")
     assert (shown["order"], shown["info"], shown["location"]) == ("fifo", "x", "Hall")
-    shown = await desk.ask("printer.set", name="a", order="", options={"info": "", "y": ""})
+    shown = await desk.ask("printer.set", name="a", order="", options={"info": "", "stall_s": ""})
     assert (shown["order"], shown["info"], shown["options"]) == ("fair", "", {"pjl": "on"})
     shown = await desk.ask("printer.set", name="a", accepting=False)
     assert (shown["accepting"], len(shown["advice"])) == (False, 1)

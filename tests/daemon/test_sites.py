@@ -411,7 +411,7 @@ async def test_a_site_serves_those_who_trust_its_deployment(start, tmp_path):
         await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=5)
     await joined(hq, site)
     printed = (tmp_path / "printed").as_uri()
-    await site.ask("printer.add", name="local", uri=printed, options={"create": "on"})
+    await site.ask("printer.add", name="local", uri=printed)
     stream = await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=5)
     stream.abort()
     shown = (await hq.ask("site.show", name="library"))["serves_as"]

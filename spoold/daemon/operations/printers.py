@@ -27,7 +27,7 @@ from spoold.daemon.operations.showing import maps_of
 from spoold.daemon.operations.steering import DRY_RUN, accepting_printer, change_many
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
-from spoold.driver.link import Local, driver_for
+from spoold.driver.link import Local, check_options, driver_for
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device, Printer, check_printer_name
 from spoold.model.release import ReleaseMode
@@ -72,6 +72,7 @@ async def check_driver(services: Services, device: Device) -> list[str]:
     """
     try:
         driver = driver_for(device, services.network)
+        check_options(device)
     except (ImportError, AttributeError) as error:
         raise _bad(
             f"the driver of {device.scheme} cannot be loaded: {error}.",
