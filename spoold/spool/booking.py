@@ -107,16 +107,28 @@ def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
     charge = _charge(told, by.known)
     if shared_work.is_shared(key):
         charge = _placed(writer.db, charge, by)
+    epoch = int(told.get("epoch", 0))
+    if not 0 <= epoch <= EPOCH_MAX:
+        raise OperationError("bad-request", "there is no such epoch of rights.")
     kept = charges.find(writer.db, charge.key)
     if kept is None:
-        epoch = int(told.get("epoch", 0))
-        if not 0 <= epoch <= EPOCH_MAX:
-            raise OperationError("bad-request", "there is no such epoch of rights.")
         _post_settled(writer, charge, epoch, by)
     elif kept.charge.state is ChargeState.CANCELED:
         ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor)
     elif kept.charge.state is ChargeState.RESERVED:  # it was promised here, and made there
         ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor, happened_us)
+    else:
+        _free(writer, charge, epoch, by)
+
+
+def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
+    """What is booked was charged once more, as by a site that was put back: the rights that it has
+    spent on that are its payer's again.
+    """
+    payer = charge.payer
+    if epoch and not charge.is_shadow and postings.is_known(writer.db, payer):
+        key, total = b"%b/again/%d/%d" % (charge.key, by.chain_id, by.position), charge.quote.total
+        rights.give_back(writer, by.site, epoch, payer.guid, total, key, by.now_us, by.actor)
 
 
 def _placed(db: sqlite3.Connection, charge: Charge, by: By) -> Charge:

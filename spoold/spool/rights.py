@@ -296,15 +296,33 @@ def take_back(
     key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
     if postings.is_posted(writer.db, key):
         return
+    given = give_back(writer, site, epoch, holder, amount, key, now_us, actor)
+    if _was_put_back(writer.db):
+        told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}
+        for one in given:
+            told[one.purse.bytes] = told.get(one.purse.bytes, 0) - one.amount
+        _count_returned(writer, site, epoch, holder, told)
+
+
+def give_back(
+    writer: SqliteStore,
+    site: UUID,
+    epoch: int,
+    holder: UUID,
+    amount: int,
+    key: bytes,
+    now_us: int,
+    actor: str,
+) -> list[Share]:
+    """Rights of a site go back to their holder, as far as there are so many: to which purses.
+
+    The caller has seen that nothing was posted under this key.
+    """
     wallet, sources = _rights_of(writer.db, site, epoch, holder)
     spent = wallet.spend(max(0, min(check_amount(amount), wallet.balance)))
     if spent:
         _give_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)
-    if _was_put_back(writer.db):
-        told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}
-        for one in spent:
-            told[sources[one.purse].bytes] = told.get(sources[one.purse].bytes, 0) - one.amount
-        _count_returned(writer, site, epoch, holder, told)
+    return [Share(sources[one.purse], one.amount) for one in spent]
 
 
 def _count_returned(

@@ -244,6 +244,24 @@ async def test_what_a_site_holds_of_lost_purses_is_booked_again_and_comes_back(h
     await hall.check()
 
 
+async def test_what_a_restored_site_charges_once_more_is_paid_once(hall):
+    """What it has spent for that of its new rights is not kept for it any more."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 4)
+    image = await hall.image("a")
+    await hall.settle("a", b"k", 4)
+    await hall.ship("a")
+    await hall.restore("a", image)
+    await hall.sync("a")
+    await hall.settle("a", b"k", 4)
+    await hall.ship("a")
+    await hall.reclaim()
+    assert await hall.rights("a") == await hall.left("a") < 10 * PAGE
+    assert await hall.left("hq") + await hall.left("a") == 36 * PAGE
+    await hall.check()
+
+
 async def test_a_node_that_lost_nothing_books_nothing_again(hall):
     """A site cannot have what it was never granted, whatever it says that it holds."""
     await hall.pay(40)
