@@ -201,7 +201,7 @@ class Giving:
             return
         try:
             told = await self._tell(uuid)
-            if told["job_id"] is None:
+            if told["state"] is None:
                 await self._send(job, is_fresh=is_fresh)
                 crash_point("given-before-word")
                 told = await self._tell(uuid)
@@ -275,6 +275,8 @@ class Giving:
         upstream = self._line.upstream
         name = "the application server" if upstream is None else upstream.name
         message = f"{name} has it as job {told['job_id']}."
+        if told["job_id"] is None:
+            message = f"{name} knows that it was printed."
         if JobState(told["state"]).is_final:
             change = ChangeJob(
                 job.id,

@@ -22,7 +22,7 @@ from spoold.model.job import Job, JobReason, JobState
 from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
 from spoold.site.presence import Presence
-from spoold.spool import handed
+from spoold.spool import handed, remote_jobs
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.handed import HandedJob
 from spoold.spool.journal import Journal
@@ -164,14 +164,15 @@ class Wanting:
             want.is_over.set()
 
     async def gave(self, site: UUID, uuid: UUID) -> dict[str, Any]:
-        """The site has let go of a job: how it is here. No `job_id`: its document is wanted first.
+        """The site has let go of a job: how it is here. No `state`: its document is wanted first.
 
         Raises:
             OperationError: `not-possible`: it cannot wait here.
         """
         [there] = (await self._reader.look(handed.find_there, [uuid])).values() or [None]
         if there is None:
-            return {"job_id": None, "state": None}
+            is_done = await self._is_done_elsewhere(site, uuid)
+            return {"job_id": None, "state": JobState.COMPLETED.value if is_done else None}
         job = await self._reader.job(there.job_id)
         state = JobState(there.state)
         if job is not None and state in ACTIVE:
@@ -185,6 +186,11 @@ class Wanting:
             want.is_over.set()
             crash_point("given-before-answer")
         return {"job_id": there.job_id, "state": state.value}
+
+    async def _is_done_elsewhere(self, site: UUID, uuid: UUID) -> bool:
+        """Whether a third node has told that it printed a job which this one, restored, forgot."""
+        told = await self._reader.look(remote_jobs.by_uuid, uuid)
+        return any(one.node != site and one.state is JobState.COMPLETED for one in told)
 
     async def _take_back(self, one: HandedJob) -> JobState:
         """A job that the site had from here is held here again, as nobody has it any more."""

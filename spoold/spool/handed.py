@@ -100,10 +100,15 @@ def fetched_of(db: sqlite3.Connection, printer_id: int) -> list[tuple[int, tuple
 
 
 def count_handed(db: sqlite3.Connection) -> int:
-    """How many jobs of this node another one has."""
+    """How many jobs of this node another one has: to print them, or to release them there."""
     counting = "SELECT count(*) FROM job " + _HANDED.partition(" FROM job ")[2]
     (count,) = db.execute(counting.format(index="INDEXED BY job_unfinished")).fetchone()
-    return int(count)
+    (given,) = db.execute(
+        "SELECT count(*) FROM job INDEXED BY job_unfinished WHERE finished_us IS NULL "
+        "AND state = 4 AND reasons = ? AND message != ''",  # which says who has it
+        (JobReason.JOB_WAITS_ELSEWHERE.value,),
+    ).fetchone()
+    return int(count) + int(given)
 
 
 def find_handed_as(db: sqlite3.Connection, uuids: Sequence[UUID]) -> list[HandedJob]:

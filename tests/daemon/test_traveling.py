@@ -39,7 +39,7 @@ async def open_annex(start, hq, folder):
 @pytest.fixture
 async def trio_of(start, tmp_path):
     """hq, the library, where somebody stands at `desk`, and the annex, where the jobs are."""
-    hq, library = await furnish(start, tmp_path)
+    hq, library = await furnish(start, tmp_path, listen={"clear": ANYWHERE})
     return hq, library, await open_annex(start, hq, tmp_path)
 
 
@@ -106,6 +106,14 @@ async def test_it_is_paid_once_and_goes_home_when_it_was_not(trio_of, tmp_path):
     [here] = await jobs_of(hq, "dear")
     assert (here["state"], here["uuid"]) == ("pending-held", job["uuid"])
     assert (await jobs_of(annex, "dear"))[0]["reasons"] == ["job-waits-elsewhere"]
+    for words in ({"op": "job.release"}, {"op": "job.move", "to": "hall"}):
+        with pytest.raises(OperationError, match="waits at the application server"):
+            await annex.ask(**words, job=str(job["id"]))
+    with trio.fail_after(30):
+        while (await jobs_of(annex, "dear"))[0]["message"] == "":  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    stake = (await annex.ask("status"))["at_stake"]
+    assert (stake["jobs"], stake["jobs_elsewhere"]) == (0, 1)
     adjusting = {"name": "user:ada", "amount": 10 * PAGE, "purse": "paid-in"}
     await hq.ask("account.adjust", **adjusting, reason="cash desk")
     panel = await panel_of(annex, "hall-panel")
@@ -152,6 +160,13 @@ async def test_nobody_gets_it_but_its_people(trio_of, tmp_path):
         await want.wait()
     await wait_job(annex, "private", "canceled")
     assert paper(tmp_path) == [LETTER]
+    await hand_in(library, "done", "desk")  # which hq has not but by the library's records
+    done = await wait_job(library, "done", "completed")
+    answer = {"job_id": None, "state": None}
+    with trio.fail_after(30):
+        while answer["state"] is None:
+            answer = await annex.line.call("site.gave", {"job_uuid": done["uuid"]}, 10)
+    assert answer == {"job_id": None, "state": "completed"}
 
 
 async def test_what_hq_had_handed_on_waits_there_again(pair, tmp_path):
