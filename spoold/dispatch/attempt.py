@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -136,7 +137,7 @@ class Attempt:
         self._is_marked = False
         self._has_reported = False
         self._is_misfit = False
-        self._watch_scope = trio.CancelScope()
+        self._watch_scope: trio.CancelScope | None = None
         self._is_watched = False
         self._was_stalled = False
         self._delivery: Delivery | None = None
@@ -197,10 +198,13 @@ class Attempt:
                     note_refusals((change,), await self._journal.commit_all((change,)))
             raise
         finally:
-            self._watch_scope.cancel()
+            if self._watch_scope is not None:
+                self._watch_scope.cancel()
             self.loading.close()
         crash_point("attempt-before-end")
-        return self._conclude(outcome)
+        ended = self._conclude(outcome)
+        self._delivery = None  # the two know each other, and would both stay until a collection
+        return ended
 
     # -- the driver ------------------------------------------------------------------------
 
@@ -231,38 +235,37 @@ class Attempt:
         return None
 
     async def _hand_over(self, nursery: trio.Nursery) -> Outcome:
-        async def may_send() -> None:
-            self._make_mark()
-            await self._marked()
-            if self.number is None or self.stopped is not None:
-                await trio.sleep_forever()  # the job is not ours: the scope is cancelled
-            crash_point("attempt-after-mark")
-            delivery.number = self.number
-            self.may_have_sent = True
-            self._on_change(self)
-
-        def report(progress: Progress) -> None:
-            self._report(nursery, progress)
-
-        async def note(evidence: dict[str, Any]) -> None:
-            if not self._is_marked:
-                await may_send()
-            await self._note(delivery, evidence)
-
         job, source = self.loading.job, self.loading.source
         if job is None or source is None:
-            await trio.sleep_forever()  # likewise
+            await trio.sleep_forever()  # the job is not ours: the scope is cancelled
         driver, self._can_resume = self._make_driver()
-        delivery = Delivery(job, source, self._device, may_send, report, note)
-        self._delivery = delivery
+        report = partial(self._report, nursery)
+        self._delivery = delivery = Delivery(
+            job, source, self._device, self._may_send, report, self._note
+        )
         return await self._ask(driver, delivery)
 
     async def _ask(self, driver: Driver, delivery: Delivery) -> Outcome:
         return await driver.deliver(delivery)
 
-    async def _note(self, delivery: Delivery, evidence: dict[str, Any]) -> None:
+    async def _may_send(self) -> None:
+        """See `Delivery.may_send`."""
+        self._make_mark()
+        await self._marked()
+        delivery = self._delivery
+        if delivery is None or self.number is None or self.stopped is not None:
+            await trio.sleep_forever()  # likewise
+        crash_point("attempt-after-mark")
+        delivery.number = self.number
+        self.may_have_sent = True
+        self._on_change(self)
+
+    async def _note(self, evidence: dict[str, Any]) -> None:
         """What the driver knows of this attempt is durable."""
-        if self.number is None:
+        if not self._is_marked:
+            await self._may_send()
+        delivery = self._delivery
+        if delivery is None or self.number is None:
             return
         delivery.notes |= evidence
         change = NoteAttempt(

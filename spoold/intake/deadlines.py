@@ -34,7 +34,7 @@ class Pace(Protocol):
 class Watch:
     """The deadline of one connection, in Trio's time; `deadline` may be moved at any moment.
 
-    What is too late is closed, and `is_expired` says so, unless `on_late` does something else.
+    What is too late is closed, and `is_expired` says so, unless there is an `on_late` to call.
     While `is_quiet` nothing has begun on the connection, and a daemon that stops closes it; later
     it calls `on_stop`, where there is one. `since` is when the client was let in.
     """
@@ -50,7 +50,7 @@ class Watch:
         self.is_told = False
         self.is_expired = False
         self.is_quiet = True
-        self.on_late: Callable[[], None] = self.expire
+        self.on_late: Callable[[], None] | None = None
         self.on_stop: Callable[[], None] | None = None
 
     def expire(self) -> None:
@@ -107,6 +107,6 @@ class Deadlines:
             await trio.sleep(self._look_interval_s)
             now = trio.current_time()
             for one in [one for one in self._watches if one.deadline <= now]:
-                one.on_late()
+                (one.on_late or one.expire)()
             if self._is_stopping:
                 self._wind_up()

@@ -124,7 +124,7 @@ async def serve_frames(
             try:
                 await connection.receive()
             finally:
-                watch.on_late, watch.on_stop = watch.expire, None
+                watch.on_late = watch.on_stop = None
                 watch.deadline = inf
                 if connection.speaker is not None:
                     await connection.speaker.suspend()

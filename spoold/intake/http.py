@@ -110,7 +110,7 @@ async def serve_http(
     try:
         await connection.run(first_bytes)
     finally:
-        watch.on_late, watch.on_stop = watch.expire, None
+        watch.on_late = watch.on_stop = None
         watch.deadline = inf
         connection.link.stream.abort()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from spoold.dispatch.attempt import Settings
+from spoold.dispatch.attempt import Attempt, Settings
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.driver.link import Delivery, DeviceStatus, Progress
 from spoold.model.job import JobState
@@ -149,6 +150,19 @@ async def test_jobs_are_printed_and_noted(floor, spool):
         assert attempt.evidence["method"] == "half-close"
     assert await spool.reader.open_attempts() == []
     assert [log["event"] for log in logs].count("job_completed") == 6
+
+
+async def test_an_attempt_that_has_ended_is_gone_at_once(floor):
+    """Nothing of it waits for the collector of cycles: a node makes a thousand a second."""
+    printer, _ = await floor.add()
+    gc.collect()
+    gc.disable()
+    try:
+        async with floor.dispatching():
+            await floor.wait_completed(await floor.add_jobs(printer, 5))
+        assert not [one for one in gc.get_objects() if type(one) in (Attempt, Delivery)]
+    finally:
+        gc.enable()
 
 
 async def test_end_and_next_mark_share_a_commit(floor, spool):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 import ssl
@@ -136,6 +137,23 @@ async def answer(client):
             if not data:
                 return found, "fin"
             found += data
+
+
+async def test_a_connection_that_has_ended_is_gone_at_once(house):
+    """Nothing of it waits for the collector of cycles: a node serves thousands a second."""
+    await house.start()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            client = await house.connect()
+            await client.send(b"a job")
+            client.shutdown(socket.SHUT_WR)
+            assert await answer(client) == (b"", "fin")
+        await house.nobody_is_left()
+        assert not [one for one in gc.get_objects() if type(one) is deadlines.Watch]
+    finally:
+        gc.enable()
 
 
 # -- behind a load balancer ------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from spoold.model.transitions import JobEvent
 from spoold.spool import fresh as module
 from spoold.spool.store import ChangeJob
@@ -31,3 +33,22 @@ async def test_what_is_at_hand_is_bounded(spool, monkeypatch):
     ids = [(await spool.add_job(printer, b"x" * 10)).job_id for _ in range(4)]
     found = [spool.journal.fresh.take(job_id) is not None for job_id in ids]
     assert found == [False, False, True, True]
+
+
+async def test_jobs_that_are_asked_for_together_come_each_to_who_asked(spool):
+    """One that is not there is in nobody else's way."""
+    printer = await spool.add_printer()
+    ids = [(await spool.add_job(printer, b"%d" % number)).job_id for number in range(3)]
+    found = {}
+    async with trio.open_nursery() as nursery:
+        for job_id in (*ids, 999):
+            heard = trio.Event()
+            nursery.start_soon(heard.wait)
+
+            def hear(result, job_id=job_id, heard=heard):
+                found[job_id] = result
+                heard.set()
+
+            spool.reader.post_job_with_document(job_id, hear)
+    assert [found[job_id].unwrap()[1] for job_id in ids] == [b"0", b"1", b"2"]
+    assert found[999].unwrap() is None
