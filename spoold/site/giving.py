@@ -27,6 +27,7 @@ from spoold.provider.document import Document
 from spoold.site.line import Line, Lost
 from spoold.site.wanting import EVENT
 from spoold.spool.crashpoint import crash_point
+from spoold.spool.handed import HANDED_ON
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import ChangeJob, JobFilter
@@ -199,8 +200,9 @@ class Giving:
         job = await self._reader.job_by_uuid(uuid)
         if job is None or ELSEWHERE not in job.reasons:
             return
+        can_be_there = not is_fresh or job.intake == HANDED_ON
         try:
-            told = await self._tell(uuid)
+            told = await self._tell(uuid, can_be_there=can_be_there)
             if told["state"] is None:
                 await self._send(job, is_fresh=is_fresh)
                 crash_point("given-before-word")
@@ -212,14 +214,20 @@ class Giving:
             return
         await self._note(job, told)
 
-    async def _tell(self, uuid: UUID) -> dict[str, Any]:
+    async def _tell(self, uuid: UUID, *, can_be_there: bool = True) -> dict[str, Any]:
         """What the application server has of a job that is its own.
 
+        `can_be_there`: it may have the document, and goes on with the job by this question.
+
         Raises:
-            _NotGiven: it can never have it.
+            _NotGiven: it can never have it, or has nothing of it yet.
         """
         try:
             return await self._line.call("site.gave", {"job_uuid": str(uuid)}, ANSWER_S)
+        except Lost:
+            if can_be_there:
+                raise
+            raise _NotGiven(None) from None
         except OperationError as error:
             if error.code == "not-possible":
                 raise _NotGiven(error) from error

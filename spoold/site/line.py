@@ -33,6 +33,7 @@ __all__ = ["Line", "LineState", "Lost", "Papers", "Settings", "Upstream"]
 
 RETRY_FIRST_S = 0.25
 HELLO_S = 10.0  # what the answer to `site.hello` may take
+UPLOAD_ANSWER_S = 60.0  # what a document may take to be durable
 CLOCK_INTERVAL_S = 600.0
 CLOCK_S = 2.0  # a longer way tells nothing of the clock
 
@@ -174,17 +175,35 @@ class Line:
     ) -> dict[str, Any]:
         """The application server's answer to a job that this site submits: FRAMES.md 6.
 
-        `on_end` is called just before the document has left whole: it may be accepted from then on.
+        It goes over a connection beside the line, so that no question waits behind a document, and
+        ends with the line. `on_end` is called just before the document has left whole: it may be
+        accepted from then on.
 
         Raises:
             OperationError: it was refused.
-            Lost: there is no line, or it broke.
+            Lost: there is no line, or that connection broke.
             OSError: the document cannot be read.
         """
-        connection = self._connection
-        if connection is None or not connection.is_open:
+        if self.upstream is None or not self.is_connected:
             raise Lost(f"the line is {self.state.value}: {self.reason}")
-        return await connection.upload(args, document, on_end)
+        connection = await self._dial(self.upstream.server, UPLOAD_ANSWER_S)
+        raised: Exception
+        async with trio.open_nursery() as nursery:
+            try:
+                await nursery.start(connection.run, self._hello)
+                nursery.start_soon(self._end_with_line, connection)
+                return await connection.upload(args, document, on_end)
+            except (Lost, OperationError, OSError) as error:
+                raised = error  # as it is, not as a group of one
+            finally:
+                nursery.cancel_scope.cancel()
+        raise raised
+
+    async def _end_with_line(self, connection: Connection) -> None:
+        line = self._connection
+        while self._connection is line:
+            await self._changed.wait()
+        connection.abort()
 
     # -- its own life ----------------------------------------------------------------------------
 
@@ -232,7 +251,7 @@ class Line:
             log.info("certificate_renewed", server=server)
         return was_used
 
-    async def _dial(self, server: str) -> Connection:
+    async def _dial(self, server: str, answer_timeout_s: float = HELLO_S) -> Connection:
         """Raises Lost: nobody is there, or one side refused the other."""
         timeout_s = self._settings.connect_timeout_s
         try:
@@ -247,7 +266,7 @@ class Line:
         except Lost:
             stream.abort()
             raise
-        return Connection(stream, answer_timeout_s=HELLO_S, is_steady=True)
+        return Connection(stream, answer_timeout_s=answer_timeout_s, is_steady=True)
 
     async def _keep(
         self,

@@ -1,9 +1,9 @@
 """Jobs that wait at a site and are wanted here, as their people stand at a machine elsewhere.
 
 In: a held job that a site has told of. Out: the same job, held here, under its uuid. The site is
-told to ask (`jobs-wanted`), lets go of the job, durably, and sends the document over the line that
-it opened, as a job that is handed on (FRAMES.md 12). From then on it is released here and nowhere
-else. A site that does not ask in time keeps the job, and nothing of the wish is left.
+told to ask (`jobs-wanted`), lets go of the job, durably, and sends the document over a connection
+that it opens, as a job that is handed on (FRAMES.md 12). From then on it is released here and
+nowhere else. A site that does not ask in time keeps the job, and nothing of the wish is left.
 """
 
 from __future__ import annotations

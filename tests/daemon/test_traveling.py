@@ -238,7 +238,8 @@ async def test_a_site_that_is_away_keeps_its_jobs(pair, tmp_path, monkeypatch):
     assert job["state"] == "pending-held"
 
 
-async def test_a_line_that_is_cut_amid_the_document_leaves_it_there(pair, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["question", "document"])
+async def test_a_line_that_is_cut_leaves_it_there(pair, tmp_path, monkeypatch, where):
     """The panel hears so at once; the job waits where it was, and is fetched by the next line."""
     hq, annex = pair
     await submit(annex, "mine", "wander", LARGE)
@@ -252,7 +253,8 @@ async def test_a_line_that_is_cut_amid_the_document_leaves_it_there(pair, tmp_pa
         await trio.sleep_forever()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Upload, "write", cut)
+        target = (hq.services.wanting, "gave") if where == "question" else (Upload, "write")
+        patch.setattr(*target, cut)
         assert await release(panel, far["id"]) == ["busy"]
     assert is_cut.is_set()
     with trio.fail_after(30):
