@@ -26,6 +26,7 @@ _PURPOSES = {
     "mutual": "client certificates: print providers, MFDs, and the lines of sites",
     "lpd": "print jobs by LPD",
 }
+_LINE = "the line of this site to its application server"
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
@@ -94,7 +95,7 @@ def firewall(args: Namespace) -> int:
     if config.node.role == "site":
         print("This is a site: nothing has to be let in from its application servers.")
         if not config.upstream.servers:
-            print("Its application servers are not in the configuration; `spoold site show`.")
+            print("For rules of their addresses, name its application servers: [upstream] servers.")
     else:
         print("Sites dial in on the port for client certificates; nothing goes out to them.")
     print("\nFor nftables (spoold firewall --nft):")
@@ -114,8 +115,9 @@ def rules(config: Config) -> Iterator[Rule]:
         yield Rule("out", "udp", "ff02::fb", 5353, "announcing shared printers")
     for server in config.upstream.servers:
         host, _, port = server.rpartition(":")
-        purpose = "the line of this site to its application server"
-        yield Rule("out", "tcp", host.strip("[]"), int(port), purpose)
+        yield Rule("out", "tcp", host.strip("[]"), int(port), _LINE)
+    if config.node.role == "site" and not config.upstream.servers:
+        yield Rule("out", "tcp", "", 9195, _LINE)
 
 
 def _inbound(key: str, address: Address, config: Config) -> Rule | None:

@@ -186,7 +186,7 @@ async def open_door(
     async with trio.open_nursery() as nursery:
         try:
             await nursery.start(connection.run, hello_arguments("node", name, "spoold", 15.0))
-            found = ca_pem or str((await connection.call("site.ca", {})).get("pem"))
+            found = ca_pem or await _ask_ca(connection)
             _believe(stream, found, fingerprint)
             yield connection, found
         except (Lost, OperationError) as error:
@@ -197,6 +197,14 @@ async def open_door(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+async def _ask_ca(connection: Connection) -> str:
+    """Raises Lost: no node joins at this port."""
+    try:
+        return str((await connection.call("site.ca", {})).get("pem"))
+    except OperationError as error:
+        raise Lost("no site joins at this port") from error
 
 
 def _believe(stream: Stream, ca_pem: str, fingerprint: bytes | None) -> None:

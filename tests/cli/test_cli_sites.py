@@ -96,6 +96,14 @@ def test_a_firewall_needs_nothing_for_a_node_that_keeps_to_itself(run: Run) -> N
     assert "nothing by TCP" in run("firewall").out
 
 
+def test_a_firewall_lets_a_site_out_that_has_only_joined(run: Run, tmp_path: Path) -> None:
+    """Where to is not in its configuration: to the port that everybody has."""
+    file = tmp_path / "spoold.toml"
+    file.write_text('[node]\nrole = "site"\n[dnssd]\nenabled = false\n')
+    [rule] = run(f"firewall --config {file} --json").json
+    assert (rule["direction"], rule["host"], rule["port"]) == ("out", "", 9195)
+
+
 def test_a_wrong_configuration_is_refused(run: Run, tmp_path: Path) -> None:
     """An upstream without a site is a mistake that is told."""
     file = tmp_path / "spoold.toml"

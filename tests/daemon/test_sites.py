@@ -160,6 +160,9 @@ async def test_a_server_of_another_deployment_is_not_believed(start):
     with pytest.raises(OperationError, match="not the one that the token is for"):
         await site.ask("site.enter", server=false.address, token=invited["token"])
     assert "certificate-refused" not in await kinds(false)
+    host, port = hq.running.ports["tls"]
+    with pytest.raises(OperationError, match="no site joins at this port"):
+        await site.ask("site.enter", server=f"{host}:{port}", token=invited["token"])
     answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
     assert answer["state"] == "joined"
 

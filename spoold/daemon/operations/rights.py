@@ -101,7 +101,8 @@ async def holdings(call: Call) -> dict[str, Any]:
     elif own is not None:
         guid = own.site
     else:
-        raise OperationError("bad-request", "no site is named.", "See `spoold site list`.")
+        advice = "See `spoold site list`; a site itself has rights once it has joined."
+        raise OperationError("bad-request", "no site is named.", advice)
     after = args["after_id"]
     try:
         key = bytes.fromhex(after)
