@@ -266,6 +266,7 @@ class Charging:
         enforce: bool = True,
         job_id: int | None = None,
         happened_us: int | None = None,
+        flags: tuple[str, ...] = (),
     ) -> Charge:
         """Charge for what was made, whether or not it was reserved under this key before.
 
@@ -275,7 +276,7 @@ class Charging:
         quote = await self._late_quote(usage, printer, happened_us)
         now_us = self._wall_clock()
         asked = Reserve(key, payer, quote, usage, _id_of(printer), now_us, actor, enforce, job_id)
-        change = Settle(key, usage, now_us, actor, happened_us, asked)
+        change = Settle(key, usage, now_us, actor, happened_us, asked, flags)
         charge: Charge = await self._journal.commit(change)
         return charge
 

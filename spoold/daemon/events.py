@@ -122,6 +122,7 @@ EVENTS = {
     "job_accepted": "A job is durable, and its sender hears so.",
     "job_cleared": "A job may print: it is counted, and somebody pays.",
     "job_completed": "A job is printed.",
+    "job_report_unexpected": "A provider printed a job itself, it says, where none is to.",
     "job_printed_directly": "A provider printed a job while it reached no server, and says so now.",
     "job_converted": "A document was converted for its printer.",
     "job_not_cleared": "A job is held: nobody pays for it, or it could not be priced.",

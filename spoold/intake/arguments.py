@@ -79,6 +79,7 @@ def submission(args: dict[str, Any], principal: Principal, client_host: str) -> 
         digest_algorithm=algorithm,
         copies_embedded=first.copies_embedded,
         created_us=first.created_us,
+        handed_by=first.handed_by,
         awaits_release=first.is_held,
     )
 
@@ -94,6 +95,7 @@ class _First:
     copies_embedded: bool = False
     created_us: int | None = None
     is_held: bool = False
+    handed_by: str = ""
 
 
 def hands_on(principal: Principal) -> bool:
@@ -136,7 +138,8 @@ def _handed_on(args: dict[str, Any], principal: Principal) -> _First | None:
     embedded = _switch(told, "copies_embedded")
     whose = Owner(name, Known(known), by)
     held = _switch(told, "held")
-    return _First(whose, submitter, host, HANDED_ON, embedded, created_us, held)
+    from_ = principal.identity
+    return _First(whose, submitter, host, HANDED_ON, embedded, created_us, held, from_)
 
 
 def is_eager(args: dict[str, Any]) -> bool:

@@ -16,8 +16,9 @@ class Submission:
     """What an intake knows of a job. `printer` is a name; `size` in bytes, if announced.
 
     `hold_until` is its job-hold-until, `hold_until_us` its job-hold-until-time; `hold` is as
-    `indefinite`. `created_us` is when another node accepted it, which hands it on; `is_released`
-    says that it was released, and paid for, there; `awaits_release` that it waits for that.
+    `indefinite`. `created_us` is when another node accepted it, `handed_by` who hands it on;
+    `is_released` says that it was released, and paid for, there; `awaits_release` that it waits for
+    that.
     """
 
     printer: str
@@ -39,6 +40,7 @@ class Submission:
     hold_until_us: int | None = None
     created_us: int | None = None
     is_released: bool = False
+    handed_by: str = ""
     awaits_release: bool = False
 
     def hold_at(self, now_us: int) -> policy.Hold | None:

@@ -372,6 +372,7 @@ class Upload:
                 None if hold is None else hold.release_us,
                 one.created_us,
                 one.is_released,
+                one.handed_by,
             )
         )
 

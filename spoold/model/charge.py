@@ -36,6 +36,7 @@ class Flag(StrEnum):
     BEYOND_RIGHTS = "beyond-rights"  # a site charged more than it had been granted
     BEYOND_SCOPE = "beyond-scope"  # a site charged whom it is not told of, or who may not pay so
     KEY_TAKEN = "key-taken"  # another node has charged something else under the same key
+    NOT_DIRECT = "not-direct"  # a provider says that it printed this itself, where none is to
     LATE = "late"  # a site charged it by rights that had been taken back by then
     NOT_COUNTED = "not-counted"  # it was tried to print, and nobody knows what came out
 

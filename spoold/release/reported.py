@@ -2,8 +2,9 @@
 
 The paper is out, so nothing is refused: the account that would have been asked pays, else its
 owner, and the charge is flagged as not reserved. But nobody pays by a word that is less than the
-printer accepts: a provider cannot have others pay for whom it may not speak. Under the job's uuid
-one charge is made, at whichever node the report comes in, and however often.
+printer accepts: a provider cannot have others pay for whom it may not speak, nor for what it says
+that it printed where none is to print itself: that is flagged, and counts without a payer. Under
+the job's uuid one charge is made, at whichever node the report comes in, and however often.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from spoold.accounts.charging import Charging
-from spoold.model.charge import REPORT_KEY, Charge
+from spoold.model.charge import REPORT_KEY, Charge, Flag
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
-from spoold.model.printer import Printer
+from spoold.model.printer import Printer, WhenUnreachable
 from spoold.model.purse import Payer
 from spoold.model.release import Charging as Mode
 from spoold.model.usage import Usage
@@ -24,6 +25,11 @@ from spoold.release.clearing import account_named
 
 def charge_key(job: UUID) -> bytes:
     return REPORT_KEY + job.bytes
+
+
+def is_expected(printer: Printer) -> bool:
+    """Whether providers are told that they may print there."""
+    return printer.when_unreachable is WhenUnreachable.DIRECT
 
 
 async def charge_for(
@@ -53,7 +59,8 @@ async def charge_for(
         usage,
         printer,
         actor=actor,
-        enforce=printer.charging is Mode.ON,
+        enforce=printer.charging is Mode.ON and is_expected(printer),
         job_id=job.id,
         happened_us=happened_us,
+        flags=() if is_expected(printer) else (Flag.NOT_DIRECT.value,),
     )

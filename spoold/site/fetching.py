@@ -29,7 +29,7 @@ from spoold.site.handing import CANCELED, OFFERED
 from spoold.site.line import Line, Lost
 from spoold.spool import handed
 from spoold.spool.crashpoint import crash_point
-from spoold.spool.handed import HANDED_ON, JobThere
+from spoold.spool.handed import HANDED_ON, LINE, JobThere
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Accepted, ChangeJob, Event, JobMoved, ReleaseJob
@@ -383,6 +383,7 @@ def _submission(offer: dict[str, Any], printer: str) -> Submission:
         digest_algorithm=offer["digest"].partition(":")[0],
         created_us=told["created_us"],
         is_released=offer["released"],
+        handed_by=LINE,
     )
 
 

@@ -153,6 +153,7 @@ def _job_row(
         JobReason.SUBMISSION_INTERRUPTED in change.reasons,
         position,
         now if change.reasons and awaits_release(change.reasons) else None,
+        change.handed_by,
     )
 
 

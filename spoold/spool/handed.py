@@ -11,6 +11,7 @@ from spoold.model.job import JobReason
 from spoold.spool.rows import STATE, unpack
 
 HANDED_ON = "handed-on"  # the intake of a job that another node handed on
+LINE = "line"  # by whom it was handed on, if that was over the line of this site
 
 
 class HandedJob(NamedTuple):
@@ -76,6 +77,12 @@ def find_there(db: sqlite3.Connection, uuids: Sequence[UUID]) -> dict[UUID, JobT
             words = tuple(reasons.split())
             found[uuid] = JobThere(id_, STATE[state].value, words, message, intake, impressions)
     return found
+
+
+def may_cancel(db: sqlite3.Connection, job_id: int, identity: str) -> bool:
+    """Whether a job was handed on by this one, as far as it is known who did."""
+    row = db.execute("SELECT handed_by FROM job WHERE id = ?", (job_id,)).fetchone()
+    return row is not None and row[0] in ("", identity)
 
 
 def waiting_of(db: sqlite3.Connection, printer_id: int, limit: int) -> list[int]:

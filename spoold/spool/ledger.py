@@ -359,7 +359,15 @@ def settle_change(writer: SqliteStore, change: store.Settle) -> Charge:
         if there := _charged_at_a_site(writer, change, change.unreserved):
             return there
         _open_unreserved(writer, change, change.unreserved)
-    return settle(writer, change.key, change.usage, change.now_us, change.actor, change.happened_us)
+    return settle(
+        writer,
+        change.key,
+        change.usage,
+        change.now_us,
+        change.actor,
+        change.happened_us,
+        change.flags,
+    )
 
 
 def cancel_change(writer: SqliteStore, change: store.Cancel) -> Charge:

@@ -60,6 +60,7 @@ JOB_COLUMNS = [
     "interrupted",
     "position",
     "held_us",
+    "handed_by",
 ]
 DOCUMENT_COLUMNS = [
     "id",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
+from spoold.intake import arguments
 from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.person import Known, Owner
@@ -172,6 +174,33 @@ async def test_nobody_pays_by_a_word_that_the_printer_does_not_accept(desk, till
         report = told | {"job_uuid": str(uuid4()), "lines": [{"impressions": 1}]}
         assert (await desk.ask("job.report", principal, **report))["total"] == total
     assert (await desk.ask("account.show", name="user:ada"))["balance"] == -500
+
+
+async def test_nobody_pays_by_a_report_for_a_printer_that_is_not_direct(desk, till):
+    """It may be so by now, or made up: the job is kept, and somebody looks at what it cost."""
+    await desk.ask("user.add", name="ada")
+    await desk.ask("price.set", rates=[{"price": 500}])
+    await desk.ask("printer.set", name="till", charging="on", when_unreachable="hold")
+    told = {"job_uuid": str(uuid4()), "printer_guid": till, "user": "ada", "size": 3}
+    report = told | {"digest": DIGEST, "lines": [{"impressions": 1}]}
+    for _ in range(2):
+        answer = await desk.ask("job.report", TILL, **report)
+        assert (answer["state"], answer["total"]) == ("completed", None)
+        assert answer["flags"] == ["not-reserved", "not-direct"]
+    assert (await desk.ask("account.show", name="user:ada"))["balance"] == 0
+
+
+async def test_a_job_that_was_handed_on_is_canceled_by_who_did_so(desk, till):
+    """Another provider may know its uuid, and speak for anybody: it is none of its jobs."""
+    uuid, gate = uuid4(), replace(TILL, identity="provider:8")
+    asked = {"job_uuid": str(uuid), "printer": "till", "handed_on": {"submitter": "provider:1"}}
+    await desk.ask("printer.pause", name="till")
+    upload = await desk.acceptance.begin(arguments.submission(asked, TILL, ""))
+    await upload.write(b"body")
+    await upload.commit()
+    error = await refused(desk, "handed.cancel", gate, job=str(uuid))
+    assert (error.code, error.message) == ("forbidden", "somebody else handed this job on.")
+    assert await desk.ask("handed.cancel", TILL, job=str(uuid)) == {"state": "canceled"}
 
 
 async def test_a_job_that_waits_here_is_not_printed_once_more(desk, till):

@@ -3,6 +3,7 @@
 A provider that may speak for somebody is told the printers with `when_unreachable` `direct`, and
 where their devices are. What it prints there while it reaches no server it reports under the job's
 own uuid. A report tells of paper: it is not refused for what the job would have been refused for.
+Where no provider is to print (any more), it is kept, and flagged, and nobody pays for it by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from spoold.model.person import Owner, decode_text, normalise_name
 from spoold.model.principal import Principal, Role
 from spoold.model.printer import Printer, WhenUnreachable
 from spoold.model.usage import LINES_MAX, Usage, Work
-from spoold.release.reported import charge_for
+from spoold.release.reported import charge_for, is_expected
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.store import Accepted, NewDocument, ReportJob
 
@@ -95,7 +96,7 @@ async def report(call: Call) -> dict[str, Any]:
     charge = await _charged(call, accepted, printer, usage, change.created_us or now_us)
     if not accepted.is_duplicate:
         log.warning(
-            "job_printed_directly",
+            "job_printed_directly" if is_expected(printer) else "job_report_unexpected",
             job_id=accepted.job_id,
             job_uuid=str(accepted.uuid),
             printer=printer.name,

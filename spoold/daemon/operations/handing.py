@@ -1,7 +1,7 @@
 """What nodes ask about the jobs that they handed on to this one: `handed.follow`, `handed.cancel`.
 
-Whoever may hand on jobs of others (`intake/arguments.hands_on`) may ask for any that came this way,
-by its uuid: a job may have come over another node before.
+Whoever may hand on jobs of others (`intake/arguments.hands_on`) may ask how any is that came this
+way, by its uuid: a job may have come over another node before. Only who handed it on cancels it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spoold.intake.arguments import hands_on
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.principal import Port
-from spoold.spool.handed import HANDED_ON, JobThere, find_there
+from spoold.spool.handed import HANDED_ON, JobThere, find_there, may_cancel
 
 JOBS_MAX = 500
 MESSAGE_CHARACTERS_MAX = 255
@@ -96,6 +96,10 @@ async def cancel(call: Call) -> dict[str, Any]:
     job = None if there is None else await call.services.reader.job(there.job_id)
     if job is None:
         raise OperationError("not-found", "no such job was handed on to this node.")
+    if not await call.services.reader.look(may_cancel, job.id, call.principal.identity):
+        raise OperationError(
+            "forbidden", "somebody else handed this job on.", "Cancel it where it came in first."
+        )
     [done] = await apply(call, [job], plan_cancel(JobReason.JOB_CANCELED_BY_USER), dry_run=False)
     if done.error is not None:
         raise done.error

@@ -41,7 +41,8 @@ class AcceptJob:
     `uuid` None lets the store name it; then it cannot be a duplicate. With a uuid the submission is
     idempotent by (submitter, uuid): the same printer and digest gets the first answer again;
     anything else is `conflict`. `created_us` is when another node accepted it first.
-    With `is_released` its owner stood at the machine, or it was cleared, at that node.
+    With `is_released` its owner stood at the machine, or it was cleared, at that node. `handed_by`
+    is the node that handed it on, as the transport knows it; "" where nobody did.
     """
 
     printer_id: int
@@ -64,6 +65,7 @@ class AcceptJob:
     release_us: int | None = None
     created_us: int | None = None
     is_released: bool = False
+    handed_by: str = ""
 
 
 @dataclass(slots=True)

@@ -136,6 +136,7 @@ class Settle:
     actor: str = "node"
     happened_us: int | None = None
     unreserved: Reserve | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
