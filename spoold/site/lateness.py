@@ -24,7 +24,7 @@ from spoold.spool.store import ChangeJob, Event, JobMoved
 
 log = structlog.get_logger("spoold.site")
 
-SOON_S = 60.0
+SOON_S = 60.0  # after it nobody waits at a machine any more
 SPARE_S = 1.0  # looked at a little later, so that it is late by then
 
 
@@ -37,13 +37,12 @@ class Lateness:
         reader: SqliteReader,
         is_of_site: Callable[[int], bool],
         wall_clock: Callable[[], int],
-        soon_s: float = SOON_S,
     ) -> None:
         self._journal = journal
         self._reader = reader
         self._is_of_site = is_of_site
         self._wall_clock = wall_clock
-        self.soon_s = soon_s
+        self.soon_s = SOON_S
         self._waiting: deque[tuple[float, int]] = deque()  # when to look, and at which job
         self._bell = trio.Event()
         journal.listen(self._hear)
@@ -53,6 +52,7 @@ class Lateness:
             if (
                 type(event) is JobMoved
                 and event.new is JobState.PENDING
+                and event.old is JobState.PENDING_HELD
                 and self._is_of_site(event.printer_id)
             ):
                 self._note(event.job_id)
