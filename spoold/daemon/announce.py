@@ -208,12 +208,12 @@ class Announcer:
 
     async def _adjust(self) -> float:
         """Make what is announced what it should be; returns how long that holds, in seconds."""
-        from spoold.net.dnssd import Unusable
-
         if not self._shared or not self._settings().enabled:
             await self._close()
             self._trouble = ""
             return float("inf")
+        from spoold.net.dnssd import Unusable
+
         failed = ""
         try:
             await self._open()

@@ -7,9 +7,12 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+import trio
+import trio.testing
 
 from spoold.codec import dnssd
-from spoold.daemon.announce import Ports, Reach, reach_of
+from spoold.daemon.announce import Announcer, Ports, Reach, reach_of
+from spoold.daemon.config import DnsSd
 from support import link as links
 from support.link import FAR, NEAR
 from support.peers import wait_until
@@ -45,6 +48,18 @@ def test_what_of_the_machine_is_reached():
     apart = Ports((("192.0.2.1", 9191),), (("198.51.100.1", 9192),))
     assert reach_of(apart, own) == Reach(("198.51.100.1",), 0, 9192)
     assert reach_of(Ports((("127.0.0.1", 9191),)), own) == Reach()
+
+
+async def test_who_shares_nothing_does_not_load_the_library(spool, monkeypatch):
+    """It is 5 MiB of a daemon, and a tenth of a second of its start."""
+    monkeypatch.setitem(sys.modules, "spoold.net.dnssd", None)  # loading it would be an error
+    await spool.add_printer()
+    ports = Ports((HALF,))
+    announcer = Announcer(spool.journal, spool.reader, ports, "hq", "hq.local", DnsSd)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(announcer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        announcer.stop_nowait()
 
 
 @pytest.fixture
