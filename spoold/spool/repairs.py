@@ -186,9 +186,16 @@ def _apply(
 
 
 def note(writer: SqliteStore, site: UUID, position: int, fact: Record) -> None:
-    """A site tells of a repair, or that it has ended."""
+    """A site tells of a repair, or that it has ended.
+
+    Raises:
+        OperationError: `not-found`: nothing like that can be repaired here.
+    """
     told = fact.payload
     printer, field = UUID(bytes=told["printer"]), str(told["field"])
+    known = writer.db.execute("SELECT 1 FROM printer WHERE guid = ?", (printer.bytes,)).fetchone()
+    if known is None or field not in (PAUSED, DEVICE):
+        raise OperationError("not-found", "there is no such printer, or it has no such field.")
     value, was = (None if told[key] is None else str(told[key]) for key in ("value", "was"))
     if value == was:
         _drop(writer.db, site, printer, field)

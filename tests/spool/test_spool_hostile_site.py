@@ -334,3 +334,17 @@ async def test_a_site_that_draws_unusually_much_is_told_of(hall):
         await asks(hall, least=41 * PAGE)
         await asks(hall, least=50 * PAGE)
     assert [(one["event"], one["drawn"]) for one in logs] == [("rights_unusual", "1.05")]
+
+
+# -- the rest ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("is_known", "field"), [(False, "paused"), (True, "name")])
+async def test_a_site_repairs_printers_that_are_here_alone(hall, is_known, field):
+    """Somebody is to settle what it tells: made-up ones would have no end."""
+    printer = await hall.hq.spool.add_printer()
+    guid = printer.guid if is_known else uuid4()
+    told = {"printer": guid.bytes, "field": field, "value": "jam", "was": None}
+    record = AddRecord(Kind.PRINTER_REPAIRED, told, hall.now_us)
+    await hall.at["a"].spool.journal.commit(record)
+    assert await refused(hall) == ["there is no such printer, or it has no such field."]
