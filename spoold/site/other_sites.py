@@ -59,7 +59,7 @@ class OtherSites:
         """A page; the site that is `asking` knows its own."""
         after = max(0, after_id - FAR)
         found = await self._reader.look(remote_jobs.waits_for, person, after, limit)
-        known = await self._printers()
+        known = await self._printers() if found else {}
         return FarJobs(
             tuple(
                 _shown(one, self._why_not(one, known, printer))

@@ -112,6 +112,9 @@ async def test_it_is_paid_once_and_goes_home_when_it_was_not(trio_of, tmp_path):
     with trio.fail_after(30):
         while (await jobs_of(annex, "dear"))[0]["message"] == "":  # noqa: ASYNC110
             await trio.sleep(0.05)
+    told = await annex.ask("job.explain", job=str(job["id"]))
+    assert told["waits"].endswith("at a machine. hq has it as job 1.")
+    assert told["may_act"][:2] == ["operators: cancel", "the user ada, after a login: show"]
     stake = (await annex.ask("status"))["at_stake"]
     assert (stake["jobs"], stake["jobs_elsewhere"]) == (0, 1)
     adjusting = {"name": "user:ada", "amount": 10 * PAGE, "purse": "paid-in"}

@@ -247,6 +247,8 @@ def why_held(job: Job) -> str:
             "It is held because the printer wants to know its owner better."
             f"{message} An operator may `spoold job release {job.id}`."
         )
+    if JobReason.JOB_WAITS_ELSEWHERE in reasons:
+        return f"It waits at the application server now, for its owner at a machine.{message}"
     if waits := _why_at_gate(job):
         return f"{waits}{message}"
     if {JobReason.UNSUPPORTED_DOCUMENT_FORMAT, JobReason.DOCUMENT_FORMAT_ERROR} & set(reasons):
@@ -389,14 +391,19 @@ def who_may_act(job: Job, people: dict[str, str], owner: User | None) -> list[st
         verbs.remove("hold")
     if is_in_doubt(job):
         verbs = ["settle", "cancel"]
+    is_elsewhere = JobReason.JOB_WAITS_ELSEWHERE in job.reasons
+    if is_elsewhere:
+        verbs = ["cancel"]
     told = [f"operators: {', '.join(verbs)}"]
-    may_cancel = "cancel" in verbs
+    may_cancel = "cancel" in verbs and not is_elsewhere
     kind = job.submitter.partition(":")[0]
     if kind == "provider":
         can = "show, follow, cancel" if may_cancel else "show, follow"
         told.append(f"{_named(job.submitter, people)}, with its certificate: {can}")
     if owner is not None:
         own = ["show", *(verb for verb in verbs if verb in ("hold", "release", "cancel"))]
+        if is_elsewhere:
+            own.remove("cancel")
         if job.awaits_release and "release" in own:
             own.remove("release")
             told.append(f"the user {owner.name} and who may for them, at the machine: release")
