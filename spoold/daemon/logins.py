@@ -15,12 +15,17 @@ import hmac
 import os
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 import trio
 
-from spoold.accounts.authentication import TEXT_CHARACTERS_MAX, Authentication, unauthorized
+from spoold.accounts.authentication import (
+    TEXT_CHARACTERS_MAX,
+    Authentication,
+    Credential,
+    unauthorized,
+)
 from spoold.intake.listener import counted
 from spoold.model.errors import OperationError
 from spoold.model.person import normalise_name
@@ -49,12 +54,22 @@ class _Right:
     until: float
 
 
-class Logins:
-    """Follows changes of users by the journal's events."""
+class Visitors(Protocol):
+    """The part of `site.visitors.Visitors` that is used here."""
 
-    def __init__(self, authentication: Authentication, journal: Journal) -> None:
+    async def fetch(self, credential: Credential, where: str) -> bool: ...
+    async def is_known(self, credential: Credential) -> bool: ...
+
+
+class Logins:
+    """Follows changes of users by the journal's events; `visitors` copies people to a site."""
+
+    def __init__(
+        self, authentication: Authentication, journal: Journal, visitors: Visitors | None = None
+    ) -> None:
         self._authentication = authentication
         self._journal = journal
+        self._visitors = visitors
         self._key = os.urandom(32)
         self._changes = 0
         self._right: OrderedDict[str, _Right] = OrderedDict()
@@ -126,13 +141,30 @@ class Logins:
         try:
             user = await self._authentication.password(name, password, address, counted(address))
         except OperationError as error:
-            if error.code == "unauthorized" and changes == self._changes:
-                _keep(self._wrong, digest, name, WRONG_MAX)
-            raise
+            if error.code != "unauthorized":
+                raise
+            shown = Credential(name=name, password=password)
+            if self._visitors is None or await self._visitors.is_known(shown):
+                if changes == self._changes:
+                    _keep(self._wrong, digest, name, WRONG_MAX)
+                raise
+            user = await self._visit(shown, address, self._visitors)
         until = trio.current_time() + REMEMBERED_S  # no checkpoint lies between the two
         _keep(self._right, name, _Right(digest, user, until), REMEMBERED_MAX)
         log.debug("login_succeeded", client=address, user=name)
         return user
+
+    async def _visit(self, shown: Credential, address: str, visitors: Visitors) -> User:
+        """Somebody whom this site does not know, and its application server may.
+
+        Raises:
+            OperationError: `unauthorized`, now: that nobody could be asked is not remembered.
+        """
+        if not await visitors.fetch(shown, address):
+            raise unauthorized()
+        place = counted(address)
+        self._authentication.take_back(shown, place)
+        return await self._authentication.password(shown.name, shown.password, address, place)
 
 
 def _principal(user: User, address: str) -> Principal:

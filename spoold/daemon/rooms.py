@@ -157,6 +157,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     replica = await of_site.open_replica(ground, lines)
     uplink = of_site.open_uplink(ground, lines)
     alone = of_site.open_authority(ground, lines)
+    visitors = of_site.open_visitors(ground, lines, replica)
     deadline_s = config.upstream.question_deadline_s
     recalling = None
     if alone is None:
@@ -196,7 +197,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         authentication=authentication,
         erasure=ground.erasure,
         rounds=rounds,
-        logins=Logins(authentication, journal),
+        logins=Logins(authentication, journal, visitors),
         open_jobs=open_jobs,
         charging=charging,
         releases=releases,
@@ -211,7 +212,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         uplink=uplink,
         alone=alone,
         far_desk=of_site.open_far_desk(ground, lines, replica, wanting, catalogue, desk),
-        visitors=of_site.open_visitors(ground, lines, replica),
+        visitors=visitors,
         recalling=recalling,
         handing=handing,
         wanting=wanting,

@@ -59,7 +59,7 @@ class Visitors:
         Raises:
             OperationError: `busy`: too many were refused before, it was not looked at.
         """
-        if not self._line.is_connected or await self._is_known(credential):
+        if not self._line.is_connected or await self.is_known(credential):
             return False
         shown = {
             "card": credential.card,
@@ -82,7 +82,7 @@ class Visitors:
         log.info("visitor_copied", user=answer["user"])
         return True
 
-    async def _is_known(self, credential: Credential) -> bool:
+    async def is_known(self, credential: Credential) -> bool:
         """Whether the copy has the person: then what was shown is wrong, here as there."""
         if credential.name:
             return await self._reader.user(normalise_name(credential.name)) is not None

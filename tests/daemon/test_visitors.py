@@ -9,6 +9,7 @@ from spoold.accounts.guard import FREE_OF_MACHINE
 from spoold.daemon.config import Upstream
 from spoold.model.errors import OperationError
 from spoold.model.node import LineState
+from spoold.provider.course import Lost
 from support.houses import give_away, joined, wait_until
 from support.panels import Hall, Panel
 
@@ -67,6 +68,27 @@ async def test_a_guest_is_copied_when_it_logs_in(pair, shown):
     await hq.stop()
     await wait_until(lambda: site.line.state is LineState.GONE)
     assert (await panel.login(**shown))["mode"] == "offline"
+
+
+async def lost(*args):
+    raise Lost("the line is gone")
+
+
+async def test_a_guest_with_a_laptop_is_copied_too(pair, monkeypatch):
+    """A login over IPP or in a browser; what nobody could be asked about is not remembered."""
+    _, site = pair
+    logins = site.services.logins
+    with monkeypatch.context() as patch:
+        patch.setattr(site.line, "call", lost)
+        with pytest.raises(OperationError, match="wrong"):
+            await logins.login("ada", PASSWORD, "192.0.2.7")
+    for name, password in (("ada", "no"), ("nobody", PASSWORD)):
+        with pytest.raises(OperationError, match="wrong"):
+            await logins.login(name, password, "192.0.2.7")
+    assert await people_at(site) == []
+    principal = await logins.login("ada", PASSWORD, "192.0.2.7")
+    assert (principal.name, principal.method) == ("ada", "basic")
+    assert await people_at(site) == ["ada"]
 
 
 async def test_nobody_is_copied_for_a_wrong_credential(pair):
