@@ -82,9 +82,8 @@ async def test_a_guest_with_a_laptop_is_copied_too(pair, monkeypatch):
         patch.setattr(site.line, "call", lost)
         with pytest.raises(OperationError, match="wrong"):
             await logins.login("ada", PASSWORD, "192.0.2.7")
-    for name, password in (("ada", "no"), ("nobody", PASSWORD)):
-        with pytest.raises(OperationError, match="wrong"):
-            await logins.login(name, password, "192.0.2.7")
+    with pytest.raises(OperationError, match="wrong"):
+        await logins.login("ada", "no", "192.0.2.7")
     assert await people_at(site) == []
     principal = await logins.login("ada", PASSWORD, "192.0.2.7")
     assert (principal.name, principal.method) == ("ada", "basic")

@@ -181,6 +181,21 @@ def test_the_examples_do_what_they_say(host: Machine) -> None:
         host.run("systemctl", "restart", "spoold")
 
 
+def test_the_agent_of_a_provider_asks_servers_from_its_unit(host: Machine) -> None:
+    """As the walk-through sets it up: it reads its credentials, and keeps what it was told."""
+    host.run("sh", "-ec", "cd /root && spoold provider enrol cups-1 --may-assert '*'")
+    pem = "umask 077; cd /root && cat cups-1.key cups-1.crt ca.crt >/etc/spoold/cups.pem"
+    host.run("sh", "-ec", pem)
+    host.run("sh", "-ec", "echo 'SERVERS=--server 127.0.0.1:9195' >/etc/spoold/agent")
+    host.run("systemctl", "start", "spoold-agent")
+    told = host.root / "var/lib/spoold-cups/printers.json"
+    try:
+        wait(told.exists, "servers said where it may print alone")
+        assert host.show("spoold-agent", "ActiveState") == "active"
+    finally:
+        host.run("systemctl", "stop", "spoold-agent")
+
+
 def test_a_backup_is_made_by_the_timer_and_restored(host: Machine) -> None:
     """The unit of the timer has one written; as the walk-through says it is put back."""
     host.run("sh", "-c", "echo page | spoold submit --title in-the-backup -")

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 UNITS = [
     "spoold.service",
+    "spoold-agent.service",
     "spoold-backup.timer",
     *(f"spoold-{name}.socket" for name in ("clear", "control", "lpd", "mutual", "tls")),
 ]

@@ -28,11 +28,13 @@ def read(name: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SERVICES)
-def test_exposure_is_low(name: str) -> None:
-    """systemd-analyze gives at most 1.1 of 10."""
+@pytest.mark.parametrize(
+    ("name", "tenths"), [*((name, 11) for name in SERVICES), ("spoold-agent.service", 14)]
+)
+def test_exposure_is_low(name: str, tenths: int) -> None:
+    """systemd-analyze gives at most 1.1 of 10; 1.4 to the agent, which runs as root."""
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=11", UNITS / name],
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={tenths}", UNITS / name],
         capture_output=True,
         text=True,
         check=False,
