@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from spoold.model.errors import OperationError
-from spoold.model.job import WAITS_FOR_OTHERS, Job
+from spoold.model.job import WAITS_FOR_OTHERS, Job, JobReason
 from spoold.model.printer import Device, Printer
 from spoold.model.release import Changes, Effect, Terms, changeable, judge
 from spoold.release.counting import Count
@@ -70,6 +70,8 @@ def check_waiting(job: Job) -> None:
     Raises:
         OperationError: `not-possible`.
     """
+    if JobReason.JOB_WAITS_ELSEWHERE in job.reasons:
+        raise _not_there("it waits at the application server by now.", "List the jobs again.")
     if not job.awaits_release or job.is_incoming:
         raise _not_there(f"the job is {job.state}, and waits for no release.")
     for reason in WAITS_FOR_OTHERS:

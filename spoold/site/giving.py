@@ -247,11 +247,16 @@ class Giving:
 
         try:
             document = await self._open(job)
-            try:
-                args = await self._arguments(job, document.size)
-                await self._line.upload(args, document, note_end)
-            finally:
-                document.close()
+        except (SpooldError, OSError) as error:  # then it cannot come out here either
+            log.warning("job_not_given", job_uuid=str(job.uuid), reason=str(error))
+            raise _NotGiven(
+                OperationError(
+                    "not-possible", "its document cannot be read.", "Ask an operator there."
+                )
+            ) from error
+        try:
+            args = await self._arguments(job, document.size)
+            await self._line.upload(args, document, note_end)
         except OperationError as error:
             if error.code in ("busy", "digest-mismatch"):
                 raise  # another line is just bringing it, or what had come was damaged
@@ -260,6 +265,8 @@ class Giving:
             if is_whole:
                 raise
             raise _NotGiven(None) from None
+        finally:
+            document.close()
 
     async def _arguments(self, job: Job, size: int) -> dict[str, Any]:
         name = await self._printer_name(job.printer_id)

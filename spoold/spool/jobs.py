@@ -178,7 +178,7 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
     had = tuple(row[3].split())
     if change.only_with and change.only_with not in had:
-        raise OperationError("not-possible", f"the job has no {change.only_with} by now.")
+        raise OperationError("not-possible", f"{change.only_with} is over by now.")
     check_is_here(change.event, had, change.reasons)
     event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
     after = next_state(before, event)

@@ -271,3 +271,18 @@ async def test_a_line_that_is_cut_leaves_it_there(pair, tmp_path, monkeypatch, w
     assert told == [""]
     await wait_job(annex, "mine", "canceled")
     assert paper(tmp_path) == [LARGE]
+
+
+async def test_a_job_whose_document_is_lost_stays_and_says_so(pair, tmp_path):
+    """Nothing of it can be sent: nobody waits for it, and it is not given away for nothing."""
+    hq, annex = pair
+    await submit(annex, "mine", "wander", LARGE)
+    for one in (tmp_path / "annex" / "documents").rglob("*"):
+        if one.is_file():
+            one.unlink()
+    panel = await panel_of(hq)
+    far = await shown(panel, "mine")
+    [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
+    assert result["error"]["code"] == "not-possible"
+    assert result["error"]["message"] == "annex: its document cannot be read."
+    assert (await jobs_of(annex, "mine"))[0]["reasons"] == ["job-release-wait"]
