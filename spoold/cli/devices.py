@@ -135,7 +135,7 @@ def list_devices(args: Namespace) -> int:
 
 
 def _row(device: dict[str, Any]) -> list[str]:
-    printers = ", ".join(device.get("printers", ()))
+    printers = ", ".join(device.get("printers", ())) or "-"
     return [device["uri"], printers, device.get("serial") or "-", device["guid"]]
 
 

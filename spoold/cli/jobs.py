@@ -56,7 +56,9 @@ def add(nouns: Nouns[Parser]) -> None:
     listing.add_argument(
         "--site", metavar="NAME", help="those of a site, as far as it has told; only with --state"
     )
-    listing.add_argument("--limit", type=grammar.count, default=PAGE, metavar="N")
+    listing.add_argument(
+        "--limit", type=grammar.count, default=PAGE, metavar="N", help=f"at most so many ({PAGE})"
+    )
     listing.add_argument("--all", action="store_true", help="however many there are")
     grammar.add_json(listing)
     for verb, handler, summary in (

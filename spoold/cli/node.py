@@ -91,7 +91,9 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold journal --audit --since 7d                   # who changed what""",
     )
     start = reading.add_mutually_exclusive_group()
-    start.add_argument("--from", type=grammar.count, dest="start", metavar="POSITION")
+    start.add_argument(
+        "--from", type=grammar.count, dest="start", metavar="POSITION", help="start at this record"
+    )
     start.add_argument(
         "--cursor",
         metavar="NAME",

@@ -49,7 +49,7 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer set frontdesk --convert 'application/pdf -> image/pwg-raster: gs ...'""",
     )
     setting.add_argument("name", metavar="NAME")
-    setting.add_argument("--uri", metavar="DEVICE-URI")
+    setting.add_argument("--uri", metavar="DEVICE-URI", help="where its bytes go from now on")
     setting.add_argument("--rename", metavar="NAME", help="its history stays with it")
     setting.add_argument("--accepting", type=grammar.switch, metavar="on|off", help="new jobs")
     _add_settings(setting)

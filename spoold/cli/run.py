@@ -67,7 +67,13 @@ def add(nouns: Nouns[Parser]) -> None:
     printing.add_argument("--lpd", type=port, metavar="PORT", help="LPD port")
     printing.add_argument("--ipp", type=port, metavar="PORT", help="IPP port")
     printing.add_argument("--host", default="127.0.0.1", help="where to listen")
-    printing.add_argument("--fault", action="append", default=[], metavar="KIND[=N]")
+    printing.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND[=N]",
+        help="what it does wrong; several may be given, and `help` lists them",
+    )
     printing.add_argument("--no-pjl", action="store_true", help="do not understand PJL")
     panel = grammar.command(
         simulated,

@@ -55,7 +55,7 @@ def add(nouns: Nouns[Parser]) -> None:
         "--server",
         action="append",
         metavar="HOST:PORT",
-        help="several are tried in order (else $SPOOLD_SERVER, else this machine)",
+        help="several are tried in order (else $SPOOLD_SERVER, else the daemon of this machine)",
     )
     parser.add_argument("--user", metavar="NAME", help="the job's owner; else you")
     parser.add_argument("--title", help="else the name of the file")

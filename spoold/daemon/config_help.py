@@ -41,7 +41,8 @@ KEYS = {
     "listen.raw.printer": "Where its jobs go.",
     "listen.raw.ends_on": (
         'How the end of a job is known: "half-close" by the sender\'s end of stream, "idle 2s" by '
-        'silence, "zpl" by the end of a label.'
+        'silence, "zpl" by the end of a label. With the last two the sender may keep its '
+        "connection for as long as it likes."
     ),
     "listen.proxy_from": "Load balancers that say who they are for (PROXY protocol, version 2).",
     "advertise.names": "Names and addresses of this node for clients and its certificate.",

@@ -174,15 +174,17 @@ def remove_printer(writer: SqliteStore, change: store.RemovePrinter) -> None:
     guid = writer.printers.get(change.printer_id)
     if guid is None:
         raise OperationError("not-found", "the printer was removed already.")
-    (waiting,) = writer.db.execute(
-        "SELECT count(*) FROM job WHERE printer_id = ? AND finished_us IS NULL",
+    waiting, name = writer.db.execute(
+        "SELECT count(*), (SELECT name FROM printer WHERE id = ?1) FROM job "
+        "WHERE printer_id = ?1 AND finished_us IS NULL",
         (change.printer_id,),
     ).fetchone()
     if waiting:
         raise OperationError(
             "not-possible",
-            f"{waiting} jobs are on the printer.",
-            "Move or cancel them first: `spoold job move` or `spoold job cancel --printer`.",
+            f"jobs that are not finished on {name}: {waiting}.",
+            f"Move or cancel them first: `spoold printer redirect {name} OTHER` or "
+            f"`spoold job cancel --printer {name}`.",
         )
     writer.add_record(Kind.PRINTER_REMOVED, change.actor, change.now_us, {"printer": guid})
     writer.db.execute("UPDATE printer SET name = NULL WHERE id = ?", (change.printer_id,))

@@ -250,7 +250,9 @@ async def test_remove_refuses_while_jobs_wait(desk):
     await desk.ask("printer.add", name="a", uri=URI)
     (printer,) = await desk.spool.reader.printers()
     job = await desk.spool.add_job(printer)
-    assert (await refused(desk, "printer.remove", name="a")).code == "not-possible"
+    error = await refused(desk, "printer.remove", name="a")
+    assert (error.code, error.message) == ("not-possible", "jobs that are not finished on a: 1.")
+    assert "spoold job cancel --printer a" in error.advice
     await desk.ask("job.cancel", job=job.job_id)
     assert (await desk.ask("printer.remove", name="a"))["advice"] == []
     assert (await refused(desk, "printer.show", name="a")).code == "not-found"
