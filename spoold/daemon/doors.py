@@ -257,9 +257,9 @@ class Doors:
             LPD: self._lpd,
         }
 
-    async def _raw(self, opening: Opening) -> None:
+    def _raw(self, opening: Opening) -> Awaitable[None]:
         rules = opening.rules
-        await raw.serve_raw(
+        return raw.serve_raw(
             opening.stream,
             opening.head,
             opening.is_ended,
@@ -292,7 +292,7 @@ class Doors:
         )
         return _within(JOIN_S, serving) if opening.rules.port is Port.JOIN else serving
 
-    async def _http(self, opening: Opening) -> None:
+    def _http(self, opening: Opening) -> Awaitable[None]:
         _let_handler_watch(opening)
         config = self._config()
         tls = self._tls
@@ -305,7 +305,7 @@ class Doors:
             self._principals.by_token,
             self.apis,
         )
-        await http.serve_http(
+        return http.serve_http(
             opening.stream, opening.head, opening.principal, site, config.limits, opening.watch
         )
 
@@ -315,9 +315,9 @@ class Doors:
             return 200, printer
         return 404, {"error": "not-found", "advice": "Print to /printers/NAME by IPP."}
 
-    async def _lpd(self, opening: Opening) -> None:
+    def _lpd(self, opening: Opening) -> Awaitable[None]:
         _let_handler_watch(opening)
-        await lpd.serve_lpd(
+        return lpd.serve_lpd(
             opening.stream,
             opening.principal,
             self._acceptance,

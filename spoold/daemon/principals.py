@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import structlog
@@ -91,8 +92,7 @@ class Principals:
     async def anybody(self, stream: Stream) -> Principal:
         """Without credentials: an address."""
         port = Port.TLS if isinstance(stream, TlsStream) else Port.CLEAR
-        host = host_of(stream.peer)
-        return Principal(f"address:{host}", port, address=host)
+        return _at(host_of(stream.peer), port)
 
     async def joiner(self, stream: Stream) -> Principal:
         """A node that shows no certificate, and may ask for one."""
@@ -242,6 +242,12 @@ class Principals:
     def leave(self, stream: Stream) -> None:
         """This connection is over."""
         self._by_token.pop(stream, None)
+
+
+@lru_cache(maxsize=4096)
+def _at(host: str, port: Port) -> Principal:
+    """Whoever is at this address: one for all its connections."""
+    return Principal(f"address:{host}", port, address=host)
 
 
 def host_of(peer: str) -> str:

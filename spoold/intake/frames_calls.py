@@ -16,6 +16,8 @@ from spoold.model.principal import Port
 class Calls:
     """The calls of one connection. What follows something lasts until the client ends it."""
 
+    __slots__ = ("_calling", "_link", "_nursery", "_router", "following")
+
     def __init__(self, link: Link, router: Router, nursery: trio.Nursery) -> None:
         self._link = link
         self._router = router

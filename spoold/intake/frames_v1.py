@@ -54,6 +54,20 @@ class _Arriving:
 
 
 class Version1:
+    __slots__ = (
+        "_acceptance",
+        "_arriving",
+        "_calls",
+        "_client_host",
+        "_gathered_bytes",
+        "_is_ticking",
+        "_late",
+        "_link",
+        "_node_guid",
+        "_nursery",
+        "_outbox",
+    )
+
     def __init__(
         self,
         link: Link,
