@@ -51,7 +51,10 @@ def _state(printer: dict[str, Any]) -> str:
 
 def _why(printer: dict[str, Any]) -> str:
     reasons = [one for one in printer["reasons"] if one not in ("none", "paused")]
-    return printer["message"] or ", ".join(reasons)
+    owner = printer.get("owner")
+    where = f"belongs to {owner}" if owner else ""
+    why = printer["message"] or ", ".join(reasons)
+    return "; ".join(one for one in (where, why) if one)
 
 
 def show(args: Namespace) -> int:

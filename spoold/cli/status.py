@@ -135,7 +135,8 @@ def at_stake(found: Mapping[str, Any]) -> str:
     jobs, records = found["jobs"], found["records"]
     line = f"{render.counted(jobs, 'job')} {'is' if jobs == 1 else 'are'} here alone"
     if found["jobs_elsewhere"]:
-        line += f" ({found['jobs_elsewhere']} more are at their owners)"
+        more = found["jobs_elsewhere"]
+        line += " (1 more is at its owner)" if more == 1 else f" ({more} more are at their owners)"
     if records is not None:
         are = "is" if records == 1 else "are"
         line += f", {render.counted(records, 'record')} {are} not acknowledged"

@@ -341,7 +341,7 @@ def _journals(found: Journals) -> Check:
     values = {"quarantined": found.quarantined}
     if found.is_forked:
         text = "the application server has other records of this journal: nothing is sent"
-        advice = "Was this disk put back, or runs it twice? Then `spoold site begin-anew`."
+        advice = "Was this disk put back, or does it run twice? Then `spoold site begin-anew`."
         return Check(Part.JOURNALS, Verdict.FAILED, text, advice, values)
     if found.forked:
         text = f"other records than before came from {', '.join(found.forked[:NAMED_MAX])}"

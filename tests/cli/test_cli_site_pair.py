@@ -148,6 +148,8 @@ def test_the_automatic_printer_of_a_new_site_gives_way(joined: At) -> None:
     """Both nodes made one called `default`; nobody is told of a conflict that is none."""
     assert [one["name"] for one in joined("site", "printer list --json").json] == ["default"]
     assert joined("site", "site copy --json").json["conflicts"] == []
+    [row] = joined("site", "printer list").out.splitlines()[1:]
+    assert row.endswith("belongs to hq")
     said = joined("site", "site copy")
     assert said.code == DONE
     assert said.out.startswith("The copy is ")
