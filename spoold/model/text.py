@@ -15,6 +15,11 @@ def plain(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if _acts(c) else c for c in text)
 
 
+def folded(text: str) -> str:
+    """`text` for a comparison that knows no case, whichever way its accents are written."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def _acts(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] == "C" or category in ("Zl", "Zp")

@@ -18,6 +18,8 @@ import outcome
 import trio
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
+from spoold.model.text import folded
+
 T = TypeVar("T")
 
 
@@ -173,15 +175,18 @@ async def connect(path: str, *, read_only: bool = False) -> TrioConnection:
 
 
 def open_database(path: str, *, read_only: bool = False) -> sqlite3.Connection:
-    """The database at `path`, as every connection of a spool is opened.
+    """The database at `path`, as every connection of a spool is opened. It knows `folded(text)`,
+    for comparisons without case in any script, which SQLite's own `lower` leaves to ASCII.
 
     Raises:
         sqlite3.Error: it cannot be opened.
     """
     uri = f"file:{_quote(path)}" + ("?mode=ro" if read_only else "")
-    return sqlite3.connect(
+    database = sqlite3.connect(
         uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False
     )
+    database.create_function("folded", 1, folded, deterministic=True)
+    return database
 
 
 def _quote(path: str) -> str:

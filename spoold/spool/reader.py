@@ -19,6 +19,7 @@ from spoold.model.job import Document, Job, JobState
 from spoold.model.mfd import Mfd, Session
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
+from spoold.model.text import folded
 from spoold.model.user import User
 from spoold.spool import accepting, connection, mfds, people, sessions, users
 from spoold.spool.pages import Page, PageQuery, Search
@@ -487,7 +488,7 @@ def _where(which: JobFilter) -> tuple[str, list[Any]]:
     if which.owner is not None:
         add("job.owner_id = (SELECT id FROM person WHERE name = ?)", which.owner)
     if which.title is not None:
-        add("instr(lower(job.title), lower(?)) > 0", which.title)
+        add("instr(folded(job.title), ?) > 0", folded(which.title))
     if which.reason is not None:
         add("instr(' ' || job.reasons || ' ', ' ' || ? || ' ') > 0", which.reason)
     if which.since_us is not None:
