@@ -169,7 +169,7 @@ class Wanting:
         Raises:
             OperationError: `not-possible`: it cannot wait here.
         """
-        [there] = (await self._reader.look(handed.find_there, [uuid])).values() or [None]
+        there = (await self._reader.look(handed.find_there, [uuid])).get(uuid)
         if there is None:
             is_done = await self._is_done_elsewhere(site, uuid)
             return {"job_id": None, "state": JobState.COMPLETED.value if is_done else None}
