@@ -137,7 +137,6 @@ class Authentication:
         self,
         credential: Credential,
         where: str,
-        now_us: int,
         methods: frozenset[Method] = ALL,
         node: str = "",
     ) -> Login:
@@ -169,7 +168,7 @@ class Authentication:
         if not number:
             raise OperationError("bad-request", "there is no card.", "Put it on the reader.")
         proof = Credential("", credential.pin, credential.name, credential.password)
-        login = await self.authenticate(proof, where, now_us, ALL - {Method.CARD})
+        login = await self.authenticate(proof, where, ALL - {Method.CARD})
         change = PutCard(
             login.user.name,
             tuple(self._digests.cards(number)),

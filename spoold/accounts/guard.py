@@ -2,10 +2,10 @@
 
 Failures count by account, by account at a place where it has come in before ("at home"), by place
 (an address or a machine), by card when its PIN is wrong, and, for cards and PINs alone, which name
-no account, over the whole node. What
-counts is written before a failure is answered, together with the others of that moment: whoever
-stops or kills the daemon in between gains nothing by it, and tries that are made to wait, or that
-succeed, write nothing. Keys are keyed hashes: what is kept names neither people nor addresses.
+no account, over the whole node. What counts is written before a failure is answered, together with
+the others of that moment: whoever stops or kills the daemon in between gains nothing by it, and
+tries that are made to wait, or that succeed, write nothing. Keys are keyed hashes: what is kept
+names neither people nor addresses.
 
 Beside a short burst, what all machines of a node together may try of PINs is one in five minutes,
 some 330 a day; of the PINs beside one card it is one an hour, some 40 a day. Who logs in rightly

@@ -1,8 +1,7 @@
 """The deployment's certificate authority: it computes, and touches neither files nor sockets.
 
 In: CA certificates and keys as PEM, a wall clock. Out: certificates for nodes and providers, the
-list of revoked ones, and who a certificate stands for: its SAN says `spoold:KIND:GUID`
-(DECISIONS 23; RFC 5280).
+list of revoked ones, and who a certificate stands for: its SAN says `spoold:KIND:GUID` (RFC 5280).
 """
 
 from __future__ import annotations
@@ -129,7 +128,7 @@ class Authority:
     def crl(self, serials: Iterable[str]) -> bytes:
         """The list of revoked serials as PEM, one copy for each CA whose key is here.
 
-        It is never too old nor too new: no outage and no clock can trip it (DECISIONS 23).
+        It is never too old nor too new: no outage and no clock can trip it.
         """
         revoked = sorted({int(serial, 16) for serial in serials})
         made = bytearray()

@@ -4,7 +4,8 @@ Each is a folder under one directory, named by its time in UTC: `spool.db` as of
 documents that it names, `identity/` with the CA's key, `node-guid`, the configuration as it was,
 and a manifest with digests. What the backup before it holds already is linked, not copied again. A
 backup grows in a `.partial` folder and gets its name when all of it is synced: whatever interrupts
-it leaves those before it as they are. The witness stays outside (DECISIONS 6).
+it leaves those before it as they are. The witness stays outside: a spool
+that was put back is known by it.
 """
 
 from __future__ import annotations

@@ -119,9 +119,9 @@ def open_identity(
 
     The node's certificate covers `names` (host names and addresses) and the local ones. It is
     renewed when it does not, when another CA signs today, or in the last 30 days of its life, also
-    by `renew` while the daemon runs; but not while the clock is behind the day on which it was made
-    (DECISIONS 24). A CA in `handed`, as `ca.pem` and `ca-key.pem`, takes the place of the one in
-    the data directory.
+    by `renew` while the daemon runs; but not while the clock is behind the day on which it was
+    made. A CA in `handed`, as `ca.pem` and `ca-key.pem`, takes the place of the one in the data
+    directory.
 
     Raises:
         IdentityError: something is missing, damaged or of another node; nothing was replaced.

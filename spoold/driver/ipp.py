@@ -9,9 +9,9 @@ document that the printer has taken: some print it first), answer_wait_s=3600 (f
 has a job and is away), incoming_s=5, counter_wait_s=15, poll_first_s=0.25, poll_max_s=5, offer_s=10
 (how long the printer's abilities and state are believed), stall_s=10, expect_wait_s=1, chunked=off,
 aborts_max=3 (how often a job that the printer aborts before its first page is tried again),
-format=(the document's), as_user=(the
-job's owner), tls=verify|pin|none, fingerprint, ca_file, user, password_file, clear_password=off
-(see `ipp_trust`), snmp=off (see `snmp`; its page counter is asked where IPP has none).
+format=(the document's), as_user=(the job's owner), tls=verify|pin|none, fingerprint, ca_file, user,
+password_file, clear_password=off (see `ipp_trust`), snmp=off (see `snmp`; its page counter is asked
+where IPP has none).
 """
 
 from __future__ import annotations

@@ -82,9 +82,9 @@ class Delivery:
 
     For devices that can be asked later; other drivers leave these alone: `note` adds to `notes`,
     what is known of this attempt, and returns once that is durable; with `DOCUMENT_SENT` spoold may
-    stop at once, for the device has all. `number` is the attempt's own
-    from the moment that `may_send` has returned. `is_canceled` says to a delivery that is being
-    cancelled that an operator wants this job off the device, too; there are some seconds for it.
+    stop at once, for the device has all. `number` is the attempt's own from the moment that
+    `may_send` has returned. `is_canceled` says to a delivery that is being cancelled that an
+    operator wants this job off the device, too; there are some seconds for it.
     """
 
     job: Job

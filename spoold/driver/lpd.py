@@ -90,7 +90,7 @@ class LpdDriver:
             stream.abort()
             delivery.report(Progress(bytes_sent=submission.data_sent()))
         if isinstance(outcome, InDoubt):
-            return await self._settle(delivery.job, outcome, pages)
+            return await self._settle(outcome, pages)
         return outcome
 
     async def probe(self) -> DeviceStatus:
@@ -140,7 +140,7 @@ class LpdDriver:
         text = bytes(said[:STATE_BYTES_MAX]).decode("utf-8", "replace")
         return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
-    async def _settle(self, job: Job, doubt: InDoubt, pages: evidence.Pages) -> Outcome:
+    async def _settle(self, doubt: InDoubt, pages: evidence.Pages) -> Outcome:
         """Ask the counter and the queue, and decide."""
         is_whole = doubt.reason == "acknowledgement-lost"
         pages = await evidence.watch_counter(pages, self._page_count, self._counter_wait_s)

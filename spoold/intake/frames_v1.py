@@ -93,19 +93,18 @@ class Version1:
     # -- what comes ------------------------------------------------------------------------------
 
     async def take(self, item: Item) -> None:
-        kind = type(item)
-        if kind is Chunk:
+        if type(item) is Chunk:
             one = self._arriving.get(item.id)
             if one is not None:
-                await self._take_chunk(one, item)  # type: ignore[arg-type]
+                await self._take_chunk(one, item)
             elif item.id not in self._late:
                 raise RemoteProtocolError(
                     f"a chunk for {item.id}, which is no upload", "bad-request"
                 )
-        elif kind is Request:
-            await self._take_request(item)  # type: ignore[arg-type]
-        elif kind is Event:
-            await self._take_event(item)  # type: ignore[arg-type]
+        elif type(item) is Request:
+            await self._take_request(item)
+        elif type(item) is Event:
+            await self._take_event(item)
         # The rest are answers to our pings: that they came is what they say.
 
     async def _take_request(self, request: Request) -> None:

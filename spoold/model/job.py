@@ -55,7 +55,7 @@ class JobReason(StrEnum):
     JOB_IN_DOUBT = "job-in-doubt"  # ours: bytes left, nobody knows whether they printed
     JOB_ASSUMED_PRINTED = "job-assumed-printed"  # ours: settled by policy or by an operator
     DOCUMENT_DAMAGED = "document-damaged"  # ours: the stored bytes are missing or changed
-    OWNER_NOT_KNOWN_WELL_ENOUGH = "owner-not-known-well-enough"  # ours: DECISIONS of the printer
+    OWNER_NOT_KNOWN_WELL_ENOUGH = "owner-not-known-well-enough"  # ours: its printer asks for more
     JOB_RELEASE_WAIT = "job-release-wait"  # PWG 5100.11: until its owner stands at the machine
     JOB_BEING_COUNTED = "job-being-counted"  # ours: what it holds, and who pays, is being found
     ACCOUNT_INFO_NEEDED = "account-info-needed"  # PWG 5100.3: nobody knows who pays

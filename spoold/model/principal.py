@@ -17,7 +17,7 @@ class Port(StrEnum):
 
 
 class Role(StrEnum):
-    """What somebody may do; DECISIONS on operations list them."""
+    """What somebody may do: `daemon/operations/access.py` says who is asked for what."""
 
     ADMIN = "admin"
     OPERATOR = "operator"

@@ -1,4 +1,4 @@
-"""A Printer (queue or pool) points to a Device (URI, window, counters): DECISIONS of the house.
+"""A Printer (queue or pool) points to a Device (URI, window, counters).
 
 Two printers on one device never interleave: connection, window and evidence belong to the device.
 """
@@ -103,9 +103,9 @@ class Printer:
     `when_unreachable` is told to providers in advance. Only a printer with a device of its own, a
     `socket`, at which nobody releases jobs, can be printed on without a server.
 
-    `owner` is the node that alone has the printer's queue, state and dispatch (DECISIONS 11); None
-    is this node. Jobs that come for a printer of another node are handed on to it. `owner_epoch` is
-    how often it was given to another one: who was away meanwhile sees that it was not the owner.
+    `owner` is the node that alone has the printer's queue, state and dispatch; None is this node.
+    Jobs that come for a printer of another node are handed on to it. `owner_epoch` is how often it
+    was given to another one: who was away meanwhile sees that it was not the owner.
     """
 
     id: int

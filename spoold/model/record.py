@@ -1,4 +1,4 @@
-"""A record: one fact of a node's journal, as DECISIONS on journal and records settle it.
+"""A record: one fact of a node's journal: a job accepted, an attempt ended, a charge made.
 
 Its address is (journal GUID, incarnation, position). What names people lies in `personal`, which
 the chain covers only through a salted digest, so that it can be erased and the chain still verify.

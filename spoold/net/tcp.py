@@ -2,8 +2,8 @@
 
 In: connected `socket.socket`s. Out: `SocketStream`s. A socket made here or accepted by `listen`
 carries SO_LINGER {1,0}: whoever dies, forgets or aborts sends a reset; only `finish` and `send_eof`
-send a FIN (DECISIONS 18; RFC 9293, 3.10.4 and 3.10.5). A Unix socket has no reset: its peer sees an
-end, or ECONNRESET when bytes were left unread.
+send a FIN (RFC 9293, 3.10.4 and 3.10.5). A Unix socket has no reset: its peer sees an end, or
+ECONNRESET when bytes were left unread.
 
 Fairness: a call that succeeds at once does not yield, but a stream lets the other tasks run after
 each MiB, or 16 calls. Cancelling takes effect there, or at a wait; it never loses received bytes.

@@ -100,7 +100,7 @@ class Connection:
                     nursery.start_soon(self._send)
                     nursery.start_soon(self._receive)
                     try:
-                        welcome = await self._answer(id_, pending)
+                        welcome = await self._answer(pending)
                         ping_s, inflight_max = check_welcome(welcome, hello["versions"])
                     except (Lost, OperationError) as error:
                         self._close(str(error))
@@ -150,7 +150,7 @@ class Connection:
             try:
                 self._outbox.put_nowait(frame.request(id_, op, args))
                 await self._outbox.room()
-                return await self._answer(id_, pending, inf if on_event else None)
+                return await self._answer(pending, inf if on_event else None)
             except trio.Cancelled:
                 if self.is_open:
                     self._outbox.put_nowait(frame.event(id_, "abort", {}))
@@ -199,7 +199,7 @@ class Connection:
                     is_ended = True
                     end = {"size": document.size, "digest": digest}
                     self._outbox.put_nowait(frame.event(id_, "end", end))
-                return await self._answer(id_, pending)
+                return await self._answer(pending)
             except (trio.Cancelled, OSError):
                 if self.is_open and not is_ended:
                     self._outbox.put_nowait(frame.event(id_, "abort", {}))
@@ -271,9 +271,7 @@ class Connection:
             self._pending[id_] = pending
         return id_, pending
 
-    async def _answer(
-        self, id_: int, pending: _Pending, timeout_s: float | None = None
-    ) -> dict[str, Any]:
+    async def _answer(self, pending: _Pending, timeout_s: float | None = None) -> dict[str, Any]:
         timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
         with trio.move_on_after(timeout_s):
             while not pending.is_over:

@@ -145,15 +145,16 @@ class Counts:
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
-            kind = type(event)
-            if kind is BalanceChanged:
-                self._note(event.holder)  # type: ignore[union-attr]
-            elif kind is UserChanged:
-                self._note(event.guid)  # type: ignore[union-attr]
-            elif kind is AccountChanged or (kind is MoneyCame and event.holder is None):  # type: ignore[union-attr]
+            if type(event) is BalanceChanged:
+                self._note(event.holder)
+            elif type(event) is UserChanged:
+                self._note(event.guid)
+            elif type(event) is AccountChanged or (
+                type(event) is MoneyCame and event.holder is None
+            ):
                 self._note(None)
-            elif kind is PrinterChanged:
-                self._changed_printers[event.printer_id] = None  # type: ignore[union-attr]
+            elif type(event) is PrinterChanged:
+                self._changed_printers[event.printer_id] = None
                 self._ring()
             elif (
                 type(event) is JobMoved

@@ -92,7 +92,7 @@ def check_changes(job: Job, printer: Printer, device: Device | None, changes: Ch
         None if changes.sides == job.attributes.get("sides") else changes.sides,
         None if changes.color == job.attributes.get("print-color-mode") else changes.color,
     )
-    can = _can_change(job, printer, device)
+    can = _can_change(job, device)
     for name, value in zip(Changes._fields, wanted, strict=True):
         if value is None:
             continue
@@ -104,7 +104,7 @@ def check_changes(job: Job, printer: Printer, device: Device | None, changes: Ch
     return wanted
 
 
-def _can_change(job: Job, printer: Printer, device: Device | None) -> frozenset[str]:
+def _can_change(job: Job, device: Device | None) -> frozenset[str]:
     if device is None:  # a pool: its members may differ
         return frozenset() if job.copies_embedded else frozenset({"copies"})
     has_pjl = device.is_on("pjl")

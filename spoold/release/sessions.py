@@ -114,14 +114,13 @@ class Sessions:
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
-            kind = type(event)
-            if kind is SessionStarted:
-                self._put(event.session, trio.current_time())  # type: ignore[union-attr]
-            elif kind is SessionEnded:
-                self._ending.pop(event.key, None)  # type: ignore[union-attr]
-                self._drop(event.key, event.reason)  # type: ignore[union-attr, arg-type]
-            elif kind is UserChanged and event.ends_sessions:  # type: ignore[union-attr]
-                for key in tuple(self._by_person.get(event.guid, ())):  # type: ignore[union-attr]
+            if type(event) is SessionStarted:
+                self._put(event.session, trio.current_time())
+            elif type(event) is SessionEnded:
+                self._ending.pop(event.key, None)
+                self._drop(event.key, event.reason)
+            elif type(event) is UserChanged and event.ends_sessions:
+                for key in tuple(self._by_person.get(event.guid, ())):
                     self._over(key, SessionEnd.USER_CHANGED)
 
     def _over(self, key: bytes, reason: SessionEnd) -> None:

@@ -22,7 +22,7 @@ from spoold.spool.incoming import Incoming
 from spoold.spool.reader import SqliteReader
 from spoold.spool.sources import FileSource, MemorySource
 
-INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row (STACK 2)
+INLINE_BYTES_MAX = 128 * 1024  # beyond, a file costs less than the row
 ADVICE = "Look into quarantine/, restore the file, or ask for the job again."
 
 

@@ -1,6 +1,5 @@
-"""How changes of jobs are decided, recorded, and folded into the tables; see `attempts`, too.
-
-How they come in stands in `accepting`.
+"""How changes of jobs are decided, recorded, and folded into the tables; see `attempts`, too, and
+`accepting` for how they come in.
 
 A function here runs inside the writer's transaction. It first decides, reading only; a refusal is
 raised before anything is written. Then it appends its record and writes what follows from it.

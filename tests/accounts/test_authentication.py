@@ -46,7 +46,7 @@ class House(SimpleNamespace):
         return user
 
     async def login(self, credential, where=MFD, **options):
-        return await self.authentication.authenticate(credential, where, 1, **options)
+        return await self.authentication.authenticate(credential, where, **options)
 
     async def code(self, credential, where=MFD) -> str:
         """ "" for who comes in, else why not."""

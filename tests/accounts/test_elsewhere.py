@@ -49,7 +49,7 @@ class Door:
     async def login(self, name, password):
         credential = Credential(name=name, password=password)
         where = f"192.0.2.{len(name)}"
-        login = await self.authentication.authenticate(credential, where, self.spool.wall_clock())
+        login = await self.authentication.authenticate(credential, where)
         return login.user
 
     async def set(self, **settings):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 async def log_in(house: House, **shown) -> str:
-    login = await house.services.authentication.authenticate(Credential(**shown), "device:1", 0)
+    login = await house.services.authentication.authenticate(Credential(**shown), "device:1")
     return login.user.name
 
 
@@ -83,9 +83,7 @@ async def test_who_may_do_less_upstream_is_logged_out_at_the_site(start):
     mfd = services.mfds.by_token(made["token"])
     assert mfd is not None
     assert mfd.name == "panel"
-    login = await services.authentication.authenticate(
-        Credential(card="04A1B2C3"), mfd.identity, services.wall_clock()
-    )
+    login = await services.authentication.authenticate(Credential(card="04A1B2C3"), mfd.identity)
     _, session = await services.sessions.begin(mfd, login.user, login.method)
     await hq.ask("user.set", name="ada", disabled=True)
     await wait_until(lambda: not services.sessions.is_open(session))

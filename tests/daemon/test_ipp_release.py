@@ -1,4 +1,4 @@
-"""IPP never releases a job from a printer that keeps it for its owner (DECISIONS 17)."""
+"""IPP never releases a job from a printer that keeps it for its owner."""
 
 from __future__ import annotations
 

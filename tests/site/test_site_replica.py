@@ -416,7 +416,7 @@ async def test_cards_and_pins_log_in_at_the_site_from_the_copy(tmp_path):
             Credential(card="4711", pin="482913"),
             Credential(name="ada", password="correct horse"),
         ):
-            login = await door.authenticate(credential, "device:1", 1)
+            login = await door.authenticate(credential, "device:1")
             assert login.user.guid == ada.guid
 
 

@@ -1,8 +1,8 @@
 """Two machines on one wire: network namespaces with a veth pair, made as root or in a user's own.
 
 `Link.near` and `Link.far` are commands that run another one on the first and the second machine;
-`near_pid` and `far_pid` are processes there.
-Nothing on the wire leaves it. `Avahi` is the service browser of most Unix desktops, on one of them.
+`near_pid` and `far_pid` are processes there. Nothing on the wire leaves it. `Avahi` is the service
+browser of most Unix desktops, on one of them.
 """
 
 from __future__ import annotations

@@ -118,16 +118,16 @@ async def login(call: Call) -> dict[str, Any]:
     """A session for who shows a card, a PIN, both, or name and password."""
     services = call.services
     mfd = services.mfds.of(call.principal)
-    shown, methods = _credential(call, mfd), _methods(mfd)
-    authenticate = partial(services.authentication.authenticate, shown, mfd.identity)
+    shown = _credential(call, mfd)
+    authenticate = partial(services.authentication.authenticate, shown, mfd.identity, _methods(mfd))
     try:
-        login = await authenticate(services.wall_clock(), methods)
+        login = await authenticate()
     except OperationError as error:
         visitors = services.visitors if error.code == "unauthorized" else None
         if visitors is None or not await visitors.fetch(shown, mfd.identity):
             raise
         services.authentication.take_back(shown, mfd.identity)
-        login = await authenticate(services.wall_clock(), methods)
+        login = await authenticate()
     return await _begin(call, mfd, login.user, login.method.value)
 
 

@@ -95,7 +95,7 @@ async def visit(call: Call) -> dict[str, Any]:
         user = await authentication.password(shown.name, shown.password, site.identity, place)
     else:
         where = f"{args['where']}@{site.identity}" if _is_mfd(call) else site.identity
-        login = await authentication.authenticate(shown, where, now_us, node=site.identity)
+        login = await authentication.authenticate(shown, where, node=site.identity)
         user = login.user
     if not await is_copied(call, site, user):
         try:
