@@ -104,6 +104,8 @@ def _payload(
         payload["created_us"] = change.created_us
     if change.is_released:
         payload["released"] = True
+    if change.handed_by:
+        payload["handed_by"] = change.handed_by
     return payload
 
 

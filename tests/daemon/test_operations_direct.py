@@ -12,6 +12,7 @@ from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Principal, Role
+from spoold.model.record import Kind
 from spoold.spool.store import JobFilter
 
 ADMIN = Principal("uid:0", Port.CONTROL, frozenset({Role.ADMIN}), "root")
@@ -198,6 +199,12 @@ async def test_a_job_that_was_handed_on_is_canceled_by_who_did_so(desk, till):
     upload = await desk.acceptance.begin(arguments.submission(asked, TILL, ""))
     await upload.write(b"body")
     await upload.commit()
+    [told] = [
+        one.payload["handed_by"]
+        for one in await desk.spool.reader.records(1, 99)
+        if one.kind == Kind.JOB_ACCEPTED
+    ]
+    assert told == TILL.identity
     error = await refused(desk, "handed.cancel", gate, job=str(uuid))
     assert (error.code, error.message) == ("forbidden", "somebody else handed this job on.")
     assert await desk.ask("handed.cancel", TILL, job=str(uuid)) == {"state": "canceled"}
