@@ -7,11 +7,11 @@ import os
 import pytest
 import trio
 
-from spoold.daemon.config import Upstream
 from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError
 from spoold.model.node import LineState
 from spoold.model.release import NO_CHANGES
+from spoold.site import wanting
 from spoold.site.far_desk import FAR
 from support.floors import CARD, LETTER, PATIENT, furnish, hand_in, listed, panel_of, submit
 from support.houses import ANYWHERE, is_ours, jobs_of, joined, paper, wait_job, wait_until
@@ -36,6 +36,12 @@ async def open_annex(start, hq, folder):
     return annex
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """This machine has other work, too."""
+    monkeypatch.setattr(wanting, "BRING_S", 20.0)
+
+
 @pytest.fixture
 async def trio_of(start, tmp_path):
     """hq, the library, where somebody stands at `desk`, and the annex, where the jobs are."""
@@ -45,8 +51,8 @@ async def trio_of(start, tmp_path):
 
 @pytest.fixture
 async def pair(start, tmp_path):
-    """hq, where somebody stands at `front`, and the annex; a site is waited for shortly."""
-    hq = await start("hq", upstream=Upstream(question_deadline_s=3.0))
+    """hq, where somebody stands at `front`, and the annex."""
+    hq = await start("hq", **PATIENT)
     (tmp_path / "paper").mkdir()
     await hq.ask("printer.add", name="front", uri=(tmp_path / "paper").as_uri())
     await hq.ask("user.add", name="ada")
