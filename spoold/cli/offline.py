@@ -45,7 +45,7 @@ _TOLD = {
     "valid_hours": "hours that rights hold",
     "ahead": "rights for everybody",
     "need_share": "rights at need, per cent",
-    "need_most": "at most",
+    "need_most": "at need at most",
     "alarm": "alarm at so much a day",
 }
 _AMOUNTS = ("overdraft", "most", "need_most", "alarm")
