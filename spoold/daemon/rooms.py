@@ -29,7 +29,7 @@ from spoold.daemon import lines as of_site
 from spoold.daemon.announce import Told
 from spoold.daemon.endpoints import Endpoints
 from spoold.daemon.ground import Ground, wall_clock
-from spoold.daemon.lines import LineKeeper, Task, open_lines
+from spoold.daemon.lines import LineKeeper, Lines, Task, open_lines
 from spoold.daemon.logins import Logins
 from spoold.daemon.monitor import Monitor
 from spoold.daemon.operations.context import Services
@@ -60,9 +60,9 @@ from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
 from spoold.site.twins import Twins
 from spoold.site.wanting import Wanting
-from spoold.spool import people
 from spoold.spool.directories import make_directory
 from spoold.spool.journal import Journal
+from spoold.spool.people import count_of_other_keys
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import PutDevice, PutPrinter
 
@@ -123,10 +123,9 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         IdentityError: what a site joined with is damaged.
     """
     config, journal, reader = ground.config(), ground.journal, ground.reader
-    documents, digests = ground.documents, ground.digests
     started_us = wall_clock()
     await _add_default_printer(journal, reader, config.node.data_dir)
-    acceptance = Acceptance(journal, reader, documents, config.limits, wall_clock)
+    acceptance = Acceptance(journal, reader, ground.documents, config.limits, wall_clock)
     await acceptance.start()
     open_jobs = OpenJobs(
         acceptance,
@@ -134,53 +133,37 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         reader,
         lambda: ground.config().limits.multiple_operation_time_out_s,
     )
-    catalogue = Catalogue(journal, reader)
-    counter = Counter(workers=COUNTING_WORKERS)
-    counts = Counts(journal, reader, documents, counter, catalogue, wall_clock)
-    charging = Charging(journal, reader, wall_clock)
-    releases = Releases(journal, reader, catalogue, counts, charging, wall_clock)
+    held = _held_jobs(ground)
     converter = Converter(config.node.data_dir / "converting", lambda: ground.config().conversion)
     converter.sweep()
     lines = open_lines(ground)
     dispatcher = _dispatcher(ground, lines.network, converter)
-
-    handing = Handing(journal, reader, documents, lines.sites, wall_clock)
+    handing = Handing(journal, reader, ground.documents, lines.sites, wall_clock)
     await handing.start()
     acceptance.hands_on = handing.is_site
     acceptance.is_at_site = lines.line is not None
-    endpoints = Endpoints(ground.config)
-    journal.listen(endpoints.hear)
-    lines.sites.greetings.append(endpoints.greet)
+    endpoints = _endpoints(ground, lines)
     if lines.line is not None:
-        lines.line.greetings.append(endpoints.own)
-        lines.line.listen(counts.look_again)
+        lines.line.listen(held.counts.look_again)
     replica = await of_site.open_replica(ground, lines)
-    uplink = of_site.open_uplink(ground, lines)
     alone = of_site.open_authority(ground, lines)
-    visitors = of_site.open_visitors(ground, lines, replica)
     deadline_s = config.upstream.question_deadline_s
     recalling = None
     if alone is None:
         recalling = Recalling(journal, reader, lines.sites, wall_clock, deadline_s)
-    charging.authority = alone or recalling
-
-    passwords = Passwords()
-    authentication = await _authentication(ground, passwords, alone)
-    mfds = Mfds(journal, reader)
-    await mfds.start()
-    sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
-    await sessions.start()
-    news = News(journal, sessions)
-    work = WorkDesk(charging, reader, wall_clock)
-    rounds = Rounds(journal, reader, digests, wall_clock)
-    desk = Desk(journal, reader, catalogue, releases, charging, wall_clock)
+    held.charging.authority = alone or recalling
+    visitors = of_site.open_visitors(ground, lines, replica)
     wanting = Wanting(journal, reader, lines.sites, wall_clock, deadline_s)
+    far_desk = of_site.open_far_desk(ground, lines, replica, wanting, held.catalogue, held.desk)
+    people = await _people(ground, alone)
+    work = WorkDesk(held.charging, reader, wall_clock)
+    rounds = Rounds(journal, reader, ground.digests, wall_clock)
     guid = ground.identity.guid
     services = Services(
         journal=journal,
         reader=reader,
         dispatcher=dispatcher,
-        documents=documents,
+        documents=ground.documents,
         identity=ground.identity.authority,
         config=config,
         wall_clock=wall_clock,
@@ -190,34 +173,34 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         started_us=started_us,
         connections=around.connections,
         watch=Watch(journal),
-        catalogue=catalogue,
+        catalogue=held.catalogue,
         reload=around.reload,
-        passwords=passwords,
-        digests=digests,
-        authentication=authentication,
+        passwords=people.passwords,
+        digests=ground.digests,
+        authentication=people.authentication,
         erasure=ground.erasure,
         rounds=rounds,
-        logins=Logins(authentication, journal, visitors),
+        logins=Logins(people.authentication, journal, visitors),
         open_jobs=open_jobs,
-        charging=charging,
-        releases=releases,
-        desk=desk,
-        mfds=mfds,
-        sessions=sessions,
-        news=news,
+        charging=held.charging,
+        releases=held.releases,
+        desk=held.desk,
+        mfds=people.mfds,
+        sessions=people.sessions,
+        news=people.news,
         work=work,
         random_bytes=os.urandom,
         sites=lines.sites,
         receiver=Receiver(journal, reader, wall_clock),
-        uplink=uplink,
+        uplink=of_site.open_uplink(ground, lines),
         alone=alone,
-        far_desk=of_site.open_far_desk(ground, lines, replica, wanting, catalogue, desk),
+        far_desk=far_desk,
         visitors=visitors,
         recalling=recalling,
         handing=handing,
         wanting=wanting,
         endpoints=endpoints,
-        objects=Objects(journal, reader, lines.sites, digests, guid, wall_clock),
+        objects=Objects(journal, reader, lines.sites, ground.digests, guid, wall_clock),
         replica=replica,
         line=lines.line,
         membership=lines.membership,
@@ -230,20 +213,75 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         services, ground.config, ground.identity, ground.is_clock_doubtful, around.tell_manager
     )
     tasks: tuple[Task, ...] = (
-        LineKeeper(lines, journal, news).run,
-        Emergencies(journal, reader, catalogue, releases, wall_clock).run,
+        LineKeeper(lines, journal, people.news).run,
+        Emergencies(journal, reader, held.catalogue, held.releases, wall_clock).run,
         Reclaiming(journal, lines.sites, wall_clock).run,
         Twins(journal, reader, lines.sites).run,
         handing.late.run,
-        sessions.run,
+        people.sessions.run,
         work.run,
         rounds.run,
         Timers(journal, reader, open_jobs, wall_clock).run,
-        partial(counts.run, releases),
+        partial(held.counts.run, held.releases),
         dispatcher.refresh,
         *(await of_site.tasks_of(ground, lines, services, acceptance)),
     )
-    return Rooms(services, acceptance, monitor, tasks, counter, converter)
+    return Rooms(services, acceptance, monitor, tasks, held.counter, converter)
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldJobs:
+    """What counts jobs, prices them and lets them out."""
+
+    catalogue: Catalogue
+    counter: Counter
+    counts: Counts
+    charging: Charging
+    releases: Releases
+    desk: Desk
+
+
+def _held_jobs(ground: Ground) -> _HeldJobs:
+    journal, reader = ground.journal, ground.reader
+    catalogue = Catalogue(journal, reader)
+    counter = Counter(workers=COUNTING_WORKERS)
+    counts = Counts(journal, reader, ground.documents, counter, catalogue, wall_clock)
+    charging = Charging(journal, reader, wall_clock)
+    releases = Releases(journal, reader, catalogue, counts, charging, wall_clock)
+    desk = Desk(journal, reader, catalogue, releases, charging, wall_clock)
+    return _HeldJobs(catalogue, counter, counts, charging, releases, desk)
+
+
+@dataclass(frozen=True, slots=True)
+class _People:
+    """Who comes in, at machines and over the network."""
+
+    passwords: Passwords
+    authentication: Authentication
+    mfds: Mfds
+    sessions: Sessions
+    news: News
+
+
+async def _people(ground: Ground, alone: Alone | None) -> _People:
+    journal, reader = ground.journal, ground.reader
+    passwords = Passwords()
+    authentication = await _authentication(ground, passwords, alone)
+    mfds = Mfds(journal, reader)
+    await mfds.start()
+    sessions = Sessions(journal, reader, mfds, wall_clock, os.urandom)
+    await sessions.start()
+    return _People(passwords, authentication, mfds, sessions, News(journal, sessions))
+
+
+def _endpoints(ground: Ground, lines: Lines) -> Endpoints:
+    """Where clients are told to go, kept current by what sites say, and told to the upstream."""
+    endpoints = Endpoints(ground.config)
+    ground.journal.listen(endpoints.hear)
+    lines.sites.greetings.append(endpoints.greet)
+    if lines.line is not None:
+        lines.line.greetings.append(endpoints.own)
+    return endpoints
 
 
 def _dispatcher(ground: Ground, network: TcpNetwork, converter: Converter) -> Dispatcher:
@@ -279,7 +317,7 @@ async def _authentication(
         reader, journal, passwords, digests, guard, wall_clock, elsewhere, ground.vault
     )
     await found.start()
-    lost = await reader.look(people.count_of_other_keys, digests.key_ids)
+    lost = await reader.look(count_of_other_keys, digests.key_ids)
     if lost:
         log.error("card_key_missing", cards_and_pins=lost)
     return found

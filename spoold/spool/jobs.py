@@ -172,38 +172,9 @@ def move_job(
 
 def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     row = job_row(writer, change.job_id)
-    before = STATE[row[2]]
-    if change.only_from and before not in change.only_from:
-        raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
-    had = tuple(row[3].split())
-    if change.only_with and change.only_with not in had:
-        raise OperationError("not-possible", f"{change.only_with} is over by now.")
-    check_is_here(change.event, had, change.reasons)
-    event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
-    after = next_state(before, event)
-    if change.hold_until and after is JobState.PENDING:
-        after = next_state(after, JobEvent.HOLD)
-    if change.event is JobEvent.RETRY and row[8] in ("gone", "none"):
-        cause = "is not kept any more" if row[8] == "gone" else "never came"
-        raise OperationError("not-possible", f"its document {cause}.", "Submit the job again.")
-    if change.event is JobEvent.RETRY and row[7]:
-        _check_was_ours(writer, change.job_id, row[7])
+    before, had = STATE[row[2]], tuple(row[3].split())
+    event, after, reasons = _decided(writer, change, row, before, had)
     message = bounded_text(change.message)
-    reasons = tuple(map(bounded_word, words[:REASONS_MAX]))
-    is_incoming = JobReason.JOB_INCOMING in had
-    if writer.gates and not is_incoming:
-        after, reasons = gate.after_change(
-            writer,
-            change.job_id,
-            row[1] if change.printer_id is None else change.printer_id,
-            event,
-            had,
-            after,
-            reasons,
-            has_begun=row[10] > 1,
-        )
-    if is_incoming or change.event is JobEvent.SUBMIT:
-        reasons = reasons_while_incoming(change.event, after, reasons)
     payload = {
         "job": change.job_id,
         "uuid": row[0],
@@ -224,7 +195,7 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload, personal)
     if RELEASE_WAIT in reasons and change.job_id in writer.reserved:
         ledger.cancel(writer, writer.reserved[change.job_id], change.now_us, change.actor)
-    if is_incoming and after.is_final:
+    if JobReason.JOB_INCOMING in had and after.is_final:
         writer.db.execute("DELETE FROM incoming WHERE job_id = ?", (change.job_id,))
     was_timed = JobReason.JOB_HOLD_UNTIL_SPECIFIED in had
     if change.hold_until or (was_timed and JobReason.JOB_HOLD_UNTIL_SPECIFIED not in reasons):
@@ -247,12 +218,56 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
     return after
 
 
-def _check_was_ours(writer: SqliteStore, job_id: int, attempt: int) -> None:
-    """A job that another node had is not printed again from here: it would know the uuid."""
-    row = writer.db.execute(
-        "SELECT outcome FROM attempt WHERE job_id = ? AND number = ?", (job_id, attempt)
+def _decided(
+    writer: SqliteStore,
+    change: store.ChangeJob,
+    row: tuple[Any, ...],
+    before: JobState,
+    had: tuple[str, ...],
+) -> tuple[JobEvent, JobState, tuple[str, ...]]:
+    """What the change is to the job as it stands: the event, and the state and reasons after it.
+
+    Raises:
+        OperationError: `not-possible`: this job is not changed so.
+    """
+    if change.only_from and before not in change.only_from:
+        raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
+    if change.only_with and change.only_with not in had:
+        raise OperationError("not-possible", f"{change.only_with} is over by now.")
+    check_is_here(change.event, had, change.reasons)
+    event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
+    after = next_state(before, event)
+    if change.hold_until and after is JobState.PENDING:
+        after = next_state(after, JobEvent.HOLD)
+    if change.event is JobEvent.RETRY:
+        _check_can_retry(writer, change.job_id, row)
+    reasons = tuple(map(bounded_word, words[:REASONS_MAX]))
+    is_incoming = JobReason.JOB_INCOMING in had
+    if writer.gates and not is_incoming:
+        after, reasons = gate.after_change(
+            writer,
+            change.job_id,
+            row[1] if change.printer_id is None else change.printer_id,
+            event,
+            had,
+            after,
+            reasons,
+            has_begun=row[10] > 1,
+        )
+    if is_incoming or change.event is JobEvent.SUBMIT:
+        reasons = reasons_while_incoming(change.event, after, reasons)
+    return event, after, reasons
+
+
+def _check_can_retry(writer: SqliteStore, job_id: int, row: tuple[Any, ...]) -> None:
+    """Its document is here, and no other node had the job: that one would know the uuid."""
+    if row[8] in ("gone", "none"):
+        cause = "is not kept any more" if row[8] == "gone" else "never came"
+        raise OperationError("not-possible", f"its document {cause}.", "Submit the job again.")
+    last = writer.db.execute(
+        "SELECT outcome FROM attempt WHERE job_id = ? AND number = ?", (job_id, row[7])
     ).fetchone()
-    if row is not None and row[0] == "handed-on":
+    if last is not None and last[0] == "handed-on":
         raise OperationError(
             "not-possible",
             "another node had the job.",

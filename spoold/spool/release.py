@@ -62,26 +62,10 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
     row = job_row(writer, change.job_id)
     before, reasons = STATE[row[2]], tuple(row[3].split())
     left = _left(change, before, reasons)
-    owner_id, changed_us, copies, embedded, packed, sheets = writer.db.execute(
-        "SELECT owner_id, changed_us, copies, copies_embedded, attributes, media_sheets FROM job "
-        "WHERE id = ?",
-        (change.job_id,),
-    ).fetchone()
-    if changed_us != change.seen_us:
-        raise OperationError("conflict", "the job was changed in this moment.", "Look again.")
-    if change.releaser is not None:
-        _check_releaser(writer, owner_id, change.releaser)
+    copies, packed, sheets = _asked(writer, change)
     guid = writer.printers.get(change.printer_id)
     if guid is None:
         raise OperationError("not-found", "the printer was removed.")
-    if change.copies is not None:
-        if embedded and change.copies != copies:
-            raise OperationError(
-                "not-possible", "the document itself says how many copies it makes."
-            )
-        copies = change.copies
-    if change.attributes is not None:
-        packed = packed_attributes(change.attributes) if change.attributes else None
     event = JobEvent.HOLD if left else JobEvent.RELEASE
     after = next_state(before, event)
     number = last_number(writer.db, change.job_id) + 1
@@ -112,7 +96,7 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
         note_origin(writer, change.job_id)
     writer.db.execute(
         "UPDATE job SET copies = ?, attributes = ?, media_sheets = ? WHERE id = ?",
-        (copies, packed, change.media_sheets or sheets, change.job_id),
+        (copies, packed, sheets, change.job_id),
     )
     writer.db.execute(
         "INSERT INTO release VALUES (?, ?, ?, ?, ?)",
@@ -132,6 +116,33 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
         change.printer_id,
     )
     return store.Released(change.job_id, after, number, position, price)
+
+
+def _asked(writer: SqliteStore, change: store.ReleaseJob) -> tuple[int, bytes | None, int | None]:
+    """What the job makes from now on: its copies, its attributes, and how many sheets.
+
+    Raises:
+        OperationError: `conflict`: it was changed since it was read; `forbidden`: it is not for who
+            asks; `not-possible`: its document makes the copies.
+    """
+    owner_id, changed_us, copies, embedded, packed, sheets = writer.db.execute(
+        "SELECT owner_id, changed_us, copies, copies_embedded, attributes, media_sheets FROM job "
+        "WHERE id = ?",
+        (change.job_id,),
+    ).fetchone()
+    if changed_us != change.seen_us:
+        raise OperationError("conflict", "the job was changed in this moment.", "Look again.")
+    if change.releaser is not None:
+        _check_releaser(writer, owner_id, change.releaser)
+    if change.copies is not None:
+        if embedded and change.copies != copies:
+            raise OperationError(
+                "not-possible", "the document itself says how many copies it makes."
+            )
+        copies = change.copies
+    if change.attributes is not None:
+        packed = packed_attributes(change.attributes) if change.attributes else None
+    return copies, packed, change.media_sheets or sheets
 
 
 def _reserve(writer: SqliteStore, change: store.ReleaseJob, cost: store.Cost, key: bytes) -> Charge:
