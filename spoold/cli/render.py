@@ -116,6 +116,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
+def clock(offset_ms: float | None) -> str:
+    """How far another clock is ahead; to the millisecond while it is near: `-0.012 s`, `+3 h`."""
+    if offset_ms is None:
+        return "-"
+    seconds = offset_ms / 1000
+    if abs(seconds) < 60:
+        return f"{seconds:+.3f} s"
+    return f"{'+' if seconds > 0 else '-'}{duration(abs(seconds))}"
+
+
 def age(at_us: int | None, now_us: int | None = None) -> str:
     """How long ago `at_us` was; `-` when it never was."""
     if not at_us:

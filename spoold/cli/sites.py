@@ -181,18 +181,13 @@ def list_sites(args: Namespace) -> int:
             one["line"] or "-",
             render.age(since_us) if since_us else "-",
             one.get("peer") or "-",
-            clock(one.get("clock_offset_ms")),
+            render.clock(one.get("clock_offset_ms")),
             one.get("software") or "-",
             one["guid"] or "-",
         ]
 
     none = "No sites here; an application server invites one: `spoold site invite NAME`."
     return show_list(args, "site.list", "sites", COLUMNS, row, none)
-
-
-def clock(offset_ms: float | None) -> str:
-    """How far another clock is ahead."""
-    return "-" if offset_ms is None else f"{offset_ms / 1000:+.3f} s"
 
 
 def show(args: Namespace) -> int:

@@ -111,7 +111,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         elif line["line"] == "up":
             told = f"up for {since}, to {line['upstream']} ({line['server']})"
             if line["clock_offset_ms"] is not None:
-                told += f", whose clock is {line['clock_offset_ms'] / 1000:+.3f} s off ours"
+                told += f", whose clock is {render.clock(line['clock_offset_ms'])} off ours"
         else:
             told = f"{line['line']} for {since}"
         yield plain(f"line          {told}")

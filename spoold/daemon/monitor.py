@@ -161,8 +161,9 @@ class Monitor:
             in_doubt=self._in_doubt,
             oldest_us=oldest.oldest_us if oldest is not None else None,
             oldest_printer=self._known.name_of(oldest.printer_id) if oldest is not None else "",
-            certificates=self._certificates,
+            certificates=(*self._certificates, *self._line_certificate()),
             is_clock_doubtful=self._is_clock_doubtful(),
+            clocks=self._clocks(),
             backup_us=made_us if isinstance(made_us, int) else None,
             line_gone_us=line.since_us if is_gone and line is not None else None,
             line_reason=line.reason if line is not None else "",
@@ -212,11 +213,23 @@ class Monitor:
         self._certificates_until_s = now_s + CERTIFICATES_S
         file = self._config().tls.certificate
         found = () if file is None else await trio.to_thread.run_sync(_ends_of, file)
-        member = self._services.membership
-        end_us = None if member is None else member.not_after_us
-        line = () if end_us is None else (("line", end_us),)
         own = (("node", self._identity.not_after_us), ("authority", self._authority_end_us))
-        self._certificates = (*own, *line, *found)
+        self._certificates = (*own, *found)
+
+    def _line_certificate(self) -> Iterable[tuple[str, int]]:
+        """It ends by the clock of the application server, which told its time."""
+        line, member = self._services.line, self._services.membership
+        if line is not None and member is not None and member.not_after_us is not None:
+            yield "line", member.not_after_us - (line.offset_us or 0)
+
+    def _clocks(self) -> tuple[tuple[str, float], ...]:
+        line = self._services.line
+        if line is None:
+            here = self._services.sites.here()
+            return tuple((one.node.name, one.offset_us / 1e6) for one in here if one.offset_us)
+        if line.upstream is None or line.offset_us is None:
+            return ()
+        return ((line.upstream.name, line.offset_us / 1e6),)
 
     def _commit_s(self) -> float:
         if self._beat_begun_s is None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 NAMED_MAX = 10  # printers, or sites, named in one sentence
+CLOCK_OFF_S = 60  # from which on two clocks are not the same
 SITE_GONE_S = 60  # a site is told of that has had no line for so long
 
 
@@ -130,6 +131,7 @@ class Facts:
     oldest_printer: str = ""
     certificates: tuple[tuple[str, int], ...] = ()
     is_clock_doubtful: bool = False
+    clocks: tuple[tuple[str, float], ...] = ()  # of nodes with a line: how far they are ahead, in s
     backup_us: int | None = None
     line_gone_us: int | None = None  # since when a site has no line to its application servers
     line_reason: str = ""
@@ -266,10 +268,20 @@ def _certificates(facts: Facts, wanted: Thresholds) -> Check:
 
 
 def _clock(facts: Facts) -> Check:
-    if not facts.is_clock_doubtful:
+    advice = "Set the clock right: see `timedatectl`."
+    if facts.is_clock_doubtful:
+        text = "the clock has jumped ahead; nothing expires until it is believed"
+        return Check(Part.CLOCK, Verdict.WARNING, text, advice)
+    off = [
+        f"that of {name} is {_hours(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"
+        for name, seconds in facts.clocks
+        if abs(seconds) >= CLOCK_OFF_S
+    ]
+    if not off:
         return Check(Part.CLOCK)
-    text = "the clock has jumped ahead; nothing expires until it is believed"
-    return Check(Part.CLOCK, Verdict.WARNING, text, "Set the clock right: see `timedatectl`.")
+    more = f" and {len(off) - NAMED_MAX} more" if len(off) > NAMED_MAX else ""
+    text = f"clocks differ: {', '.join(off[:NAMED_MAX])}{more}"
+    return Check(Part.CLOCK, Verdict.WARNING, text, advice)
 
 
 def _backup(facts: Facts, wanted: Thresholds) -> Check:

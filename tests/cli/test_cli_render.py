@@ -88,6 +88,12 @@ def test_ages(seconds: int, text: str) -> None:
     assert render.age(1_000_000_000_000_000, 1_000_000_000_000_000 + seconds * 1_000_000) == text
 
 
+def test_clocks_that_differ_are_told_as_far_as_it_matters() -> None:
+    """To the millisecond, or to the day."""
+    told = [render.clock(one) for one in (None, -12.4, 3_600_000.0, -17_279_999_973.5)]
+    assert told == ["-", "-0.012 s", "+60 min", "-200 d"]
+
+
 def test_times_are_local_iso(monkeypatch: pytest.MonkeyPatch) -> None:
     """The zone of the reader, to the millisecond where there are any."""
     import time
