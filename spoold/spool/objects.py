@@ -17,10 +17,12 @@ from spoold.model.transitions import JobEvent
 from spoold.spool import gate, jobs, store
 from spoold.spool.rows import (
     NUMBER,
+    REMOVED_NAME,
     device_of,
     pack,
     printer_fields,
     printer_of,
+    unpack,
 )
 
 if TYPE_CHECKING:
@@ -187,11 +189,28 @@ def remove_printer(writer: SqliteStore, change: store.RemovePrinter) -> None:
             f"`spoold job cancel --printer {name}`.",
         )
     writer.add_record(Kind.PRINTER_REMOVED, change.actor, change.now_us, {"printer": guid})
-    writer.db.execute("UPDATE printer SET name = NULL WHERE id = ?", (change.printer_id,))
-    del writer.printers[change.printer_id]
-    writer.take_claim(change.printer_id)
-    writer.gates.pop(change.printer_id, None)
-    writer.events.append(store.PrinterChanged(change.printer_id, None, None))
+    forget_printer(writer, change.printer_id)
+
+
+def removed_printers(db: sqlite3.Connection) -> dict[int, str]:
+    """What printers were called that are there no more, as far as that was kept."""
+    rows = db.execute("SELECT id, fields FROM printer WHERE name IS NULL")
+    return {id_: unpack(packed).get(REMOVED_NAME, "") for id_, packed in rows}
+
+
+def forget_printer(writer: SqliteStore, printer_id: int) -> None:
+    """Its row stays, and what it was called, for the jobs that it had; the name is free."""
+    name, packed = writer.db.execute(
+        "SELECT name, fields FROM printer WHERE id = ?", (printer_id,)
+    ).fetchone()
+    fields = pack({**unpack(packed), REMOVED_NAME: name})
+    writer.db.execute(
+        "UPDATE printer SET name = NULL, fields = ? WHERE id = ?", (fields, printer_id)
+    )
+    del writer.printers[printer_id]
+    writer.take_claim(printer_id)
+    writer.gates.pop(printer_id, None)
+    writer.events.append(store.PrinterChanged(printer_id, None, None))
 
 
 def put_provider(writer: SqliteStore, change: store.PutProvider) -> None:

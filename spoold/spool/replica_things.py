@@ -78,7 +78,7 @@ def _gives_way(writer: SqliteStore, guid: bytes, taking: Taking) -> bool:
     if used.fetchone() is not None:
         return False
     writer.add_record(Kind.PRINTER_REMOVED, "node", taking.now_us, {"printer": guid})
-    _forget_printer(writer, printer.id)
+    objects.forget_printer(writer, printer.id)
     return True
 
 
@@ -221,16 +221,7 @@ def _remove_printer(writer: SqliteStore, key: bytes, taking: Taking) -> None:
         taking.note("printer", key, name, f"removed upstream; {waiting} jobs wait here")
         _tell_printer(writer, key)
         return
-    _forget_printer(writer, printer_id)
-
-
-def _forget_printer(writer: SqliteStore, printer_id: int) -> None:
-    """Its row stays, for the jobs that it had; nothing can be submitted to it any more."""
-    writer.db.execute("UPDATE printer SET name = NULL WHERE id = ?", (printer_id,))
-    del writer.printers[printer_id]
-    writer.take_claim(printer_id)
-    writer.gates.pop(printer_id, None)
-    writer.events.append(store.PrinterChanged(printer_id, None, None))
+    objects.forget_printer(writer, printer_id)
 
 
 # -- who comes in ------------------------------------------------------------------------------

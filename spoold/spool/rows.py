@@ -154,6 +154,7 @@ _PRINTER_FIELDS = [
 ]
 
 
+REMOVED_NAME = "was"  # among the packed fields of a printer that was removed: its name until then
 _RULES = {"policies": read_rule, "senders": read_sender}  # kept as their texts
 
 

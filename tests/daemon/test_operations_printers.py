@@ -18,6 +18,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import InDoubt
 from spoold.model.principal import Port, Principal, Role
 from spoold.model.transitions import JobEvent
+from spoold.spool import objects
 from spoold.spool.store import EndAttempt, StartAttempt
 
 OPERATOR = Principal("uid:1000", Port.CONTROL, frozenset({Role.OPERATOR}))
@@ -257,7 +258,8 @@ async def test_remove_refuses_while_jobs_wait(desk):
     assert (await desk.ask("printer.remove", name="a"))["advice"] == []
     assert (await refused(desk, "printer.show", name="a")).code == "not-found"
     listed = await desk.ask("job.list")
-    assert listed["jobs"][0]["printer"] == f"(removed {printer.id})"
+    assert listed["jobs"][0]["printer"] == "a (removed)"
+    assert await desk.spool.reader.look(objects.removed_printers) == {printer.id: "a"}
     await desk.ask("printer.add", name="a", uri=URI)
     assert len(await desk.spool.reader.devices()) == 1
 

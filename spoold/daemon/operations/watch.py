@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import trio
 
 from spoold.model.printer import Device, Printer
+from spoold.spool import objects
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import Event, JobMoved, PrinterChanged
@@ -127,11 +128,13 @@ class Known:
     printers: dict[int, Printer]
     devices: dict[int, Device]
     by_name: dict[str, Printer]
+    removed: dict[int, str] = field(default_factory=dict)  # what those were called
 
     def name_of(self, printer_id: int) -> str:
-        """The printer's name; a removed printer has none, and is shown by its number."""
-        printer = self.printers.get(printer_id)
-        return printer.name if printer else f"(removed {printer_id})"
+        """The printer's name; one that was removed is shown by the last that it had, or its id."""
+        if printer_id in self.printers:
+            return self.printers[printer_id].name
+        return f"{self.removed.get(printer_id) or printer_id} (removed)"
 
     def device_of(self, printer: Printer) -> Device | None:
         return None if printer.device_id is None else self.devices.get(printer.device_id)
@@ -170,7 +173,10 @@ class Catalogue:
         devices = {one.id: one for one in await self._reader.devices()}
         printers = await self._reader.printers()
         known = Known(
-            {one.id: one for one in printers}, devices, {one.name: one for one in printers}
+            {one.id: one for one in printers},
+            devices,
+            {one.name: one for one in printers},
+            await self._reader.look(objects.removed_printers),
         )
         if changes == self._changes:
             self._known = known
@@ -189,12 +195,13 @@ class Catalogue:
 
 def _with_changes(known: Known, changed: list[PrinterChanged]) -> Known:
     """`known` after the changes; whoever holds the old one keeps it as it was."""
-    printers, devices = dict(known.printers), dict(known.devices)
+    printers, devices, removed = dict(known.printers), dict(known.devices), dict(known.removed)
     for event in changed:
         if event.printer is None:
-            printers.pop(event.printer_id, None)
+            if (gone := printers.pop(event.printer_id, None)) is not None:
+                removed[gone.id] = gone.name
         else:
             printers[event.printer_id] = event.printer
         if event.device is not None:
             devices[event.device.id] = event.device
-    return Known(printers, devices, {one.name: one for one in printers.values()})
+    return Known(printers, devices, {one.name: one for one in printers.values()}, removed)
