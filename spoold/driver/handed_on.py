@@ -10,12 +10,13 @@ from uuid import UUID, uuid5
 
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.transitions import JobEvent
-from spoold.spool.handed import HandedJob
+from spoold.spool.handed import HandedJob, JobThere
 from spoold.spool.store import ChangeJob
 
 ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 STUCK = (JobState.PENDING_HELD, JobState.PROCESSING_STOPPED)  # something is in the way there
 UNKNOWN = "unknown"  # the state of a job that the other node never had
+MESSAGE_CHARACTERS_MAX = 255
 
 
 def uuid_there(job: Job) -> UUID:
@@ -48,6 +49,20 @@ def where_it_is(evidence: dict[str, Any], how: str = "") -> str:
     """What a job's message says of a node that has it."""
     name = evidence.get("node-name") or evidence.get("node")
     return f"{name} has it as job {evidence.get('job')}{f': {how}' if how else ''}."
+
+
+def told_of(uuid: UUID, there: JobThere | None) -> dict[str, Any]:
+    """What the owner tells of a job that was handed on to it, as `by_owner` reads it."""
+    if there is None:
+        return {"job_uuid": str(uuid), "state": UNKNOWN, "reasons": [], "message": ""}
+    return {
+        "job_uuid": str(uuid),
+        "job_id": there.job_id,
+        "state": there.state,
+        "reasons": list(there.reasons),
+        "message": there.message[:MESSAGE_CHARACTERS_MAX],
+        "impressions": there.impressions,
+    }
 
 
 def by_owner(job: HandedJob, told: Mapping[str, Any], now_us: int) -> ChangeJob | None:

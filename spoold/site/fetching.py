@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 import trio
 
-from spoold.driver.handed_on import UNKNOWN
+from spoold.driver.handed_on import told_of
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.submission import Submission
 from spoold.intake.upload import Upload
@@ -42,7 +42,6 @@ LOOK_S = 30.0  # how often it asks unasked
 AGAIN_LEAST_S = 0.1
 PAUSE_S = 1.0
 STATES_AT_ONCE = 50
-MESSAGE_CHARACTERS_MAX = 255
 
 
 class Fetching:
@@ -344,7 +343,7 @@ class Fetching:
         for first in range(0, len(uuids), STATES_AT_ONCE):
             some = uuids[first : first + STATES_AT_ONCE]
             there = await self._here(some)
-            await self._call("site.states", jobs=[_told(uuid, there.get(uuid)) for uuid in some])
+            await self._call("site.states", jobs=[told_of(uuid, there.get(uuid)) for uuid in some])
             for one in there.values():
                 if JobState(one.state).is_final:
                     self._ours.pop(one.job_id, None)
@@ -398,16 +397,3 @@ def _cancel_of(job: JobThere, now_us: int) -> ChangeJob | None:
     stop = (JobReason.PROCESSING_TO_STOP_POINT.value,) * is_active
     reasons = (*stop, JobReason.JOB_CANCELED_BY_USER.value)
     return ChangeJob(job.job_id, event, now_us, reasons=reasons, only_from=(state,))
-
-
-def _told(uuid: UUID, there: JobThere | None) -> dict[str, Any]:
-    if there is None:
-        return {"job_uuid": str(uuid), "state": UNKNOWN}
-    return {
-        "job_uuid": str(uuid),
-        "job_id": there.job_id,
-        "state": there.state,
-        "reasons": list(there.reasons),
-        "message": there.message[:MESSAGE_CHARACTERS_MAX],
-        "impressions": there.impressions,
-    }

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-from contextlib import ExitStack
-
 import pytest
 import trio
 
 from spoold.provider.blocking import BlockingProvider
 from spoold.provider.endpoint import Tls
 from spoold.simulate.mfd import Mfd
-from support.nodes import config_of, job_of, wait_job
+from support.nodes import HqAndSite, job_of, wait_job
 from support.peers import wait_until
-from support.ports import own_port
-from support.process import running
 
 pytestmark = pytest.mark.slow
 
 LETTER = b"%!PS\nshowpage\n"
 CARD = "04A1B2C3"
-SITE = (
-    config_of("library")
-    .replace('name = "library"', 'name = "library"\nrole = "site"')
-    .replace("tls = []", 'tls = ["127.0.0.1:0"]')
-) + "[upstream]\nquestion_deadline_s = 10\n"
-
 # Who is killed, and where, after the release was asked for; what the panel is told.
 POINTS = [
     ("hq", "job-released", "in-doubt"),
@@ -49,26 +38,14 @@ def has_copy(site) -> bool:
     return "panel" in names
 
 
-@pytest.fixture
-def stack():
-    with ExitStack() as found:
-        yield found
-
-
 @pytest.mark.parametrize(("who", "point", "told"), POINTS)
-def test_killed_while_a_job_comes_from_afar_it_comes_out_once(tmp_path, stack, who, point, told):
+def test_killed_while_a_job_comes_from_afar_it_comes_out_once(tmp_path, who, point, told):
     """Whoever dies, wherever: one sheet of paper, and the panel hears what is known."""
-    folders = {name: tmp_path / name for name in ("hq", "library", "paper")}
-    for folder in folders.values():
-        folder.mkdir()
-    port = stack.enter_context(own_port())
-    configs = {"hq": config_of("hq", port), "library": SITE}
-    with ExitStack() as first:
-        hq = first.enter_context(running(folders["hq"], config=configs["hq"]))
-        site = first.enter_context(running(folders["library"], config=SITE))
-        token = hq.call("site.invite", name="library", is_approved=True)["token"]
-        site.call("site.enter", server=f"127.0.0.1:{port}", token=token)
-        hq.call("printer.add", name="desk", uri=folders["paper"].as_uri())
+    patient = "[upstream]\nquestion_deadline_s = 10\n"
+    with HqAndSite(tmp_path, "library", tls="library", library=patient) as both:
+        hq, site = both.start_both()
+        both.join()
+        hq.call("printer.add", name="desk", uri=both.paper.as_uri())
         hq.call("printer.set", name="desk", owner="library")
         hq.call("printer.add", name="roam", release="find-me")
         hq.call("user.add", name="ada")
@@ -80,20 +57,11 @@ def test_killed_while_a_job_comes_from_afar_it_comes_out_once(tmp_path, stack, w
         with BlockingProvider([f"127.0.0.1:{hq.port}"]) as provider:
             provider.submit(LETTER, printer="roam", title="once", user="ada")
         wait_job(hq, "once", "pending-held")
-        site.end()
-        hq.end()
-    nodes = {
-        name: stack.enter_context(
-            running(folders[name], f"{point}:1" if name == who else "", config=configs[name])
-        )
-        for name in ("hq", "library")
-    }
-    site = nodes["library"]
-    wait_until(lambda: site.call("site.line")["line"] == "up")
-    assert trio.run(release, site, ca, panel["token"]) == told
-    wait_until(lambda: nodes[who].process.poll() is not None)
-    assert nodes[who].process.returncode == -signal.SIGKILL
-    nodes[who] = stack.enter_context(running(folders[who], config=configs[who]))
-    job = wait_job(nodes["hq"], "once", "completed")
-    assert job_of(nodes["library"], "once")["uuid"] == job["uuid"]
-    assert [one.read_bytes() for one in folders["paper"].iterdir()] == [LETTER]
+        both.end()
+        _, site = both.start_both(who, point)
+        wait_until(lambda: site.call("site.line")["line"] == "up")
+        assert trio.run(release, site, ca, panel["token"]) == told
+        both.wait_killed(who)
+        job = wait_job(both["hq"], "once", "completed")
+        assert job_of(both["library"], "once")["uuid"] == job["uuid"]
+        assert both.sheets() == [LETTER]

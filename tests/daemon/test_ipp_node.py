@@ -307,6 +307,7 @@ async def test_many_jobs_come_in_one_answer(node, spool):
 
 @pytest.mark.parametrize("which", ["proof-print", "saved"])
 async def test_kinds_of_jobs_that_are_never_made_are_none(node, which):
+    """Whoever asks for them gets an empty list, and no error."""
     answer = await node.ask(Operation.GET_JOBS, ipp.keyword("which-jobs", which))
     assert (answer.code, answer.group(Tag.JOB)) == (Status.SUCCESSFUL_OK, None)
 
@@ -380,6 +381,7 @@ async def test_a_body_too_short_for_ipp_is_refused_by_http(node):
 
 
 async def test_an_unknown_operation_is_not_supported(node):
+    """A client with an extension of its own is told so."""
     answer = await node.ask(0x3FFF)
     assert answer.code == Status.SERVER_ERROR_OPERATION_NOT_SUPPORTED
 

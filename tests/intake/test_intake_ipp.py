@@ -52,6 +52,7 @@ def test_a_uri_names_a_printer_a_job_or_the_node(uri, target):
     ],
 )
 def test_ipp_is_spoken_where_clients_post(path, is_spoken):
+    """Printers, classes and jobs have their paths, as those of CUPS; other paths are not IPP's."""
     assert is_ipp_path(path) is is_spoken
 
 

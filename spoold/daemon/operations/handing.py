@@ -14,7 +14,7 @@ from spoold.daemon.operations.plans import plan_cancel
 from spoold.daemon.operations.steering import apply
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import uuid_of
-from spoold.driver.handed_on import UNKNOWN
+from spoold.driver.handed_on import UNKNOWN, told_of
 from spoold.intake.arguments import hands_on
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
@@ -22,7 +22,6 @@ from spoold.model.principal import Port
 from spoold.spool.handed import HANDED_ON, JobThere, find_there, may_cancel
 
 JOBS_MAX = 500
-MESSAGE_CHARACTERS_MAX = 255
 
 
 def check_node(call: Call) -> None:
@@ -43,19 +42,6 @@ def read_uuids(texts: list[str]) -> list[UUID]:
     return [one for one in dict.fromkeys(found) if one is not None]
 
 
-def there_map(uuid: UUID, there: JobThere | None) -> dict[str, Any]:
-    if there is None:
-        return {"job_uuid": str(uuid), "state": UNKNOWN, "reasons": [], "message": ""}
-    return {
-        "job_uuid": str(uuid),
-        "job_id": there.job_id,
-        "state": there.state,
-        "reasons": list(there.reasons),
-        "message": there.message[:MESSAGE_CHARACTERS_MAX],
-        "impressions": there.impressions,
-    }
-
-
 async def look(call: Call, uuids: list[UUID]) -> dict[UUID, JobThere]:
     """Those of the jobs that came by handing on, as they are now."""
     found: dict[UUID, JobThere] = await call.services.reader.look(find_there, uuids)
@@ -73,7 +59,7 @@ async def follow(call: Call) -> dict[str, Any]:
     async def tell(some: list[UUID]) -> None:
         now = await look(call, some)
         for uuid in some:
-            if told.get(uuid) != (shown := there_map(uuid, now.get(uuid))):
+            if told.get(uuid) != (shown := told_of(uuid, now.get(uuid))):
                 told[uuid] = shown
                 await call.send_event("job-state", shown)
 
