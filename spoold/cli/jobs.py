@@ -285,6 +285,7 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, Any]]:
         ("priority", job.get("priority")),
         ("held until", _held_until(job)),
         ("copies", job.get("copies")),
+        ("asked for", job.get("attributes")),
         ("documents", _documents(job)),
         ("size", render.bytes_text(job["size"])),
         ("pages", _pages(job)),

@@ -32,7 +32,8 @@ def submit(run: Run, printer: str, letter: Path, *more: str) -> int:
 
 def test_a_submitted_file_is_a_job_in_the_list(run: Run, paused: str, letter: Path) -> None:
     """Its title, owner and size are told; nothing in a title acts on the terminal."""
-    number = submit(run, paused, letter, "--title", EVIL, "--user", "desk")
+    wish = "sides=two-sided-long-edge"
+    number = submit(run, paused, letter, "--title", EVIL, "--user", "desk", "-o", wish)
     listed = run(f"job list --printer {paused}")
     head, row = listed.out.splitlines()
     assert head.split() == ["ID", "PRINTER", "STATE", "OWNER", "SIZE", "AGE", "TITLE", "REASON"]
@@ -43,6 +44,7 @@ def test_a_submitted_file_is_a_job_in_the_list(run: Run, paused: str, letter: Pa
     assert job["owner"] == "desk"
     shown = run(f"job show {number}")
     assert "owner:     desk (claimed)" in shown.out
+    assert f"asked for: {wish}" in shown.out
     assert all(row.isprintable() for row in shown.out.splitlines())
 
 
