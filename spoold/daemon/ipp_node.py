@@ -80,6 +80,9 @@ class IppNode:
             return True
         return False
 
+    def reaches(self, printer: Printer) -> bool:
+        return self._acceptance.reaches(printer)
+
     def default_printer(self) -> str:
         return self._config().listen.raw_printer
 

@@ -86,7 +86,7 @@ class Acceptance:
             raise OperationError(
                 "not-accepting", f"the printer {name} takes no jobs now.", "Try again later."
             )
-        if not self.keeps(printer) and not (printer.owner and self.hands_on(printer.owner)):
+        if not self.reaches(printer):
             raise OperationError(
                 "not-accepting",
                 f"the printer {name} belongs to another node, and this one hands it no jobs.",
@@ -97,6 +97,11 @@ class Acceptance:
     def keeps(self, printer: Printer) -> bool:
         """Whether jobs for it stay here, and this node judges who may print there."""
         return printer.is_ours or printer.waits_anywhere(self.is_at_site)
+
+    def reaches(self, printer: Printer) -> bool:
+        """Whether jobs for it get there from here, or stay here."""
+        is_handed_on = printer.owner is not None and self.hands_on(printer.owner)
+        return is_handed_on or self.keeps(printer)
 
     def printer_of(self, printer_id: int) -> Printer | None:
         """The printer with this number, whether it takes jobs or not; None when it was removed."""

@@ -83,6 +83,10 @@ class Node(Protocol):
         """There is no room for more jobs."""
         ...
 
+    def reaches(self, printer: Printer) -> bool:
+        """Whether jobs for the printer get there from here."""
+        ...
+
     def default_printer(self) -> str: ...
     def advertised(self) -> str:
         """The name or address that clients are told when they did not say one."""
@@ -185,7 +189,7 @@ class Printers:
             status.state,
             reasons,
             status.message or printer.pause_reason,
-            printer.accepting,
+            printer.accepting and self._node.reaches(printer),
             max(0, self._queued.get(printer.id, 0)),
             self._node.wall_clock(),
             status.changed_us or self._started_us,

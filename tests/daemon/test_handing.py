@@ -142,6 +142,9 @@ async def test_a_node_takes_no_job_that_it_cannot_hand_on(pair):
 
     await wait_until(lambda: refusal() != "not-found")  # the site has its copy
     assert refusal() == "not-accepting"
+    printers = (await site.services.catalogue.look()).printers.values()
+    reached = {one.name for one in printers if site.daemon._acceptance.reaches(one)}
+    assert {"desk", "far"} & reached == {"desk"}  # as clients over IPP see it
 
 
 async def test_a_printer_changes_its_owner_when_no_jobs_are_under_way(pair, tmp_path):
