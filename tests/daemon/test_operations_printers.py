@@ -326,6 +326,7 @@ async def test_show_counts_interrupted_submissions_with_advice(desk):
     shown = await desk.ask("printer.show", name="a")
     assert shown["interrupted_today"] == 2
     assert 'ends_on = "idle 2s"' in shown["advice"][0]
+    assert "job list --printer a --reason submission-interrupted" in shown["advice"][0]
     assert shown["jobs"] == {"pending": 0, "held": 2, "processing": 0}
 
 

@@ -124,11 +124,10 @@ def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list
             f"the jobs: `spoold printer redirect {name} OTHER`."
         )
     if interrupted:
-        broke = "submission broke" if interrupted == 1 else "submissions broke"
         told.append(
-            f"{interrupted} {broke} off today; they are held, as their ends may be missing. If "
-            "the sender keeps its connection open between jobs, set ends_on = "
-            '"idle 2s" for its listener.'
+            f"Submissions that broke off today: {interrupted}. They were held, as their ends may "
+            f"be missing: `spoold job list --printer {name} --reason submission-interrupted`. If the sender "
+            'keeps its connection open between jobs, set ends_on = "idle 2s" for its listener.'
         )
     return told
 
