@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from uuid import UUID
 
@@ -101,7 +102,7 @@ class Authority:
         Raises:
             IdentityError: the CA has expired, or the clock is wrong.
         """
-        return self._issue(kind, guid, name, days, (), is_server=False)
+        return _with_new_key(partial(self._sign, kind, guid, name, days, (), False))
 
     def enrol_node(self, guid: UUID, name: str, names: Iterable[str]) -> tuple[bytes, bytes, str]:
         """As `enrol`, for a node: it serves under `names`, and connects to other nodes.
@@ -109,7 +110,7 @@ class Authority:
         Raises:
             IdentityError: as `enrol`, or one of the names cannot be one.
         """
-        return self._issue("node", guid, name, NODE_DAYS, names, is_server=True)
+        return _with_new_key(partial(self._sign, "node", guid, name, NODE_DAYS, names, True))
 
     def certify_site(
         self, guid: UUID, name: str, key: ec.EllipticCurvePublicKey, names: Iterable[str]
@@ -160,20 +161,6 @@ class Authority:
         """The CA that signs today has signed it."""
         return _is_issued_by(certificate, self.trusted[0])
 
-    def _issue(
-        self,
-        kind: str,
-        guid: UUID,
-        name: str,
-        days: int,
-        names: Iterable[str],
-        *,
-        is_server: bool,
-    ) -> tuple[bytes, bytes, str]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem, serial = self._sign(kind, guid, name, days, names, is_server, key.public_key())
-        return key_pem_of(key), pem, serial
-
     def _sign(
         self,
         kind: str,
@@ -218,6 +205,15 @@ class Authority:
             .sign(ca_key, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM), f"{serial:x}"
+
+
+def _with_new_key(
+    sign: Callable[[ec.EllipticCurvePublicKey], tuple[bytes, str]],
+) -> tuple[bytes, bytes, str]:
+    """A key that is made here, its certificate, both PEM, and the serial of that."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, serial = sign(key.public_key())
+    return key_pem_of(key), pem, serial
 
 
 def fingerprint_of(ca_pem: bytes) -> str:
