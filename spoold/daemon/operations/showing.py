@@ -126,8 +126,8 @@ def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list
     if interrupted:
         told.append(
             f"Submissions that broke off today: {interrupted}. They were held, as their ends may "
-            f"be missing: `spoold job list --printer {name} --reason submission-interrupted`. If the "
-            'sender keeps its connection open between jobs, set ends_on = "idle 2s" for its '
+            f"be missing: `spoold job list --printer {name} --reason submission-interrupted`. If "
+            'the sender keeps its connection open between jobs, set ends_on = "idle 2s" for its '
             "listener."
         )
     return told
