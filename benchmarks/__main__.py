@@ -16,6 +16,7 @@ from benchmarks import (
     rows,
     rows_catchup,
     rows_copy,
+    rows_count,
     rows_ipp,
     rows_mfd,
     rows_outage,
@@ -27,6 +28,7 @@ from benchmarks.rows import Bench
 ROWS = (
     rows.ROWS
     | rows_ipp.ROWS
+    | rows_count.ROWS
     | rows_mfd.ROWS
     | rows_copy.ROWS
     | rows_catchup.ROWS

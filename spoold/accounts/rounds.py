@@ -129,7 +129,7 @@ class Rounds:
             self._due[source.guid] = now + max(0.0, source.every_s - max(0.0, passed_s))
         # A shorter interval counts from now on.
         due = self._due[source.guid]
-        return now >= due or (due < math.inf and due - now > source.every_s)
+        return now >= due or now + source.every_s < due < math.inf
 
     async def _scheduled(self, source: Source) -> None:
         told = await self.round(source, actor=source.identity)

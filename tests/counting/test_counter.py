@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zlib
 
 import pytest
@@ -177,21 +176,13 @@ async def test_what_is_no_file_is_refused(tmp_path):
         assert (await counter.count(b"")).reason is Reason.DAMAGED
 
 
-async def test_five_thousand_pages_in_less_than_a_tenth_of_a_second():
-    """In a warm worker, object streams or not."""
+async def test_five_thousand_pages():
+    """A long document is counted to its last page; how fast, the benchmarks say."""
     pages = 5000
     kids = b" ".join(b"%d 0 R" % number for number in range(3, 3 + pages))
     tree = b"<< /Type /Pages /Kids [%b] /Count %d >>" % (kids, pages)
-    long = pdf(CATALOG, tree, *[PAGE] * pages)
     async with Counter() as counter:
-        await counter.count(GOOD)
-        for _ in range(20):  # others may have the processor
-            began = time.perf_counter()
-            assert (await counter.count(long)).pages == pages
-            taken = time.perf_counter() - began
-            if taken < 0.1:
-                break
-    assert taken < 0.1
+        assert (await counter.count(pdf(CATALOG, tree, *[PAGE] * pages))).pages == pages
 
 
 async def test_a_pdf_larger_than_what_is_held_in_memory(tmp_path):

@@ -137,8 +137,8 @@ def test_reload_tells_what_changed_or_why_not(host: Machine) -> None:
     finally:
         host.write(CONFIG, before)
     host.run("systemctl", "kill", "--signal=HUP", "--kill-whom=main", "spoold")
-    reloads = len(host.logged("SPOOLD_EVENT=configuration_changed"))
-    wait(lambda: reloads > 1, "a reload by signal")
+    changed = "SPOOLD_EVENT=configuration_changed"
+    wait(lambda: len(host.logged(changed)) > 1, "a reload by signal")
     assert host.show("spoold", "MainPID") == pid
 
 
