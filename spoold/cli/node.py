@@ -88,7 +88,8 @@ def add(nouns: Nouns[Parser]) -> None:
         """spoold journal
         spoold journal --follow --from 1 --json
         spoold journal --follow --cursor billing --json     # goes on where it stopped
-        spoold journal --audit --since 7d                   # who changed what""",
+        spoold journal --audit --since 7d                   # who changed what
+        spoold journal --audit --site library               # at a site, as far as it has told""",
     )
     start = reading.add_mutually_exclusive_group()
     start.add_argument(
@@ -111,6 +112,7 @@ def add(nouns: Nouns[Parser]) -> None:
         metavar="TIME",
         help="with --audit: since an age (7d) or a local date (2025-03-01)",
     )
+    reading.add_argument("--site", metavar="NAME", help="with --audit: a site, and not this node")
     reading.add_argument("--follow", action="store_true", help="wait for what comes")
     reading.add_argument("--json", action="store_true", help="print a line of JSON for each record")
     journals.add_to_journal(reading)
@@ -183,8 +185,9 @@ def revoke(args: Namespace) -> int:
 
 
 def journal(args: Namespace) -> int:
-    if args.follow if args.audit else args.since is not None:
-        print("spoold: --since goes with --audit, and --follow does not.", file=sys.stderr)
+    if args.follow if args.audit else (args.since is not None or args.site is not None):
+        said = "--since and --site go with --audit, and --follow does not."
+        print(f"spoold: {said}", file=sys.stderr)
         return USAGE
     if args.audit:
         return _audit(args)
@@ -203,7 +206,7 @@ def journal(args: Namespace) -> int:
 
 def _audit(args: Namespace) -> int:
     """The last acts, or all of them since a time; the oldest first."""
-    asked = {"since_us": args.since or 0, "limit": RECORDS_SHOWN}
+    asked = {"since_us": args.since or 0, "limit": RECORDS_SHOWN, "site": args.site or ""}
     acts: list[dict[str, Any]] = []
     with connect(args) as client:
         while args.since is not None or len(acts) < RECORDS_SHOWN:

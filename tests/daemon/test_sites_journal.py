@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 
 import pytest
 import trio
 
+from spoold.model.errors import OperationError
 from spoold.model.person import Owner
 from spoold.net.address import Address
 from spoold.spool.store import AcceptJob, NewDocument
@@ -47,6 +49,24 @@ async def accept(house, **fields):
             **fields,
         )
     )
+
+
+async def test_who_did_what_at_a_site_is_known_upstream(start):
+    """An emergency, say: with who began it, as that machine knows them, and why."""
+    hq, site = await start("hq"), await start("library", "site")
+    await joined(hq, site)
+    until_us = site.services.wall_clock() + 60_000_000
+    await site.ask("site.set-emergency", until_us=until_us, reason="the readers are dead")
+    await caught_up(hq, site)
+    found = (await hq.ask("journal.audit", site="library"))["records"]
+    [act] = [one for one in found if one["kind"] == "emergency-changed"]
+    assert act["payload"] == {"until_us": until_us}
+    assert (act["personal"], act["who"]) == (
+        {"reason": "the readers are dead"},
+        f"uid:{os.getuid()} (library)",
+    )
+    with pytest.raises(OperationError, match="no site annex"):
+        await hq.ask("journal.audit", site="annex")
 
 
 async def test_what_happens_at_a_site_is_known_upstream(start):
