@@ -108,7 +108,9 @@ async def serve_http(
     is_tls = principal.port is not Port.CLEAR
     connection = _Connection(Link(stream, principal, is_tls, limits, watch), site)
     try:
-        await connection.run(first_bytes)
+        connection.begin(first_bytes)
+        del first_bytes  # they may be many, and the connection may stay for hours
+        await connection.run()
     finally:
         watch.on_late = watch.on_stop = None
         watch.deadline = inf
@@ -143,15 +145,20 @@ class _Connection:
         if not link.is_sending and (exchange is None or exchange.is_coming):
             link.watch.deadline = min(link.watch.deadline, trio.current_time() + STOP_S)
 
-    async def run(self, first_bytes: bytes) -> None:
+    def begin(self, first_bytes: bytes) -> None:
+        """Take what came before anybody knew that this is HTTP."""
         link = self.link
         if first_bytes:
             link.is_begun = True
             link.watch.deadline = trio.current_time() + link.limits.header_deadline_s
             link.server.receive_data(first_bytes)
+
+    async def run(self) -> None:
+        link = self.link
         try:
             with self._scope:
-                await self._converse()
+                while await self._answer_next():
+                    pass
             if self._is_late:
                 await self._give_up()
         except RemoteProtocolError as error:
@@ -182,17 +189,24 @@ class _Connection:
             return
         self.link.stream.abort()
 
-    async def _converse(self) -> None:
+    async def _answer_next(self) -> bool:
+        """Wait for a request, with nothing kept of those before, and answer it.
+
+        Returns whether another one may come.
+        """
         link = self.link
-        while (request := await link.next_request()) is not None:
-            self._exchange = exchange = Exchange(link, request)
-            if _wants_tls(request) and self._site.upgrade is not None and not link.is_tls:
-                await self._secure(exchange)
-            await self._serve(exchange)
-            if link.is_closing or not link.server.start_next_cycle():
-                return
-            link.is_begun = False
-            self._exchange = None
+        request = await link.next_request()
+        if request is None:
+            return False
+        self._exchange = exchange = Exchange(link, request)
+        if _wants_tls(request) and self._site.upgrade is not None and not link.is_tls:
+            await self._secure(exchange)
+        await self._serve(exchange)
+        if link.is_closing or not link.server.start_next_cycle():
+            return False
+        link.is_begun = False
+        self._exchange = None
+        return True
 
     # -- TLS and logins ------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import weakref
 from collections import deque
 from itertools import count
 from uuid import uuid4
@@ -26,6 +25,7 @@ from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Principal, Role
 from spoold.net.tcp import SocketStream
 from spoold.spool.store import JobFilter
+from support.holding import WatchedStream
 from support.houses import wait_until
 from support.limits import Limits
 
@@ -61,26 +61,6 @@ class Operations:
             return args
         finally:
             self.running -= 1
-
-
-class Piece(bytearray):
-    """What came with one receive; unlike `bytes` it can be watched."""
-
-
-class WatchedStream(SocketStream):
-    """It knows which of the bytes that it gave out are still held by somebody."""
-
-    def __init__(self, sock):
-        super().__init__(sock)
-        self._given = []
-
-    async def receive_some(self, bytes_max=65536):
-        piece = Piece(await super().receive_some(bytes_max))
-        self._given.append(weakref.ref(piece))
-        return piece
-
-    def held(self):
-        return [piece for one in self._given if (piece := one()) is not None]
 
 
 class Client:

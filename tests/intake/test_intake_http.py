@@ -17,6 +17,8 @@ from spoold.intake.http import Site, serve_http
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.principal import Port, Principal
 from spoold.net.tcp import SocketStream
+from support.holding import WatchedStream
+from support.houses import wait_until
 
 CLIENT = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 
@@ -100,6 +102,25 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 NOWHERE = b"POST /ipp/print HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def test_a_connection_that_waits_holds_nothing_of_what_came():
+    """Thousands of them may be kept open, and the last thing that each sent was a document."""
+    ours, theirs = socket.socketpair()
+    stream, client = WatchedStream(ours), SocketStream(theirs)
+    request = b"POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + bytes(20_000)
+    watch = Deadlines().add(stream, 30)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                serve_http, stream, stream.given(request), CLIENT, Site(answer), Limits(), watch
+            )
+            assert (await client.receive_some()).startswith(b"HTTP/1.1 404")
+            await wait_until(lambda: not stream.held())
+            await client.send_all(request)
+            assert (await client.receive_some()).startswith(b"HTTP/1.1 404")
+            await wait_until(lambda: not stream.held())
+            await client.finish()
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
