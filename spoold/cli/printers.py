@@ -334,10 +334,8 @@ def rehome(args: Namespace) -> int:
     for name in answer["printers"]:
         print(plain(f"  {name}"))
     if answer["in_doubt"]:
-        jobs, held = (
-            render.counted(answer["in_doubt"], "job"),
-            "would be" if args.dry_run else "are",
-        )
+        jobs = render.counted(answer["in_doubt"], "job")
+        held = "would be" if args.dry_run else "is" if answer["in_doubt"] == 1 else "are"
         print(plain(f"{jobs} that {args.from_site} had {held} held, in doubt."))
     for advice in answer["advice"]:
         print(plain(f"  {advice}"))

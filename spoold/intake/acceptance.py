@@ -87,10 +87,13 @@ class Acceptance:
                 "not-accepting", f"the printer {name} takes no jobs now.", "Try again later."
             )
         if not self.reaches(printer):
+            advice = "Submit the job at the application server."
+            if not self.is_at_site:
+                advice = "Its node was revoked: `spoold printer rehome` gives it to another one."
             raise OperationError(
                 "not-accepting",
                 f"the printer {name} belongs to another node, and this one hands it no jobs.",
-                "Submit the job at the application server.",
+                advice,
             )
         return printer
 
