@@ -31,7 +31,7 @@ def _document(pages: int) -> bytes:
         table += b"%010d 00000 n \n" % len(data)
         data += b"%d 0 obj\n%b\nendobj\n" % (number, body)
     start, size = len(data), len(objects) + 1
-    data += b"xref\n0 %d\n%btrailer\n<< /Root 1 0 R /Size %d >>\n" % (size, table, size)
+    data += b"xref\n0 %d\n%btrailer\n<< /Root 1 0 R /Size %d >>\n" % (size, bytes(table), size)
     return bytes(data + b"startxref\n%d\n%%%%EOF\n" % start)
 
 
