@@ -122,8 +122,14 @@ async def _until_signal(config: Config, config_file: str | None) -> int:
                     with suppress(ConfigError):
                         daemon.reload()
                     continue
-                log.info("stopping", signal=signal.Signals(number).name)
-                more_time = systemd.more_time(daemon.config.drain.deadline_s + STOP_S)
+                drain_s = daemon.config.drain.deadline_s
+                log.info(
+                    "stopping",
+                    signal=signal.Signals(number).name,
+                    deliveries=running.services.dispatcher.delivering,
+                    waits_at_most_s=drain_s,
+                )
+                more_time = systemd.more_time(drain_s + STOP_S)
                 systemd.notify(os.environ, systemd.STOPPING, more_time)
                 running.stop()
                 break

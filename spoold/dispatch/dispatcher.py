@@ -306,6 +306,11 @@ class Dispatcher:
         return self._statuses.of(printer_id)
 
     @property
+    def delivering(self) -> int:
+        """How many devices have an attempt now."""
+        return len(self._running.by_device)
+
+    @property
     def deferrals(self) -> Mapping[int, int]:
         """How many attempts of each printer left nothing on paper, since the start."""
         return self._judge.deferrals

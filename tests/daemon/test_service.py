@@ -238,7 +238,8 @@ def test_a_second_sigterm_does_not_wait(tmp_path):
         sender.sendall(b"%!PS half\n" * 300_000)
         wait_until(lambda: incoming(tmp_path))
         daemon.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: logged(daemon, '"stopping"'))
+        (line,) = wait_until(lambda: logged(daemon, '"stopping"'))
+        assert '"deliveries": 0, "waits_at_most_s": ' in line
         daemon.process.send_signal(signal.SIGTERM)
         assert is_reset(sender)
         assert daemon.process.wait(30) == 128 + signal.SIGTERM
