@@ -381,11 +381,12 @@ class ZplEnd:
     come in one burst stay one job, because the first often stores the form that the others
     recall, and in a pool they must reach the same device. A pause inside a label, or behind
     control commands (`~…`) that no label followed, ends nothing. Binary graphics may contain
-    `^XZ` by chance; the pause that must follow makes that harmless.
+    `^XZ` by chance; the pause that must follow makes that harmless. `is_in_label`: a `^XA` came,
+    and no `^XZ` behind it.
     """
 
     def __init__(self) -> None:
-        self.is_between_labels = False
+        self.is_between_labels = self.is_in_label = False
         self._carry = b""
 
     def feed(self, data: bytes) -> bool:
@@ -394,8 +395,9 @@ class ZplEnd:
         upper = window.upper()
         end = upper.rfind(b"^XZ")
         if upper.rfind(b"^XA") > end:
-            self.is_between_labels = False
+            self.is_between_labels, self.is_in_label = False, True
         elif end >= 0:
+            self.is_in_label = False
             self.is_between_labels = not window[end + 3 :].strip(_WHITE)
         elif data.strip(_WHITE):
             self.is_between_labels = False

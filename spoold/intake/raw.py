@@ -164,7 +164,7 @@ class _Taken:
                 return f"the sender was silent for {wait_s:g} s in the middle of a label"
             if not data:
                 self.is_ended = True
-                return ""
+                return "the label has no ^XZ at its end" if labels and labels.is_in_label else ""
             await upload.write(data)
             may_end = labels.feed(data) if labels else True
             if self._is_too_slow(trio.current_time() - started):

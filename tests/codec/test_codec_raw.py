@@ -297,6 +297,7 @@ def test_a_job_of_labels_may_end_behind_a_label_only(sizes: list[int]) -> None:
         at += len(piece)
         sofar = LABELS[:at].upper().strip()
         assert end.feed(piece) == sofar.endswith(b"^XZ")
+        assert end.is_in_label == (sofar.rfind(b"^XA") > sofar.rfind(b"^XZ"))
 
 
 def test_control_commands_behind_a_label_are_the_next_jobs() -> None:

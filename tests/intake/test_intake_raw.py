@@ -246,6 +246,20 @@ async def test_a_sender_that_keeps_the_socket_may_take_long_between_jobs(spool, 
     assert states == [JobState.PENDING, JobState.PENDING]
 
 
+@pytest.mark.parametrize(
+    ("body", "state"),
+    [(b"^XA^FDhalf", JobState.PENDING_HELD), (b"^XA^FDa^XZ\n~JA\n", JobState.PENDING)],
+)
+async def test_a_label_without_its_end_is_held(spool, connect, body, state):
+    """The printer would take the next label for the rest of it."""
+    client, _, _ = await connect(ending=Ending("zpl"))
+    await send(client, body)
+    client.shutdown(socket.SHUT_WR)
+    assert await answer(client) == "fin"
+    (job,) = await jobs(spool)
+    assert job.state is state
+
+
 async def test_too_much_is_reset_and_not_kept(spool, connect):
     """A document over the limit is refused, not cut."""
     client, _, result = await connect(limits=replace(Limits(), document_bytes_max=100_000))
