@@ -132,6 +132,7 @@ class Course:
     asked_first: str = ""  # the one that must be asked before all others,
     asked_until: float = 0.0  # until then
     causes: dict[str, str] = field(default_factory=dict)  # why not, by endpoint
+    silent: set[str] = field(default_factory=set)  # who has fallen silent once
     distrusted: set[str] = field(default_factory=set)  # the endpoints where it is a certificate
     refusals: dict[str, OperationError] = field(default_factory=dict)
     # The bytes of an earlier attempt may have been others; another connection may have had it.
@@ -170,8 +171,14 @@ class Course:
     def note_lost(
         self, name: str, guid: str, was_in_doubt: bool, error: Lost, asked_until: float
     ) -> None:
-        """The connection broke; when it got the job just now, it alone knows what became of it."""
-        self._note(name, error)
+        """The connection broke; when it got the job just now, it alone knows what became of it.
+
+        Who fell silent once has another turn when nobody else takes the job.
+        """
+        if error.was_silent and name not in self.silent:
+            self.silent.add(name)
+        else:
+            self._note(name, error)
         if guid in self.doubts and not was_in_doubt:
             self.asked_first, self.asked_until = name, asked_until
 

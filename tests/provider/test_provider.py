@@ -45,7 +45,7 @@ LARGE = bytes(range(256)) * 8192  # 2 MiB
 
 
 class Faulty:
-    """A server's stream with faults: it breaks after some bytes, or before the answer of a job."""
+    """A server's stream with faults: it breaks or stalls after some bytes, or before an answer."""
 
     def __init__(self, stream, site):
         self._stream = stream
@@ -56,6 +56,9 @@ class Faulty:
         data = await self._stream.receive_some(bytes_max)
         site = self._site
         site.bytes_in += len(data)
+        if site.stalls_after is not None and site.bytes_in > site.stalls_after:
+            site.stalls_after = None
+            await trio.sleep_forever()
         if site.cut_after is not None:
             site.cut_after -= len(data)
             if site.cut_after < 0:
@@ -101,6 +104,7 @@ class Site:
         self.connections = 0
         self.bytes_in = 0
         self.cut_after = None
+        self.stalls_after = None
         self.answers_to_lose = 0
         self.dies_then = False
         self._nursery = nursery
@@ -452,6 +456,18 @@ async def test_a_server_that_falls_silent_in_an_upload_is_left_at_once(
     socks[0].close()
     assert (receipt.endpoint, receipt.unknown) == (two.endpoint, ())
     assert await two.bodies() == {"x": body}
+
+
+@pytest.mark.slow
+async def test_a_server_that_stood_still_is_asked_again_when_the_others_refuse(one, two, provider):
+    """It was busy for a second: the job is none that nobody takes."""
+    one.stalls_after = 1_000_000
+    closed = replace(two.printer, accepting=False)
+    await two.spool.journal.commit(PutPrinter(closed, two.spool.wall_clock()))
+    async with provider(one, two) as client:
+        receipt = await client.submit(LARGE * 8, printer="default", title="x")
+    assert (receipt.endpoint, one.connections) == (one.endpoint, 2)
+    assert await one.bodies() == {"x": LARGE * 8}
 
 
 async def test_refusals_that_are_final(one, provider):
