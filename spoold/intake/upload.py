@@ -118,8 +118,18 @@ class Upload:
         return self._document.head
 
     async def tail(self) -> bytes:
-        """The last bytes of the document, at most 4 KiB."""
-        return await self._document.tail()
+        """The last bytes of the document, at most 4 KiB.
+
+        Raises:
+            OperationError: `busy`, another connection took over.
+            SpoolFull, SpoolError: the disk has no room, or failed.
+        """
+        self._check_owned()
+        self._is_working = True
+        try:
+            return await self._document.tail()
+        finally:
+            self._rest()
 
     @property
     def printer(self) -> Printer:

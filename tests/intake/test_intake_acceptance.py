@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
@@ -309,6 +310,40 @@ async def test_a_take_over_in_the_middle_of_a_commit_is_one_whole_job(spool, doo
     assert await stored(spool, job) == LARGE
     assert len(files(spool.documents.dir)) == 1
     assert left_over(spool, door) == before
+
+
+async def test_a_take_over_while_the_last_bytes_are_looked_at_lets_both_go_on(door, monkeypatch):
+    """The disk is slow, and the older connection wants to see the end: neither waits for ever."""
+    uuid = uuid4()
+    may_write, write_at_once = threading.Event(), os.write
+
+    def write_late(fd: int, data: bytes) -> int:
+        may_write.wait(10)
+        return write_at_once(fd, data)
+
+    old = await door.begin(submission(uuid, size=len(LARGE)))
+    monkeypatch.setattr(os, "write", write_late)
+    await old.write(LARGE[:1_400_000])
+    tails, offsets = [], []
+
+    async def look() -> None:
+        tails.append(await old.tail())
+
+    async def take_over() -> None:
+        new = await door.begin(submission(uuid, size=len(LARGE)))
+        offsets.append(new.offset)
+        await new.abandon()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(take_over)
+        await trio.testing.wait_all_tasks_blocked()
+        may_write.set()
+    assert tails == [LARGE[:1_400_000][-4096:]]
+    assert offsets == [1_400_000]
+    with pytest.raises(OperationError, match="another connection"):
+        await old.tail()
 
 
 async def test_many_connections_with_one_job_at_once_are_one_job(spool, door):
