@@ -196,8 +196,10 @@ class Wallet:
 
     def purse(self, kind: PurseKind) -> Purse:
         """The purse of a kind that has no period; an empty one where there is none yet."""
-        wanted = Purse(self.holder, kind)
-        return next((one for one in self.purses if one.guid == wanted.guid), wanted)
+        for one in self.purses:  # that it is the one could be told by its GUID, which takes longer
+            if one.kind is kind and one.allowance is None and not one.period:
+                return one
+        return Purse(self.holder, kind)
 
     def in_order(self) -> list[Purse]:
         """The purses as they are spent; the overdraft is always there, and last."""

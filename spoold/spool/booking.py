@@ -150,10 +150,12 @@ def _placed(db: sqlite3.Connection, charge: Charge, by: By) -> Charge:
 
 def _charge(told: dict[str, Any], known: Callable[[bytes], UUID]) -> Charge:
     payer = Payer.from_map(told["paid_by"])
+    guid, person = payer.guid, payer.person
     if payer.kind is PayerKind.PERSON:
-        payer = replace(payer, guid=known(payer.guid.bytes))
-    if payer.person is not None:
-        payer = replace(payer, person=known(payer.person.bytes))
+        guid = known(guid.bytes)
+    if person is not None:
+        person = known(person.bytes)
+    payer = Payer(payer.kind, guid, payer.by, person)
     quote = Quote.from_map(told["quote"])
     if check_amount(_whole(quote.total)) < 0:
         raise OperationError("bad-request", "nobody is charged less than nothing.")

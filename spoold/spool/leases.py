@@ -10,10 +10,10 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from spoold.model.offline import CLOCK_BACK_US, OfflinePolicy, Right
-from spoold.model.purse import PayerKind, Purse, PurseKind, Wallet
+from spoold.model.purse import PayerKind, Purse, PurseKind, Wallet, named
 from spoold.spool.rows import pack, unpack
 
 EVERY_SITE = UUID(int=0)
@@ -176,7 +176,7 @@ def close_books(db: sqlite3.Connection, site: UUID) -> None:
 
 def rights_holder(site: UUID, epoch: int, holder: UUID) -> UUID:
     """Whose purses hold, in the ledger of an application server, what a site may spend."""
-    return uuid5(site, f"rights:{epoch}/{holder}")
+    return named(site, f"rights:{epoch}/{holder}")
 
 
 class Extent(NamedTuple):

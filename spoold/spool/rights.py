@@ -234,11 +234,10 @@ def consume(
     more = wallet.spend(rest)
     taken.shares += more
     taken.lines += lines_of(more)
-    after = wallet.after(more).available
-    if after is not None and after < 0:
+    if not wallet.holds(rest):
         taken.flags.append(Flag.BEYOND_LIMIT.value)
-    lease = leases.find(writer.db, site)
-    if not epoch or lease is None:
+    lease = leases.find(writer.db, site) if epoch else None
+    if lease is None:
         return taken
     if epoch < lease.epoch:
         taken.flags.append(Flag.LATE.value)
