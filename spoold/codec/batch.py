@@ -10,7 +10,7 @@ Promised: whatever is read, `read` raises nothing but `RemoteProtocolError`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from spoold.codec import record as codec
 from spoold.codec.record import Encoded
@@ -22,14 +22,6 @@ BATCH_BYTES_MAX = 60 * 1024  # a message of frames has 64 KiB, with what is arou
 HASH_BYTES = 32
 POSITION_MAX = (1 << 40) - 1
 OVERHEAD_BYTES = 64  # of a record in a batch: the heads of its fields, and its hash
-
-
-class Sent(NamedTuple):
-    """A record as it came. `fact` is what it says; None when that cannot be read, for `reason`."""
-
-    encoded: Encoded
-    fact: Record | None
-    reason: str = ""
 
 
 def fitting(records: Iterable[Encoded]) -> list[Encoded]:
@@ -55,7 +47,7 @@ def write(first: int, previous: bytes, records: Sequence[Encoded]) -> dict[str, 
     }
 
 
-def read(args: Mapping[str, Any]) -> Iterator[Sent]:
+def read(args: Mapping[str, Any]) -> Iterator[Encoded]:
     """The records of a batch, each seen to follow the one before as it is asked for.
 
     Raises:
@@ -76,23 +68,24 @@ def read(args: Mapping[str, Any]) -> Iterator[Sent]:
     return _linked(first, previous, records)
 
 
-def _linked(first: int, previous: bytes, records: list[Encoded]) -> Iterator[Sent]:
+def _linked(first: int, previous: bytes, records: list[Encoded]) -> Iterator[Encoded]:
     for position, one in enumerate(records, first):
         if codec.link(previous, one.header, one.payload) != one.hash:
             raise _broken(f"record {position} does not follow the one before")
         previous = one.hash
-        yield understand(position, one)
+        yield one
 
 
-def understand(position: int, one: Encoded) -> Sent:
-    """What a record says. One that says nothing is kept all the same: it must not block."""
-    try:
-        fact = codec.decode(*one)
-    except RemoteProtocolError as error:
-        return Sent(one, None, str(error))
+def understand(position: int, one: Encoded) -> Record:
+    """What a record says that stands at a position of its chain.
+
+    Raises:
+        RemoteProtocolError: it says nothing. It is kept all the same: it must not block.
+    """
+    fact = codec.decode(*one)
     if fact.position != position:
-        return Sent(one, None, "it says that it stands elsewhere")
-    return Sent(one, fact)
+        raise RemoteProtocolError("it says that it stands elsewhere")
+    return fact
 
 
 def _row(row: object) -> Encoded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from spoold.codec import batch
-from spoold.codec.batch import Sent
+from spoold.codec.record import Encoded
 from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.site.rate import Rate
 from spoold.spool import received
@@ -41,7 +41,7 @@ from spoold.spool.store import (
 log = structlog.get_logger("spoold.site")
 
 READ_AHEAD = 2  # batches that are read or committed at a time; the others wait as they came
-READ_AT_ONCE = 16  # records, until others have their turn
+READ_AT_ONCE = 64  # records, until others have their turn
 EARLIER_S = 2.0  # how long a batch waits for the one before it, which was sent first
 DONE = "done"
 
@@ -146,24 +146,23 @@ class Receiver:
                     await state.moved.wait()
 
     async def _take(
-        self, site: UUID, state: _Site, args: Mapping[str, Any], records: list[Sent]
+        self, site: UUID, state: _Site, args: Mapping[str, Any], records: list[Encoded]
     ) -> Received:
         parent = args["parent"]
-        first, previous = args["first"], args["previous"]
+        change = ReceiveRecords(
+            site,
+            UUID(args["incarnation"]),
+            args["first"],
+            args["previous"],
+            records,
+            args["head"],
+            self._wall_clock(),
+            None if parent is None else _parent(parent),
+            args["oldest"],
+            args["behind"],
+            f"node:{site}",
+        )
         while True:
-            change = ReceiveRecords(
-                site,
-                UUID(args["incarnation"]),
-                first,
-                previous,
-                records,
-                args["head"],
-                self._wall_clock(),
-                None if parent is None else _parent(parent),
-                args["oldest"],
-                args["behind"],
-                f"node:{site}",
-            )
             try:
                 async with self._turn:
                     answer = await self._journal.commit(change)
@@ -173,13 +172,12 @@ class Receiver:
             assert isinstance(answer, Received)
             state.rate.add(trio.current_time(), answer.taken)
             state.round_records += answer.taken
-            done = answer.position + 1 - first
-            if done >= len(records):
+            rest = change.rest(answer)
+            if rest is None:
+                if answer.position < change.first - 1 + len(change.records):  # a gap, or a fork
+                    state.move(args["incarnation"], answer.position)
                 return answer
-            if done <= 0 or not answer.taken:  # a gap, or a fork: what follows cannot be taken
-                state.move(args["incarnation"], answer.position)
-                return answer
-            first, previous, records = answer.position + 1, answer.hash, records[done:]
+            change = replace(rest, now_us=self._wall_clock())
 
     # -- rounds ----------------------------------------------------------------------------------
 
@@ -211,13 +209,13 @@ class Receiver:
                 ALARMS[kind](event)
 
 
-async def _read(args: Mapping[str, Any]) -> list[Sent]:
+async def _read(args: Mapping[str, Any]) -> list[Encoded]:
     """The records of a batch; others have their turn in between.
 
     Raises:
         OperationError: `bad-request`: it is no batch.
     """
-    found: list[Sent] = []
+    found: list[Encoded] = []
     try:
         for one in batch.read(args):
             found.append(one)

@@ -1,8 +1,9 @@
 """The async door of the store: one writer task, group commit.
 
 Whoever has a change hands it over and waits; the writer commits what has gathered as one
-transaction with one sync. Cancelling the one who waits does not undo a change that was taken: it
-is committed, and a client that hung up finds its job again by uuid.
+transaction with one sync. Records of a site are a large change: whoever comes while they are taken
+cuts that short and is committed with it. Cancelling the one who waits does not undo a change that
+was taken: it is committed, and a client that hung up finds its job again by uuid.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from spoold.spool.store import (
     Event,
     NoteAttempt,
     PlaceJob,
+    Received,
     ReceiveRecords,
     ReleaseJob,
     SetJob,
@@ -104,7 +106,9 @@ class Journal:
         self._commit_deadline_s = commit_deadline_s
         self._queue: deque[Handed] = deque()
         self._queued = 0
+        self._group: list[Handed] = []  # that is being committed
         store.others_wait = lambda: bool(self._queue)
+        store.join = self._join
         self._room = trio.Event()
         self._work = trio.lowlevel.ParkingLot()
         self._listeners: list[Callable[[list[Event]], None]] = []
@@ -207,11 +211,13 @@ class Journal:
         self._end(SpoolError("commit to", "the spool", "spoold has stopped", "Start it again."))
 
     async def _commit(self, group: list[Handed]) -> None:
+        self._group = group
         changes = [change for waiting in group for change in waiting.changes]
+        gathered = len(changes)
         begun_s = trio.current_time()
         try:
             answers, events = await self._writer.run_within(
-                self._commit_deadline_s, self._store.apply, changes
+                self._commit_deadline_s, self._apply, changes
             )
         except SpoolFull as full:
             await self._refuse(group, full)
@@ -222,6 +228,34 @@ class Journal:
             self.commit_s.observe(trio.current_time() - begun_s)
             self.commit_changes.observe(len(changes))
             self._announce(group, answers, events)
+        finally:
+            self._leave(len(changes) - gathered)
+
+    def _apply(self, changes: list[Change]) -> tuple[list[Any], list[Event]]:
+        """In the writer's thread: commit a group, to which others may be added.
+
+        A large change goes on with a transaction of its own as long as nobody else waits: to ask
+        the loop in between would take as long as to commit.
+        """
+        answers, events = self._store.apply(changes)
+        while len(changes) == 1 and not self._store.others_wait():
+            rest = _rest(changes[0], answers[0])
+            if rest is None:
+                break
+            part: list[Change] = [rest]
+            try:
+                (found, *late), more = self._store.apply(part)
+            except SpoolFull:  # whoever asks for the rest hears of it; who joined it waits on
+                self._queue.extendleft(reversed(self._group[1:]))
+                del self._group[1:]
+                break
+            events += more
+            changes += part[1:]
+            answers += late
+            if type(found) is not Received:
+                break
+            answers[0] = answers[0].followed_by(found)
+        return answers, events
 
     async def _refuse(self, group: list[Handed], full: SpoolFull) -> None:
         """There is no room at all: who asked is refused, and what the node itself does waits."""
@@ -239,24 +273,39 @@ class Journal:
             self._queued += sum(len(handed.changes) for handed in waiting)
 
     def _gather(self) -> list[Handed]:
+        """Whoever waits, for one transaction; a large change begins one, and others may join it."""
+        is_large = _is_large(self._queue[0])
+        group = [self._queue.popleft()] if is_large else self._take()
+        self._leave(sum(len(waiting.changes) for waiting in group))
+        return group
+
+    def _join(self) -> list[Change]:
+        """In the writer's thread: who has come meanwhile is committed with the large change."""
+        late = self._take()
+        self._group += late
+        return [change for waiting in late for change in waiting.changes]
+
+    def _take(self) -> list[Handed]:
+        """Those who wait before the next large change, but for no more than a group has."""
         group: list[Handed] = []
         count = size = 0
-        is_large = False  # and ends as soon as others wait
-        while self._queue and not is_large and count < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
-            is_large = any(type(change) is ReceiveRecords for change in self._queue[0].changes)
-            if is_large and group:
-                break  # who is in this group does not wait for that, too
+        while self._queue and count < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
+            if _is_large(self._queue[0]):
+                break
             waiting = self._queue.popleft()
             group.append(waiting)
             count += len(waiting.changes)
             for change in waiting.changes:
                 if type(change) is AcceptJob and change.document.body is not None:
                     size += change.document.size
+        return group
+
+    def _leave(self, count: int) -> None:
+        """So many changes wait no more."""
         self._queued -= count
         if self._queued < WAITING_CHANGES_MAX and self._room.statistics().tasks_waiting:
             self._room.set()
             self._room = trio.Event()
-        return group
 
     def _announce(self, group: list[Handed], answers: list[Any], events: list[Event]) -> None:
         self.head = self._store.position
@@ -310,6 +359,17 @@ class Journal:
 
 def _nothing() -> None:
     pass
+
+
+def _is_large(handed: Handed) -> bool:
+    return any(type(change) is ReceiveRecords for change in handed.changes)
+
+
+def _rest(change: Change, answer: Any) -> ReceiveRecords | None:
+    """What a large change has not taken yet."""
+    if type(change) is ReceiveRecords and type(answer) is Received:
+        return change.rest(answer)
+    return None
 
 
 def _is_own(change: Change) -> bool:

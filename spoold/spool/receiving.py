@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from spoold.codec import batch
 from spoold.codec import record as codec
-from spoold.codec.batch import Sent
+from spoold.codec.record import Encoded
 from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.model.record import Kind
 from spoold.spool import applying, rights, store
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 REASON_CHARACTERS_MAX = 300
 KIND_CHARACTERS_MAX = 64
-TAKEN_AT_ONCE = 192  # records, in one transaction, if nobody waits for it:
-LOOK_RECORDS = 16  # so often it looks
+TAKEN_AT_ONCE = 48  # records, in one transaction; fewer, but so many, if somebody waits for it:
+LEAST_TAKEN = 4
+ONE_BY_ONE = 16  # at once, of records among which one cannot be applied
 ROUNDS_MAX = 500  # that are kept of a site
 CHAINS_MAX = 256  # incarnations of a site's journal: a restore a week for five years
 QUARANTINE_MAX = 100_000  # records of a site
@@ -210,7 +212,7 @@ def _fork(db: sqlite3.Connection, chain: _Chain, change: store.ReceiveRecords) -
     """
     last = change.first - 1 + len(change.records)
     at = min(last, chain.position)
-    sent = change.previous if at < change.first else change.records[at - change.first].encoded.hash
+    sent = change.previous if at < change.first else change.records[at - change.first].hash
     if at == chain.position:
         kept = chain.hash
     elif at <= chain.anchor:
@@ -274,15 +276,15 @@ def _take(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) -> s
         [
             (
                 base | position,
-                one.encoded.header,
-                one.encoded.payload,
-                None if position in site.erased else one.encoded.personal,
-                one.encoded.hash,
+                one.header,
+                one.payload,
+                None if position in site.erased else one.personal,
+                one.hash,
             )
             for position, one in enumerate(new, first)
         ]
     )
-    last, hash_ = first - 1 + len(new), new[-1].encoded.hash
+    last, hash_ = first - 1 + len(new), new[-1].hash
     crash_point("received-before-position")
     writer.db.execute(
         "UPDATE chain SET position = ?, hash = ? WHERE id = ?", (last, hash_, chain.id)
@@ -326,7 +328,7 @@ def _note_head(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords)
 
 
 def _apply(
-    writer: SqliteStore, site: applying.Site, first: int, records: Sequence[Sent]
+    writer: SqliteStore, site: applying.Site, first: int, records: Sequence[Encoded]
 ) -> tuple[int, dict[int, str]]:
     """Apply records in order, some or all of them; how many, and the reasons of those that cannot
     be, by position.
@@ -338,9 +340,10 @@ def _apply(
         try:
             count = 0
             for count, one in enumerate(records):
-                if count and not count % LOOK_RECORDS and writer.others_wait():
+                if count >= LEAST_TAKEN and writer.others_wait():
                     break
-                _apply_one(writer, site, first + count, one)
+                position = first + count
+                applying.apply(writer, site, position, batch.understand(position, one))
             else:
                 count = len(records)
             site.write(writer)
@@ -351,25 +354,21 @@ def _apply(
     kept = "quarantine WHERE chain_id IN (SELECT id FROM chain WHERE journal = ?)"
     _check_most(writer.db, kept, site.journal, QUARANTINE_MAX, "records in quarantine")
     poisoned: dict[int, str] = {}
-    records = records[:LOOK_RECORDS]
+    records = records[:ONE_BY_ONE]
     for position, one in enumerate(records, first):
         with writer.savepoint() as attempt:
+            kind = ""
             try:
-                _apply_one(writer, site, position, one)
+                fact = batch.understand(position, one)
+                kind = fact.kind
+                applying.apply(writer, site, position, fact)
                 site.write(writer)
             except POISON as error:
                 attempt.undo()
                 site.forget()
-                kind = "" if one.fact is None else one.fact.kind
                 poisoned[position] = _reason(error)
                 _quarantine(writer, site, position, kind, poisoned[position])
     return len(records), poisoned
-
-
-def _apply_one(writer: SqliteStore, site: applying.Site, position: int, one: Sent) -> None:
-    if one.fact is None:
-        raise RemoteProtocolError(one.reason)
-    applying.apply(writer, site, position, one.fact)
 
 
 def _reason(error: BaseException) -> str:

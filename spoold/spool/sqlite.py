@@ -32,7 +32,7 @@ from spoold.spool.rows import (
     RECORD_COLUMNS,
 )
 from spoold.spool.savepoint import Savepoint
-from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Change, Event
+from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Change, Event, ReceiveRecords
 
 APPLICATION_ID = 0x5350_4F4C  # "SPOL"
 PAGE_BYTES = 4096
@@ -110,8 +110,10 @@ class SqliteStore:
             UUID, tuple[AcceptJob, Accepted]
         ] = {}  # uuids accepted in this transaction
         self.events: list[Event] = []
-        # Whether somebody waits for the end of this transaction; a large change takes less then.
+        # Whether somebody waits for the end of this transaction: a large change takes less then,
+        # and who they are: they are committed with it.
         self.others_wait: Callable[[], bool] = lambda: False
+        self.join: Callable[[], list[Change]] = list
         self.claims = Claims()
         self._claimed: list[tuple[int, int]] = []
         self._entropy = b""
@@ -232,7 +234,7 @@ class SqliteStore:
         self._reserve.unlink(missing_ok=True)
         allowed: list[Change] = [change for change in changes if not isinstance(change, BRINGS)]
         try:
-            answers, events = self._apply(allowed) if allowed else ([], [])
+            answers, events = self._apply(allowed, joins=False) if allowed else ([], [])
         except sqlite3.DatabaseError as error:
             if self._is_full(error):  # the reserve is used up, too
                 raise _full("commit to", "the spool") from error
@@ -252,18 +254,25 @@ class SqliteStore:
             "Check the disk and its cables; spoold stops and recovers at its next start.",
         )
 
-    def _apply(self, changes: list[Change]) -> tuple[list[Any], list[Event]]:
+    def _decide(self, changes: list[Change], answers: list[Any]) -> None:
+        for change in changes:
+            try:
+                answers.append(fold.DECIDE[type(change)](self, change))
+            except (OperationError, SpoolError) as refusal:
+                answers.append(refusal)
+
+    def _apply(self, changes: list[Change], *, joins: bool = True) -> tuple[list[Any], list[Event]]:
         before = (self.position, self._hash, self.last_job_id, self.chain_id, self.incarnation)
         self.events = []
         answers: list[Any] = []
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            for change in changes:
-                try:
-                    answers.append(fold.DECIDE[type(change)](self, change))
-                except (OperationError, SpoolError) as refusal:
-                    answers.append(refusal)
+            self._decide(changes, answers)
+            if joins and any(type(change) is ReceiveRecords for change in changes):
+                late = self.join()
+                changes += late
+                self._decide(late, answers)
             self.flush()
             if self._records:
                 _insert_records(db, self._records)

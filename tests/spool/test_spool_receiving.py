@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import msgpack
 import pytest
+import trio
 
 from spoold.codec import record as codec
-from spoold.model.errors import OperationError
+from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobReason, JobState
 from spoold.model.node import Scope
 from spoold.model.outcome import Delivered, InDoubt
+from spoold.model.person import Owner
 from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
 from spoold.spool import applying, received, receiving, remote_jobs, sending
+from spoold.spool import sqlite as spool_sqlite
 from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
+    AcceptJob,
     AddRecord,
     BranchJournal,
     ChangeJob,
@@ -23,6 +29,7 @@ from spoold.spool.store import (
     EndAttempt,
     InviteNode,
     JoinNode,
+    NewDocument,
     PrintedTwice,
     PruneReceived,
     PruneRecords,
@@ -77,7 +84,7 @@ async def test_what_is_sent_again_is_taken_once(site, hq):
 @pytest.mark.parametrize("kind", [Kind.NODE_STARTED, "unheard-of"])
 async def test_a_batch_is_taken_in_parts_while_somebody_waits(site, hq, monkeypatch, kind):
     """Whoever commits beside it waits for few records; the rest comes in the next transactions."""
-    monkeypatch.setattr(receiving, "LOOK_RECORDS", 16)
+    monkeypatch.setattr(receiving, "LEAST_TAKEN", 16)
     await add(site, 40, kind=kind)
     chain = await chain_of(site)
     whole = await site.reader.look(sending.batch, chain.id, 0)
@@ -96,8 +103,24 @@ async def test_a_batch_is_taken_in_parts_while_somebody_waits(site, hq, monkeypa
     ]  # fmt: skip
 
 
-async def test_what_is_committed_beside_a_batch_makes_it_shorter(site, hq):
-    """It goes in a transaction of its own, which ends soon when there is a next one."""
+async def test_a_batch_nobody_waits_behind_is_taken_in_several_transactions(site, hq):
+    """Each is short and moves the position; whoever sent it has one answer for all."""
+    await add(site, 100, kind=Kind.NODE_STARTED)
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    before = hq.journal.commits
+    answer = await receive(hq, SITE, chain, whole)
+    assert (answer.position, answer.taken, answer.hash) == (100, 100, chain.hash)
+    assert hq.journal.commits == before + 1
+    cited = [one for one in await hq.reader.records(1, 200) if one.kind == Kind.RECORDS_RECEIVED]
+    most = receiving.TAKEN_AT_ONCE
+    assert [(one.payload["from"], one.payload["to"]) for one in cited] == [
+        (1, most), (most + 1, 2 * most), (2 * most + 1, 100),
+    ]  # fmt: skip
+
+
+async def test_who_waits_behind_a_batch_is_committed_with_its_first_records(site, hq):
+    """What came before it goes first, by itself; a batch ends soon, and takes others along."""
     await add(site, 100, kind=Kind.NODE_STARTED)
     chain = await chain_of(site)
     whole = await site.reader.look(sending.batch, chain.id, 0)
@@ -106,9 +129,68 @@ async def test_what_is_committed_beside_a_batch_makes_it_shorter(site, hq):
     changes = (beside, arrived(hq, SITE, chain, whole), beside)
     _, handed, behind = [hq.journal.hand_over([one]) for one in changes]
     [answer] = await handed.wait()
-    assert answer.taken == receiving.LOOK_RECORDS
-    await behind.wait()
-    assert hq.journal.commits == before + 3
+    assert answer.taken == receiving.LEAST_TAKEN
+    assert hq.journal.commits == before + 2
+    with trio.fail_after(0):
+        await behind.wait()
+    assert (await receive(hq, SITE, chain, whole)).position == 100
+
+
+def full_at(monkeypatch, commits):
+    """There is no room for these commits, counted from now on."""
+    count = 0
+
+    def look(point):
+        nonlocal count
+        count += point == "commit-before"
+        if point == "commit-before" and count in commits:
+            error = sqlite3.OperationalError("full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    monkeypatch.setattr(spool_sqlite, "crash_point", look)
+
+
+async def a_job(hq):
+    printer = await hq.add_printer()
+    document = NewDocument(4, "blake3:00", "text/plain", b"page")
+    return AcceptJob(printer.id, Owner("ada"), "user:1", document, hq.wall_clock())
+
+
+async def test_a_full_disk_refuses_a_job_that_joined_a_batch(site, hq, monkeypatch):
+    """The batch is taken by the reserve; the job hears that there is no room."""
+    await add(site, 40, kind=Kind.NODE_STARTED)
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    job = await a_job(hq)
+    full_at(monkeypatch, {1})
+    handed = hq.journal.hand_over([arrived(hq, SITE, chain, whole)])
+    behind = hq.journal.hand_over([job])
+    [answer] = await handed.wait()
+    [refusal] = await behind.wait()
+    assert answer.taken
+    assert isinstance(refusal, SpoolFull)
+    assert (await receive(hq, SITE, chain, whole)).position == 40
+    [accepted] = await hq.journal.commit_all([job])
+    assert accepted.job_id
+
+
+async def test_who_joined_a_batch_that_finds_no_more_room_waits_on(site, hq, monkeypatch):
+    """What was taken of the batch before is answered; the others are tried by themselves."""
+    await add(site, 100, kind=Kind.NODE_STARTED)
+    chain = await chain_of(site)
+    whole = await site.reader.look(sending.batch, chain.id, 0)
+    joins, join = [list], hq.store.join
+    hq.store.join = lambda: (joins.pop() if joins else join)()
+    hq.store.others_wait = lambda: False
+    full_at(monkeypatch, {2, 3})
+    handed = hq.journal.hand_over([arrived(hq, SITE, chain, whole)])
+    behind = hq.journal.hand_over([AddRecord(Kind.NODE_STARTED, {}, 1)])
+    [answer] = await handed.wait()
+    assert (answer.position, answer.taken) == (receiving.TAKEN_AT_ONCE, receiving.TAKEN_AT_ONCE)
+    [position] = await behind.wait()
+    assert position == hq.journal.head
+    assert hq.journal._queued == 0
 
 
 async def test_a_gap_takes_nothing_and_says_where_it_stands(site, hq):

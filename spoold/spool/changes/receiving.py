@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import UUID
 
-from spoold.codec.batch import Sent
+from spoold.codec.record import Encoded
 
 # How a foreign chain stands: its sender is in it; has other records in it than are here; has gone
 # on as another incarnation.
@@ -34,6 +34,12 @@ class Received(NamedTuple):
     taken: int = 0
     quarantined: int = 0
 
+    def followed_by(self, later: Received) -> Received:
+        """Both answers in one."""
+        return later._replace(
+            taken=self.taken + later.taken, quarantined=self.quarantined + later.quarantined
+        )
+
 
 @dataclass(slots=True)
 class ReceiveRecords:
@@ -49,13 +55,22 @@ class ReceiveRecords:
     incarnation: UUID
     first: int
     previous: bytes
-    records: Sequence[Sent]
+    records: Sequence[Encoded]
     head: int
     now_us: int
     parent: Parent | None = None
     is_oldest: bool = False
     is_behind: bool = False
     actor: str = "node"
+
+    def rest(self, answer: Received) -> ReceiveRecords | None:
+        """What this answer has left for later; None: nothing, or nothing that could be taken."""
+        done = answer.position + 1 - self.first
+        if not answer.taken or not 0 < done < len(self.records):
+            return None
+        return replace(
+            self, first=answer.position + 1, previous=answer.hash, records=self.records[done:]
+        )
 
 
 @dataclass(slots=True)
