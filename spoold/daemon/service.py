@@ -34,6 +34,7 @@ from spoold.model.errors import ConfigError, SpoolFull, StoreFailed
 from spoold.model.record import Kind
 from spoold.net import credentials
 from spoold.release.news import Mode
+from spoold.spool.checkpoints import Checkpoints
 from spoold.spool.documents import Documents
 from spoold.spool.erasure import PENDING, Erasure, rewrite
 from spoold.spool.journal import Journal
@@ -119,6 +120,8 @@ class Daemon:
             reader = await SqliteReader.open(data_dir)
             stack.push_async_callback(reader.close)
             journal = Journal(writer, store)
+            checkpoints = await Checkpoints.open(data_dir, journal, store)
+            stack.push_async_callback(checkpoints.close)
             documents = Documents(data_dir, reader, config.documents.inline_bytes_max)
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._write, journal)
@@ -129,7 +132,9 @@ class Daemon:
 
                 async def keep_up() -> None:
                     with upkeep_scope:
-                        await upkeep.run()
+                        async with trio.open_nursery() as beside:
+                            beside.start_soon(upkeep.run)
+                            beside.start_soon(checkpoints.run)
 
                 try:
                     await journal.commit(

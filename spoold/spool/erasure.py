@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ log = structlog.get_logger("spoold.spool")
 
 STEP = 200  # jobs of one transaction
 REWRITTEN_AT_ONCE_BYTES_MAX = 256 * 1024 * 1024
+TRUNCATE_TRIES, TRUNCATE_PAUSE_S = 20, 0.05
 ERASED = "erased"
 PENDING = "rewrite-pending"
 
@@ -283,7 +285,7 @@ def rewrite(db: sqlite3.Connection, data_dir: Path) -> bool:
     try:
         db.execute("PRAGMA temp_store = FILE")  # it may not fit into memory
         db.execute("VACUUM")
-        is_busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        is_busy = _truncate(db)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
             raise
@@ -295,4 +297,17 @@ def rewrite(db: sqlite3.Connection, data_dir: Path) -> bool:
         return False
     (data_dir / PENDING).unlink(missing_ok=True)
     log.info("spool_rewritten")
+    return True
+
+
+def _truncate(db: sqlite3.Connection) -> bool:
+    """Copy the log into the database and empty it; whether that cannot be done now.
+
+    SQLite waits for whoever reads, and not for `checkpoints`, which is done in a moment.
+    """
+    for _ in range(TRUNCATE_TRIES):
+        is_busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not is_busy:
+            return False
+        time.sleep(TRUNCATE_PAUSE_S)
     return True

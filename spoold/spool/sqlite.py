@@ -36,6 +36,7 @@ from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Change, Even
 
 APPLICATION_ID = 0x5350_4F4C  # "SPOL"
 PAGE_BYTES = 4096
+LOG_PAGES = 8000  # of the log, from which on a commit copies what `checkpoints` has not
 RESERVE_BYTES = 16 * 1024 * 1024
 PROBE_BYTES = 64 * 1024
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -226,7 +227,7 @@ class SqliteStore:
         try:
             return self._apply(changes)
         except sqlite3.OperationalError as error:
-            if not self._is_full(error):
+            if not self.is_full(error):
                 raise self.fail(error) from error
         except sqlite3.DatabaseError as error:
             raise self.fail(error) from error
@@ -236,7 +237,7 @@ class SqliteStore:
         try:
             answers, events = self._apply(allowed, joins=False) if allowed else ([], [])
         except sqlite3.DatabaseError as error:
-            if self._is_full(error):  # the reserve is used up, too
+            if self.is_full(error):  # the reserve is used up, too
                 raise _full("commit to", "the spool") from error
             raise self.fail(error) from error
         rest = iter(answers)
@@ -305,7 +306,7 @@ class SqliteStore:
                 raise self.fail(error) from error
         return answers, self.events
 
-    def _is_full(self, error: sqlite3.Error) -> bool:
+    def is_full(self, error: sqlite3.Error) -> bool:
         """Whether the disk is full, or a quota used up."""
         # SQLite knows no quotas: to it, what one refuses is a write that failed.
         return _says_full(error) or (
@@ -346,7 +347,7 @@ class SqliteStore:
             self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.DatabaseError as error:
-            if not self._is_full(error):
+            if not self.is_full(error):
                 raise self.fail(error) from error
 
     def sync_witness(self) -> None:
@@ -452,7 +453,7 @@ def _open(
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA locking_mode = NORMAL")
-    db.execute("PRAGMA wal_autocheckpoint = 1000")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     db.execute("PRAGMA cache_size = -8192")
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute("PRAGMA temp_store = MEMORY")
