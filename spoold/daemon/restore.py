@@ -300,7 +300,7 @@ async def _begin_anew(
         payload = {"from": head.incarnation, "position": head.position, "made_us": head.made_us}
         note = AddRecord(Kind.NODE_RESTORED, payload, now_us, f"uid:{os.getuid()}")
         await writer.run(_commit, store, [note])
-        held = 0 if prints else await _hold_waiting(staging, writer, store, now_us)
+        held = 0 if prints else await _hold_found(staging, writer, store, now_us)
         return {
             "head": manifest.as_map(head),
             "incarnation": str(store.incarnation),
@@ -312,27 +312,33 @@ async def _begin_anew(
         store.close()
 
 
-async def _hold_waiting(
+async def _hold_found(
     staging: Path, writer: TrioConnection, store: SqliteStore, now_us: int
+) -> int:
+    reader = await SqliteReader.open(staging)
+    try:
+        return await hold_waiting(reader, writer, store, now_us)
+    finally:
+        await reader.close()
+
+
+async def hold_waiting(
+    reader: SqliteReader, writer: TrioConnection, store: SqliteStore, now_us: int
 ) -> int:
     """Hold the jobs that waited as in doubt; how many."""
     held = after = 0
-    reader = await SqliteReader.open(staging)
-    try:
-        while True:
-            which = JobFilter(states=(JobState.PENDING,), after_id=after, limit=AT_ONCE)
-            jobs = await reader.jobs(which)
-            if not jobs:
-                return held
-            after = jobs[-1].id
-            reasons = (JobReason.JOB_IN_DOUBT.value,)
-            changes: list[Change] = [
-                ChangeJob(job.id, JobEvent.HOLD, now_us, reasons=reasons, message=WAITED)
-                for job in jobs
-            ]
-            held += await writer.run(_commit, store, changes)
-    finally:
-        await reader.close()
+    while True:
+        which = JobFilter(states=(JobState.PENDING,), after_id=after, limit=AT_ONCE)
+        jobs = await reader.jobs(which)
+        if not jobs:
+            return held
+        after = jobs[-1].id
+        reasons = (JobReason.JOB_IN_DOUBT.value,)
+        changes: list[Change] = [
+            ChangeJob(job.id, JobEvent.HOLD, now_us, reasons=reasons, message=WAITED)
+            for job in jobs
+        ]
+        held += await writer.run(_commit, store, changes)
 
 
 def _commit(store: SqliteStore, changes: list[Change]) -> int:
