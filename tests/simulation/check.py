@@ -7,25 +7,27 @@ were told (`work`) and at the paper that came out (`machines`).
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 from uuid import UUID
 
 from simulation.node import GUIDS, SITE_NAMES, Life
-from simulation.work import NOVELTY, Work
+from simulation.work import NOVELTY, Deal, Work
 from simulation.world import NAMES, World
 from spoold.codec import record as codec
 from spoold.model.charge import Flag
 from spoold.model.job import JobState
 from spoold.model.node import EVERYTHING
 from spoold.model.record import Kind
-from spoold.spool import charges, replication
-from spoold.spool.leases import rights_holder
+from spoold.spool import charges, leases, replication
+from spoold.spool.leases import Lease
 from spoold.spool.received import quarantined
 from spoold.spool.replication import Target
-from spoold.spool.rows import STATE
+from spoold.spool.rows import CHAIN_SHIFT, STATE
 from support.money import Purses
 from support.sites import stored
 
 BEYOND = {Flag.BEYOND_LIMIT, Flag.BEYOND_RIGHTS, Flag.LATE, Flag.NO_PAYER, Flag.BEYOND_RESERVATION}
+POSITION = (1 << CHAIN_SHIFT) - 1
 
 
 async def check(world: World, work: Work) -> None:
@@ -34,14 +36,16 @@ async def check(world: World, work: Work) -> None:
     for name in NAMES:
         life = world.lives[name]
         assert await life.reader.verify_chain() == life.journal.head, f"the chain of {name}"
+        check_chains(life)
         await Ledger(life).check(name)
     for site in SITE_NAMES:
         life = world.lives[site]
-        await check_records(hq, life)
-        await check_rights(hq, life)
+        check_records(world, hq, life)
+        assert not (wrong := wrong_rights(hq, life)), wrong
         await check_copy(hq, life)
     for one in await hq.reader.look(quarantined, (0, 0), 100):
         assert one.kind == NOVELTY, f"a record {one.kind} is in quarantine: {one.reason}"
+    check_forks(world, hq)
     await check_money(world, work)
 
 
@@ -59,20 +63,46 @@ class Ledger(Purses):
 
 
 async def check_jobs(world: World, work: Work) -> None:
-    """Every job that was acknowledged has one end, and came out once, if it was not dropped."""
+    """Every job that was acknowledged has one end, and came out once, if it was not dropped.
+
+    Lost may be what one node alone had said to have, since the state that it was put back to. A job
+    that was not at its end in that state may come out once more: nobody there knows of the paper.
+    """
     papers = Counter(uuid for one in world.machines.values() for uuid in one.papers)
     for uuid, deal in work.deals.items():
         assert deal.acked, f"{deal.label} was never acknowledged"
         states = {name: await state_of(world.lives[name], uuid) for name in NAMES}
-        for name in deal.acked:
+        for name in holders(world, deal):
             assert states[name] is not None, f"{deal.label} is lost at {name}"
         known = {name: state for name, state in states.items() if state is not None}
         assert all(state.is_final for state in known.values()), f"{deal.label} is {known}"
-        assert papers[uuid] <= 1, f"{deal.label} came out {papers[uuid]} times: {known}"
-        if not deal.is_dropped:
-            assert papers[uuid] == 1, f"{deal.label} never came out: {known}"
-            assert JobState.COMPLETED in known.values(), f"{deal.label} came out, and is {known}"
+        most = 1 + again(world, deal)
+        assert papers[uuid] <= most, f"{deal.label} came out {papers[uuid]} times: {known}"
+        if not deal.is_dropped and known:
+            assert papers[uuid] >= 1, f"{deal.label} never came out: {known}"
+            ends = {*known.values(), *told_of(world.lives["hq"], uuid)}
+            assert JobState.COMPLETED in ends, f"{deal.label} came out, and is {known}"
     assert papers.keys() <= work.deals.keys(), "something came out that nobody sent"
+
+
+def told_of(hq: Life, uuid: UUID) -> set[JobState]:
+    """How a job is at other nodes, as their records have told."""
+    rows = hq.store.db.execute("SELECT state FROM remote_job WHERE uuid = ?", (uuid.bytes,))
+    return {STATE[state] for (state,) in rows}
+
+
+def holders(world: World, deal: Deal) -> list[str]:
+    """The nodes that said to have a job, and did not forget it with their disks."""
+    return [
+        name
+        for name, count in deal.acked.items()
+        if all(deal.uuid in image.jobs for image in world.since(name, count))
+    ]
+
+
+def again(world: World, deal: Deal) -> int:
+    """How often the site that prints a job was put back to a state in which it was not printed."""
+    return sum(not image.jobs.get(deal.uuid) for image in world.since(deal.site, 0))
 
 
 async def state_of(life: Life, uuid: UUID) -> JobState | None:
@@ -83,11 +113,71 @@ async def state_of(life: Life, uuid: UUID) -> JobState | None:
 # -- records -------------------------------------------------------------------------------------
 
 
-async def check_records(hq: Life, site: Life) -> None:
-    """What the site has recorded is upstream as it is, once and in order."""
-    assert await stored(hq, site.guid) == await stored(site, site.guid), (
-        f"the records of {site.name} upstream are not its own"
+def check_records(world: World, hq: Life, site: Life) -> None:
+    """What the site has recorded is upstream as it is, once and in order; and nothing else, but for
+    what it had recorded since a state that it was put back to.
+    """
+    theirs, own = chains_of(hq, site.guid), chains_of(site, site.guid)
+    for incarnation, records in own.items():
+        found = theirs.get(incarnation, [])[: len(records)]
+        assert found == records, f"the records of {site.name} upstream are not its own"
+    if not world.is_put_back(site.name):
+        assert theirs == own, f"upstream is more of {site.name} than it has"
+
+
+def chains_of(life: Life, journal: UUID) -> dict[bytes, list[tuple[Any, ...]]]:
+    """The records of each incarnation of a journal, own or foreign, as they stand there."""
+    rows = life.store.db.execute(
+        "SELECT incarnation, record.id & ?, header, payload, personal, record.hash FROM record "
+        "JOIN chain ON chain.id = record.id >> ? WHERE chain.journal = ? ORDER BY record.id",
+        (POSITION, CHAIN_SHIFT, journal.bytes),
     )
+    found: dict[bytes, list[tuple[Any, ...]]] = {}
+    for incarnation, *record in rows:
+        found.setdefault(incarnation, []).append(tuple(record))
+    return found
+
+
+def check_chains(life: Life) -> None:
+    """The hashes of every chain, own or foreign, from the first record on; and where it goes on
+    from another one, that has this record there.
+    """
+    rows = life.store.db.execute(
+        "SELECT journal, incarnation, anchor_position, anchor_hash, position, hash, "
+        "parent_incarnation, parent_position, parent_hash FROM chain"
+    ).fetchall()
+    hashes: dict[tuple[bytes, int], bytes] = {}
+    for journal in {row[0] for row in rows}:
+        records_of = chains_of(life, UUID(bytes=journal))
+        for _, incarnation, position, hash_, last, last_hash, *_ in (
+            row for row in rows if row[0] == journal
+        ):
+            hashes[incarnation, position] = hash_
+            for at, header, payload, personal, found in records_of.get(incarnation, []):
+                position += 1
+                hash_ = codec.link(hash_, header, payload)
+                codec.decode(header, payload, personal, found)
+                assert (at, found) == (position, hash_), f"a chain at {life.name} breaks at {at}"
+                hashes[incarnation, position] = hash_
+            assert (position, hash_) == (last, last_hash), f"a chain at {life.name} ends elsewhere"
+    for *_, parent, position, hash_ in rows:
+        kept = hashes.get((parent, position), hash_)
+        assert kept == hash_, f"a chain at {life.name} goes on from what is not there"
+
+
+def check_forks(world: World, hq: Life) -> None:
+    """Both sides have noticed whose disk was put back behind what it had sent, and no other."""
+    rows = hq.store.db.execute("SELECT header, payload, personal, hash FROM record ORDER BY id")
+    records = [codec.decode(*row) for row in rows]
+    told = {one.payload["journal"] for one in records if one.kind == Kind.JOURNAL_FORKED}
+    for number, one in enumerate(world.put_backs):
+        name = one.image.name
+        is_last = not world.since(name, number + 1) and not world.since("hq", number)
+        if one.is_ahead and not one.is_restored and is_last:
+            assert name in world.begun_anew, f"{name} did not notice that its disk is another one"
+            assert GUIDS[name].bytes in told, f"hq did not notice that {name} has another disk"
+    for name in world.begun_anew:
+        assert world.is_put_back(name), f"{name} has a fork, and its disk was never put back"
 
 
 # -- money ---------------------------------------------------------------------------------------
@@ -97,16 +187,18 @@ async def check_money(world: World, work: Work) -> None:
     """What was charged anywhere is charged upstream once; nobody spent what was not there."""
     hq = world.lives["hq"]
     own = Purses(hq)
-    assert await own.own("cash") == -sum(work.paid.values()), "money came in, and was not booked"
+    cash = -sum(one.amount for one in work.payments.values())
+    assert await own.own("cash") == cash, "money came in, and was not booked"
     assert await own.own("suspense") == 0, "somebody pays who is not known"
     for site in SITE_NAMES:
         await check_charges(hq, world.lives[site])
-    for key, net in work.copies.items():
+    for key, made in work.copies.items():
         kept = await hq.reader.look(charges.find, key)
-        assert kept is not None, "copies were charged, and are not upstream"
-        assert kept.charge.net == net, f"copies cost {net}, and upstream {kept.charge.net}"
-    for (flags,) in await hq.reader._all("SELECT flags FROM charge WHERE flags != ''"):
-        assert BEYOND.isdisjoint(flags.split()), f"a charge is {flags}"
+        if all(key in image.charges for image in world.since(made.server, made.count)):
+            assert kept is not None, "copies were charged, and are not upstream"
+        net = made.net if kept is None else kept.charge.net
+        assert made.net == net, f"copies cost {made.net}, and upstream {net}"
+    check_flags(world, hq)
     for name in NAMES:
         rows = await world.lives[name].reader._all(
             "SELECT holder, balance FROM purse WHERE kind = 'overdraft' AND balance < 0"
@@ -115,17 +207,35 @@ async def check_money(world: World, work: Work) -> None:
     await check_paid(world, work)
 
 
+def check_flags(world: World, hq: Life) -> None:
+    """Nobody spent more than there was, but for a site that spent the same rights twice: its disk
+    was put back, and nobody knew.
+    """
+    twice = {f"node:{GUIDS[one.image.name]}" for one in world.put_backs if not one.is_restored}
+    rows = hq.store.db.execute(
+        "SELECT flags, actor FROM charge JOIN entry ON entry.charge = charge.key "
+        "WHERE flags != '' AND cause = 'settle'"
+    )
+    for flags, actor in rows:
+        is_well = actor in twice or BEYOND.isdisjoint(flags.split())
+        assert is_well, f"a charge by {actor} is {flags}"
+
+
 async def check_charges(hq: Life, site: Life) -> None:
-    """Each charge of a site stands upstream, for as much."""
-    for header, payload, personal, hash_ in await stored(site, site.guid):
-        record = codec.decode(header, payload, personal, hash_)
-        if record.kind == Kind.LEDGER_POSTED and record.payload["cause"] == "settle":
-            kept = await hq.reader.look(charges.find, record.payload["charge"])
-            assert kept is not None, f"a charge of {site.name} is not upstream"
-            total = record.payload["quote"]["total"]
-            assert kept.charge.net == total, (
-                f"a charge of {site.name} is {kept.charge.net} upstream"
-            )
+    """Each charge of a site stands upstream once: as it was charged first, if it was again since
+    the disk was put back.
+    """
+    totals: dict[bytes, int] = {}
+    for life in (hq, site):
+        for header, payload, personal, hash_ in await stored(life, site.guid):
+            record = codec.decode(header, payload, personal, hash_)
+            if record.kind == Kind.LEDGER_POSTED and record.payload["cause"] == "settle":
+                totals.setdefault(record.payload["charge"], record.payload["quote"]["total"])
+    for key, total in totals.items():
+        kept = await hq.reader.look(charges.find, key)
+        assert kept is not None, f"a charge of {site.name} is not upstream"
+        net = kept.charge.net
+        assert net == total, f"a charge of {site.name} is {net} upstream, not {total}"
 
 
 async def check_paid(world: World, work: Work) -> None:
@@ -136,30 +246,43 @@ async def check_paid(world: World, work: Work) -> None:
     )
     paid = Counter(charges.charge_of(row).charge.job_uuid for row in rows)
     paid.pop(None, None)
+    kept = {uuid for uuid, deal in work.deals.items() if holders(world, deal)}
     for uuid, deal in work.deals.items():
         is_free = deal.printer.startswith("plain")
-        least = 0 if deal.is_dropped or is_free else 1  # who drops it may have paid all the same
+        is_kept = deal.uuid in kept and not deal.is_dropped
+        least = 1 if is_kept and not is_free else 0  # who drops it may have paid all the same
         most = 0 if is_free else 1
         assert least <= paid[uuid] <= most, f"{deal.label} was paid {paid[uuid]} times"
 
 
-async def check_rights(hq: Life, site: Life) -> None:
-    """What a site may spend is what its application server keeps aside for it."""
-    held = dict(
-        await site.reader._all(
-            "SELECT holder, sum(balance) FROM purse WHERE holder != zeroblob(16) GROUP BY holder"
-        )
-    )
-    epochs = await hq.reader._all("SELECT epoch FROM right_lease WHERE site = ?", site.guid.bytes)
-    for holder, balance in held.items():
-        aside = 0
-        for (epoch,) in epochs:
-            escrow = rights_holder(site.guid, epoch, UUID(bytes=holder))
-            ((part,),) = await hq.reader._all(
-                "SELECT coalesce(sum(balance), 0) FROM purse WHERE holder = ?", escrow.bytes
-            )
-            aside += part
-        assert aside == balance, f"{site.name} holds {balance}, and {aside} is kept for it"
+def wrong_rights(hq: Life, site: Life) -> str:
+    """What a site may spend is what its application server keeps aside for it; "" if so.
+
+    Sites ask again for what they did not hear of, so that it may take a while.
+    """
+    db, now_us = site.store.db, site.wall_clock()
+    lease = leases.own(db) or Lease(site.guid)
+    found = db.execute(
+        "SELECT holder, sum(balance), holder IN (SELECT holder FROM right_granted WHERE site = ? "
+        "AND epoch < ?) FROM purse WHERE holder != zeroblob(16) GROUP BY holder",
+        (site.guid.bytes, lease.epoch),
+    ).fetchall()
+    for holder, balance, is_stale in found:
+        may = balance if lease.holds_at(now_us) and not is_stale else 0
+        kept = aside(hq, site.guid, UUID(bytes=holder))
+        if kept != may:
+            return f"{site.name} may spend {may}, and {kept} is kept for it"
+    return ""
+
+
+def aside(hq: Life, site: UUID, holder: UUID) -> int:
+    """What is kept of somebody's money for a site."""
+    lease = leases.find(hq.store.db, site)
+    escrow = leases.rights_holder(site, lease.epoch if lease else 0, holder)
+    (balance,) = hq.store.db.execute(
+        "SELECT coalesce(sum(balance), 0) FROM purse WHERE holder = ?", (escrow.bytes,)
+    ).fetchone()
+    return int(balance)
 
 
 # -- the copy ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from random import Random
 
 import trio
 
+from simulation import images
 from simulation.network import TO_HQ, TO_SITE
 from simulation.node import SITE_NAMES
 from simulation.world import NAMES, World
@@ -18,12 +19,14 @@ POINTS = (
     "job-counted", "job-released", "attempt-after-mark", "attempt-before-end", "attempt-before-end",
 )  # fmt: skip
 REHOMED = 0.1  # of all seeds: a site is given up for dead, and nothing else goes wrong
+AS_BEFORE = 0.25  # of all seeds: nodes go on from earlier states, beside what else goes wrong
 
 
 async def strike(world: World, seconds: float) -> None:
     """So many faults over so many seconds, one beside the other."""
     chance = world.chance("faults")
-    if chance.random() < REHOMED:
+    which = chance.random()
+    if which < REHOMED:
         await rehome(world, chance)
         return
     moments = sorted(chance.uniform(0, seconds) for _ in range(chance.randint(1, FAULTS_MOST)))
@@ -31,6 +34,9 @@ async def strike(world: World, seconds: float) -> None:
              crash_inside, crash_inside, crash_inside)  # fmt: skip
     begun_s = trio.current_time()
     async with trio.open_nursery() as nursery:
+        if which < REHOMED + AS_BEFORE:
+            for _ in range(chance.choice((1, 1, 2))):
+                nursery.start_soon(put_back, world, Random(chance.random()), seconds)
         for moment in moments:
             await trio.sleep_until(begun_s + moment)
             fault = chance.choice(kinds)
@@ -124,3 +130,23 @@ async def rehome(world: World, chance: Random) -> None:
     await hq.administer("printer.rehome", from_site=name, to=heir)
     world.rehomed.append(name)
     await _come_back(world, chance, name)
+
+
+async def put_back(world: World, chance: Random, seconds: float) -> None:
+    """A node goes on from what its disk was some time ago: put back as it was, which nobody tells
+    it, or restored from a backup, as alone is promised of an application server.
+    """
+    name = chance.choice(("hq", "hq", *SITE_NAMES))
+    await trio.sleep(chance.uniform(0, seconds / 2))
+    life = world.lives.get(name)
+    if life is None or not life.settled.is_set():
+        return
+    image = images.take(life, world.new_folder(f"{name}-image"))
+    world.tell(name, f"has its image taken at {image.position}")
+    await trio.sleep(chance.uniform(0, seconds / 2))
+    world.kill(name, is_silent=chance.random() < 0.5)
+    if name not in world.lives:
+        is_restored = name == "hq" or chance.random() < 0.3
+        world.tell(name, "is restored" if is_restored else "has its disk put back")
+        images.put_back(world, image, is_restored=is_restored)
+        await _come_back(world, chance, name)

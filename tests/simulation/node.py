@@ -33,6 +33,7 @@ from spoold.daemon.operations import (
 )
 from spoold.daemon.operations.table import Table
 from spoold.daemon.operations.watch import Catalogue
+from spoold.daemon.restore import hold_waiting
 from spoold.dispatch.attempt import Settings as DispatchSettings
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
@@ -61,6 +62,7 @@ from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
 from spoold.site.replica import Replica
+from spoold.site.twins import Losers, Twins
 from spoold.site.uplink import Uplink
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
@@ -121,11 +123,14 @@ class Counter:
 
 
 class Life:
-    """A node from its start to its end. `services` is there once it has started."""
+    """A node from its start to its end. `is_restored`: `spoold restore` has made its folder."""
 
-    def __init__(self, world: World, name: str, folder: Path, rng: Random) -> None:
+    def __init__(
+        self, world: World, name: str, folder: Path, rng: Random, is_restored: bool
+    ) -> None:
         self.world = world
         self.name = name
+        self.is_restored = is_restored
         self.guid = GUIDS[name]
         self.is_site = name != "hq"
         self.folder = folder
@@ -191,11 +196,14 @@ class Life:
             self.wall_clock(),
             self.rng.randbytes,
             self.guid,
+            begins_anew=self.is_restored,
             connect=self.disk.connect,
         )
+        self.reader = await SqliteReader.open(self.folder, self.disk.connect)
+        if self.is_restored:
+            await hold_waiting(self.reader, writer, self.store, self.wall_clock())
         self.disk.begin()
         self.is_open = True
-        self.reader = await SqliteReader.open(self.folder, self.disk.connect)
         self.journal = Journal(writer, self.store)
         self.journal.listen(self._tell)
         self.documents = Documents(self.folder, self.reader)
@@ -243,6 +251,7 @@ class Life:
         else:
             self.recalling = Recalling(journal, reader, self.presence, clock, QUESTION_S)
             self.charging.authority = self.recalling
+            run.append(Twins(journal, reader, self.presence).run)
         self.presence.listen(self._note_site)
         await nursery.start(self.dispatcher.run)
         for one in run:
@@ -291,6 +300,7 @@ class Life:
         line.listen(self.replica.wake)
         alone = Authority(line, journal, reader, clock, self.guid, QUESTION_S)
         self.charging.authority = alone
+        self.uplink.first = alone.report
         fetching = Fetching(
             line,
             self.acceptance,
@@ -305,7 +315,9 @@ class Life:
         self.world.watch(self)
         line.listen(self._note_line)
         line.listen(self.counts.look_again)
-        run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run, fence.run]
+        losers = Losers(line, journal, reader, clock)
+        run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run, losers.run,
+                fence.run]  # fmt: skip
 
     def _note_line(self, state: LineState) -> None:
         self._note({"upstream": GUIDS["hq"].bytes, "line": state.value, "reason": ""})

@@ -14,8 +14,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spoold.dispatch import queues, recovery
-from spoold.site import detector, fencing, receiver
-from spoold.spool import accepting, held, ledger, receiving, replication, sqlite
+from spoold.site import detector, fencing, receiver, uplink
+from spoold.spool import (
+    accepting,
+    held,
+    ledger,
+    receiving,
+    replica,
+    replication,
+    rights,
+    sqlite,
+)
 
 
 class Patch(NamedTuple):
@@ -83,7 +92,7 @@ BUGS = {
             Patch(receiver.Receiver._wait_for_earlier, "while first >", "while False and first >"),
             Patch(receiving.receive_records, "if not change.is_oldest:", "if False:"),
         ),
-        0,
+        1,
     ),
     "poison-blocks": Bug(
         "What follows a record that cannot be applied is not applied either.",
@@ -135,12 +144,12 @@ BUGS = {
                 "keys = []",
             ),
         ),
-        0,
+        3,
     ),
     "settled-twice": Bug(
         "Asking again to settle a charge charges for it again.",
         (Patch(ledger.settle, "if charge.state is ChargeState.SETTLED:", "if False:"),),
-        7,
+        14,
     ),
     "rights-twice": Bug(
         "A site adds up what it was granted altogether, with each answer.",
@@ -174,7 +183,7 @@ BUGS = {
                 "if due is not None:",
             ),
         ),
-        2,
+        4,
     ),
     "doubt-is-no": Bug(
         "What a crash cut off is taken as not printed.",
@@ -198,5 +207,89 @@ BUGS = {
             ),
         ),
         11,
+    ),
+    "hash-unchecked": Bug(
+        "Nobody compares the hashes of records that both nodes have.",
+        (
+            Patch(
+                receiving._fork,
+                "return at if kept != sent or change.is_behind else None",
+                "return None",
+            ),
+            Patch(
+                uplink.Uplink._parts,
+                "return own is not None and theirs is not None and own != theirs",
+                "return False",
+            ),
+        ),
+        2,
+    ),
+    "epoch-unchecked": Bug(
+        "Rights of an epoch that is over are spent like those of this one.",
+        (Patch(held._is_stale, "return row is not None", "return False"),),
+        105,
+    ),
+    "rewind-forgotten": Bug(
+        "A site goes on behind what was acknowledged once, whatever its application server has.",
+        (
+            Patch(
+                uplink.Uplink._session,
+                "self._acknowledge(stands[chain.incarnation].position if chain.incarnation in "
+                "stands else 0)",
+                "self._acknowledge(max(self.standing.acknowledged, stands[chain.incarnation]."
+                "position if chain.incarnation in stands else 0))",
+            ),
+        ),
+        2,
+    ),
+    "copy-ahead": Bug(
+        "A site keeps its copy when its application server was put back to what it was before.",
+        (
+            Patch(
+                replication._is_of,
+                "if (copy.journal, copy.incarnation, copy.scope) != (",
+                "if copy.scope == target.digest:\n        return True\n"
+                "    if (copy.journal, copy.incarnation, copy.scope) != (",
+            ),
+        ),
+        2,
+    ),
+    "not-swept": Bug(
+        "What a copy that is taken anew does not name any more stays at the site.",
+        (
+            Patch(
+                replica.apply_objects,
+                "is_taking = not _sweep(writer, number, taking)",
+                "is_taking = False",
+            ),
+        ),
+        2,
+    ),
+    "tombstone-forgotten": Bug(
+        "What is gone at the application server is left out of what sites are told.",
+        (
+            Patch(
+                replication._states,
+                "for kind, key in order if kind in found]",
+                "for kind, key in order if kind in found and key in found[kind]]",
+            ),
+        ),
+        1,
+    ),
+    "same-incarnation": Bug(
+        "A restored node goes on in the incarnation of its journal that it was in.",
+        (Patch(sqlite._begin_incarnation, "if is_same and not begins_anew:", "if True:"),),
+        38,
+    ),
+    "purse-lost": Bug(
+        "A restored application server books again what sites hold, but of purses that it knows.",
+        (
+            Patch(
+                rights._book_again,
+                "opened=[escrow, replace(purse, balance=0)]",
+                "opened=[escrow]",
+            ),
+        ),
+        38,
     ),
 }

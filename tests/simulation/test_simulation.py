@@ -66,7 +66,7 @@ def test_a_seed_is_the_same_again(campaign):
     """In this process, and in another one whose hashes fall out otherwise."""
     first, second = campaign.run(5).digest, campaign.run(5).digest
     assert first == second
-    command = [sys.executable, "-m", "simulation.campaign", "--seed", "5"]
+    command = [sys.executable, "-m", "simulation", "--seed", "5"]
     environ = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": "tests"}
     root = Path(__file__).parents[2]
     told = subprocess.run(

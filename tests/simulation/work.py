@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import NamedTuple
 from uuid import UUID
 
 import trio
 
 from simulation.disk import Crashed
 from simulation.node import SITE_NAMES, Life
-from simulation.world import LOBBY, NAMES, PRINTERS, World
+from simulation.world import LOBBY, PRINTERS, World
 from spoold.daemon.operations.plans import plan_cancel
 from spoold.intake.submission import Submission
 from spoold.model.card import Digests
@@ -26,18 +27,21 @@ from spoold.model.person import Known, Owner
 from spoold.model.pricing import PriceList, Quote, Rate
 from spoold.model.printer import Printer
 from spoold.model.purse import Payer, PayerKind, PurseKind
-from spoold.model.transitions import JobEvent
+from spoold.provider.course import Lost
 from spoold.release.releasing import Releaser
+from spoold.spool import accounts
 from spoold.spool.store import (
     AddRecord,
     Adjust,
     Change,
     ChangeJob,
     JobFilter,
+    PutAccount,
     PutCard,
     PutPrices,
     PutPrinter,
     PutUser,
+    RemoveAccount,
     RemoveCard,
     Reserve,
     Settle,
@@ -55,7 +59,8 @@ CARDS = Digests([bytes(range(32))])
 @dataclass
 class Deal:
     """A job, as those know it who have to do with it. `acked` are the nodes that said they have
-    it; `is_dropped`: somebody wanted it canceled, or settled it so.
+    it, and how many disks had been put back by then; `is_dropped`: somebody wanted it canceled, or
+    settled it so.
     """
 
     uuid: UUID
@@ -64,7 +69,7 @@ class Deal:
     site: str
     owner: str
     count: int
-    acked: list[str] = field(default_factory=list)
+    acked: dict[str, int] = field(default_factory=dict)
     is_dropped: bool = False
 
     @property
@@ -72,17 +77,32 @@ class Deal:
         return b"page\f" * self.count
 
 
+class Paid(NamedTuple):
+    """Money that came in, as the cash desk has it on paper."""
+
+    name: str
+    amount: int
+
+
+class Made(NamedTuple):
+    """Copies that were said to cost so much at a node, after so many disks had been put back."""
+
+    server: str
+    net: int
+    count: int
+
+
 class Work:
-    """Everybody who does something. `deals` are the jobs, `paid` what came in by person, `copies`
-    what was made at machines: its key, and what it was said to cost.
+    """Everybody who does something. `deals` are the jobs, `payments` what came in, and `copies`
+    what was made at machines, by their keys.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.rng: Random = world.chance("work")
         self.deals: dict[UUID, Deal] = {}
-        self.paid = dict.fromkeys(PEOPLE, 0)
-        self.copies: dict[bytes, int] = {}
+        self.payments: dict[bytes, Paid] = {}
+        self.copies: dict[bytes, Made] = {}
         self.cards: list[tuple[str, str]] = []  # whose, and their numbers
         self.waiting: dict[str, None] = {}  # what was begun and is not answered
 
@@ -96,7 +116,7 @@ class Work:
             kinds = (
                 *(self.submit,) * 8, *(self.copy,) * 3, *(self.pay,) * 2, *(self.release,) * 3,
                 *(self.cancel,) * 2, self.change_prices, *(self.change_user,) * 2, self.give_card,
-                *(self.take_card,) * 2, self.change_printer, self.invent,
+                *(self.take_card,) * 2, self.change_printer, self.change_account, self.invent,
             )  # fmt: skip
             begun_s = trio.current_time()
             for moment in moments:
@@ -159,7 +179,9 @@ class Work:
                 accepted = await upload.commit(len(deal.body))
             finally:
                 await upload.suspend()
-            deal.acked.append(server)
+            if life.is_dead:
+                return False
+            deal.acked[server] = len(self.world.put_backs)
             self.world.tell(server, f"acknowledges {deal.uuid} as {accepted.job_id}")
             return True
         return False
@@ -175,8 +197,21 @@ class Work:
             return
         with may_fail(life, PATIENCE_S):
             held = await self.held(life, JobReason.JOB_RELEASE_WAIT)
+            if self.world.is_put_back(site):
+                held = [job for job in held if not await self._throw_away(life, job)]
             for job in held if rng is None else held and [rng.choice(held)]:
                 await self.release_job(life, job)
+
+    async def _throw_away(self, life: Life, job: Job) -> bool:
+        """A job that waits again since a disk was put back: whoever has its paper deletes it."""
+        is_out = self.is_out(job.uuid)
+        if is_out:
+            self.world.tell(life.name, f"is told that {job.uuid} was fetched before")
+            await self.cancel_job(life, job)
+        return is_out
+
+    def is_out(self, uuid: UUID) -> bool:
+        return any(uuid in one.papers for one in self.world.machines.values())
 
     async def held(self, life: Life, reason: JobReason) -> list[Job]:
         which = JobFilter(states=(JobState.PENDING_HELD,), reason=reason.value)
@@ -196,7 +231,7 @@ class Work:
         if not deals:
             return
         deal = rng.choice(deals)
-        life = self.life(rng.choice(deal.acked))
+        life = self.life(rng.choice(list(deal.acked)))
         if life is None:
             return
         with may_fail(life, PATIENCE_S):
@@ -204,9 +239,9 @@ class Work:
             if job is not None and not job.state.is_final:
                 deal.is_dropped = True
                 self.world.tell(life.name, f"is to cancel {deal.uuid}")
-                await self._cancel(life, job)
+                await self.cancel_job(life, job)
 
-    async def _cancel(self, life: Life, job: Job) -> None:
+    async def cancel_job(self, life: Life, job: Job) -> None:
         plan = plan_cancel(JobReason.JOB_CANCELED_BY_USER)(job)
         if plan.event is not None:
             await life.journal.commit(
@@ -219,33 +254,6 @@ class Work:
                 )
             )
 
-    async def settle(self, life: Life) -> None:
-        """An operator looks whether what is in doubt came out."""
-        with may_fail(life, PATIENCE_S):
-            for job in await self.held(life, JobReason.JOB_IN_DOUBT):
-                is_out = any(job.uuid in one.papers for one in self.world.machines.values())
-                event = JobEvent.ASSUME if is_out else JobEvent.REPRINT
-                reasons = (JobReason.JOB_ASSUMED_PRINTED.value,) if is_out else ()
-                self.world.tell(life.name, f"is told: {event} {job.uuid}")
-                with may_fail(life, PATIENCE_S):
-                    change = ChangeJob(
-                        job.id, event, life.wall_clock(), reasons=reasons, only_from=(job.state,)
-                    )
-                    await life.journal.commit(change)
-
-    async def give_up(self, site: str) -> None:
-        """What a site has of printers that were given away: it is canceled there, and is done by
-        the new owner, if that knows of it.
-        """
-        life, hq = self.life(site), self.life("hq")
-        if life is None or hq is None:
-            return
-        with may_fail(life, PATIENCE_S):
-            for job in await self.held(life, JobReason.JOB_REHOMED):
-                if await hq.reader.job_by_uuid(job.uuid) is None:
-                    self.deals[job.uuid].is_dropped = True
-                await self._cancel(life, job)
-
     # -- money -----------------------------------------------------------------------------------
 
     async def pay(self, rng: Random) -> None:
@@ -254,32 +262,39 @@ class Work:
     async def pay_in(self, name: str, amount: int) -> None:
         """Money comes in at the cash desk, which books until it is booked."""
         key = self.rng.randbytes(16)
-        self.paid[name] += amount
+        self.payments[key] = Paid(name, amount)
         while True:
-            life = self.life("hq")
-            if life is not None:
-                with may_fail(life, PATIENCE_S):
-                    user = await life.reader.user(name)
-                    assert user is not None
-                    change = Adjust(
-                        key,
-                        PayerKind.PERSON,
-                        user.guid,
-                        amount,
-                        "cash desk",
-                        life.wall_clock(),
-                        "uid:0",
-                        PurseKind.PAID_IN,
-                    )
-                    await life.journal.commit(change)
-                    self.world.tell("hq", f"has {amount} of {name}")
-                    return
+            if await self.book(key):
+                return
             await trio.sleep(PAUSE_S)
+
+    async def book(self, key: bytes) -> bool:
+        life, (name, amount) = self.life("hq"), self.payments[key]
+        if life is None:
+            return False
+        with may_fail(life, PATIENCE_S):
+            user = await life.reader.user(name)
+            assert user is not None
+            change = Adjust(
+                key,
+                PayerKind.PERSON,
+                user.guid,
+                amount,
+                "cash desk",
+                life.wall_clock(),
+                "uid:0",
+                PurseKind.PAID_IN,
+            )
+            await life.journal.commit(change)
+            self.world.tell("hq", f"has {amount} of {name}")
+            return True
+        return False
 
     async def copy(self, rng: Random) -> None:
         """Somebody makes copies at a machine of one node, which asks until it is answered."""
         server = rng.choice((*SITE_NAMES, "hq"))
         key, name, count = rng.randbytes(16), rng.choice(PEOPLE), rng.randint(1, 12)
+        begun = len(self.world.put_backs)
         if not await self._reserve(server, key, name, count):
             return
         await trio.sleep(rng.uniform(0, 2))
@@ -287,16 +302,28 @@ class Work:
         while True:
             life = self.life(server)
             if life is not None:
-                with may_fail(life, PATIENCE_S):
-                    if made:
-                        charge = await life.charging.settle(key, pages(made))
-                        self.copies[key] = charge.net
-                    else:
-                        await life.charging.cancel(key)
-                    self.world.tell(server, f"charges {made} copies")
-                    if rng.random() < 0.8:
-                        return  # else the answer is lost, and it asks again
+                is_unsure = bool(self.world.since(server, begun))
+                try:
+                    with may_fail(life, PATIENCE_S, is_refused=is_unsure):
+                        await self._settle_copies(life, key, made)
+                        if rng.random() < 0.8:
+                            return  # else the answer is lost, and it asks again
+                except OperationError as error:
+                    self.world.tell(server, f"knows of no copies any more: {error.code}")
+                    return
             await trio.sleep(PAUSE_S)
+
+    async def _settle_copies(self, life: Life, key: bytes, made: int) -> None:
+        if made:
+            charge = await life.charging.settle(key, pages(made))
+            self._note(life, key, charge.net)
+        else:
+            await life.charging.cancel(key)
+        self.world.tell(life.name, f"charges {made} copies")
+
+    def _note(self, life: Life, key: bytes, net: int) -> None:
+        if not life.is_dead:
+            self.copies[key] = Made(life.name, net, len(self.world.put_backs))
 
     async def _reserve(self, server: str, key: bytes, name: str, count: int) -> bool:
         while True:
@@ -371,6 +398,17 @@ class Work:
 
         await self._change(make)
 
+    async def change_account(self, rng: Random) -> None:
+        """One of two shared accounts is opened, or closed for good."""
+
+        async def make(life: Life):
+            name = rng.choice(("physics", "poetry"))
+            if await life.reader.look(accounts.by_name, name) is None:
+                return PutAccount(name, life.wall_clock(), is_new=True)
+            return RemoveAccount(name, life.wall_clock())
+
+        await self._change(make)
+
     async def _printers(self, life: Life) -> list[Printer]:
         printers = (await life.catalogue.look()).printers.values()
         return sorted(printers, key=lambda one: one.name)
@@ -389,18 +427,7 @@ class Work:
                 free = Reserve(key, payer, Quote(0, 0), made, None, now_us)
                 charge = Settle(key, None, now_us, unreserved=free)
                 await life.journal.commit_all([AddRecord(NOVELTY, {}, now_us), charge])
-                self.copies[key] = 0
-
-    # -- the end ---------------------------------------------------------------------------------
-
-    async def tidy(self) -> None:
-        """What people would do in the end: settle what is in doubt, fetch what waits."""
-        for life in list(self.world.lives.values()):
-            await self.settle(life)
-        for site in NAMES:
-            await self.release_at(site)
-        for site in self.world.rehomed:
-            await self.give_up(site)
+                self._note(life, key, 0)
 
 
 @contextmanager
@@ -416,5 +443,5 @@ def may_fail(life: Life, patience_s: float, *, is_refused: bool = False) -> Iter
             if is_refused and not life.is_dead:
                 raise
             life.world.tell(life.name, f"refuses: {error}")
-        except (SpooldError, Crashed):
+        except (SpooldError, Crashed, Lost):
             pass

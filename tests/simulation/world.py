@@ -14,12 +14,12 @@ from uuid import UUID
 
 import trio
 
+from simulation.images import Image, PutBack
 from simulation.machines import Machine
 from simulation.network import TO_HQ, TO_SITE, Net
 from simulation.node import SITE_NAMES, Life
 from spoold.model.node import LineState
 from spoold.spool import replication
-from spoold.spool.rows import CHAIN_SHIFT
 
 NAMES = ("hq", *SITE_NAMES)
 BEGIN_US = int(datetime(2026, 3, 10, 9, tzinfo=UTC).timestamp()) * 10**6
@@ -28,7 +28,6 @@ SEEDED_US = 3600 * 10**6  # how long after the template was made a seed begins
 PRINTERS = ("front", "vault", "plain")
 LOBBY = "lobby"  # the application server's own printer
 WORKING = "SELECT uuid FROM job WHERE finished_us IS NULL"
-POSITION = (1 << CHAIN_SHIFT) - 1
 
 
 class World:
@@ -48,6 +47,9 @@ class World:
         self._last: dict[str, Life] = {}  # that ended, by node
         self.folders = {name: base / name for name in NAMES}
         self.rehomed: list[str] = []  # sites that were given up
+        self.put_backs: list[PutBack] = []  # nodes that went on from earlier states, in order
+        self.restored: set[str] = set()  # nodes that `spoold restore` has put back just now
+        self.begun_anew: list[str] = []  # sites to which an administrator said so, after a fork
         self.skew_us = dict.fromkeys(NAMES, 0)
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
         self._begin_us = begin_us
@@ -82,6 +84,20 @@ class World:
         """The trace."""
         return self.named("\n".join(self.trace)).split("\n")
 
+    def new_folder(self, name: str) -> Path:
+        """Of a node, not there yet."""
+        self._count += 1
+        return self.base / f"{name}.{self._count}"
+
+    # -- what earlier states have cost -----------------------------------------------------------
+
+    def is_put_back(self, name: str) -> bool:
+        return any(one.image.name == name for one in self.put_backs)
+
+    def since(self, name: str, count: int) -> list[Image]:
+        """The images that a node has gone on from, but for the first so many of all nodes."""
+        return [one.image for one in self.put_backs[count:] if one.image.name == name]
+
     # -- lives -----------------------------------------------------------------------------------
 
     async def start(self, name: str) -> None:
@@ -94,7 +110,9 @@ class World:
             return
         self._count += 1
         chance = self.chance(f"life {self._count}")
-        life = self.lives[name] = Life(self, name, self.folders[name], chance)
+        is_restored = name in self.restored
+        self.restored.discard(name)
+        life = self.lives[name] = Life(self, name, self.folders[name], chance, is_restored)
         self.tell(name, "starts")
         self.nursery.start_soon(life.run)
         await life.settled.wait()
@@ -104,8 +122,7 @@ class World:
         life = self.lives.get(name)
         if life is None or not life.is_open:
             return
-        self._count += 1
-        folder = self.base / f"{name}.{self._count}"
+        folder = self.new_folder(name)
         self.tell(name, "loses its power" if is_silent else "is killed")
         del self.lives[name]
         self._last[name] = life
@@ -157,6 +174,6 @@ class World:
                 return f"the line of {name} is {life.line.state}: {life.line.reason}"
             if life.uplink.lag or life.uplink.standing.state != "idle":
                 return f"{name} has sent {life.uplink.standing}, not {life.journal.head}"
-            if standing is None or not standing.is_whole or standing.position < newest & POSITION:
-                return f"the copy of {name} is {standing}, not {newest & POSITION}"
+            if standing is None or not standing.is_whole or standing.revoked <= newest:
+                return f"the copy of {name} is {standing}, not {newest}"
         return ""

@@ -1,0 +1,92 @@
+"""What operators and administrators do, and what people come back for, once nothing goes wrong.
+
+They settle what is in doubt and fetch what waits; after disks were put back the cash desk books
+again what it has on paper, and sites are told to go on behind their forks.
+"""
+
+from __future__ import annotations
+
+from simulation.node import SITE_NAMES, Life
+from simulation.work import PATIENCE_S, Work, may_fail
+from simulation.world import NAMES
+from spoold.model.job import JobReason
+from spoold.model.transitions import JobEvent
+from spoold.spool.store import ChangeJob
+
+
+class Operators:
+    """Of one world; `tidy` is called until all is quiet."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._world = work.world
+        self._booked_again = 0  # after so many disks had been put back
+
+    async def tidy(self) -> None:
+        world, work = self._world, self._work
+        for site in SITE_NAMES:
+            await self._begin_anew(site)
+        await self._book_again()
+        for life in list(world.lives.values()):
+            await self._settle(life)
+            if world.is_put_back(life.name):
+                await self._give_up_copies(life)
+        for name in NAMES:
+            await work.release_at(name)
+        for site in world.rehomed:
+            await self._give_up(site)
+
+    async def _begin_anew(self, site: str) -> None:
+        """Somebody has seen to it that a disk which was put back runs once, and says so."""
+        life = self._work.life(site)
+        is_forked = life is not None and life.uplink.standing.state == "forked"
+        if life is not None and is_forked and self._world.is_put_back(site):
+            with may_fail(life, PATIENCE_S):
+                position = await life.uplink.begin_anew()
+                self._world.tell(site, f"begins anew behind {position}")
+                self._world.begun_anew.append(site)
+
+    async def _book_again(self) -> None:
+        """A restored application server may have lost what had come in; the keys are the same."""
+        count = len(self._world.put_backs)
+        if count > self._booked_again and self._world.is_put_back("hq"):
+            booked = [await self._work.book(key) for key in list(self._work.payments)]
+            self._booked_again = count if all(booked) else 0
+
+    async def _settle(self, life: Life) -> None:
+        """An operator looks whether what is in doubt came out."""
+        with may_fail(life, PATIENCE_S):
+            for job in await self._work.held(life, JobReason.JOB_IN_DOUBT):
+                is_out = self._work.is_out(job.uuid)
+                event = JobEvent.ASSUME if is_out else JobEvent.REPRINT
+                reasons = (JobReason.JOB_ASSUMED_PRINTED.value,) if is_out else ()
+                self._world.tell(life.name, f"is told: {event} {job.uuid}")
+                with may_fail(life, PATIENCE_S):
+                    change = ChangeJob(
+                        job.id, event, life.wall_clock(), reasons=reasons, only_from=(job.state,)
+                    )
+                    await life.journal.commit(change)
+
+    async def _give_up_copies(self, life: Life) -> None:
+        """What is reserved for copies of which nobody will tell any more: they were made, and that
+        was told, before the disk was put back. (`release/work.py` does so after a time.)
+        """
+        rows = await life.reader._all(
+            "SELECT key FROM charge WHERE state = 'reserved' AND job_id IS NULL ORDER BY id"
+        )
+        for (key,) in rows:
+            with may_fail(life, PATIENCE_S):
+                await life.charging.cancel(key)
+
+    async def _give_up(self, site: str) -> None:
+        """What a site has of printers that were given away: it is canceled there, and is done by
+        the new owner, if that knows of it.
+        """
+        life, hq = self._work.life(site), self._work.life("hq")
+        if life is None or hq is None:
+            return
+        with may_fail(life, PATIENCE_S):
+            for job in await self._work.held(life, JobReason.JOB_REHOMED):
+                if await hq.reader.job_by_uuid(job.uuid) is None:
+                    self._work.deals[job.uuid].is_dropped = True
+                await self._work.cancel_job(life, job)
