@@ -344,9 +344,9 @@ async def test_a_pin_that_is_short_for_so_many_people_counts_beside_a_card(desk)
     await desk.ask("user.pin", name="ada", pin="730194")  # as many people as there are by now
     login = desk.services.authentication.authenticate
     with pytest.raises(OperationError):
-        await login(Credential(pin="730194"), "device:1", 1)
+        await login(Credential(pin="730194"), "device:1")
     for name, card in (("ada", "04A1B2C3"), ("bob", "04A1B2C4")):
-        found = await login(Credential(card=card, pin="730194"), "device:1", 1)
+        found = await login(Credential(card=card, pin="730194"), "device:1")
         assert found.user.name == name
 
 
