@@ -170,9 +170,10 @@ class SqliteReader:
         self, result: outcome.Maybe[list[tuple[Hear, outcome.Maybe[Found | None]]]]
     ) -> None:
         self._is_posted = False
+        told = result.unwrap()  # who looks at nothing any more would not at the next ones
         if self._posted:
             self._post()
-        for then, found in result.unwrap():
+        for then, found in told:
             then(found)
 
     def _job_with_document(self, job_id: int) -> Found | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import outcome
+import pytest
 import trio
 
 from spoold.model.transitions import JobEvent
 from spoold.spool import fresh as module
+from spoold.spool.reader import SqliteReader
 from spoold.spool.store import ChangeJob
 
 
@@ -52,3 +55,19 @@ async def test_jobs_that_are_asked_for_together_come_each_to_who_asked(spool):
             spool.reader.post_job_with_document(job_id, hear)
     assert [found[job_id].unwrap()[1] for job_id in ids] == [b"0", b"1", b"2"]
     assert found[999].unwrap() is None
+
+
+def test_a_connection_that_looks_at_nothing_any_more_is_asked_once():
+    """Who asked it is not heard, and it is not asked again and again for those that wait."""
+    asked = []
+
+    class Ended:
+        def post(self, function, then):
+            asked.append(then)
+
+    reader = SqliteReader(Ended(), 1)
+    for job_id in range(2):
+        reader.post_job_with_document(job_id, asked.append)
+    with pytest.raises(ValueError, match="ended"):
+        asked[0](outcome.Error(ValueError("ended")))
+    assert len(asked) == 1
