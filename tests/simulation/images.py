@@ -66,6 +66,7 @@ def put_back(world: World, image: Image, *, is_restored: bool) -> None:
     left = world.folders[name]
     folder = world.new_folder(name)
     shutil.copytree(image.folder, folder)
+    world.restored.discard(name)
     if is_restored:  # the witness lies outside of what is restored
         shutil.copy(left / "witness", folder / "witness")
         world.restored.add(name)
