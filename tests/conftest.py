@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 import trio
 from hypothesis import HealthCheck, settings
 
@@ -41,6 +42,27 @@ settings.register_profile("long", **PATIENT)
 settings.load_profile("long" if IS_LONG else "ci")
 
 JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loggers_ask_each_time():
+    """A logger that remembers how it was configured would go on so in the tests that follow."""
+    configure = structlog.configure
+
+    def forgetful(**settings):
+        configure(**settings | {"cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", forgetful)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """How a test has events written is its own affair."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def group_of(nodeid: str) -> str:

@@ -7,19 +7,12 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
 from spoold.daemon import journald, logs
-
-
-@pytest.fixture(autouse=True)
-def _own_configuration() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def fields(entry: bytes) -> dict[str, str]:

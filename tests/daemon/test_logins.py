@@ -7,7 +7,6 @@ import unicodedata
 from types import SimpleNamespace
 
 import pytest
-import structlog
 import trio
 import trio.testing
 from structlog.testing import capture_logs
@@ -399,7 +398,6 @@ async def test_refusals_are_facts_that_a_flood_does_not_multiply(door, mock_cloc
 async def test_the_operator_has_an_event(door):
     """With the address and why; what nobody is called stays out, as it may be a password."""
     await door.add()
-    structlog.reset_defaults()
     with capture_logs() as told:
         await door.code(password="wrong")
         await door.code("my secret password", "x")

@@ -5,18 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from spoold.daemon import logs
-
-
-@pytest.fixture(autouse=True)
-def _own_configuration() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def test_a_line_of_json_for_each_event() -> None:
