@@ -48,11 +48,7 @@ def test_killed_while_a_job_comes_from_afar_it_comes_out_once(tmp_path, who, poi
         hq.call("printer.add", name="desk", uri=both.paper.as_uri())
         hq.call("printer.set", name="desk", owner="library")
         hq.call("printer.add", name="roam", release="find-me")
-        hq.call("user.add", name="ada")
-        hq.call("user.add-card", name="ada", card=CARD)
-        panel = hq.call("device.enrol", name="panel", printers=["desk"], credential="token")
-        ca = tmp_path / "ca.pem"
-        ca.write_text(hq.call("node.ca")["pem"])
+        ca, token = both.enrol_panel("desk", CARD)
         wait_until(lambda: has_copy(site))
         with BlockingProvider([f"127.0.0.1:{hq.port}"]) as provider:
             provider.submit(LETTER, printer="roam", title="once", user="ada")
@@ -60,7 +56,7 @@ def test_killed_while_a_job_comes_from_afar_it_comes_out_once(tmp_path, who, poi
         both.end()
         _, site = both.start_both(who, point)
         wait_until(lambda: site.call("site.line")["line"] == "up")
-        assert trio.run(release, site, ca, panel["token"]) == told
+        assert trio.run(release, site, ca, token) == told
         both.wait_killed(who)
         job = wait_job(both["hq"], "once", "completed")
         assert job_of(both["library"], "once")["uuid"] == job["uuid"]

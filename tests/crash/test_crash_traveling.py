@@ -55,20 +55,16 @@ def test_killed_while_a_job_travels_it_has_one_home(tmp_path, who, point, told):
         hq.call("printer.add", name="front", uri=both.paper.as_uri())
         hq.call("printer.add", name="wander", release="find-me")
         hq.call("printer.set", name="wander", owner="annex")
-        hq.call("user.add", name="ada")
-        hq.call("user.add-card", name="ada", card=CARD)
-        panel = hq.call("device.enrol", name="panel", printers=["front"], credential="token")
-        ca = tmp_path / "ca.pem"
-        ca.write_text(hq.call("node.ca")["pem"])
+        ca, token = both.enrol_panel("front", CARD)
         wait_until(lambda: owns_find_me(annex))
         with BlockingProvider([f"127.0.0.1:{annex.port}"]) as provider:
             provider.submit(LETTER, printer="wander", title="once", user="ada")
         wait_job(annex, "once", "pending-held")
-        assert trio.run(fetch, hq, ca, panel["token"]) == told
+        assert trio.run(fetch, hq, ca, token) == told
         both.wait_killed(who)
         hq, annex = both["hq"], both["annex"]
         wait_job(hq, "once", "pending-held")  # whoever had let go of it brings it here
-        assert trio.run(fetch, hq, ca, panel["token"]) == "done"
+        assert trio.run(fetch, hq, ca, token) == "done"
         job = wait_job(hq, "once", "completed")
         assert wait_job(annex, "once", "canceled")["uuid"] == job["uuid"]
         assert both.sheets() == [LETTER]

@@ -20,6 +20,7 @@ from spoold.model.principal import Port, Principal, Role
 from spoold.model.transitions import JobEvent
 from spoold.spool import objects
 from spoold.spool.store import EndAttempt, StartAttempt
+from support.foreign import install_driver
 
 OPERATOR = Principal("uid:1000", Port.CONTROL, frozenset({Role.OPERATOR}))
 URI = "socket://192.0.2.9"
@@ -107,12 +108,7 @@ async def test_what_cannot_work_is_refused_with_advice(desk, args, code, word):
 
 async def test_an_option_near_a_setting_is_asked_about(desk, tmp_path, monkeypatch):
     """A driver from elsewhere may know the word, so it is kept; but a slip is told. Ours refuse."""
-    (tmp_path / "acme.py").write_text("class Driver:\n    def __init__(self, *_): pass\n")
-    info = tmp_path / "acme-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[spoold.drivers]\nacme = acme:Driver\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    install_driver(tmp_path, monkeypatch, "acme", "    def __init__(self, *_): pass\n")
     slip = {"fromats": "image/urf"}
     shown = await desk.ask("printer.add", name="a", uri="acme://h", options=slip)
     assert shown["options"] == slip

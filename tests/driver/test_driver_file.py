@@ -20,6 +20,7 @@ from spoold.model.outcome import Deferred, Delivered, Refused
 from spoold.model.person import Owner
 from spoold.model.printer import Device
 from spoold.net.connect import TcpNetwork
+from support.foreign import install_driver
 
 UUID_7 = UUID(int=7)
 BODY = b"%PDF-1.7 page"
@@ -161,9 +162,7 @@ async def test_a_third_party_adds_a_scheme_by_an_entry_point(
     attempt, tmp_path, monkeypatch, printer_on
 ):
     """A distribution with an entry point in `spoold.drivers` is all that it takes."""
-    (tmp_path / "acme_printers.py").write_text(
-        "from spoold.model.outcome import Delivered\n"
-        "class Driver:\n"
+    source = (
         "    def __init__(self, device, network):\n"
         "        self.uri = device.uri\n"
         "    async def deliver(self, delivery):\n"
@@ -171,11 +170,7 @@ async def test_a_third_party_adds_a_scheme_by_an_entry_point(
         "        body = delivery.source.read_at(0, delivery.source.size)\n"
         "        return Delivered({'method': 'acme', 'body': body, 'uri': self.uri})\n"
     )
-    info = tmp_path / "acme_printers-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-printers\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[spoold.drivers]\nacme = acme_printers:Driver\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    install_driver(tmp_path, monkeypatch, "acme", source)
     driver, job = attempt("acme://robot.example.org", BODY)
     outcome = await driver.deliver(job.delivery)
     assert outcome.evidence == {"method": "acme", "body": BODY, "uri": "acme://robot.example.org"}

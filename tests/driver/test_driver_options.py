@@ -13,6 +13,7 @@ from spoold import driver
 from spoold.driver import link
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device
+from support.foreign import install_driver
 
 ASKED = re.compile(r'device\.(?:option|seconds|is_on)\(\s*"(\w+)"|_choice\(device, "(\w+)"')
 
@@ -66,10 +67,5 @@ def test_every_option_that_a_driver_asks_for_is_known():
 
 def test_a_driver_without_a_list_judges_its_options_itself(tmp_path, monkeypatch):
     """It may come from anywhere."""
-    (tmp_path / "free_printers.py").write_text("class Driver:\n    pass\n")
-    info = tmp_path / "free_printers-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: free-printers\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[spoold.drivers]\nfree = free_printers:Driver\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    install_driver(tmp_path, monkeypatch, "free")
     link.check_options(device("free://x", anything="goes"))

@@ -70,6 +70,16 @@ class HqAndSite:
         token = self["hq"].call("site.invite", name=self.site, is_approved=True)["token"]
         self[self.site].call("site.enter", server=f"127.0.0.1:{self._port}", token=token)
 
+    def enrol_panel(self, printer: str, card: str) -> tuple[Path, str]:
+        """An MFD at this printer, and ada, who has a card: the CA's certificate and its token."""
+        hq = self["hq"]
+        hq.call("user.add", name="ada")
+        hq.call("user.add-card", name="ada", card=card)
+        panel = hq.call("device.enrol", name="panel", printers=[printer], credential="token")
+        ca = self.paper.with_name("ca.pem")
+        ca.write_text(hq.call("node.ca")["pem"])
+        return ca, panel["token"]
+
     def end(self) -> None:
         for name in (self.site, "hq"):
             self[name].end()
