@@ -193,16 +193,33 @@ class Provider:
         while True:
             names = [server.name for server in self._servers.in_order()]
             servers |= {server.name: server for server in self._servers.in_order()}
-            for name in course.candidates(names, trio.current_time()):
-                receipt = await self._take_turns(job, servers[name])
-                if receipt is not None:
-                    return receipt
-                if course.asked_first:
-                    break
+            candidates = course.candidates(names, trio.current_time())
+            receipt = await self._go_round(job, [servers[name] for name in candidates])
+            if receipt is not None:
+                return receipt
             names = [server.name for server in self._servers.in_order()]
             course.check_hope(names, trio.current_time(), self._unreachable_timeout_s)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+    async def _go_round(self, job: _Job, servers: list[Server]) -> Receipt | None:
+        """Try `servers`, whoever is connected first, until one may have the job."""
+        course, left = job.course, {server.name: server for server in servers}
+        asked_first = course.asked_first
+
+        def failed(name: str, error: Lost) -> None:
+            course.note_no_connection(name, error)
+            del left[name]
+
+        while left and course.asked_first in ("", asked_first):
+            server = await self._servers.first_of(list(left.values()), failed)
+            if server is None:
+                break
+            del left[server.name]
+            receipt = await self._take_turns(job, server)
+            if receipt is not None:
+                return receipt
+        return None
 
     async def _take_turns(self, job: _Job, server: Server) -> Receipt | None:
         """Try one endpoint: again at once when the connection broke, so that an upload resumes."""
@@ -229,8 +246,15 @@ class Provider:
                     is_watched=len(self._servers.in_order()) > 1,
                 )
             except Lost as error:
-                until = trio.current_time() + self._doubt_timeout_s
-                course.note_lost(server.name, guid, was_in_doubt, error, until)
+                course.note_lost(
+                    server.name,
+                    guid,
+                    was_in_doubt,
+                    error,
+                    now=trio.current_time(),
+                    doubt_timeout_s=self._doubt_timeout_s,
+                    kin=self._servers.kin_of(server),
+                )
                 if error.was_silent:
                     return None
             except OperationError as error:
@@ -260,13 +284,14 @@ class Provider:
             Unreachable: no server could be reached, or the one that was did not answer.
         """
         causes: dict[str, str] = {}
-        for server in self._servers.in_order():
+
+        def failed(name: str, error: Lost) -> None:
+            causes[name] = str(error)
+
+        server = await self._servers.first_of(self._servers.in_order(), failed)
+        if server is not None:
             try:
                 connection = await self._servers.connected(server)
-            except Lost as error:
-                causes[server.name] = str(error)
-                continue
-            try:
                 return await connection.call(op, args, on_event)
             except Lost as error:
                 raise Unreachable(f"{server.name}: {error}.", "Ask again.") from error

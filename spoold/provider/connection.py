@@ -21,6 +21,7 @@ from spoold.net.context import is_about_certificate
 from spoold.net.outbox import Outbox
 from spoold.net.stream import Stream
 from spoold.provider.course import (
+    ANSWER_PING_S,
     CHUNK_BYTES,
     EAGER_BYTES_MAX,
     FRESH_S,
@@ -170,8 +171,8 @@ class Connection:
         """The server's answer to a job: `document`, submitted with `args`.
 
         `on_end` is called just before `end` leaves: until an answer comes the server may have
-        accepted the job from then on. `is_watched`: it is given up when it says nothing before
-        that, as there are others who may take the job.
+        accepted the job from then on. `is_watched`: it is given up when it says nothing, before
+        that and after it, as there are others who may take the job.
 
         Raises:
             OperationError: it was refused.
@@ -199,7 +200,8 @@ class Connection:
                     is_ended = True
                     end = {"size": document.size, "digest": digest}
                     self._outbox.put_nowait(frame.event(id_, "end", end))
-                return await self._answer(pending)
+                pending.is_watched = is_watched
+                return await self._answer(pending, ping_s=ANSWER_PING_S)
             except (trio.Cancelled, OSError):
                 if self.is_open and not is_ended:
                     self._outbox.put_nowait(frame.event(id_, "abort", {}))
@@ -239,14 +241,19 @@ class Connection:
                 progress(offset, size)
         return not pending.is_over
 
-    async def _heard_while(self, wait: Callable[[], Awaitable[None]], pending: _Pending) -> None:
+    async def _heard_while(
+        self,
+        wait: Callable[[], Awaitable[None]],
+        pending: _Pending,
+        ping_s: float = UPLOAD_PING_S,
+    ) -> None:
         """Return when `wait` has, or when the server was given up as it said nothing meanwhile."""
         if not pending.is_watched:
             await wait()
             return
         missed, heard = 0, self.heard
         while missed < MISSED_PINGS_MAX:
-            with trio.move_on_after(UPLOAD_PING_S):
+            with trio.move_on_after(ping_s):
                 await wait()
                 return
             if self.heard != heard:
@@ -255,7 +262,7 @@ class Connection:
             missed += 1
             self._outbox.put_nowait(frame.request(next(self._ids), "ping", {}))
         self._was_silent = True
-        self._close(f"the server was silent for {MISSED_PINGS_MAX * UPLOAD_PING_S:g} s")
+        self._close(f"the server was silent for {MISSED_PINGS_MAX * ping_s:g} s")
 
     async def _digest(self, document: Document) -> str:
         if document.is_in_memory or document.is_digested:
@@ -271,11 +278,13 @@ class Connection:
             self._pending[id_] = pending
         return id_, pending
 
-    async def _answer(self, pending: _Pending, timeout_s: float | None = None) -> dict[str, Any]:
+    async def _answer(
+        self, pending: _Pending, timeout_s: float | None = None, ping_s: float = UPLOAD_PING_S
+    ) -> dict[str, Any]:
         timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
         with trio.move_on_after(timeout_s):
             while not pending.is_over:
-                await pending.changed.wait()
+                await self._heard_while(pending.changed.wait, pending, ping_s)
         if not pending.is_over:
             # Whether it comes later cannot be told apart from a server that hangs.
             self._close(f"no answer within {timeout_s:g} s")

@@ -27,8 +27,17 @@ PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
 # Where others could take what a broken connection has cut off, nobody waits longer for this one.
 RECONNECT_S = 0.7
+# An endpoint that does not answer has the next one tried beside it after this (RFC 8305, 5, has
+# 250 ms for the addresses of one server). Over TLS a server is welcome after three round trips.
+HEAD_START_S = 0.5
 # Nor does an upload wait for a server that says nothing: three of these go unanswered.
 UPLOAD_PING_S = 0.2
+# It may have the job, once the last byte is out: that it stands still for a moment is less than to
+# ask it again.
+ANSWER_PING_S = 0.7
+# Who may have the job is asked alone for so long, where the next one belongs to its deployment: of
+# a job that both have one comes out (spoold/site/twins.py, spoold/dispatch/handed.py).
+KIN_DOUBT_S = 1.0
 FRESH_S = 1.0  # what was heard so lately is there; else a small document waits for a go-ahead, too
 TURNS_MAX = 3  # at one endpoint before the next one has its turn
 EAGER_BYTES_MAX = 64 * 1024  # a document of this size does not wait for a go-ahead
@@ -130,7 +139,9 @@ class Course:
     reached_at: float
     doubts: dict[str, str] = field(default_factory=dict)
     asked_first: str = ""  # the one that must be asked before all others,
-    asked_until: float = 0.0  # until then
+    asked_until: float = 0.0  # until then,
+    kin: frozenset[str] = frozenset()  # but for those of its deployment:
+    kin_from: float = 0.0  # from then on they are asked as well
     causes: dict[str, str] = field(default_factory=dict)  # why not, by endpoint
     silent: set[str] = field(default_factory=set)  # who has fallen silent once
     distrusted: set[str] = field(default_factory=set)  # the endpoints where it is a certificate
@@ -145,7 +156,8 @@ class Course:
         """
         first = self.asked_first
         if first and now < self.asked_until:
-            return [first]
+            kin = self.kin if now >= self.kin_from else ()
+            return [*(name for name in names if name in kin and name != first), first]
         self.asked_first = ""
         return sorted(names, key=lambda name: name == first) if first else list(names)
 
@@ -169,18 +181,28 @@ class Course:
         self._note(name, error)
 
     def note_lost(
-        self, name: str, guid: str, was_in_doubt: bool, error: Lost, asked_until: float
+        self,
+        name: str,
+        guid: str,
+        was_in_doubt: bool,
+        error: Lost,
+        *,
+        now: float,
+        doubt_timeout_s: float,
+        kin: frozenset[str],
     ) -> None:
         """The connection broke; when it got the job just now, it alone knows what became of it.
 
-        Who fell silent once has another turn when nobody else takes the job.
+        `kin` are the endpoints of its deployment. Who fell silent once has another turn when nobody
+        else takes the job.
         """
         if error.was_silent and name not in self.silent:
             self.silent.add(name)
         else:
             self._note(name, error)
         if guid in self.doubts and not was_in_doubt:
-            self.asked_first, self.asked_until = name, asked_until
+            self.asked_first, self.asked_until = name, now + doubt_timeout_s
+            self.kin, self.kin_from = kin, now + KIN_DOUBT_S
 
     def note_refusal(self, name: str, guid: str, was_in_doubt: bool, error: OperationError) -> bool:
         """Whether the same endpoint may take it in a moment; else it is another one's turn.
@@ -188,10 +210,11 @@ class Course:
         Raises:
             SubmitRefused, AnswerUnknown: this was the last word.
         """
-        if not (was_in_doubt and error.code in TRANSIENT):
-            self.doubts.pop(guid, None)
+        is_answer = not (was_in_doubt and error.code in TRANSIENT)
+        if is_answer and self.doubts.pop(guid, name) == self.asked_first:
             self.asked_first = ""
-        if error.code in ELSEWHERE:
+        is_of_kin = self.asked_first not in ("", name) and error.code not in TRANSIENT
+        if error.code in ELSEWHERE or is_of_kin:  # who is asked first may still have it
             self.refusals[name] = error
             return False
         if error.code not in TRANSIENT and error.code not in self.second_chances:

@@ -34,6 +34,7 @@ from spoold.provider.course import (
 from spoold.provider.document import Document, Source
 from spoold.provider.endpoint import Credentials, Endpoint, Roster
 from spoold.provider.line import Line
+from spoold.provider.racing import Opener, first_line
 from spoold.provider.receipt import CHECK_SERVERS, Receipt, Unreachable
 
 
@@ -150,16 +151,36 @@ class DirectProvider(Closing):
         while True:
             names = [server.name for server in self._in_order()]
             servers |= {server.name: server for server in self._in_order()}
-            for name in course.candidates(names, time.monotonic()):
-                receipt = self._take_turns(args, document, progress, course, servers[name])
-                if receipt is not None:
-                    return receipt
-                if course.asked_first:
-                    break
+            candidates = course.candidates(names, time.monotonic())
+            receipt = self._go_round(
+                args, document, progress, course, [servers[name] for name in candidates]
+            )
+            if receipt is not None:
+                return receipt
             names = [server.name for server in self._in_order()]
             course.check_hope(names, time.monotonic(), self._unreachable_timeout_s)
             self._sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+    def _go_round(
+        self,
+        args: dict[str, Any],
+        document: Document,
+        progress: Progress | None,
+        course: Course,
+        left: list[_Server],
+    ) -> Receipt | None:
+        """Try the servers, whoever is connected first, until one may have the job."""
+        asked_first = course.asked_first
+        while left and course.asked_first in ("", asked_first):
+            server = self._first_of(left, course.note_no_connection)
+            if server is None:
+                break
+            left.remove(server)
+            receipt = self._take_turns(args, document, progress, course, server)
+            if receipt is not None:
+                return receipt
+        return None
 
     def _take_turns(
         self,
@@ -187,8 +208,15 @@ class DirectProvider(Closing):
                 has_others = len(self._servers) > 1
                 result = line.upload(args, document, on_end, progress, is_watched=has_others)
             except Lost as error:
-                until = time.monotonic() + self._doubt_timeout_s
-                course.note_lost(server.name, guid, was_in_doubt, error, until)
+                course.note_lost(
+                    server.name,
+                    guid,
+                    was_in_doubt,
+                    error,
+                    now=time.monotonic(),
+                    doubt_timeout_s=self._doubt_timeout_s,
+                    kin=self._roster.kin_of(server.name),
+                )
                 if error.was_silent:
                     return None
             except OperationError as error:
@@ -211,15 +239,15 @@ class DirectProvider(Closing):
         """See `client.Provider.call`, also for what is raised."""
         causes: dict[str, str] = {}
         distrusted: list[str] = []
-        for server in self._in_order():
+
+        def failed(name: str, error: Lost) -> None:
+            causes[name] = str(error)
+            distrusted.extend([name] if error.is_distrusted else [])
+
+        server = self._first_of(self._in_order(), failed)
+        if server is not None:
             try:
-                line = self._connected(server)
-            except Lost as error:
-                causes[server.name] = str(error)
-                distrusted += [server.name] if error.is_distrusted else []
-                continue
-            try:
-                return line.call(op, args, on_event)
+                return self._connected(server).call(op, args, on_event)
             except Lost as error:
                 raise Unreachable(f"{server.name}: {error}.", "Ask again.") from error
         listed = "; ".join(f"{name}: {cause}" for name, cause in causes.items())
@@ -231,35 +259,68 @@ class DirectProvider(Closing):
     def _in_order(self) -> list[_Server]:
         return [self._current, *(one for one in self._servers if one is not self._current)]
 
+    def _first_of(
+        self, servers: list[_Server], failed: Callable[[str, Lost], None]
+    ) -> _Server | None:
+        """The first of `servers` to have a connection; those that have none are taken out of it,
+        and `failed` hears why.
+        """
+        if servers[0].is_open:
+            return servers[0]
+        tried = list(servers)
+
+        def left_out(number: int, error: Lost) -> None:
+            servers.remove(tried[number])
+            failed(tried[number].name, error)
+
+        found = first_line([self._opener(one) for one in tried], left_out, self._check)
+        if found is None:
+            return None
+        number, line = found
+        self._adopt(tried[number], line)
+        return tried[number]
+
     def _connected(self, server: _Server) -> Line:
         """The connection to `server`.
 
         Raises:
             Lost: there is none.
         """
-        if server.line is not None and server.line.is_open:
-            return server.line
+        if server.line is None or not server.line.is_open:
+            self._adopt(server, self._opener(server)(self._check))
+        assert server.line is not None
+        return server.line
+
+    def _opener(self, server: _Server) -> Opener:
+        """How to connect to `server`, in any thread; a line that is open is as good."""
         where, timeout_s = server.endpoint.where, self._connect_timeout_s
         if server.line is not None and len(self._servers) > 1:
             timeout_s = min(timeout_s, RECONNECT_S)
-        server.line = None
-        try:
-            if isinstance(where, Path):
-                stream = connect_local(where, timeout_s=timeout_s, check=self._check)
-            else:
-                stream = connect(
-                    where.host, where.port, self._context, timeout_s=timeout_s, check=self._check
-                )
-        except OSError as error:
-            raise Lost(reason_of(error), is_about_certificate(error)) from error
-        server.line = Line(
-            stream, self._hello, timeout_s=timeout_s, answer_timeout_s=self._answer_timeout_s
-        )
+
+        def open_line(check: Check) -> Line:
+            known, server.line = server.line, None
+            if known is not None and known.is_open:
+                return known
+            try:
+                if isinstance(where, Path):
+                    stream = connect_local(where, timeout_s=timeout_s, check=check)
+                else:
+                    stream = connect(
+                        where.host, where.port, self._context, timeout_s=timeout_s, check=check
+                    )
+            except OSError as error:
+                raise Lost(reason_of(error), is_about_certificate(error)) from error
+            return Line(
+                stream, self._hello, timeout_s=timeout_s, answer_timeout_s=self._answer_timeout_s
+            )
+
+        return open_line
+
+    def _adopt(self, server: _Server, line: Line) -> None:
+        server.line = line
         if self._learns_endpoints:
-            welcome = server.line.welcome
-            self._roster.hear(welcome.get("role"), welcome.get("endpoints"))
+            self._roster.hear(server.name, line.welcome.get("role"), line.welcome.get("endpoints"))
             self._arrange()
-        return server.line
 
     def _arrange(self) -> None:
         """Have those that are listed, and those that are in use."""

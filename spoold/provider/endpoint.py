@@ -128,10 +128,11 @@ class Roster:
         self._given = {one.text: one for one in given}
         self._named: dict[str, Endpoint] = {}
         self._by_site: dict[str, Endpoint] = {}
+        self._deployment: frozenset[str] = frozenset()
         self._most = most
 
-    def hear(self, role: object, endpoints: object) -> None:
-        """A server of this role (as in its welcome) names endpoints.
+    def hear(self, name: str, role: object, endpoints: object) -> None:
+        """The server at `name`, of this role (as in its welcome), names endpoints.
 
         One that is none is the server's mistake, and no reason to print less.
         """
@@ -142,8 +143,13 @@ class Roster:
                     found[text] = Endpoint.parse(text)
         if role == APPLICATION:
             self._named, self._by_site = found, {}
+            self._deployment = frozenset((name, *found))
         else:
             self._by_site = found
+
+    def kin_of(self, name: str) -> frozenset[str]:
+        """Whom the application server that spoke last named together with `name`, or as its own."""
+        return self._deployment if name in self._deployment else frozenset()
 
     def listed(self) -> list[Endpoint]:
         known = self._by_site | self._named | self._given

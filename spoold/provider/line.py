@@ -19,6 +19,7 @@ from spoold.model.errors import OperationError, RemoteProtocolError
 from spoold.net.blocking import BlockingStream
 from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.course import (
+    ANSWER_PING_S,
     CHUNK_BYTES,
     EAGER_BYTES_MAX,
     FRESH_S,
@@ -66,7 +67,7 @@ class Line:
         self._offset: int | None = None
         self._on_event: OnEvent | None = None
         self._ping_s = HELLO_PING_S
-        self._is_watched = False  # an upload that others would take goes out
+        self._watch_s: float | None = None  # after this silence while others would take the job
         self._heard_at = time.monotonic()
         self._missed = 0
         self._put(frame.MAGIC)
@@ -119,18 +120,18 @@ class Line:
                 self._begin("submit", args | {"eager": True})
                 self._send_from(document, 0, progress)
             else:
-                self._watch(is_watched)
+                self._watch(UPLOAD_PING_S if is_watched else None)
                 self._begin("submit", args)
                 self._until(self._may_go_on, self._answer_timeout_s, "go-ahead")
                 self._send_from(document, self._offset or 0, progress)
                 # Until its last byte has left there is no doubt that the job was not accepted.
                 self._until(self._is_sent, inf, "")
-                self._is_watched = False
             if self._answer is None:
                 digest = document.digest()
                 on_end()
                 is_ended = True
                 self._event("end", {"size": document.size, "digest": digest})
+                self._watch(ANSWER_PING_S if is_watched else None)
             return self._result(self._answer_timeout_s, "answer")
         except (OperationError, Lost):
             raise
@@ -138,19 +139,19 @@ class Line:
             self._give_up(has_ended=is_ended)
             raise
         finally:
-            self._is_watched = False
+            self._watch_s = None
 
-    def _watch(self, is_watched: bool) -> None:
+    def _watch(self, ping_s: float | None) -> None:
         """From now on the server has to say something."""
-        self._is_watched = is_watched
-        if is_watched:
+        self._watch_s = ping_s
+        if ping_s is not None:
             self._heard_at = time.monotonic()
             self._missed = 0
 
     @property
     def _patience_s(self) -> float:
         """After so long a silence it is pinged."""
-        return UPLOAD_PING_S if self._is_watched else self._ping_s
+        return self._ping_s if self._watch_s is None else self._watch_s
 
     def _ask(self, op: str, args: dict[str, Any], timeout_s: float, what: str) -> dict[str, Any]:
         self._begin(op, args)
@@ -252,7 +253,7 @@ class Line:
             self._missed += 1
             if self._missed >= MISSED_PINGS_MAX:
                 why = f"the server was silent for {self._missed * self._patience_s:g} s"
-                raise Lost(why, was_silent=self._is_watched)
+                raise Lost(why, was_silent=self._watch_s is not None)
             self._put(frame.request(next(self._ids), "ping", {}))
 
     def _take(self, item: Item) -> None:

@@ -7,7 +7,7 @@ over the preferred ones are looked at again in the background.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ import trio
 from spoold.model.errors import OperationError
 from spoold.net.context import is_about_certificate, reason_of
 from spoold.provider.connection import Connection
-from spoold.provider.course import RECONNECT_S, SERVERS_MAX, Lost
+from spoold.provider.course import HEAD_START_S, RECONNECT_S, SERVERS_MAX, Lost
 from spoold.provider.endpoint import Endpoint, Network, Roster
 
 # After a failed connect everybody who wants this server gets the same answer for so long.
@@ -42,6 +42,10 @@ class Server:
     @property
     def name(self) -> str:
         return self.endpoint.text
+
+    @property
+    def is_open(self) -> bool:
+        return self.connection is not None and self.connection.is_open
 
 
 class Servers:
@@ -83,6 +87,10 @@ class Servers:
         """The one in use, then the others in the order of preference."""
         return [self.current, *(server for server in self._servers if server is not self.current)]
 
+    def kin_of(self, server: Server) -> frozenset[str]:
+        """The endpoints of its deployment, as far as it is known to have others."""
+        return self._roster.kin_of(server.name)
+
     def use(self, server: Server) -> None:
         """`server` took a job: the next ones go there first."""
         if server is not self.current:
@@ -90,14 +98,45 @@ class Servers:
             self._arrange()
             self._work.unpark_all()
 
+    async def first_of(
+        self, servers: Sequence[Server], failed: Callable[[str, Lost], None]
+    ) -> Server | None:
+        """The first of `servers` to have a connection; `failed` hears of each that has none.
+
+        They are tried in order, each beside those before it once these had their head start. Who
+        comes later is connected for the jobs that follow.
+        """
+        if not self._is_running:
+            raise RuntimeError("use the provider as an `async with` block")
+        if servers[0].is_open:
+            return servers[0]
+        found: Server | None = None
+
+        async def attempt(server: Server, is_over: trio.Event) -> None:
+            nonlocal found
+            try:
+                await self.connected(server)
+            except Lost as error:
+                failed(server.name, error)
+                is_over.set()
+            else:
+                found = found or server
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for server in servers:
+                is_over = trio.Event()
+                nursery.start_soon(attempt, server, is_over)
+                with trio.move_on_after(HEAD_START_S):
+                    await is_over.wait()
+        return found
+
     async def connected(self, server: Server) -> Connection:
         """The connection to `server`.
 
         Raises:
             Lost: there is none.
         """
-        if not self._is_running:
-            raise RuntimeError("use the provider as an `async with` block")
         connection = server.connection
         if connection is not None and connection.is_open:
             return connection
@@ -152,11 +191,11 @@ class Servers:
             server.cause = "the connection ended"
             server.connection = connection
             server.was_open = True
-            self._learn(connection, connection.welcome)
+            self._learn(server, connection, connection.welcome)
             # Without credentials nobody is told; and one of its slots must be left for jobs.
             may_follow = self._context is not None and connection.welcome["inflight_max"] > 1
             if self._learns_endpoints and may_follow:
-                nursery.start_soon(self._follow, connection)
+                nursery.start_soon(self._follow, server, connection)
         finally:
             if server.connection is None:
                 server.down_until = trio.current_time() + DOWN_S
@@ -164,10 +203,11 @@ class Servers:
             if opening is not None:
                 opening.set()
 
-    def _learn(self, connection: Connection, told: dict[str, Any]) -> None:
+    def _learn(self, server: Server, connection: Connection, told: dict[str, Any]) -> None:
         """A server names others, in its welcome or later."""
         if self._learns_endpoints:
-            self._roster.hear(connection.welcome.get("role"), told.get("endpoints"))
+            role = connection.welcome.get("role")
+            self._roster.hear(server.name, role, told.get("endpoints"))
             self._arrange()
 
     def _arrange(self) -> None:
@@ -181,12 +221,12 @@ class Servers:
         if self.current not in self._servers:
             self._servers.append(self.current)
 
-    async def _follow(self, connection: Connection) -> None:
+    async def _follow(self, server: Server, connection: Connection) -> None:
         """Hear of other servers while the connection lasts, where that is told."""
 
         def hear(event: str, args: dict[str, Any]) -> None:
             if connection.is_open:
-                self._learn(connection, args)
+                self._learn(server, connection, args)
 
         with suppress(Lost, OperationError):
             await connection.call("node.follow", {}, hear)

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from uuid import uuid4
@@ -29,7 +29,7 @@ from spoold.model.principal import Port, Principal
 from spoold.net.listen import accept_loop, bind, bind_unix
 from spoold.net.tcp import SocketStream
 from spoold.net.tls import TlsStream, server_context
-from spoold.provider import connection, line
+from spoold.provider import connection, course, line, racing, servers
 from spoold.provider.blocking import BlockingProvider, ControlClient
 from spoold.provider.client import Provider
 from spoold.provider.course import EAGER_BYTES_MAX
@@ -415,14 +415,38 @@ async def test_nobody_there(one, two, provider):
     assert unreachable.value.job_uuid == uuid
 
 
-async def test_a_server_that_says_nothing_is_left_for_the_next(two, face):
-    """Connected is not welcomed: the connect deadline covers hello too."""
-    (listener,) = bind("127.0.0.1:0")
-    with listener:
-        silent = f"127.0.0.1:{listener.getsockname()[1]}"
-        async with face([silent, two.endpoint], connect_timeout_s=0.1) as client:
+@pytest.mark.parametrize("silences", [1, 2])
+async def test_beside_a_server_that_says_nothing_the_next_is_tried(
+    two, face, silences, monkeypatch
+):
+    """Connected is not welcomed: long before its deadline another one has the job."""
+    for module in (servers, racing):
+        monkeypatch.setattr(module, "HEAD_START_S", 0.05)
+    with ExitStack() as stack, trio.fail_after(30):
+        silent = [stack.enter_context(bind("127.0.0.1:0")[0]) for _ in range(silences)]
+        names = [f"127.0.0.1:{one.getsockname()[1]}" for one in silent]
+        async with face([*names, two.endpoint], connect_timeout_s=1000) as client:
             receipt = await client.submit(b"body", printer="default")
-    assert receipt.endpoint == two.endpoint
+            assert client.current == two.endpoint
+            assert await client.call("echo", {"x": 1}) == {"x": 1}
+    assert (receipt.endpoint, two.connections, await two.count()) == (two.endpoint, 1, 1)
+
+
+async def test_a_slow_server_without_a_rival_has_its_time(one, two, face, monkeypatch):
+    """Those tried beside it refuse the connection: it is waited for as long as it may take."""
+    for module in (servers, racing):
+        monkeypatch.setattr(module, "HEAD_START_S", 0.01)
+    two.close()
+    serve = one.serve
+
+    async def serve_late(stream):
+        await trio.sleep(0.1)
+        await serve(stream)
+
+    one.serve = serve_late
+    async with face([one.endpoint, two.endpoint]) as client:
+        receipt = await client.submit(b"body", printer="default")
+    assert (receipt.endpoint, await one.count()) == (one.endpoint, 1)
 
 
 @pytest.mark.slow
@@ -456,6 +480,55 @@ async def test_a_server_that_falls_silent_in_an_upload_is_left_at_once(
     socks[0].close()
     assert (receipt.endpoint, receipt.unknown) == (two.endpoint, ())
     assert await two.bodies() == {"x": body}
+
+
+async def test_of_a_server_that_falls_silent_with_the_job_its_kin_is_asked_soon(
+    two, face, monkeypatch
+):
+    """Of what both have one comes out; servers of anybody else wait for the end of the doubt."""
+    for module in (connection, line):
+        monkeypatch.setattr(module, "ANSWER_PING_S", 0.05)
+    monkeypatch.setattr(course, "KIN_DOUBT_S", 0.1)
+    welcome = {"version": 1, "node_guid": "silent", "role": "application", "ping_s": 15}
+    welcome |= {"inflight_max": 1, "endpoints": [two.endpoint]}
+    socks = []
+
+    def serve():
+        sock, _ = listener.accept()
+        socks.append(sock)
+        listener.close()  # it is gone then
+        sock.recv(65536)
+        sock.sendall(frame.answer(1, welcome))
+
+    (listener,) = bind("127.0.0.1:0")
+    listener.setblocking(True)
+    silent = f"127.0.0.1:{listener.getsockname()[1]}"
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, serve)
+            async with face([silent], doubt_timeout_s=1000) as client:
+                receipt = await client.submit(b"body", printer="default")
+    socks[0].close()
+    assert (receipt.endpoint, receipt.unknown) == (two.endpoint, (silent,))
+    assert await two.count() == 1
+
+
+def test_what_kin_refuses_is_not_the_last_word_while_another_may_have_it():
+    """The server that got the job whole is asked to the end of its time, then all are."""
+    fare = course.Course(uuid4(), 4, 0.0)
+    fare.doubts["guid-hq"] = "hq"
+    kin = frozenset({"hq", "site"})
+    lost = course.Lost("silence", was_silent=True)
+    fare.note_lost("hq", "guid-hq", False, lost, now=10.0, doubt_timeout_s=30.0, kin=kin)
+    names = ["hq", "site", "stranger"]
+    assert fare.candidates(names, 10.5) == ["hq"]
+    assert fare.candidates(names, 11.0) == ["site", "hq"]
+    refused = OperationError("not-found", "no such printer.")
+    assert not fare.note_refusal("site", "guid-site", False, refused)
+    assert fare.candidates(names, 39.0) == ["site", "hq"]
+    assert fare.candidates(names, 40.0) == ["site", "stranger", "hq"]
+    with pytest.raises(AnswerUnknown):
+        fare.note_refusal("site", "guid-site", False, refused)
 
 
 @pytest.mark.slow
