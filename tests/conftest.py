@@ -32,6 +32,7 @@ from spoold.spool.store import (
     PutPrinter,
 )
 from support.campaign import IS_LONG
+from support.schema import lay_schema
 from support.sites import HQ, SITE
 
 # CI tries the same examples each time, so that what fails there fails everywhere; the long form
@@ -128,6 +129,7 @@ class OpenSpool(SimpleNamespace):
 @asynccontextmanager
 async def open_spool(data_dir: Path, journal: UUID = JOURNAL):
     """The spool in `data_dir`, opened as the daemon does."""
+    lay_schema(data_dir)
     writer, store = await open_store(data_dir, wall_clock(), os.urandom, journal)
     reader = await SqliteReader.open(data_dir)
     journal = Journal(writer, store)

@@ -13,7 +13,7 @@ import msgpack
 from spoold.codec import record as codec
 from spoold.spool import migrations
 from spoold.spool.rows import CHAIN_SHIFT
-from spoold.spool.sqlite import APPLICATION_ID, PAGE_BYTES
+from support.schema import new_database
 
 NOW_US = time.time_ns() // 1000  # retention forgets what is old
 JOURNAL = UUID("00000000-0000-4000-8000-000000000001")
@@ -26,11 +26,7 @@ def make_spool(data_dir: Path, version: int) -> Path:
     """A small spool as a spoold with this version of the schema left it."""
     data_dir.mkdir()
     path = data_dir / "spool.db"
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute("PRAGMA journal_mode = WAL")
+    db = new_database(path)
     db.executescript(migrations.migrations()[1])
     fill(db)
     for number in range(2, version + 1):
