@@ -267,7 +267,7 @@ def _take(source: Source, snapshot: Snapshot, message: bytes) -> bool:
     said = msgpack.unpackb(message)
     if "cause" in said:
         if not said["advice"]:
-            raise _NoServer(said["cause"])
+            raise _NoServer(said["cause"].rstrip("."))
         raise _failed(source, said["cause"], said["advice"])
     for key, pages in (("people", snapshot.people), ("groups", snapshot.groups)):
         if key in said:

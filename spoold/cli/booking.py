@@ -147,11 +147,10 @@ def _tell_charge(charge: dict[str, Any]) -> None:
     print_derivation(charge["derivation"])
     for entry in charge["entries"]:
         for line in entry["purses"]:
-            of = f" {line['period']}" if line["period"] else ""
             before, after = format_amount(line["before"]), format_amount(line["after"])
             at = render.local_time(entry["happened_us"])[:19]
             why = f" ({entry['reason']})" if entry["reason"] else ""
-            print(plain(f"  {at}  {entry['cause']}: {line['purse']}{of} {before} -> {after}{why}"))
+            print(plain(f"  {at}  {entry['cause']}: {_purse(line)} {before} -> {after}{why}"))
 
 
 def print_derivation(lines: list[dict[str, str]]) -> None:
@@ -202,12 +201,17 @@ def statement(args: Namespace) -> int:
     return DONE
 
 
+def _purse(line: dict[str, Any]) -> str:
+    """`paid-in`, `allowance 2026-11`, `credit until 2026-12-31 23:00`."""
+    if line["period"]:
+        return f"{line['purse']} {line['period']}"
+    if line["until_us"] is not None:
+        return f"{line['purse']} until {render.local_time(line['until_us'])[:16]}"
+    return str(line["purse"])
+
+
 def _booked(entry: dict[str, Any]) -> list[str]:
-    purses = [
-        f"{line['purse']}{' ' + line['period'] if line['period'] else ''} "
-        f"{format_amount(line['after'])}"
-        for line in entry["purses"]
-    ]
+    purses = [f"{_purse(line)} {format_amount(line['after'])}" for line in entry["purses"]]
     return [
         render.local_time(entry["happened_us"])[:19],
         entry["cause"],

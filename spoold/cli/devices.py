@@ -13,6 +13,7 @@ from typing import Any
 from spoold.cli import enrolment, grammar, render
 from spoold.cli.control import connect, pages
 from spoold.cli.grammar import DONE, Nouns, Parser
+from spoold.cli.printer_showing import supply_text
 from spoold.cli.render import Column
 from spoold.model.errors import OperationError
 from spoold.model.text import plain
@@ -165,10 +166,17 @@ def show_device(args: Namespace) -> int:
     if args.json:
         render.print_json(shown)
     else:
-        if "methods" in shown:
-            shown["log in by"] = shown.pop("methods") or "any"
-        render.print_fields(render.readable(key, value) for key, value in shown.items())
+        _print(shown)
     return DONE
+
+
+def _print(shown: dict[str, Any]) -> None:
+    if "methods" in shown:
+        shown["log in by"] = shown.pop("methods") or "any"
+    says = shown.pop("says", None) or {}
+    shown["supplies"] = [supply_text(one) for one in shown.get("supplies") or ()]
+    shown |= {key: value for key, value in says.items() if value not in ([], "", {})}
+    render.print_fields(render.readable(key, value) for key, value in shown.items())
 
 
 def enrol(args: Namespace) -> int:

@@ -118,21 +118,26 @@ def duration(text: str) -> int:
         raise ArgumentTypeError(f"{text!r} is no time; write 90min, 12h or 3d") from None
 
 
+def coming_us(text: str) -> int:
+    """A UTC time in µs from the next `18:30`, or from a local ISO time; else ValueError."""
+    from datetime import datetime, timedelta
+
+    if re.fullmatch(r"[0-2]?\d:[0-5]\d", text):
+        now = datetime.now()
+        hour, minute = map(int, text.split(":"))
+        then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        then += timedelta(days=then <= now)
+    else:
+        then = datetime.fromisoformat(text)
+    return int(then.timestamp() * 1e6)
+
+
 def hold_until(text: str) -> dict[str, Any]:
     """Until when a job is held, as the arguments of an operation: a word, or a time to come."""
     if text in HOLD_KEYWORDS:
         return {"hold_until": text}
-    from datetime import datetime, timedelta
-
-    now = datetime.now()
     try:
-        if re.fullmatch(r"[0-2]?\d:[0-5]\d", text):
-            hour, minute = map(int, text.split(":"))
-            then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            then += timedelta(days=then <= now)
-        else:
-            then = datetime.fromisoformat(text)
-        return {"hold_until_us": int(then.timestamp() * 1e6)}
+        return {"hold_until_us": coming_us(text)}
     except (ValueError, OverflowError):
         words = ", ".join(HOLD_KEYWORDS)
         raise ArgumentTypeError(

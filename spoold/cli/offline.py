@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from argparse import Namespace
-from datetime import datetime
 from typing import Any
 
 from spoold.cli import grammar, render
@@ -71,12 +70,15 @@ def add(verbs: Nouns[Parser]) -> None:
         "let printers that hold jobs print them at once for a while: no card reader, no directory",
         """spoold site emergency                    # whether there is one
         spoold site emergency on --until 2h --reason 'card readers are dead'
-        spoold site emergency on --until 2026-11-21T18:00
+        spoold site emergency on --until 18:00
         spoold site emergency off""",
     )
     emerging.add_argument("state", nargs="?", choices=("on", "off"))
     emerging.add_argument(
-        "--until", type=_until_us, metavar="TIME", help="how long (2h), or until when; with on"
+        "--until",
+        type=_until_us,
+        metavar="TIME",
+        help="how long (2h), or until when (18:00); with on",
     )
     emerging.add_argument("--reason", default="", help="for whoever reads the audit trail")
     grammar.add_json(emerging)
@@ -170,10 +172,10 @@ def _amount(text: str) -> int:
 
 
 def _until_us(text: str) -> int:
-    """A UTC time in µs from a time span from now (`2h`), or a local ISO time."""
+    """A UTC time in µs from a time span from now (`2h`), the next `18:00`, or a local ISO time."""
     try:
-        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e6)
-    except ValueError:
+        return grammar.coming_us(text)
+    except (ValueError, OverflowError):
         return int((time.time() + grammar.duration(text)) * 1e6)
 
 

@@ -118,10 +118,7 @@ def submit(args: Namespace) -> int:
     except SubmitRefused as error:
         return _complain(error, REFUSED)
     except Unreachable as error:
-        code = _complain(f"{error.message} {_what_to_check(args, error)}", UNREACHABLE)
-        for endpoint, cause in error.causes.items():
-            print(plain(f"  {endpoint}: {cause}"), file=sys.stderr)
-        return code
+        return _complain(f"{error.message} {_what_to_check(args, error)}", UNREACHABLE)
     except AnswerUnknown as error:
         code = _complain(error, UNKNOWN)
         print(f"  Run it again with --uuid {error.job_uuid}.", file=sys.stderr)

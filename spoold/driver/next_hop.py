@@ -118,7 +118,8 @@ class NextHopDriver:
             assert self._network.node_context is not None
             return self._network.node_context()
         except SpooldError as error:
-            raise OSError(0, f"its credentials cannot be used: {error}") from error
+            cause = str(error).rstrip(".")
+            raise OSError(0, f"its credentials cannot be used: {cause}") from error
 
     async def probe(self) -> DeviceStatus:
         try:

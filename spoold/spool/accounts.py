@@ -324,5 +324,5 @@ def unknown(name: str) -> OperationError:
 
 def _taken(name: str) -> OperationError:
     return OperationError(
-        "conflict", f"there is an account {plain(name[:60])} already.", "Use `account set`."
+        "conflict", f"there is an account {plain(name[:60])} already.", "Use `spoold account set`."
     )

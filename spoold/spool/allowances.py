@@ -37,7 +37,7 @@ def put_terms(writer: SqliteStore, change: store.PutTerms) -> None:
         raise _bad(f"{plain(terms.currency[:40])!r} is no currency.", "Write it as EUR.")
     accounts.check_overdraft(terms.overdraft)
     if terms.spare_account and accounts.by_guid(writer.db, UUID(terms.spare_account)) is None:
-        raise OperationError("not-found", "there is no such account.", "See `account list`.")
+        raise OperationError("not-found", "there is no such account.", "See `spoold account list`.")
     writer.add_record(Kind.TERMS_CHANGED, change.actor, change.now_us, asdict(terms))
     writer.db.execute(
         "INSERT INTO terms VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET fields = excluded.fields",
@@ -85,7 +85,9 @@ def remove_allowance(writer: SqliteStore, change: store.RemoveAllowance) -> None
         "SELECT recipient FROM allowance WHERE guid = ?", (change.guid.bytes,)
     ).fetchone()
     if row is None:
-        raise OperationError("not-found", "there is no such allowance.", "See `account show`.")
+        raise OperationError(
+            "not-found", "there is no such allowance.", "See `spoold account show`."
+        )
     writer.add_record(
         Kind.ALLOWANCE_REMOVED,
         change.actor,

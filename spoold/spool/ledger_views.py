@@ -20,10 +20,13 @@ from spoold.spool.postings import LEDGER, open_wallet, spare_of
 
 
 class PurseLine(NamedTuple):
-    """What an entry did to a purse. `period` is that of an allowance, or empty."""
+    """What an entry did to a purse. `period` is that of an allowance, or empty; `until_us` is when
+    what is in the purse ends, or None.
+    """
 
     kind: str
     period: str
+    until_us: int | None
     amount: int
     after: int
 
@@ -120,11 +123,12 @@ _ENTRY = (
     "SELECT entry.id, cause, entry.happened_us, booked_us, actor, reason, charge, "
     "coalesce(work, ''), job_id FROM entry LEFT JOIN charge ON charge.key = entry.charge "
 )
+_PURSE = "purse.kind, CASE WHEN allowance IS NULL THEN '' ELSE purse.period END, purse.until_us"
 
 
 def _entry(db: sqlite3.Connection, row: tuple[Any, ...]) -> Entry:
     lines = db.execute(
-        "SELECT purse.kind, purse.period, posting.amount, posting.after FROM posting "
+        f"SELECT {_PURSE}, posting.amount, posting.after FROM posting "
         "JOIN purse ON purse.id = purse_id WHERE entry_id = ? AND purse.holder != ? "
         "ORDER BY number",
         (row[0], LEDGER.bytes),
@@ -172,7 +176,7 @@ def _carried(
     if (since_us or at_us) > at_us or (until_us is not None and until_us <= at_us):
         return []
     lines = db.execute(
-        "SELECT purse.kind, purse.period, amount, amount FROM purse JOIN posting "
+        f"SELECT {_PURSE}, amount, amount FROM purse JOIN posting "
         "ON entry_id = ? AND number = purse.id WHERE purse.holder = ? ORDER BY purse.id",
         (row[0], holder.bytes),
     )

@@ -81,7 +81,7 @@ def put_printer(writer: SqliteStore, change: store.PutPrinter) -> Any:
     ).fetchone()
     if taken is not None:
         raise OperationError(
-            "conflict", f"there is a printer {printer.name} already.", "Use `printer set`."
+            "conflict", f"there is a printer {printer.name} already.", "Use `spoold printer set`."
         )
     device = None
     if printer.device_id is not None:

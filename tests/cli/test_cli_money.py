@@ -117,6 +117,8 @@ def test_shared_accounts_are_added_listed_changed_and_removed(run: Run, ada) -> 
     assert rows[1].split() == ["faculty", "0.00", "unlimited", "students"]
     assert rows[2].split() == ["faculty/physics", "4711", "0.00", "5.00", "ada"]
     run("account adjust faculty/physics 20 --reason budget")
+    run("account adjust faculty 2 --until 2099-01-01T12:00 --reason gift")
+    assert "credit until 2099-01-01 12:00 2.00" in run("account statement faculty").out
     said = run("account remove faculty/physics")
     assert (said.code, "Bring its balance to 0.00" in said.err) == (1, True)
     assert "lies in it" in run("account remove faculty").err

@@ -300,6 +300,7 @@ def test_an_emergency_begins_is_seen_and_ends(joined: At) -> None:
     assert said.out.startswith("Held printers print at once until ")
     assert said.out.strip().endswith(": dead readers.")
     assert joined("site", "site emergency --json").json["emergency"]["reason"] == "dead readers"
+    assert joined("site", "site emergency on --until 23:59").code == DONE
     assert joined("site", "site emergency off").out == none
 
 

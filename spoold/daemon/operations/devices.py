@@ -142,11 +142,13 @@ async def change(call: Call) -> dict[str, Any]:
     async with services.changing:
         known = await services.catalogue.look()
         before = _find(call)
-        settings = _settings(call.args, known, before.settings)
-        if settings == before.settings:
+        if all(call.args[one.name] is None for one in _SETTINGS):
             raise OperationError(
                 "bad-request", "nothing is to be changed.", "Name printers or settings."
             )
+        settings = _settings(call.args, known, before.settings)
+        if settings == before.settings:
+            return mfd_map(before, known)
         put = PutMfd(
             before.guid, before.name, services.wall_clock(), settings, actor=call.actor
         )  # fmt: skip

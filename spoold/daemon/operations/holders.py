@@ -73,7 +73,9 @@ async def find_holder(services: Services, name: str) -> Holder:
     guid = await services.reader.look(accounts.person_by_name, wanted)
     if guid is None:
         raise OperationError(
-            "not-found", f"nobody here is called {plain_value(wanted[:60])}.", "See `user list`."
+            "not-found",
+            f"nobody here is called {plain_value(wanted[:60])}.",
+            "See `spoold user list`.",
         )
     return Holder(PayerKind.PERSON, guid, USER + wanted)
 
@@ -191,6 +193,7 @@ def entry_map(entry: Entry, names: Names) -> dict[str, Any]:
             {
                 "purse": line.kind,
                 "period": line.period,
+                "until_us": line.until_us,
                 "before": line.before,
                 "amount": line.amount,
                 "after": line.after,

@@ -90,7 +90,9 @@ OPERATIONS = (
         "site.enter",
         (
             Argument("server", required=True, most=255, summary="HOST:9195."),
-            Argument("token", required=True, most=200, summary="What `site invite` printed."),
+            Argument(
+                "token", required=True, most=200, summary="What `spoold site invite` printed."
+            ),
         ),
         ADMINS,
         LOCAL,

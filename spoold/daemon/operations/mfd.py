@@ -62,7 +62,9 @@ async def printer_of(call: Call, mfd: Mfd) -> Printer:
     names = printer_names(known, mfd.printers)
     name = call.args["printer"] or (names[0] if names else "")
     if not name:
-        raise OperationError("not-found", "this MFD has no printer any more.", "See `device set`.")
+        raise OperationError(
+            "not-found", "this MFD has no printer any more.", "See `spoold device set`."
+        )
     if name not in names:
         raise OperationError(
             "forbidden",
@@ -137,7 +139,9 @@ async def associate(call: Call) -> dict[str, Any]:
     mfd = services.mfds.of(call.principal)
     methods = _methods(mfd)
     if methods.isdisjoint({Method.CARD, Method.CARD_AND_PIN}):
-        raise OperationError("forbidden", "nobody logs in by card here.", "See `device set`.")
+        raise OperationError(
+            "forbidden", "nobody logs in by card here.", "See `spoold device set`."
+        )
     login = await services.authentication.associate(
         _credential(call, mfd), mfd.identity, services.wall_clock()
     )

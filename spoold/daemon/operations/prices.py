@@ -168,7 +168,9 @@ async def test_prices(call: Call) -> dict[str, Any]:
         by_name = {name: guid for guid, name in (await _names(call)).items()}
         printer = by_name.get(args["printer"])
         if printer is None:
-            raise OperationError("not-found", "there is no such printer.", "See `printer list`.")
+            raise OperationError(
+                "not-found", "there is no such printer.", "See `spoold printer list`."
+            )
     impressions = args["impressions"]
     sheets = args["sheets"]
     if sheets is None:

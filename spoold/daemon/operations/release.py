@@ -171,7 +171,9 @@ async def _person(call: Call) -> User:
         raise OperationError("forbidden", "these are not your jobs.", "Ask for your own.")
     user = await call.services.reader.user(wanted)
     if user is None:
-        raise OperationError("not-found", f"there is no user {wanted[:80]!r}.", "See `user list`.")
+        raise OperationError(
+            "not-found", f"there is no user {wanted[:80]!r}.", "See `spoold user list`."
+        )
     return user
 
 
