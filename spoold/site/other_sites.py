@@ -113,9 +113,8 @@ class OtherSites:
             try:
                 one = found.get(key)
                 if one is None:
-                    raise OperationError(
-                        "not-found", "the job waits there no more.", "List the jobs again."
-                    )
+                    brought[key] = await self._came_before(key)
+                    return
                 self._check(one, known, printer)
                 brought[key] = await self._wanting.bring(one.job.uuid, one.job.node, _name(one))
             except OperationError as error:
@@ -133,6 +132,20 @@ class OtherSites:
                 told = await self._release_here(person, here, printer, where, changes, account)
                 results.append(told | {"id": FAR + key})
         return results
+
+    async def _came_before(self, key: int) -> int:
+        """The number here of a job that came here and was refused then, as nobody paid for it.
+
+        Raises:
+            OperationError: `not-found`: it does not wait here.
+        """
+        uuid = await self._reader.look(remote_jobs.uuid_of, key)
+        job = None if uuid is None else await self._reader.job_by_uuid(uuid)
+        if job is None or not job.awaits_release:
+            raise OperationError(
+                "not-found", "the job waits there no more.", "List the jobs again."
+            )
+        return job.id
 
     async def delete(self, person: UUID, jobs: Sequence[int]) -> list[dict[str, Any]]:
         return refused(jobs, _not_here())

@@ -345,6 +345,11 @@ def waiting_among(db: sqlite3.Connection, user: UUID, keys: Sequence[int]) -> di
     }
 
 
+def uuid_of(db: sqlite3.Connection, key: int) -> UUID | None:
+    row = db.execute("SELECT uuid FROM remote_job WHERE id = ?", (key,)).fetchone()
+    return None if row is None else UUID(bytes=row[0])
+
+
 def _owners(db: sqlite3.Connection, user: UUID) -> list[UUID]:
     return [user, *(one.guid for one in people.delegators(db, user))]
 

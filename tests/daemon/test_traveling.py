@@ -108,7 +108,8 @@ async def test_it_is_paid_once_and_goes_home_when_it_was_not(trio_of, tmp_path):
         await hq.ask("printer.set", name=name, charging="on")
     job = await submit(annex, "dear", "wander", body=LETTER)
     panel = await panel_of(library)
-    assert await release(panel, (await shown(panel, "dear"))["id"]) == ["account-limit-reached"]
+    number = (await shown(panel, "dear"))["id"]
+    assert await release(panel, number) == ["account-limit-reached"]
     [here] = await jobs_of(hq, "dear")
     assert (here["state"], here["uuid"]) == ("pending-held", job["uuid"])
     assert (await jobs_of(annex, "dear"))[0]["reasons"] == ["job-waits-elsewhere"]
@@ -118,6 +119,13 @@ async def test_it_is_paid_once_and_goes_home_when_it_was_not(trio_of, tmp_path):
     with trio.fail_after(30):
         while (await jobs_of(annex, "dear"))[0]["message"] == "":  # noqa: ASYNC110
             await trio.sleep(0.05)
+    told = ["job-release-wait"]
+    with trio.fail_after(30):
+        while told == ["job-release-wait"]:
+            [told] = [
+                one["reasons"] for one in (await hq.ask("job.elsewhere", site="annex"))["jobs"]
+            ]
+    assert await release(panel, number) == ["account-limit-reached"]  # as who chooses who pays
     told = await annex.ask("job.explain", job=str(job["id"]))
     assert told["waits"].endswith("at a machine. hq has it as job 1.")
     assert told["may_act"][:2] == ["operators: cancel", "the user ada, after a login: show"]
