@@ -337,6 +337,14 @@ def rehome(args: Namespace) -> int:
         jobs = render.counted(answer["in_doubt"], "job")
         held = "would be" if args.dry_run else "is" if answer["in_doubt"] == 1 else "are"
         print(plain(f"{jobs} that {args.from_site} had {held} held, in doubt."))
+    if answer["only_there"]:
+        jobs = render.counted(answer["only_there"], "unfinished job")
+        print(
+            plain(
+                f"{args.from_site} has told of {jobs} that {args.to or 'this node'} cannot have "
+                f"({answer['held_there']} held for people): lost, unless it returns."
+            )
+        )
     for advice in answer["advice"]:
         print(plain(f"  {advice}"))
     return DONE

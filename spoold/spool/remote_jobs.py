@@ -17,6 +17,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.transitions import JobEvent
 from spoold.spool import holding, jobs, people, store
+from spoold.spool.handed import HANDED_ON
 from spoold.spool.rows import NUMBER, STATE, unpack
 
 if TYPE_CHECKING:
@@ -343,6 +344,27 @@ def waiting_among(db: sqlite3.Connection, user: UUID, keys: Sequence[int]) -> di
         for key in keys
         for row in db.execute(_WAITING + "AND remote_job.id = ?", (owner.bytes, key))
     }
+
+
+class OnlyThere(NamedTuple):
+    """Unfinished jobs that a node has and this one has not; `held` are those of them that wait for
+    their owners.
+    """
+
+    jobs: int
+    held: int
+
+
+def only_at(db: sqlite3.Connection, node: UUID) -> OnlyThere:
+    """What would be lost with the machine of another node, as far as it has told."""
+    row = db.execute(
+        f"SELECT count(*), coalesce(sum(state = {_HELD} AND "
+        f"reasons LIKE '%{JobReason.JOB_RELEASE_WAIT}%'), 0) FROM remote_job "
+        "INDEXED BY remote_job_unfinished WHERE node = ? AND finished_us IS NULL AND intake != ? "
+        "AND NOT EXISTS (SELECT 1 FROM job WHERE job.uuid = remote_job.uuid)",
+        (node.bytes, HANDED_ON),
+    ).fetchone()
+    return OnlyThere(*row)
 
 
 def uuid_of(db: sqlite3.Connection, key: int) -> UUID | None:

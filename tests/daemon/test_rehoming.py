@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from daemon.test_handing import give_away, jobs_of, paper, submit, wait_job
 
 from spoold.intake.submission import Submission
@@ -21,12 +22,27 @@ async def pair(start, tmp_path):
     return hq, site
 
 
+async def hand_in(site, title, printer="desk"):
+    """A job that comes to the site itself."""
+    upload = await site.daemon._acceptance.begin(
+        Submission(printer, Owner("ada"), "address:127.0.0.1", "raw", "127.0.0.1", title=title)
+    )
+    await upload.write(f"%!PS {title}\n".encode())
+    await upload.commit()
+
+
 async def test_the_printers_of_a_dead_site_print_at_another_node(start, pair, tmp_path):
     """What waited prints at once; what the site had is in doubt; when it returns it prints none."""
     hq, site = pair
+    await hq.ask("printer.add", name="roam", release="find-me")
+    await wait_until(lambda: "roam" in site.daemon._acceptance._printers)
+    await hand_in(site, "held", "roam")
     await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # out of order
     await submit(hq, "had", b"%!PS had\n")
     await wait_job(site, "had", "pending")
+    with trio.fail_after(30):
+        while len((await hq.ask("job.elsewhere", site="library"))["jobs"]) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.05)
     await wait_job(hq, "had", "processing")
     await site.stop()
     await wait_until(lambda: not hq.services.sites.here())
@@ -34,6 +50,8 @@ async def test_the_printers_of_a_dead_site_print_at_another_node(start, pair, tm
     await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
     planned = await hq.ask("printer.rehome", from_site="library", dry_run=True)
     assert (planned["printers"], planned["in_doubt"]) == (["desk"], 1)
+    assert (planned["only_there"], planned["held_there"]) == (1, 1)
+    assert "--site library" in planned["advice"][1]
     assert (await jobs_of(hq, "waits"))[0]["state"] == "pending"
     done = await hq.ask("printer.rehome", from_site="library")
     assert (done["count"], done["in_doubt"]) == (1, 1)
@@ -66,11 +84,7 @@ async def test_a_printer_that_went_and_came_back_while_its_site_was_off_prints_n
         await submit(hq, title, f"%!PS {title}\n".encode())
         await wait_job(site, title, "pending")
         await wait_job(hq, title, "processing")
-    upload = await site.daemon._acceptance.begin(
-        Submission("desk", Owner("ada"), "address:127.0.0.1", "raw", "127.0.0.1", title="local")
-    )
-    await upload.write(b"%!PS local\n")
-    await upload.commit()
+    await hand_in(site, "local")
     await site.stop()
     await wait_until(lambda: not hq.services.sites.here())
     await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())

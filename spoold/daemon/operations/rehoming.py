@@ -2,7 +2,7 @@
 
 What waits here prints at the new owner. What the old one had may have come out there: it is held in
 doubt until somebody settles it. Should the old owner return, it holds what it still has of these
-printers (`site/fencing.py`).
+printers (`site/fencing.py`). What stood at it alone is told: nobody prints that any more.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from spoold.daemon.operations.ownership import find_node
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError
 from spoold.model.text import plain
+from spoold.spool import remote_jobs
+from spoold.spool.remote_jobs import OnlyThere
 
 NAMES_SHOWN_MAX = 200
 
@@ -38,6 +40,7 @@ async def rehome(call: Call) -> dict[str, Any]:
                 f"{plain(args['from_site'])} owns no printers.",
                 "See `spoold printer list`.",
             )
+        lost = await services.reader.look(remote_jobs.only_at, old)
         in_doubt = await services.handing.doubtful(old)
         if not args["dry_run"]:
             in_doubt = await services.handing.rehome(found, old, new, call.actor)
@@ -45,10 +48,22 @@ async def rehome(call: Call) -> dict[str, Any]:
         "printers": [one.name for one in found[:NAMES_SHOWN_MAX]],
         "count": len(found),
         "in_doubt": in_doubt,
-        "advice": ["Settle what is in doubt: `spoold job list --reason job-in-doubt`."]
-        if in_doubt
-        else [],
+        "only_there": lost.jobs,
+        "held_there": lost.held,
+        "advice": _advice(args["from_site"], in_doubt, lost),
     }
+
+
+def _advice(name: str, in_doubt: int, lost: OnlyThere) -> list[str]:
+    found = []
+    if in_doubt:
+        found.append("Settle what is in doubt: `spoold job list --reason job-in-doubt`.")
+    if lost.jobs:
+        found.append(
+            f"What stands at {plain(name)} alone, its owners have to submit again: "
+            f"`spoold job list --site {plain(name)} --state unfinished`."
+        )
+    return found
 
 
 OPERATIONS = (
