@@ -146,7 +146,6 @@ class Uplink:
             await self._journal.commit(
                 BranchJournal(position, self._wall_clock(), chain.incarnation)
             )
-            await self._reader.turn_to_own()
             log.warning("journal_branched", incarnation=str(chain.incarnation), position=position)
             first = position if first is None else first
         self.standing.state = "waiting"

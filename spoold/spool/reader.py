@@ -21,11 +21,10 @@ from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.text import folded
 from spoold.model.user import User
-from spoold.spool import accepting, connection, mfds, people, sessions, users
+from spoold.spool import accepting, connection, mfds, people, sending, sessions, users
 from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
-    CHAIN_SHIFT,
     DOCUMENTS_PER_JOB,
     JOB_SELECT,
     NUMBER,
@@ -54,9 +53,8 @@ _PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS
 class SqliteReader:
     """Every method reads the committed state at the moment of its call."""
 
-    def __init__(self, reader: connection.TrioConnection, chain_id: int) -> None:
+    def __init__(self, reader: connection.TrioConnection) -> None:
         self._connection = reader
-        self._chain = chain_id
         self._posted: deque[tuple[int, Hear]] = deque()  # the thread takes them out
         self._is_posted = False  # the thread will look, or its answer is on its way
 
@@ -67,22 +65,15 @@ class SqliteReader:
         """Open the spool that `sqlite.open_store` has opened before."""
         reader = await connect(str(data_dir / "spool.db"), read_only=True)
 
-        def prepare() -> int:
+        def prepare() -> None:
             reader.raw.execute("PRAGMA query_only = ON")
             reader.raw.execute("PRAGMA cache_size = -4096")
-            return int(
-                reader.raw.execute("SELECT max(id) FROM chain WHERE is_own = 1").fetchone()[0]
-            )
 
-        return cls(reader, await reader.run(prepare))
+        await reader.run(prepare)
+        return cls(reader)
 
     async def close(self) -> None:
         await self._connection.close()
-
-    async def turn_to_own(self) -> None:
-        """The journal goes on as another incarnation: read that one from now on."""
-        rows = await self._all("SELECT max(id) FROM chain WHERE is_own = 1")
-        self._chain = int(rows[0][0])
 
     async def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
@@ -403,33 +394,24 @@ class SqliteReader:
     # -- the journal -----------------------------------------------------------------------
 
     async def records(self, from_position: int, limit: int) -> list[Record]:
-        """Records of this node's journal from a position on, in order."""
-        base = self._chain << CHAIN_SHIFT
-        rows = await self._all(
-            "SELECT header, payload, personal, hash FROM record WHERE id >= ? AND id < ? "
-            "ORDER BY id LIMIT ?",
-            base | from_position,
-            base + (1 << CHAIN_SHIFT),
-            limit,
+        """Records of this node's journal from a position on, in order: of the incarnation in use,
+        whichever that is by then.
+        """
+        db = self._connection.raw
+        rows = await self._connection.run(
+            lambda: sending.stored(db, sending.own_chain(db), from_position, limit)
         )
-        return [codec.decode(*row) for row in rows]
+        return [codec.decode(*row[1:]) for row in rows]
 
     async def verify_chain(self, records_max: int = 10_000) -> int:
         """Check the hashes from the anchor on; returns the position up to which they hold."""
-        base = self._chain << CHAIN_SHIFT
-        ((position, previous),) = await self._all(
-            "SELECT anchor_position, anchor_hash FROM chain WHERE id = ?", self._chain
+        ((chain, position, previous),) = await self._all(
+            f"SELECT id, anchor_position, anchor_hash FROM chain WHERE id = ({sending.OWN_CHAIN})"
         )
         while True:
-            rows = await self._all(
-                "SELECT id, header, payload, personal, hash FROM record WHERE id > ? AND id < ? "
-                "ORDER BY id LIMIT ?",
-                base | position,
-                base + (1 << CHAIN_SHIFT),
-                records_max,
-            )
-            for id_, header, payload, personal, hash_ in rows:
-                if id_ != base | (position + 1) or codec.link(previous, header, payload) != hash_:
+            rows = await self.look(sending.stored, chain, position + 1, records_max)
+            for at, header, payload, personal, hash_ in rows:
+                if at != position + 1 or codec.link(previous, header, payload) != hash_:
                     return int(position)
                 codec.decode(header, payload, personal, hash_)
                 position, previous = position + 1, hash_
@@ -461,7 +443,9 @@ class SqliteReader:
 
     async def anchor(self) -> int:
         """The position before the oldest record that is kept."""
-        rows = await self._all("SELECT anchor_position FROM chain WHERE id = ?", self._chain)
+        rows = await self._all(
+            f"SELECT anchor_position FROM chain WHERE id = ({sending.OWN_CHAIN})"
+        )
         return int(rows[0][0])
 
     async def cursors(self) -> dict[str, int]:

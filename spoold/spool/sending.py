@@ -15,6 +15,7 @@ from spoold.spool.changes.receiving import Parent
 from spoold.spool.rows import CHAIN_SHIFT
 
 CURSOR = "upstream"  # the cursor of what the application server has acknowledged
+OWN_CHAIN = "SELECT max(id) FROM chain WHERE is_own = 1"
 
 
 class Chain(NamedTuple):
@@ -39,6 +40,23 @@ class Batch(NamedTuple):
     @property
     def last(self) -> int:
         return self.first - 1 + len(self.records)
+
+
+def own_chain(db: sqlite3.Connection) -> int:
+    """The incarnation in which this node's journal goes on."""
+    return int(db.execute(OWN_CHAIN).fetchone()[0])
+
+
+def stored(
+    db: sqlite3.Connection, chain: int, first: int, limit: int
+) -> list[tuple[int, bytes, bytes, bytes | None, bytes]]:
+    """Records of a chain from a position on: where, header, payload, personal part, hash."""
+    base = chain << CHAIN_SHIFT
+    return db.execute(
+        "SELECT id - ?, header, payload, personal, hash FROM record WHERE id >= ? AND id < ? "
+        "ORDER BY id LIMIT ?",
+        (base, base | first, base + (1 << CHAIN_SHIFT), limit),
+    ).fetchall()
 
 
 def chains(db: sqlite3.Connection) -> list[Chain]:

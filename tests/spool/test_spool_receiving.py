@@ -257,6 +257,9 @@ async def test_a_forked_site_goes_on_as_an_incarnation_of_its_own(site, hq):
     assert [one.position for one in chains] == [3, 6]
     assert chains[-1].incarnation == new != other.incarnation
     assert chains[-1].parent == (other.incarnation, 3, common[-1][3])
+    # The reader goes on there by the commit alone, whoever was cut off behind it.
+    assert await site.reader.verify_chain() == site.journal.head == 6
+    assert [one.position for one in await site.reader.records(4, 9)] == [4, 5, 6]
     await ship(site, hq)
     assert [one.state for one in await hq.reader.look(received.standings, SITE)] == ["left", "open"]
     found = await standing(hq)
