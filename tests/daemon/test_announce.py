@@ -13,6 +13,7 @@ import trio.testing
 from spoold.codec import dnssd
 from spoold.daemon.announce import Announcer, Ports, Reach, reach_of
 from spoold.daemon.config import DnsSd
+from support import forking
 from support import link as links
 from support.link import FAR, NEAR
 from support.peers import wait_until
@@ -26,13 +27,6 @@ data_dir = "data"
 clear = ["0.0.0.0:9191"]
 tls = ["0.0.0.0:9192"]
 mutual = []
-"""
-FIND = """
-import json, sys
-from dataclasses import asdict
-from spoold.net import dnssd
-found = dnssd.find(dnssd.interfaces(), float(sys.argv[1]))
-print(json.dumps([asdict(one) for one in found]))
 """
 HALF = ("0.0.0.0", 9191)
 
@@ -73,30 +67,32 @@ def link():
 
 @pytest.fixture
 def node(link, tmp_path):
-    """`node(name, where)`: a running daemon."""
+    """`node(name, where)`: a running daemon on the machine of this process."""
     with ExitStack() as stack:
 
         def start(name, where, config=CONFIG):
             folder = tmp_path / name
             folder.mkdir()
-            daemon = Daemon(folder, config=config.format(name=name), prefix=where)
+            daemon = Daemon(folder, config=config.format(name=name), machine=where)
             stack.callback(daemon.end, 9)
             return daemon
 
         yield start
 
 
-def find(link, where, seconds) -> dict[tuple[str, str], dict]:
+def find(where, seconds) -> dict[tuple[str, str], dict]:
     """What answers on the link, by kind and name."""
-    found = json.loads(link.run(where, sys.executable, "-c", FIND, str(seconds)))
+    done = forking.run(where, seconds, module="support.finding")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
     return {(one["kind"], one["name"]): one for one in found}
 
 
-def wait_found(link, where, check, seconds=1.0) -> dict[tuple[str, str], dict]:
+def wait_found(where, check, seconds=1.0) -> dict[tuple[str, str], dict]:
     """What answers on the link within `seconds`, once it is as `check` wants it."""
 
     def look():
-        found = find(link, where, seconds)
+        found = find(where, seconds)
         return found if check(found) else None
 
     return wait_until(look)
@@ -115,14 +111,14 @@ def test_shared_printers_are_announced(link, node):
     """A printer that is shared is found from the other machine, one that is not is not; changes
     are told, and the end is told, too.
     """
-    daemon = node("library", link.near)
+    daemon = node("library", link.near_pid)
     daemon.call("printer.add", name="private", uri="file:///tmp")
-    assert find(link, link.far, 1.0) == {}
+    assert find(link.far_pid, 1.0) == {}
     shown = daemon.call("printer.set", name="default", shared=True, info="Front desk")
     assert shown["advice"] == []
     wait_announced(daemon, "Front desk")
     both = {(dnssd.IPP, "Front desk"), (dnssd.IPPS, "Front desk")}
-    found = wait_found(link, link.far, lambda found: set(found) == both)
+    found = wait_found(link.far_pid, lambda found: set(found) == both)
     one = found[dnssd.IPPS, "Front desk"]
     assert (one["port"], one["addresses"]) == (9192, [NEAR])
     assert one["txt"]["rp"] == "printers/default"
@@ -132,8 +128,7 @@ def test_shared_printers_are_announced(link, node):
     daemon.call("printer.set", name="default", location="Hall 1")
     told = {"note": "Hall 1", "ty": "Example 9"}.items()
     wait_found(
-        link,
-        link.far,
+        link.far_pid,
         lambda found: (
             set(found) == both and all(told <= one["txt"].items() for one in found.values())
         ),
@@ -141,29 +136,26 @@ def test_shared_printers_are_announced(link, node):
 
     daemon.call("printer.set", name="default", info="Back door", rename="backdoor")
     wait_until(lambda: announced(daemon, "backdoor") == "Back door")
-    found = wait_found(
-        link, link.far, lambda found: [name for _, name in found] == ["Back door"] * 2
-    )
+    found = wait_found(link.far_pid, lambda found: [name for _, name in found] == ["Back door"] * 2)
     assert found[dnssd.IPP, "Back door"]["txt"]["rp"] == "printers/backdoor"
 
     daemon.call("printer.set", name="backdoor", shared=False)
     wait_until(lambda: announced(daemon, "backdoor") == "")
-    wait_until(lambda: find(link, link.far, 1.0) == {})
+    wait_until(lambda: find(link.far_pid, 1.0) == {})
     assert daemon.end() == 0
 
 
 @pytest.mark.slow
 def test_two_nodes_with_one_name(link, node):
     """The second node that wants a name takes another one, which names the node, and tells it."""
-    first, second = node("library", link.near), node("annex", link.far)
+    first, second = node("library", link.near_pid), node("annex", link.far_pid)
     first.call("printer.set", name="default", shared=True, info="Desk")
     wait_announced(first, "Desk")
     second.call("printer.set", name="default", shared=True, info="Desk")
     wait_announced(second, "Desk @ annex")
     homes = {(dnssd.IPP, "Desk"): [NEAR], (dnssd.IPP, "Desk @ annex"): [FAR]}
     wait_found(
-        link,
-        link.near,
+        link.near_pid,
         lambda found: all(
             key in found and found[key]["addresses"] == home for key, home in homes.items()
         ),
@@ -179,24 +171,24 @@ def test_two_nodes_with_one_name(link, node):
 @pytest.mark.slow
 def test_a_name_that_was_taken_twice(link, node):
     """Nodes that meet after each took the same name part, each with its own."""
-    first, second = node("library", link.near), node("annex", link.far)
+    first, second = node("library", link.near_pid), node("annex", link.far_pid)
     link.pull()
     for one in (first, second):
         one.call("printer.set", name="default", shared=True, info="Desk")
         wait_announced(one, "Desk")
     link.plug()
-    find(link, link.near, 2.0)  # the question to which both answer
+    find(link.near_pid, 2.0)  # the question to which both answer
     wait_until(
         lambda: announced(first) and announced(second) and announced(first) != announced(second),
         20,
     )
-    wait_found(link, link.far, lambda found: len({name for _, name in found}) == 2, seconds=3.0)
+    wait_found(link.far_pid, lambda found: len({name for _, name in found}) == 2, seconds=3.0)
 
 
 @pytest.mark.slow
 def test_loopback_is_not_announced(link, node):
     """A node that nobody on the network reaches says so where it was told to share."""
-    daemon = node("library", link.near, CONFIG.replace("0.0.0.0", "127.0.0.1"))
+    daemon = node("library", link.near_pid, CONFIG.replace("0.0.0.0", "127.0.0.1"))
     daemon.call("printer.set", name="default", shared=True, info="Desk")
     (advice,) = wait_until(lambda: daemon.call("printer.show", name="default")["advice"])
     assert "not announced: no address on the network is listened on" in advice
@@ -206,7 +198,7 @@ def test_loopback_is_not_announced(link, node):
 @pytest.mark.slow
 def test_the_configuration_decides(link, node):
     """`dnssd.enabled = false` keeps everything quiet until the file is read again without it."""
-    daemon = node("library", link.near, CONFIG + "[dnssd]\nenabled = false\n")
+    daemon = node("library", link.near_pid, CONFIG + "[dnssd]\nenabled = false\n")
     daemon.call("printer.set", name="default", shared=True, info="Desk")
     shown = daemon.call("printer.show", name="default")
     assert shown["advice"] == [

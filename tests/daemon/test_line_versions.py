@@ -10,7 +10,7 @@ import msgpack
 import pytest
 from daemon.test_handing import submit
 
-from spoold.daemon.operations import sites
+from spoold.daemon.operations import membership, sites
 from spoold.model.node import LINE_VERSIONS, common_version
 from support import version_1
 from support.houses import ANYWHERE, give_away, joined, paper, wait_job, wait_until
@@ -52,6 +52,7 @@ async def test_versions_further_apart_are_refused_with_what_to_update(
     start, monkeypatch, versions, server_versions, advice
 ):
     """Both the site and whoever looks at it hear which of the two is behind; it goes on alone."""
+    monkeypatch.setattr(membership, "UP_S", 0.0)  # its line will not be up
     hq, site = await start("hq"), await start("library", "site", listen={"clear": ANYWHERE})
     speak(monkeypatch, site, versions, server_versions)
     invited = await hq.ask("site.invite", name="library", is_approved=True)
@@ -67,6 +68,7 @@ async def test_an_answer_in_a_version_that_was_not_offered_is_none(start, monkey
     """A server that speaks what nobody asked for is not understood by chance."""
     hq, site = await start("hq"), await start("library", "site")
     monkeypatch.setattr(sites, "common_version", lambda offered: 7)
+    monkeypatch.setattr(membership, "UP_S", 0.0)
     invited = await hq.ask("site.invite", name="library", is_approved=True)
     await site.ask("site.enter", server=hq.address, token=invited["token"])
     await wait_until(lambda: "version 7 was not offered" in site.line.reason)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
@@ -13,6 +11,7 @@ import pytest
 
 from spoold.provider.blocking import ControlClient
 from spoold.provider.receipt import Unreachable
+from support.forking import Forked
 from support.link import FAR, NEAR, CannotMake, link
 from support.peers import wait_until
 
@@ -41,6 +40,9 @@ SITE = """
 name = "library"
 role = "site"
 data_dir = "library"
+[upstream]
+connect_timeout_s = 1.0
+retry_max_s = 0.5
 [listen]
 clear = []
 tls = []
@@ -51,7 +53,7 @@ enabled = false
 
 
 class Machine:
-    """A daemon in a process of its own, on its side of the wire."""
+    """A daemon in a process of its own, on its side of the wire: where the process `where` is."""
 
     def __init__(self, where, folder, name, config):
         self._where, self._file = where, folder / f"{name}.toml"
@@ -62,11 +64,10 @@ class Machine:
 
     def start(self):
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._where, sys.executable, "-m", "spoold", "serve", "--config", self._file],
-                stdout=log,
-                stderr=log,
-            )
+            self.process = Forked(
+                self._where, "serve", "--config", self._file, module="support.entering",
+                stdout=log.fileno(), stderr=log.fileno(),
+            )  # fmt: skip
         wait_until(self.answers)
 
     def answers(self):
@@ -95,7 +96,7 @@ class Machine:
     def end(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
+            self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
 
 
@@ -104,8 +105,8 @@ def machines(tmp_path):
     """`hq` and a site that has joined it, each on its machine, and the wire between them."""
     try:
         with link() as wire:
-            hq = Machine(wire.near, tmp_path, "hq", HQ)
-            site = Machine(wire.far, tmp_path, "library", SITE)
+            hq = Machine(wire.near_pid, tmp_path, "hq", HQ)
+            site = Machine(wire.far_pid, tmp_path, "library", SITE)
             try:
                 token = hq.ask("site.invite", name="library", is_approved=True)["token"]
                 assert site.ask("site.enter", server=f"{NEAR}:9195", token=token)["line"] == "up"
@@ -154,8 +155,9 @@ def idle_rate(site, wire):
 def test_an_idle_line_costs_little(tmp_path):
     """Heartbeats and all else that a site does by itself: under 2 kB/s of IP, both ways."""
     with machines(tmp_path) as (_, site, wire):
+        wait_until(lambda: site.ask("journal.status")["upstream"]["lag"] == 0)
 
-        def is_cheap():  # once the copy and the journal have gone over
+        def is_cheap():  # once the copy has gone over, too
             rate = idle_rate(site, wire)
             print(rate, "bytes/s")
             return rate is not None and 100 < rate < IDLE_BYTES_S

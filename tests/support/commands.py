@@ -15,6 +15,7 @@ import trio
 from spoold.daemon.config import Config, Drain, Listen, Node
 from spoold.daemon.service import Daemon, Running
 from spoold.net.address import Address
+from support.schema import lay_schema
 
 
 class Server:
@@ -31,6 +32,8 @@ class Server:
         self._config = Config(
             node=Node(name, role, folder / "data"), drain=Drain(deadline_s=0.5), **more
         )
+        self._config.node.data_dir.mkdir(mode=0o700, exist_ok=True)
+        lay_schema(self._config.node.data_dir)
         self._ready = threading.Event()
         self.running: Running | None = None
         self._token: trio.lowlevel.TrioToken | None = None

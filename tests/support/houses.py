@@ -13,6 +13,7 @@ from spoold.model.errors import OperationError
 from spoold.net.address import Address
 from spoold.provider.blocking import ControlClient
 from support.ports import own_port
+from support.schema import lay_schema
 
 ANYWHERE = (Address("127.0.0.1", 0),)
 DOORS = ("clear", "tls", "mutual")
@@ -71,6 +72,8 @@ async def houses(tmp_path):
                     drain=Drain(deadline_s=0.5),
                     **more,
                 )
+                config.node.data_dir.mkdir(mode=0o700, exist_ok=True)
+                lay_schema(config.node.data_dir)
                 daemon = Daemon(config, None, {})
                 found = await nursery.start(daemon.run)
                 running.append(found)
