@@ -17,9 +17,10 @@ import pytest
 import trio
 
 from spoold.daemon import monitor
-from spoold.provider.blocking import BlockingProvider
+from spoold.daemon.config import Dispatch, Health, RawListener
+from spoold.net.address import Address
+from spoold.provider.client import Provider
 from support.houses import ANYWHERE, joined
-from support.peers import wait_until
 from support.process import CONFIG, running, send_raw
 
 SECURE = CONFIG.replace("tls = []", 'tls = ["127.0.0.1:0"]')
@@ -39,10 +40,10 @@ def get_secure(daemon, path, login=""):
         connection.close()
 
 
-def get(daemon, path):
+def get(port, path):
     """(status, body) of a GET on the clear port."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -60,19 +61,19 @@ def test_a_daemon_tells_how_it_is(tmp_path):
     """Health answers at once after the start; metrics count what happens; polling is cheap."""
     with running(tmp_path) as daemon:
         for path in ("/livez", "/readyz", "/healthz"):
-            status, body = get(daemon, path)
+            status, body = get(daemon.port, path)
             assert status == 200
             checks = json.loads(body).get("checks", {})
             checks.pop("disk", None)  # that of this machine may be rather full
             assert set(checks.values()) <= {"ok"}
         assert send_raw(daemon.port, b"%!PS\n")
-        text = get(daemon, "/metrics")[1].decode()
+        text = get(daemon.port, "/metrics")[1].decode()
         assert 'spoold_jobs_accepted_total{printer="default"} 1.0' in text
         assert "spoold_commit_seconds_bucket" in text
         assert "process_open_fds" in text
         before_s = cpu_s(daemon)
         for _ in range(100):
-            assert get(daemon, "/healthz")[0] == 200
+            assert get(daemon.port, "/healthz")[0] == 200
         assert cpu_s(daemon) - before_s < 2
         assert daemon.end() == 0
 
@@ -81,9 +82,9 @@ def test_a_daemon_tells_how_it_is(tmp_path):
 def test_a_full_disk_takes_a_node_out_of_service(tmp_path):
     """It lives, and is not ready: load balancers send jobs elsewhere."""
     with running(tmp_path, config=CONFIG + "[limits]\nreserve_bytes = 1000000000000\n") as daemon:
-        assert get(daemon, "/livez")[0] == 200
+        assert get(daemon.port, "/livez")[0] == 200
         for path in ("/readyz", "/healthz"):
-            status, body = get(daemon, path)
+            status, body = get(daemon.port, path)
             assert status == 503
             assert json.loads(body)["checks"]["disk"] == "failed"
         (check,) = [one for one in daemon.call("status")["checks"] if one["part"] == "disk"]
@@ -97,7 +98,7 @@ def test_numbers_are_for_staff_and_for_networks_that_are_named(tmp_path):
     with running(tmp_path, config=SECURE + "[metrics]\nallow = []\n") as daemon:
         daemon.call("user.add", name="olga", password="secret-of-olga", roles=["help-desk"])
         daemon.call("user.add", name="peter", password="secret-of-peter", roles=[])
-        assert get(daemon, "/metrics")[0] == 403
+        assert get(daemon.port, "/metrics")[0] == 403
         assert get_secure(daemon, "/metrics")[0] == 401
         assert get_secure(daemon, "/metrics", "peter:secret-of-peter")[0] == 401
         status, text = get_secure(daemon, "/metrics", "olga:secret-of-olga")
@@ -123,33 +124,42 @@ def test_the_service_manager_shows_how_the_node_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_printer_that_fails_is_told_with_since_when(tmp_path):
+async def test_a_printer_that_fails_is_told_with_since_when(start, monkeypatch):
     """However often it is tried meanwhile, it has failed since the first time. One that only the
     configuration knows is told before that.
     """
-    raw = '[[listen.raw]]\naddress = "127.0.0.1:0"\nprinter = "dead"\n'
-    config = CONFIG + raw + "[health]\nprinter_stopped_s = 1\n"
-    with running(tmp_path, config=config) as daemon:
-        absent = [check.get("text", "") for check in daemon.call("status")["checks"]]
-        assert any("printers that are not there, and refuses them: dead" in one for one in absent)
-        daemon.call("printer.add", name="dead", uri="socket://127.0.0.1:1", options={})
-        with BlockingProvider([f"127.0.0.1:{daemon.port}"]) as provider:
-            provider.submit(b"page", printer="dead", title="a")
+    monkeypatch.setattr(monitor, "LOOK_S", 0.2)
+    hq = await start(
+        "hq",
+        listen={"raw": (RawListener(address=Address("127.0.0.1", 0), printer="dead"),)},
+        health=Health(printer_stopped_s=1.0),
+        dispatch=Dispatch(backoff_first_s=0.1, backoff_max_s=0.5),
+    )
 
-        def warnings():
-            return [
-                check["text"]
-                for check in daemon.call("status")["checks"]
-                if check["verdict"] == "warning" and "print nothing" in check["text"]
-            ]
+    async def checked(words):
+        """The text of the check that says these words."""
+        with trio.fail_after(30):
+            while True:
+                checks = (await hq.ask("status"))["checks"]
+                for check in checks:
+                    if check["verdict"] == "warning" and words in check["text"]:
+                        return check["text"]
+                await trio.sleep(0.05)
 
-        text = wait_until(warnings)[0]
-        assert text == "1 of 2 printers print nothing: dead (connecting-to-device)"
-        (stopped,) = daemon.call("status")["stopped"]
-        assert (stopped["name"], stopped["waiting"]) == ("dead", 1)
-        assert time.time() - stopped["since_us"] / 1e6 > 1
-        assert "power" in stopped["advice"]
-        assert get(daemon, "/healthz")[0] == 200
+    text = await checked("printers that are not there")
+    assert text.endswith("and refuses them: dead")
+    await hq.ask("printer.add", name="dead", uri="socket://127.0.0.1:1", options={})
+    host, port = hq.running.ports["clear"]
+    async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:
+        await provider.submit(b"page", printer="dead", title="a")
+    text = await checked("print nothing")
+    assert text == "1 of 2 printers print nothing: dead (connecting-to-device)"
+    (stopped,) = (await hq.ask("status"))["stopped"]
+    assert (stopped["name"], stopped["waiting"]) == ("dead", 1)
+    assert time.time() - stopped["since_us"] / 1e6 > 1
+    assert "power" in stopped["advice"]
+    status, _ = await trio.to_thread.run_sync(get, port, "/healthz")
+    assert status == 200
 
 
 @pytest.mark.slow
@@ -188,12 +198,8 @@ async def test_a_site_and_its_application_server_tell_how_far_they_are(start, mo
 
 async def scraped(house):
     """What `/metrics` says, by name and labels."""
-    host, port = house.running.ports["clear"]
-
-    def read():
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
-            return answer.read().decode()
-
-    lines = (await trio.to_thread.run_sync(read)).splitlines()
+    _, port = house.running.ports["clear"]
+    _, told = await trio.to_thread.run_sync(get, port, "/metrics")
+    lines = told.decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {name: float(value) for name, value in pairs}

@@ -57,8 +57,9 @@ async def houses(tmp_path):
         async with trio.open_nursery() as nursery:
             running = []
 
-            def place(address):
-                return address if address.port else Address("127.0.0.1", take(own_port()))
+            def place(one):
+                is_open = isinstance(one, Address) and not one.port
+                return Address("127.0.0.1", take(own_port())) if is_open else one
 
             take = ports.enter_context
 
