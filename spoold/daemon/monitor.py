@@ -73,6 +73,7 @@ class Monitor:
         self._looked_s = float("-inf")
         self._depths: list[Depth] = []
         self._in_doubt = 0
+        self._damaged = 0
         self._rights: tuple[Rights, ...] = ()
         self._counted_until_s = float("-inf")
         self._certificates: tuple[tuple[str, int], ...] = ()
@@ -159,6 +160,7 @@ class Monitor:
             stopped=self.stopped,
             waiting=sum(one.jobs for one in self._depths if one.state is JobState.PENDING),
             in_doubt=self._in_doubt,
+            damaged=self._damaged,
             oldest_us=oldest.oldest_us if oldest is not None else None,
             oldest_printer=self._known.name_of(oldest.printer_id) if oldest is not None else "",
             certificates=(*self._certificates, *self._line_certificate()),
@@ -187,6 +189,8 @@ class Monitor:
         reader = self._reader
         self._depths = await reader.look(depth.depths)
         self._in_doubt = await reader.look(depth.in_doubt)
+        since_us = self._services.wall_clock() - health.DAY_US
+        self._damaged = await reader.look(depth.damaged, since_us)
         names = await reader.look(nodes.names)
         names[self._services.node_guid] = self._services.node_name
         self._rights = tuple(

@@ -38,3 +38,13 @@ def in_doubt(db: sqlite3.Connection) -> int:
         "AND finished_us IS NULL AND instr(reasons, 'job-in-doubt') > 0"
     ).fetchone()
     return int(count)
+
+
+def damaged(db: sqlite3.Connection, since_us: int) -> int:
+    """How many jobs ended since a time as their document was missing or changed."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM job INDEXED BY job_damaged WHERE finished_us >= ? "
+        "AND instr(reasons, 'document-damaged') > 0",
+        (since_us,),
+    ).fetchone()
+    return int(count)

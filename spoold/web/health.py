@@ -127,6 +127,7 @@ class Facts:
     stopped: tuple[Stopped, ...] = ()
     waiting: int = 0
     in_doubt: int = 0
+    damaged: int = 0  # jobs that ended in the last day, as their document was missing or changed
     oldest_us: int | None = None
     oldest_printer: str = ""
     certificates: tuple[tuple[str, int], ...] = ()
@@ -239,10 +240,21 @@ def _printers(facts: Facts, wanted: Thresholds) -> Check:
 
 def _jobs(facts: Facts, wanted: Thresholds) -> Check:
     age_s = 0 if facts.oldest_us is None else max(0, facts.now_us - facts.oldest_us) / SECOND_US
-    values = {"waiting": facts.waiting, "in_doubt": facts.in_doubt, "oldest_s": round(age_s)}
+    values = {
+        "waiting": facts.waiting,
+        "in_doubt": facts.in_doubt,
+        "damaged": facts.damaged,
+        "oldest_s": round(age_s),
+    }
     if facts.in_doubt:
         text = f"{_jobs_are(facts.in_doubt)} in doubt: nobody knows whether paper came out"
         advice = "`spoold job list --reason job-in-doubt`, look, then `spoold job settle ID`."
+        return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
+    if facts.damaged:
+        what = "job was" if facts.damaged == 1 else "jobs were"
+        text = f"{facts.damaged} {what} aborted in the last day: the document is missing or damaged"
+        advice = "`spoold job list --reason document-damaged`, and have them submitted again; see "
+        advice += "whether the disk reports errors (dmesg)."
         return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
     if age_s >= wanted.job_waiting_s:
         text = f"a job for {facts.oldest_printer} has waited for {_hours(age_s)}"

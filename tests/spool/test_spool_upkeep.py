@@ -11,7 +11,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Delivered
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
-from spoold.spool import ledger_views
+from spoold.spool import depth, ledger_views
 from spoold.spool.ledger_views import By
 from spoold.spool.store import (
     AttachDocument,
@@ -82,6 +82,8 @@ async def test_a_missing_document_makes_a_damaged_job(spool, upkeep):
     damaged = await spool.reader.job(gone.job_id)
     assert damaged.state is JobState.ABORTED
     assert "document-damaged" in damaged.reasons
+    for since_us, count in ((damaged.finished_us, 1), (damaged.finished_us + 1, 0)):
+        assert await spool.reader.look(depth.damaged, since_us) == count
 
 
 @pytest.mark.parametrize("folder", ["bb", "cc"])

@@ -91,6 +91,7 @@ def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
         ({"stopped": stopped(12)}, Part.PRINTERS, Verdict.WARNING, "and 2 more"),
         ({"absent": ("labels",)}, Part.PRINTERS, Verdict.WARNING, "refuses them: labels"),
         ({"in_doubt": 2}, Part.JOBS, Verdict.WARNING, "2 jobs are in doubt"),
+        ({"damaged": 1}, Part.JOBS, Verdict.WARNING, "1 job was aborted in the last day"),
         ({"oldest_us": NOW_US - 3 * HOUR_US}, Part.JOBS, Verdict.WARNING, "waited for 3 h"),
         (
             {"certificates": (("web", NOW_US + 5 * DAY_US), ("node", NOW_US + 90 * DAY_US))},
