@@ -86,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NotRunning as error:
         print(plain(f"spoold: {error}"), file=sys.stderr)
         return grammar.UNREACHABLE
+    except UnicodeEncodeError as error:  # the words of a shell may be any bytes
+        print(f"spoold: {error.object!a} is not UTF-8. Write it as UTF-8.", file=sys.stderr)
+        return grammar.USAGE
     except (BrokenPipeError, KeyboardInterrupt) as error:
         return _ended_by(error)
     except BaseExceptionGroup as group:  # the same inside Trio

@@ -18,6 +18,7 @@ from spoold.cli import grammar, render
 from spoold.cli.control import NotRunning, connect
 from spoold.cli.grammar import DONE, REFUSED, UNKNOWN, UNREACHABLE, USAGE, Nouns, Parser
 from spoold.model.errors import ConfigError, OperationError
+from spoold.model.person import decode_text
 from spoold.model.text import plain
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ spoold submit --uuid 0b6f2f6e-9f0d-4f6e-8a34-5c1f1f6f0e11 report.pdf   # one job
 
 exit codes:
 0   accepted: the job is durable; or printed, without a server (--state)
-1   refused: no server has it
+1   refused, the certificate too: no server has it
 2   wrong usage, or FILE cannot be read
 75  no server could be reached: try again later
 76  sent, but the answer is unknown: run it again with the --uuid that it names
@@ -118,7 +119,9 @@ def submit(args: Namespace) -> int:
     except SubmitRefused as error:
         return _complain(error, REFUSED)
     except Unreachable as error:
-        return _complain(f"{error.message} {_what_to_check(args, error)}", UNREACHABLE)
+        is_for_good = len(error.distrusted) == len(error.causes) > 0
+        said = f"{error.message} {_what_to_check(args, error)}"
+        return _complain(said, REFUSED if is_for_good else UNREACHABLE)
     except AnswerUnknown as error:
         code = _complain(error, UNKNOWN)
         print(f"  Run it again with --uuid {error.job_uuid}.", file=sys.stderr)
@@ -236,9 +239,10 @@ def _user(given: str | None) -> str:
 
 
 def _title(args: Namespace) -> str:
+    """What was said, or the name of the file: in whatever encoding either is written."""
     if args.title is not None:
-        return str(args.title)
-    return "" if args.file == "-" else os.path.basename(args.file)
+        return decode_text(os.fsencode(args.title))
+    return "" if args.file == "-" else decode_text(os.fsencode(os.path.basename(args.file)))
 
 
 def _tell_printed(args: Namespace, printed: Printed) -> None:

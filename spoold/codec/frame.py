@@ -21,6 +21,7 @@ from spoold.model.errors import OperationError, RemoteProtocolError
 MAGIC = b"\x00SPOOLD1"
 VERSIONS = (1,)
 MESSAGE_BYTES_MAX = 65536
+TEXT_BYTES_MAX = 8192
 CHUNK_BYTES_MAX = 1 << 20
 ID_MAX = (1 << 31) - 1
 OFFSET_MAX = (1 << 63) - 1
@@ -287,7 +288,7 @@ def _decode(body: memoryview) -> Message:
             strict_map_key=True,
             max_array_len=1024,
             max_map_len=256,
-            max_str_len=8192,
+            max_str_len=TEXT_BYTES_MAX,
             max_bin_len=MESSAGE_BYTES_MAX,
             max_ext_len=0,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from spoold.codec.frame import VERSIONS
+from spoold.codec.frame import TEXT_BYTES_MAX, VERSIONS
 from spoold.model.errors import OperationError
 from spoold.provider.receipt import (
     CHECK_SERVERS,
@@ -23,6 +23,7 @@ from spoold.provider.receipt import (
 
 Progress = Callable[[int, int], None]  # bytes of the document that went out, and its size
 
+TITLE_CHARACTERS_MAX = 1024
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
 # Where others could take what a broken connection has cut off, nobody waits longer for this one.
@@ -106,17 +107,28 @@ def submit_arguments(
     format: str = "application/octet-stream",
     attributes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The arguments of `submit` (FRAMES.md 6); those with names are what a caller may say."""
+    """The arguments of `submit` (FRAMES.md 6); those with names are what a caller may say.
+
+    A long title is cut, as servers do it.
+
+    Raises:
+        SubmitRefused: a text is longer than a message can hold: no server would read it.
+    """
+    attributes = attributes or {}
+    for what, text in {"printer": printer, "user": user, "format": format, **attributes}.items():
+        if isinstance(text, str) and len(text.encode()) > TEXT_BYTES_MAX:
+            message = f"{what} has more than {TEXT_BYTES_MAX:,} bytes."
+            raise SubmitRefused("too-large", message, "Make it shorter.", uuid)
     return {
         "job_uuid": str(uuid),
         "printer": printer,
         "user": user,
-        "title": title,
+        "title": title[:TITLE_CHARACTERS_MAX],
         "copies": copies,
         "priority": priority,
         "hold": hold,
         "format": format,
-        "attributes": attributes or {},
+        "attributes": attributes,
         "size": size,
         "digest_algorithm": digest_algorithm,
     }

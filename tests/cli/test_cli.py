@@ -144,6 +144,19 @@ def test_submit_tells_refusal_from_silence(run: Run, letter: Path, tmp_path: Pat
     assert missing.code == grammar.USAGE
     assert "missing.pdf: No such file or directory" in missing.err
     assert run("submit --copies 0 x").code == grammar.USAGE
+    refused = run("submit --user", "x" * 9000, str(letter))
+    assert (refused.code, "more than 8,192 bytes" in refused.err) == (grammar.REFUSED, True)
+    assert run("job show", os.fsdecode(b"\xe9")).code == grammar.USAGE
+
+
+def test_a_file_is_a_job_however_it_is_called(run: Run, paused: str, tmp_path: Path) -> None:
+    """Also by a name that is not UTF-8; a title is cut where it becomes too long."""
+    file = tmp_path / os.fsdecode("Größe.txt".encode("latin-1"))
+    file.write_bytes(b"one page\n")
+    for more in ((), ("--title", "x" * 10_000)):
+        assert run(f"submit -P {paused}", *more, str(file)).code == 0
+    titles = [job["title"] for job in run(f"job list --printer {paused} --json").json]
+    assert titles == ["x" * 255, "Größe.txt"]
 
 
 @pytest.mark.slow
@@ -162,7 +175,7 @@ def test_submit_says_what_to_do_about_certificates_and_ports_of_tls(
     tls = f"submit --wait 1 --server {server.address('tls')}"
     assert "Ports 9192 and 9195 speak TLS" in run(tls, str(letter)).err
     said = run(f"{tls} --tls", str(letter))
-    assert said.code == grammar.UNREACHABLE
+    assert said.code == grammar.REFUSED
     assert "unable to get local issuer certificate" in said.err
     assert "--ca names the CA of the server" in said.err
 
