@@ -22,6 +22,24 @@ def is_expired(now_us: int, since_us: int, keep_s: float) -> bool:
     return now_us >= since_us and since_us < older_than_us(now_us, keep_s)
 
 
+TOLD_AGE_S = 10 * 366 * 86_400.0  # no record that comes from another node is older than that
+
+
+def told_at_us(told_us: int, offset_us: int | None, now_us: int) -> int | None:
+    """When something happened that another node tells at `now_us`, by the clock here; None: its
+    clock was so wrong that nobody knows.
+
+    `offset_us` is by how much the clock here was ahead of its own, where it had measured that.
+    """
+    earliest_us = now_us - int(TOLD_AGE_S * SECOND_US)
+    latest_us = now_us + int(JUMP_S * SECOND_US)
+    is_off = offset_us is not None and abs(offset_us) > JUMP_S * SECOND_US
+    for at_us in (told_us + offset_us, told_us) if is_off and offset_us else (told_us,):
+        if earliest_us <= at_us <= latest_us:
+            return at_us
+    return None
+
+
 JUMP_S = 60.0  # more than a clock is set right by while everything is well
 STOPPED_S = 7 * 86_400.0  # what may have passed while spoold did not run, and nobody counted
 CONFIRMED_AFTER_S = 6 * 3600.0

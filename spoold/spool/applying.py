@@ -8,10 +8,11 @@ other node, its sessions) are only kept; one that this program does not know is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from spoold.model import policy
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.person import normalise_name
@@ -56,9 +57,17 @@ def apply(writer: SqliteStore, site: Site, position: int, fact: Record) -> None:
     """
     done = APPLY.get(fact.kind)
     if done is not None:
-        done(writer, site, position, fact)
+        done(writer, site, position, _at_our_time(fact, site.now_us))
     elif fact.kind not in KEPT:
         raise OperationError("not-possible", "this version of spoold does not know the kind.")
+
+
+def _at_our_time(fact: Record, now_us: int) -> Record:
+    """The record with the time when that was by the clock here; now, where nobody knows."""
+    at_us = policy.told_at_us(fact.event_us, fact.clock_offset_us, now_us)
+    if at_us == fact.event_us:
+        return fact
+    return replace(fact, event_us=now_us if at_us is None else at_us)
 
 
 # -- people ------------------------------------------------------------------------------------

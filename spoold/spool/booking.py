@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from spoold.model import policy
 from spoold.model.charge import (
     JOB_KEY_BYTES,
     REPORT_KEY,
@@ -51,6 +52,7 @@ from spoold.spool.postings import Line, Own, lines_of
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
+OFF_US = 86_400_000_000  # from which on an accountant is told that a clock was wrong
 OWN_KEYS = (b"grant/", REPORT_KEY, b"carried")  # and those of jobs and rights, which are longer
 
 
@@ -103,8 +105,7 @@ def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
     key = check_key(bytes(told["charge"]))
     if charged_by(key) not in (None, by.site):
         raise OperationError("forbidden", "it is a charge of another node.")
-    happened_us = _whole(told["happened_us"])
-    charge = _charge(told, by.known)
+    charge = _timed(_charge(told, by.known), fact, by.now_us)
     if shared_work.is_shared(key):
         charge = _placed(writer.db, charge, by)
     epoch = int(told.get("epoch", 0))
@@ -116,9 +117,22 @@ def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
     elif kept.charge.state is ChargeState.CANCELED:
         ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor)
     elif kept.charge.state is ChargeState.RESERVED:  # it was promised here, and made there
-        ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor, happened_us)
+        at_us = charge.happened_us
+        ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor, at_us)
     else:
         _free(writer, charge, epoch, by)
+
+
+def _timed(charge: Charge, fact: Record, now_us: int) -> Charge:
+    """A charge belongs to the time when it was made, by the clock here; to now, where that of its
+    node was so wrong that nobody knows.
+    """
+    told_us = charge.happened_us
+    at_us = policy.told_at_us(told_us, fact.clock_offset_us, now_us)
+    at_us = now_us if at_us is None else at_us
+    is_off = abs(at_us - told_us) > OFF_US
+    flags = (*charge.flags, Flag.CLOCK.value) if is_off else charge.flags
+    return replace(charge, happened_us=at_us, flags=flags)
 
 
 def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:

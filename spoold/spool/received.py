@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spoold.codec import record as codec
+from spoold.model import policy
 from spoold.model.errors import RemoteProtocolError
 from spoold.model.record import Record
 from spoold.spool.changes.receiving import FORKED, LEFT, OPEN
@@ -160,26 +161,37 @@ def records(db: sqlite3.Connection, chain_id: int, first: int, limit: int) -> li
     return found
 
 
-def last_before(db: sqlite3.Connection, chain_id: int, before_us: int, limit: int) -> int | None:
+def last_before(
+    db: sqlite3.Connection, chain_id: int, before_us: int, limit: int, now_us: int
+) -> int | None:
     """The last of the oldest records of a foreign chain that were made before a time.
 
-    At most `limit` are looked at; None: the oldest one is younger, or the only one.
+    At most `limit` are looked at; None: the oldest one is younger, or the only one. One that a
+    wrong clock has given a time that cannot be is as old as those behind it.
     """
     base = chain_id << CHAIN_SHIFT
     rows = db.execute(
         "SELECT id, header FROM record WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
         (base, base + (1 << CHAIN_SHIFT), limit),
     ).fetchall()
+    times = [_time_of(header, now_us) for _, header in rows[:-1]]
+    if len(rows) == limit and all(at_us is None for at_us in times):
+        return int(rows[-2][0]) - base  # so many: they would keep those behind them for ever
     last = None
-    for id_, header in rows[:-1]:
-        try:
-            event_us = codec.decode(header, NOTHING, None, b"").event_us
-        except RemoteProtocolError:
-            event_us = 0
-        if not isinstance(event_us, int) or event_us >= before_us:
+    for (id_, _), at_us in zip(rows, times, strict=False):
+        if at_us is not None and at_us >= before_us:
             break
-        last = id_ - base
+        last = id_ - base if at_us is not None else last
     return last
+
+
+def _time_of(header: bytes, now_us: int) -> int | None:
+    """When a record was made, by the clock here; None: nobody knows."""
+    try:
+        found = codec.decode(header, NOTHING, None, b"")
+        return policy.told_at_us(found.event_us, found.clock_offset_us, now_us)
+    except (RemoteProtocolError, TypeError):
+        return None
 
 
 def rounds(db: sqlite3.Connection, limit: int, before: int = 0) -> list[Round]:

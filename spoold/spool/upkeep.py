@@ -219,7 +219,7 @@ class Upkeep:
         await self._remove(policy.older_than_us(now_us, keep.documents_s), True)
         await self._remove_surplus(self._clock(), keep)
         await self._prune(now_us, keep.records_s)
-        await self._prune_received(policy.older_than_us(now_us, keep.records_s))
+        await self._prune_received(now_us, keep.records_s)
         await self._carry(policy.older_than_us(now_us, keep.charges_s))
         await self._empty_quarantine(now_us, keep.quarantine_s)
         try:
@@ -336,11 +336,12 @@ class Upkeep:
         if last > await self._reader.anchor():
             await self._journal.commit(PruneRecords(last + 1, self._clock()))
 
-    async def _prune_received(self, before_us: int) -> None:
+    async def _prune_received(self, now_us: int, keep_s: float) -> None:
         """Forget old records of other nodes; what they changed here stays, and their positions."""
+        before_us = policy.older_than_us(now_us, keep_s)
         for standing in await self._reader.look(received.standings):
             while last := await self._reader.look(
-                received.last_before, standing.chain_id, before_us, PRUNED_AT_ONCE
+                received.last_before, standing.chain_id, before_us, PRUNED_AT_ONCE, now_us
             ):
                 await self._journal.commit(PruneReceived(standing.chain_id, last, self._clock()))
 

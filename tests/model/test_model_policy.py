@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from spoold.model.policy import HOLD_KEYWORDS, ExpiryClock, Hold, hold_of
+from spoold.model.policy import HOLD_KEYWORDS, ExpiryClock, Hold, hold_of, told_at_us
 
 S = 1_000_000
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -104,3 +104,20 @@ def test_every_keyword_is_understood_and_no_other():
     for word in ("time", "tomorrow", "Night"):
         with pytest.raises(ValueError, match="job-hold-until"):
             hold_of(word, None, 0)
+
+
+def test_what_another_node_tells_has_a_time_that_can_be():
+    """By its clock, set right by what was measured of it; a time that cannot be is none."""
+    day, now = 86_400 * S, 20_700 * 86_400 * S  # in 2026
+    for told, offset, at in (
+        (now - day, None, now - day),
+        (now - day, 30 * S, now - day),  # as exact as clocks are
+        (now - 3 * day, 2 * day, now - day),
+        (now - day, 400 * day, now - day),  # it was set right after it had been measured
+        (0, None, None),
+        (0, 20_699 * day, now - day),
+        (now + 2 * S, None, now + 2 * S),
+        (now + day, None, None),
+        (now + 170_000 * day, None, None),
+    ):
+        assert told_at_us(told, offset, now) == at

@@ -39,7 +39,8 @@ async def test_a_charge_is_posted_once_to_the_same_person(both):
     await ship(site.spool, hq.spool)
     await ship(site.spool, hq.spool)
     charge = await found(hq, b"k")
-    assert (charge.payer.guid, charge.net, charge.flags) == (ada, 8 * PAGE, ())
+    assert (charge.payer.guid, charge.net) == (ada, 8 * PAGE)
+    assert charge.flags == (Flag.CLOCK,)  # that of the site stands at 1970 here
     assert await hq.own("revenue") == 8 * PAGE
     # What was paid in at the site's desk is here, too.
     assert await hq.purses(ada) == {"paid-in": 62 * PAGE}
@@ -132,6 +133,25 @@ async def test_an_entry_that_cannot_be_booked_is_quarantined(both):
     (held,) = await hq.spool.reader.look(received.quarantined, (0, 0), 9)
     assert held.kind == "ledger-posted"
     assert (await found(hq, b"later")).net == PAGE
+    await hq.check()
+
+
+@pytest.mark.parametrize("told_us", [0, 16_725_225_600_000_000])
+async def test_a_charge_of_a_site_with_a_wild_clock_is_one_of_now(both, told_us):
+    """It would belong to no month in which anybody looks, and an accountant is told."""
+    site, hq = both
+    await site.allow(100 * PAGE)
+    told = await settled(site, await site.person("ada"), b"k")
+    before_us = hq.spool.wall_clock()
+    for key, at_us in ((b"wild", told_us), (b"tame", before_us)):
+        wrong = told | {"entry": uuid4().bytes, "charge": key, "happened_us": at_us}
+        await site.journal.commit(AddRecord(Kind.LEDGER_POSTED, wrong, at_us))
+    await ship(site.spool, hq.spool)
+    wild, tame = await found(hq, b"wild"), await found(hq, b"tame")
+    assert before_us <= wild.happened_us <= hq.spool.wall_clock()
+    assert Flag.CLOCK in wild.flags
+    assert Flag.CLOCK not in tame.flags
+    assert tame.happened_us == before_us
     await hq.check()
 
 

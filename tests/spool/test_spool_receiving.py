@@ -354,10 +354,11 @@ async def test_jobs_of_a_site_are_known_by_their_records(site, hq):
     job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
     assert (job.owner, job.title, job.size, job.printer) == ("ada", "Report", 100, printer.guid)
     assert job.state is JobState.PENDING
-    await site.journal.commit(ChangeJob(accepted.job_id, JobEvent.CANCEL, 5))
+    now_us = hq.wall_clock()
+    await site.journal.commit(ChangeJob(accepted.job_id, JobEvent.CANCEL, now_us))
     await ship(site, hq)
     job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
-    assert (job.state, job.finished_us) == (JobState.CANCELED, 5)
+    assert (job.state, job.finished_us) == (JobState.CANCELED, now_us)
     assert [one.uuid for _, one in await hq.reader.look(remote_jobs.page, SITE, 0, 10)] == [
         accepted.uuid
     ]
@@ -494,9 +495,9 @@ async def test_old_records_of_sites_are_pruned_and_the_chain_goes_on(site, hq):
     await add(site, 10)
     await ship(site, hq)
     (one,) = await hq.reader.look(received.standings, SITE)
-    last = await hq.reader.look(received.last_before, one.chain_id, 2, 100)
+    last = await hq.reader.look(received.last_before, one.chain_id, 2, 100, 2)
     assert last == 9
-    assert await hq.reader.look(received.last_before, one.chain_id, 1, 100) is None
+    assert await hq.reader.look(received.last_before, one.chain_id, 1, 100, 1) is None
     assert await hq.journal.commit(PruneReceived(one.chain_id, last, 5)) == 9
     assert len(await stored(hq)) == 1
     await add(site, 3)
