@@ -1,4 +1,4 @@
-"""The schedule with everything at once, and with a hundred thousand jobs."""
+"""The schedule with everything at once, and with many jobs."""
 
 from __future__ import annotations
 
@@ -101,21 +101,21 @@ def held_bytes() -> int:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_jobs_are_light() -> None:
-    """100,000 waiting jobs of a thousand users take less than 30 MB, and leave nothing behind."""
+def test_many_jobs_are_light() -> None:
+    """20,000 waiting jobs of a thousand users take 300 bytes each at most, and leave nothing."""
     schedule = make_schedule(*(make_printer(n, n) for n in range(1, 9)))
     tracemalloc.start()
     try:
-        for job_id in range(1, 100_001):
+        for job_id in range(1, 20_001):
             schedule.add(job_id, 1 + job_id % 8, f"user{job_id % 1000}", 50)
         full = held_bytes()
-        for job_id in range(1, 100_001):
+        for job_id in range(1, 20_001):
             schedule.remove(job_id)
         empty = held_bytes()
     finally:
         tracemalloc.stop()
-    assert full < 30_000_000
-    assert empty < 6_000_000  # the table of a dict keeps its size
+    assert full < 6_000_000
+    assert empty < 1_500_000  # the table of a dict keeps its size
     assert start_all(schedule, 0.0) == []
 
 
