@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from ipaddress import ip_address
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spoold.model.errors import IdentityError
+from spoold.model.text import plain
 
 AUTHORITY_DAYS = 3650
 NODE_DAYS = 365
@@ -38,6 +40,7 @@ SITE_DAYS = 90
 BACKDATED = timedelta(hours=1)  # for peers whose clocks are a little behind
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DESCRIBED_CHARACTERS_MAX = 400
 COMMON_NAME_BYTES = 64  # RFC 5280, appendix A.1: ub-common-name
 SUBJECT = re.compile(r"spoold:([a-z][a-z-]*):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
@@ -242,6 +245,24 @@ def make_ca(wall_clock: Clock) -> tuple[bytes, bytes]:
         .sign(key, hashes.SHA256())
     )
     return certificate.public_bytes(Encoding.PEM), key_pem_of(key)
+
+
+def described(der: bytes) -> str:
+    """What an operator finds a certificate by, whoever has signed it: subject, serial, SHA-256.
+
+    Ours are told by GUID: the name of a person can be erased, and this is kept.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        try:
+            kind, guid = subject_of(certificate)
+            subject = f"{kind} {guid}"
+        except ValueError:
+            subject = certificate.subject.rfc4514_string()
+        shown = f"{subject}, serial {certificate.serial_number:x}, "
+    except ValueError:
+        shown = "unreadable, "
+    return plain(f"{shown}SHA-256 {sha256(der).hexdigest()}")[:DESCRIBED_CHARACTERS_MAX]
 
 
 def identify(der: bytes, trusted: Sequence[x509.Certificate]) -> PeerIdentity:

@@ -228,9 +228,12 @@ class Doors:
 
     # -- who is refused ----------------------------------------------------------------------
 
-    def note_refused(self, event: str, peer: str) -> None:
-        """A refusal at the door: a log line always, a record now and then."""
-        log.warning(event, client=peer)
+    def note_refused(self, event: str, peer: str, certificate: str = "") -> None:
+        """A refusal at the door: a log line always, a record now and then. `certificate` is there
+        where TLS has let it through: what is refused in the handshake nobody sees.
+        """
+        shown = {"certificate": certificate} if certificate else {}
+        log.warning(event, client=peer, **shown)
         now = trio.current_time()
         if event == "certificate_refused" and now - self._recorded_at >= REFUSAL_RECORD_INTERVAL_S:
             self._recorded_at = now
@@ -242,7 +245,7 @@ class Doors:
                         Kind.CERTIFICATE_REFUSED,
                         {},
                         self._services.wall_clock(),
-                        personal={"peer": peer},
+                        personal={"peer": peer} | shown,
                     )
                 ],
             )

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 from cryptography import x509
 
+from spoold.daemon.authority import described
 from spoold.daemon.identity import NodeIdentity, PeerIdentity, identify
 from spoold.daemon.operations.context import Services
 from spoold.model.errors import IdentityError, OperationError
@@ -39,7 +40,9 @@ class Revocation(Protocol):
 
 
 class Principals:
-    """`start` before anybody comes in. `group` is that of the local administrators."""
+    """`start` before anybody comes in. `group` is that of the local administrators. `on_refused`
+    hears an event, from where, and what certificate was shown.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class Principals:
         identity: NodeIdentity,
         group: int | None,
         on_revoked: Revocation,
-        on_refused: Callable[[str, str], None],
+        on_refused: Callable[[str, str, str], None],
     ) -> None:
         self._services = services
         self._identity = identity
@@ -123,7 +126,8 @@ class Principals:
             principal = await self._node(peer, host)
         if principal is not None:
             return principal
-        self._on_refused("certificate_refused", stream.peer)
+        shown = "" if der is None else described(der)
+        self._on_refused("certificate_refused", stream.peer, shown)
         raise OperationError(
             "forbidden",
             "the certificate is of nobody enrolled here.",
@@ -222,7 +226,7 @@ class Principals:
             )
         mfd = self._services.mfds.by_token(token)
         if mfd is None:
-            self._on_refused("token_refused", principal.address)
+            self._on_refused("token_refused", principal.address, "")
             raise OperationError(
                 "unauthorized",
                 "this token is of nobody enrolled here.",

@@ -285,17 +285,20 @@ def test_a_revoked_key_opens_nothing_and_the_password_still_does(house, user):
 
 def test_a_certificate_of_nobody_is_refused_and_recorded(house):
     """The deployment's CA has signed it, and still no user has that key."""
-    key, certificate, _ = house.services.identity.enrol("user", uuid4(), "eve", 30)
+    guid = uuid4()
+    key, certificate, serial = house.services.identity.enrol("user", guid, "eve", 30)
     answer = {"key_pem": key.decode(), "certificate_pem": certificate.decode()}
     files = house.kept("eve", answer)
 
-    def refused() -> int:
+    def is_recorded() -> bool:
+        """Which one it was, so that it can be found."""
         records = house.admin("journal.read", limit=500)["records"]
-        return sum(one["kind"] == "certificate-refused" for one in records)
+        shown = [one["personal"] for one in records if one["kind"] == "certificate-refused"]
+        who = f"user {guid}, serial {serial}, SHA-256 "
+        return any((one or {}).get("certificate", "").startswith(who) for one in shown)
 
-    before = refused()
     # A flood of refusals is a record a second.
-    wait_until(lambda: house.refuses(files) and refused() > before)
+    wait_until(lambda: house.refuses(files) and is_recorded())
 
 
 # -- MFDs --------------------------------------------------------------------------------------
