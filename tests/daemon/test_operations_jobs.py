@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from spoold.cli.render import local_time
 from spoold.daemon.operations.plans import plan_cancel, plan_hold
 from spoold.daemon.operations.steering import BATCH_JOBS, apply
 from spoold.daemon.operations.table import Call
@@ -491,7 +492,10 @@ async def test_explain_tells_the_story_in_order(desk):
         intake="frames",
         known=Known.ASSERTED,
     )
-    await desk.ask("job.hold", OPERATOR, job=id_)
+    until_us = now + 3_600_000_000
+    await desk.ask("job.hold", OPERATOR, job=id_, hold_until_us=until_us)
+    told = (await desk.ask("job.explain", OPERATOR, job=id_))["waits"]
+    assert told.startswith(f"It is held until {local_time(until_us)[:19]}, or ")
     await desk.ask("job.move", OPERATOR, job=id_, to="there")
     await desk.ask("job.release", OPERATOR, job=id_)
     number = await start(desk, id_, there)

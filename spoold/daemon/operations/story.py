@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -322,7 +322,8 @@ def why_pending(job: Job, printer: Printer, status: PrinterStatus, ahead: int, n
 
 
 def _clock(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """As commands show times: by the clock on the wall here."""
+    return datetime.fromtimestamp(at_us // 1_000_000).strftime("%Y-%m-%d %H:%M:%S")
 
 
 async def count_ahead(call: Call, job: Job, printer: Printer) -> int:
