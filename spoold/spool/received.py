@@ -98,6 +98,33 @@ def latest(standings: Iterable[Standing]) -> dict[UUID, Standing]:
     return found
 
 
+class Stretch(NamedTuple):
+    """The records of one incarnation that are kept, own or foreign, by the ids of their rows."""
+
+    chain_id: int
+    incarnation: UUID
+    first: int
+    last: int
+
+
+def stretches(db: sqlite3.Connection, journal: UUID) -> list[Stretch]:
+    """What is kept of every incarnation of a journal, the oldest first; empty ones are left out."""
+    found = []
+    for id_, incarnation in db.execute(
+        "SELECT id, incarnation FROM chain WHERE journal = ? ORDER BY id", (journal.bytes,)
+    ):
+        first, last = (
+            db.execute(
+                f"SELECT {end}(id) FROM record WHERE id > ? AND id < ?",
+                (id_ << CHAIN_SHIFT, (id_ + 1) << CHAIN_SHIFT),
+            ).fetchone()[0]
+            for end in ("min", "max")
+        )
+        if first is not None:
+            found.append(Stretch(id_, UUID(bytes=incarnation), first, last))
+    return found
+
+
 def hash_at(
     db: sqlite3.Connection, journal: UUID, incarnation: UUID, position: int
 ) -> bytes | None:
@@ -146,7 +173,7 @@ def record(db: sqlite3.Connection, chain_id: int, position: int) -> Record | Non
 
 
 def records(db: sqlite3.Connection, chain_id: int, first: int, limit: int) -> list[Record]:
-    """Foreign records from a position on; those that are none are left out."""
+    """Records of an incarnation from a position on; foreign ones that are none are left out."""
     base = chain_id << CHAIN_SHIFT
     found = []
     for row in db.execute(

@@ -12,7 +12,7 @@ import trio
 from spoold.model.errors import OperationError
 from spoold.model.person import Owner
 from spoold.net.address import Address
-from spoold.spool.store import AcceptJob, NewDocument
+from spoold.spool.store import AcceptJob, BranchJournal, NewDocument
 from support.houses import joined
 from support.sites import stored
 from support.wire import until
@@ -67,6 +67,17 @@ async def test_who_did_what_at_a_site_is_known_upstream(start):
     )
     with pytest.raises(OperationError, match="no site annex"):
         await hq.ask("journal.audit", site="annex")
+    # Another incarnation goes on behind it, and tells what was before as well.
+    await site.services.journal.commit(BranchJournal(site.services.journal.head, until_us))
+    await site.ask("site.set-emergency", until_us=until_us + 1, reason="new readers")
+    await caught_up(hq, site)
+    seen, before = [], {}
+    while before != {"before": None}:
+        answer = await hq.ask("journal.audit", site="library", limit=1, **before)
+        seen += [one for one in answer["records"] if one["kind"] == "emergency-changed"]
+        before = {"before": answer["next_before"]}
+    assert [one["personal"]["reason"] for one in seen] == ["new readers", "the readers are dead"]
+    assert len({one["incarnation"] for one in seen}) == 2
 
 
 async def test_what_happens_at_a_site_is_known_upstream(start):

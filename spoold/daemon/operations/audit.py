@@ -2,15 +2,15 @@
 
 The records are those of `journal.read`, newest first, each with `who`: the actor by name. What
 people do with their own jobs is left out. An application server tells it of its sites as well, as
-far as they have sent it.
+far as they have sent it. All incarnations of a journal are told, each before the one that followed.
 """
 
 from __future__ import annotations
 
 import pwd
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
 from uuid import UUID
 
 from spoold.daemon.operations.access import ADMINS, KNOWN
@@ -20,62 +20,83 @@ from spoold.model.errors import OperationError
 from spoold.model.record import STEERED, Record, is_administrative
 from spoold.model.text import plain
 from spoold.spool import nodes, received
+from spoold.spool.received import Stretch
+from spoold.spool.rows import CHAIN_SHIFT
 
 STEP = 1000  # records of one look
 LOOKED_AT_MAX = 20_000  # in one call; the next goes on behind them
 PAGE_MAX = 200
 
 
-class Trail(NamedTuple):
-    """A journal that can be looked through; `site` is whose it is, "" for that of this node."""
+async def _stretches(call: Call) -> list[Stretch]:
+    """What is kept of the journal, the newest first.
 
-    site: str
-    oldest: int
-    head: int
-    records: Callable[[int, int], Awaitable[list[Record]]]
-
-
-async def _trail(call: Call) -> Trail:
-    """Raises OperationError: `not-found`: there is no such site, or it has sent nothing."""
+    Raises:
+        OperationError: `not-found`: there is no such site, or it has sent nothing.
+    """
     services, name = call.services, call.args["site"]
-    reader = services.reader
-    if not name:
-        return Trail("", await reader.anchor() + 1, services.journal.head, reader.records)
-    node = await reader.look(nodes.find_called, name)
-    if node is None:
-        raise nodes.unknown(name)
-    known = received.latest(await reader.look(received.standings, node.guid)).get(node.guid)
-    if known is None:
+    guid = UUID(services.journal.identity[0])
+    if name:
+        node = await services.reader.look(nodes.find_called, name)
+        if node is None:
+            raise nodes.unknown(name)
+        guid = node.guid
+    found = await services.reader.look(received.stretches, guid)
+    if name and not found:
         raise OperationError("not-found", f"{plain(name)} has sent no records so far.")
-    read = partial(reader.look, received.records, known.chain_id)
-    return Trail(name, 1, known.position, read)
+    return found[::-1]
 
 
 async def audit(call: Call) -> dict[str, Any]:
-    """A page of acts before a position, the last first. `next_before` is nil at the beginning."""
-    args, trail = call.args, await _trail(call)
-    oldest = trail.oldest
-    before = min(args["before"] or trail.head + 1, trail.head + 1)
-    looked_at = max(oldest, before - LOOKED_AT_MAX)
+    """A page of acts, the last first; `before` and `next_before` are ids of rows. The latter is nil
+    at the beginning.
+    """
+    args = call.args
+    acts = _acts(call, await _stretches(call))
     found: list[dict[str, Any]] = []
-    while before > looked_at and len(found) < args["limit"]:
-        start = max(looked_at, before - STEP)
-        records = await trail.records(start, before - start)
-        for record in reversed(records):
-            if record.event_us < args["since_us"]:
-                return {"records": found, "next_before": None}
-            before = record.position
-            if await _is_act(call, record, trail.site):
-                shown = record_map(record, with_personal=True)
-                found.append({**shown, "who": await _who(call, record.actor, trail.site)})
-                if len(found) == args["limit"]:
-                    break
-        else:
-            before = start
+    ids: list[int] = []
+    next_before: int | None = None
+    async with aclosing(acts):
+        async for id_, act in acts:
+            if act is not None:
+                found.append(act)
+                ids.append(id_)
+            if act is None or len(found) == args["limit"]:
+                next_before = id_
+                break
     page, is_cut = fitting(found, args["limit"])
-    if is_cut:
-        before = page[-1]["position"]
-    return {"records": page, "next_before": before if before > oldest else None}
+    return {"records": page, "next_before": ids[len(page) - 1] if is_cut else next_before}
+
+
+async def _acts(
+    call: Call, stretches: list[Stretch]
+) -> AsyncGenerator[tuple[int, dict[str, Any] | None], None]:
+    """The acts before the row that was named, with the ids of theirs; None, when it has been long
+    enough: the next call goes on before that one.
+    """
+    args, site = call.args, call.args["site"]
+    looked_at = 0
+    for one in stretches:
+        before = min(args["before"] or one.last + 1, one.last + 1)
+        while before > one.first:
+            if looked_at >= LOOKED_AT_MAX:
+                yield before, None
+                return
+            start = max(one.first, before - STEP)
+            base = one.chain_id << CHAIN_SHIFT
+            records = await call.services.reader.look(
+                received.records, one.chain_id, start - base, before - start
+            )
+            for record in reversed(records):
+                if record.event_us < args["since_us"]:
+                    return
+                if await _is_act(call, record, site):
+                    shown = record_map(record, with_personal=True)
+                    who = await _who(call, record.actor, site)
+                    told = {**shown, "incarnation": str(one.incarnation), "who": who}
+                    yield base + record.position, told
+            looked_at += before - start
+            before = start
 
 
 async def _is_act(call: Call, record: Record, site: str) -> bool:
