@@ -100,8 +100,17 @@ def flag(value: Any) -> bool:
     return value
 
 
-def number(least: float, most: float, units: Mapping[str, float], example: str) -> Reader:
-    """Reads a number, or a text with a unit, from `least` to `most`."""
+def number(
+    least: float,
+    most: float,
+    units: Mapping[str, float],
+    example: str,
+    shown: Mapping[int, str] | None = None,
+) -> Reader:
+    """Reads a number, or a text with a unit, from `least` to `most`, which are told as `shown`."""
+
+    def told(value: float) -> str:
+        return _in_unit(value, shown) if shown else _plain(value)
 
     @takes(f"a number from {_plain(least)} to {_plain(most)}")
     def read(value: Any) -> float:
@@ -113,9 +122,7 @@ def number(least: float, most: float, units: Mapping[str, float], example: str) 
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Wrong(f"this is {_named(value)}", f"Write for example {example}.")
         if not least <= value <= most:
-            raise Wrong(
-                f"{_plain(value)} is out of range", f"Use {_plain(least)} to {_plain(most)}."
-            )
+            raise Wrong(f"{told(value)} is out of range", f"Use {told(least)} to {told(most)}.")
         return value
 
     return read
@@ -136,13 +143,13 @@ def _plain(value: float) -> str:
 
 
 def seconds(least: float, most: float) -> Reader:
-    reader = number(least, most, _UNITS_S, '60 or "1 min"')
+    reader = number(least, most, _UNITS_S, '60 or "1 min"', _SPANS)
     span = f"from {_in_unit(least, _SPANS)} to {_in_unit(most, _SPANS)}"
     return takes(f'seconds, or a text as "1 min", {span}')(lambda value: float(reader(value)))
 
 
 def size(least: int, most: int) -> Reader:
-    reader = number(least, most, _UNITS_BYTES, '1048576 or "1 MiB"')
+    reader = number(least, most, _UNITS_BYTES, '1048576 or "1 MiB"', _SIZES)
     words = (
         f'bytes, or a text as "1 MiB", from {_in_unit(least, _SIZES)} to {_in_unit(most, _SIZES)}'
     )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
+MIB = 1024 * 1024
 NAMED_MAX = 10  # printers, or sites, named in one sentence
 CLOCK_OFF_S = 60  # from which on two clocks are not the same
 SITE_GONE_S = 60  # a site is told of that has had no line for so long
@@ -199,7 +200,11 @@ def _disk(facts: Facts, wanted: Thresholds, room: Room) -> Check:
     used = 1.0 - facts.free_bytes / facts.total_bytes if facts.total_bytes else 0.0
     text = f"the data directory's disk is {100 * used:.0f} % full"
     advice = "Free space there: let [retention] keep less, or remove old backups and quarantine/."
-    if facts.total_bytes and (used >= room.spool_share or facts.free_bytes < room.reserve_bytes):
+    if facts.total_bytes and facts.free_bytes < room.reserve_bytes:
+        free, least = facts.free_bytes / MIB, room.reserve_bytes / MIB
+        text = f"the data directory's disk has {free:.0f} MiB free; below {least:.0f} MiB"
+        return Check(Part.DISK, Verdict.FAILED, f"{text} new jobs are refused", advice, values)
+    if facts.total_bytes and used >= room.spool_share:
         text += "; new jobs are refused"
         return Check(Part.DISK, Verdict.FAILED, text, advice, values)
     if used >= wanted.disk_share:
