@@ -25,7 +25,7 @@ from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
 from spoold.provider.document import Document
 from spoold.site.line import Line, Lost
-from spoold.site.wanting import EVENT
+from spoold.site.wanting import EVENT, of_several
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.handed import HANDED_ON
 from spoold.spool.journal import Journal
@@ -174,7 +174,9 @@ class Giving:
             return False
         if job.state is not JobState.PENDING_HELD or not job.awaits_release:
             raise OperationError("not-possible", f"the job is {job.state} by now.", "List again.")
-        if not _ASKED_ANEW.issuperset(job.reasons) or job.documents > 1:
+        if job.documents > 1:
+            raise of_several()
+        if not _ASKED_ANEW.issuperset(job.reasons):
             raise OperationError(
                 "not-possible", "the job is held for something else, too.", "Fetch it there."
             )

@@ -119,7 +119,7 @@ class Wanting:
             raise OperationError(code, f"the job is {here.state} just now.", "List the jobs again.")
         for one in await self._reader.look(handed.find_handed):
             if one.evidence.get("uuid") == str(uuid):
-                raise _of_several()
+                raise of_several()
 
     def _line_changed(self, site: UUID, state: LineState) -> None:
         """What a site was to send while its line breaks is not waited for."""
@@ -214,14 +214,19 @@ class Wanting:
         if not found or found[0].evidence.get("node") != str(site):
             return None
         if job.documents > 1:
-            raise _of_several()
+            raise of_several()
         if found[0].is_canceled:
             raise OperationError("not-possible", "somebody has canceled the job.")
         one: HandedJob = found[0]
         return one
 
 
-def _of_several() -> OperationError:
+def of_several() -> OperationError:
+    """A job that is handed on is one document, which has a uuid of its own: of several, some might
+    come out at one node and some at the other, and be paid at both.
+    """
     return OperationError(
-        "not-possible", "it is one document of several of a job.", "Fetch it where it waits."
+        "not-possible",
+        "it has several documents: only jobs of one are fetched from elsewhere.",
+        "Fetch it where it waits.",
     )

@@ -10,9 +10,11 @@ import trio
 from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError
 from spoold.model.node import LineState
+from spoold.model.person import Owner
 from spoold.model.release import NO_CHANGES
 from spoold.site import wanting
 from spoold.site.far_desk import FAR
+from spoold.spool.store import NO_DOCUMENT, AttachDocument, NewDocument, OpenJob
 from support.floors import CARD, LETTER, PATIENT, furnish, hand_in, listed, panel_of, submit
 from support.houses import ANYWHERE, is_ours, jobs_of, joined, paper, wait_job, wait_until
 from support.money import PAGE
@@ -287,10 +289,26 @@ async def test_a_line_that_is_cut_leaves_it_there(pair, tmp_path, monkeypatch, w
     assert paper(tmp_path) == [LARGE]
 
 
-async def test_a_job_whose_document_is_lost_stays_and_says_so(pair, tmp_path):
+async def submit_two(house, title, printer):
+    """A job of two documents."""
+    journal, now_us = house.services.journal, house.services.wall_clock()
+    known = (await house.services.catalogue.look()).by_name[printer]
+    sender = "address:127.0.0.1"
+    opened = await journal.commit(
+        OpenJob(known.id, Owner("ada"), sender, NO_DOCUMENT, now_us, title=title)
+    )
+    for number in (1, 2):
+        document = NewDocument(len(LETTER), "blake3:00", "application/postscript", LETTER)
+        attach = AttachDocument(opened.job_id, sender, document, now_us, last=number == 2)
+        await journal.commit(attach)
+    return await wait_job(house, title, "pending-held")
+
+
+async def test_what_cannot_travel_stays_and_says_why(pair, tmp_path):
     """Nothing of it can be sent: nobody waits for it, and it is not given away for nothing."""
     hq, annex = pair
     await submit(annex, "mine", "wander", LARGE)
+    await submit_two(annex, "both", "wander")
     for one in (tmp_path / "annex" / "documents").rglob("*"):
         if one.is_file():
             one.unlink()
@@ -299,4 +317,8 @@ async def test_a_job_whose_document_is_lost_stays_and_says_so(pair, tmp_path):
     [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
     assert result["error"]["code"] == "not-possible"
     assert result["error"]["message"] == "annex: its document cannot be read."
-    assert (await jobs_of(annex, "mine"))[0]["reasons"] == ["job-release-wait"]
+    far = await shown(panel, "both")
+    [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
+    assert result["error"]["message"].startswith("annex: it has several documents")
+    for title in ("mine", "both"):
+        assert (await jobs_of(annex, title))[0]["reasons"] == ["job-release-wait"]
