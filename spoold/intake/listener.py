@@ -56,7 +56,7 @@ class Limits(Pace, Protocol):
     def header_deadline_s(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opening:
     """A connection whose protocol is known. `is_ended`: the client sent no more than `head`."""
 

@@ -76,8 +76,9 @@ async def serve_raw(
             is_ended = is_ended or taken.is_ended
             if not problem:
                 tail = await upload.tail()
-                problem = codec.missing_end(upload.head, tail, upload.offset)
-                _describe(upload)
+                head = upload.head
+                problem = codec.missing_end(head, tail, upload.offset)
+                _describe(upload, head)
         except trio.Cancelled:
             with trio.move_on_after(10, shield=True):
                 await _interrupted(upload, "spoold stopped during the upload")
@@ -177,9 +178,8 @@ class _Taken:
         return self._upload.offset < elapsed_s * self._limits.minimum_rate_bytes_s
 
 
-def _describe(upload: Upload) -> None:
+def _describe(upload: Upload, head: bytes) -> None:
     """What the stream says of itself: its format, and by PJL its name, owner, copies, printer."""
-    head = upload.head
     submission = upload.submission
     pjl = codec.read_pjl(head)
     submission.format = codec.guess_format(head, pjl)

@@ -97,7 +97,7 @@ class Upload:
         self._taken_over = False
         # One step at a time: another connection that takes over waits for the end of this one's.
         self._is_working = False
-        self._idle = trio.lowlevel.ParkingLot()
+        self._idle: trio.lowlevel.ParkingLot | None = None  # where those wait
         self.submission = submission
         self.accepted: Accepted | None = None
         self.accepted_digest = ""
@@ -188,8 +188,15 @@ class Upload:
 
     def _rest(self) -> None:
         self._is_working = False
-        if self._idle:
+        if self._idle is not None:
             self._idle.unpark_all()
+
+    async def _until_rest(self) -> None:
+        """Another connection makes this one yield: return when its step has ended."""
+        if self._idle is None:
+            self._idle = trio.lowlevel.ParkingLot()
+        while self._is_working:
+            await self._idle.park()
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes.
@@ -389,8 +396,7 @@ class Upload:
     async def suspend(self) -> None:
         """The connection broke: keep what came for a later resume of the same job."""
         with trio.move_on_after(60, shield=True):
-            while self._is_working:  # another connection is making it yield
-                await self._idle.park()
+            await self._until_rest()
             if self._ended:
                 return
             self._is_working = True
@@ -405,8 +411,7 @@ class Upload:
     async def abandon(self) -> None:
         """Drop what came, but for what another connection has made this one leave to it."""
         with trio.move_on_after(60, shield=True):
-            while self._is_working:
-                await self._idle.park()
+            await self._until_rest()
         await self._abandon()
 
     async def _abandon(self) -> None:

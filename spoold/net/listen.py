@@ -227,6 +227,8 @@ async def accept_loop(
     Raises:
         trio.ClosedResourceError: the listening socket was closed.
     """
+    # As `listener.accept` does it, which looks up two enumerations for each connection.
+    kind = (int(listener.family), int(listener.type), listener.proto)
     burst = 0
     is_short = False
     while True:
@@ -234,7 +236,7 @@ async def accept_loop(
             burst = 0
             await checkpoint()
         try:
-            connection, address = listener.accept()
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             burst = 0
             await wait_readable(listener)
@@ -254,5 +256,6 @@ async def accept_loop(
             continue
         is_short = False
         burst += 1
+        connection = socket.socket(*kind, descriptor)
         connection.setblocking(False)
         handle(connection, address)

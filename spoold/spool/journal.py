@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import outcome
 import trio
 
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
@@ -54,12 +53,13 @@ MAKES_STALE = (StartAttempt, EndAttempt, ChangeJob, SetJob, PlaceJob, ReleaseJob
 class Handed:
     """Changes that the journal has taken: they are committed, whether somebody waits or not."""
 
-    __slots__ = ("_result", "_task", "changes")
+    __slots__ = ("_answers", "_error", "_task", "changes")
 
     def __init__(self, changes: Sequence[Change]) -> None:
         self.changes = changes
         self._task: trio.lowlevel.Task | None = None
-        self._result: outcome.Maybe[list[Any]] | None = None
+        self._answers: list[Any] | None = None
+        self._error: SpoolError | None = None
 
     async def wait(self) -> list[Any]:
         """The answers, after the commit; a refused change's is its exception as a value.
@@ -69,21 +69,27 @@ class Handed:
         Raises:
             StoreFailed: the store failed; whether they were written is not known.
         """
-        if self._result is None:
+        if self._answers is None and self._error is None:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
-        result = self._result
-        assert result is not None
-        if isinstance(result, outcome.Error):  # not unwrapped: that can be done only once
-            raise result.error
-        return result.value
+        if self._error is not None:
+            raise self._error
+        assert self._answers is not None
+        return self._answers
 
     def _abort(self, _: Any) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def settle(self, result: outcome.Maybe[list[Any]]) -> None:
-        self._result = result
+    def settle(self, answers: list[Any]) -> None:
+        self._answers = answers
+        self._wake()
+
+    def fail(self, error: SpoolError) -> None:
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
         if self._task is not None:
             trio.lowlevel.reschedule(self._task)
             self._task = None
@@ -184,7 +190,8 @@ class Journal:
         handed = Handed(changes)
         self._queue.append(handed)
         self._queued += len(changes)
-        self._work.unpark()
+        if self._work:
+            self._work.unpark()
         return handed
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -264,7 +271,7 @@ class Journal:
             if not self._closing and any(_is_own(change) for change in handed.changes):
                 waiting.append(handed)
             else:
-                handed.settle(outcome.Value([full] * len(handed.changes)))
+                handed.settle([full] * len(handed.changes))
         for callback in self._listeners:
             callback([])  # what was taken up for them is given back
         if waiting:
@@ -325,14 +332,14 @@ class Journal:
         start = 0
         for waiting in group:
             end = start + len(waiting.changes)
-            waiting.settle(outcome.Value(answers[start:end]))
+            waiting.settle(answers[start:end])
             start = end
 
     def _end(self, error: SpoolError, group: Sequence[Handed] = ()) -> None:
         """Nobody may believe a commit any more."""
         self._failure = error
         for waiting in (*group, *self._queue):
-            waiting.settle(outcome.Error(error))
+            waiting.fail(error)
         self._queue.clear()
         self._queued = 0
         self._room.set()
@@ -362,7 +369,7 @@ def _nothing() -> None:
 
 
 def _is_large(handed: Handed) -> bool:
-    return any(type(change) is ReceiveRecords for change in handed.changes)
+    return ReceiveRecords in map(type, handed.changes)
 
 
 def _rest(change: Change, answer: Any) -> ReceiveRecords | None:
