@@ -78,7 +78,9 @@ def person(writer: SqliteStore, key: bytes, name: str | None, now_us: int) -> tu
 
     Who is not known yet is made, with that very key.
     """
-    guid_bytes(key)
+    found = writer.lately.people.get(guid_bytes(key))
+    if found is not None:
+        return found
     db = writer.db
     row = db.execute("SELECT key, name FROM person WHERE key = ?", (key,)).fetchone()
     if row is None:
@@ -88,7 +90,7 @@ def person(writer: SqliteStore, key: bytes, name: str | None, now_us: int) -> tu
             (key,),
         ).fetchone()
     if row is not None:
-        return row[0], row[1] is None
+        return writer.lately.note_person(key, row[0], is_erased=row[1] is None)
     name = None if name is None else normalise_name(name)
     if name is not None:
         row = db.execute("SELECT id, key FROM person WHERE name = ?", (name,)).fetchone()

@@ -197,6 +197,7 @@ def erase_person(writer: SqliteStore, change: store.ErasePerson) -> int:
     _forget_spokesmen(db, person.name)
     synchronised.forget_troubles(db)
     writer.people.pop(person.name, None)
+    writer.lately.clear()
     writer.add_record(Kind.PERSON_ERASED, change.actor, change.now_us, {"person": person.key})
     return erased
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     """Read what the writer keeps in memory."""
     writer.active.clear()
+    writer.lately.clear()
     writer.printers = dict(db.execute("SELECT id, guid FROM printer WHERE name IS NOT NULL"))
     replica.load(writer, db)
     gate.load(writer, db)

@@ -41,7 +41,7 @@ _PUT = (
 _SET = (
     "UPDATE remote_job SET printer = ?, state = ?, reasons = ?, title = ?, copies = ?, size = ?, "
     "format = ?, impressions = ?, media_sheets = ?, attempts = ?, changed_us = ?, finished_us = ? "
-    "WHERE id = ?"
+    "WHERE uuid = ? AND node = ?"
 )
 TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
@@ -52,8 +52,8 @@ _PRINTED = (JobState.PROCESSING, JobState.PROCESSING_STOPPED, JobState.COMPLETED
 
 @dataclass(slots=True)
 class Row:
-    """A job of another node. Times in µs; `owner` is a person's key here. `key` is that of the row
-    that it was read from, 0 for one that may be new.
+    """A job of another node. Times in µs; `owner` is a person's key here. One that `is_kept` has a
+    row, any other may be new.
     """
 
     uuid: bytes
@@ -73,7 +73,7 @@ class Row:
     created_us: int = 0
     changed_us: int = 0
     finished_us: int | None = None
-    key: int = 0
+    is_kept: bool = False
 
 
 class RemoteJob(NamedTuple):
@@ -116,32 +116,42 @@ def row_of(
     uuid = told["uuid"]
     found = gathered.get(uuid)
     if found is None:
-        row = writer.db.execute(
-            f"SELECT {_COLUMNS}, id FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node)
-        ).fetchone()
-        if row is None:
+        found = writer.lately.jobs.get((node, uuid)) or _read(writer.db, node, uuid)
+        if found is None:
             found = Row(guid_bytes(uuid), int(told["job"]))
-        else:
-            found = Row(*row)
-            found.state = STATE[row[4]]
         gathered[uuid] = found
     return found
 
 
-def write(writer: SqliteStore, node: bytes, gathered: Mapping[bytes, Row]) -> None:
-    new = [(node, *_values(row)) for row in gathered.values() if not row.key]
+def _read(db: sqlite3.Connection, node: bytes, uuid: bytes) -> Row | None:
+    row = db.execute(
+        f"SELECT {_COLUMNS}, 1 FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node)
+    ).fetchone()
+    if row is None:
+        return None
+    found = Row(*row)
+    found.state = STATE[row[4]]
+    return found
+
+
+def write(writer: SqliteStore, node: bytes, gathered: dict[bytes, Row]) -> None:
+    new = [(node, *_values(row)) for row in gathered.values() if not row.is_kept]
     if new:
         writer.db.executemany(_PUT, new)
-    known = [_changes(row) for row in gathered.values() if row.key]
+    known = [_changes(node, row) for row in gathered.values() if row.is_kept]
     if known:
         writer.db.executemany(_SET, known)
+    for row in gathered.values():
+        row.is_kept = True
+    writer.lately.note_jobs(node, gathered)
 
 
-def _changes(row: Row) -> tuple[Any, ...]:
+def _changes(node: bytes, row: Row) -> tuple[Any, ...]:
     return (
         row.printer, NUMBER[row.state], row.reasons[:TEXT_CHARACTERS_MAX],
         row.title[:TEXT_CHARACTERS_MAX], row.copies, row.size, row.format[:TEXT_CHARACTERS_MAX],
-        row.impressions, row.media_sheets, row.attempts, row.changed_us, row.finished_us, row.key,
+        row.impressions, row.media_sheets, row.attempts, row.changed_us, row.finished_us,
+        row.uuid, node,
     )  # fmt: skip
 
 
@@ -156,6 +166,7 @@ def _values(row: Row) -> tuple[Any, ...]:
 
 def remove(writer: SqliteStore, node: bytes, uuid: bytes) -> None:
     """Its node does not keep it any more; what it cost stays in the ledger."""
+    writer.lately.jobs.pop((node, uuid), None)
     writer.db.execute("DELETE FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node))
 
 

@@ -73,4 +73,5 @@ def rename(writer: SqliteStore, who: Renamed, now_us: int, actor: str) -> None:
     )
     db.execute("UPDATE person SET name = ? WHERE id = ?", (who.name, who.person_id))
     writer.people.clear()
+    writer.lately.clear()
     writer.events.append(store.UserChanged(who.guid, who.name, ends_connections=True))

@@ -118,6 +118,7 @@ class Taking:
 
 def apply_objects(writer: SqliteStore, change: store.ApplyObjects) -> store.Applied:
     writer.flush()
+    writer.lately.clear()
     db = writer.db
     before = state(db) or CopyState(change.upstream, change.upstream_name)
     number = before.round + change.is_anew

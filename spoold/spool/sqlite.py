@@ -20,7 +20,7 @@ from spoold.codec import record as codec
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.pricing import PriceList
 from spoold.model.record import VERSION
-from spoold.spool import connection, fold, migrations, witness
+from spoold.spool import connection, fold, lately, migrations, witness
 from spoold.spool.claims import Claims
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import sync_directory
@@ -103,6 +103,7 @@ class SqliteStore:
         self.reserved: dict[int, bytes] = {}  # job -> key of its open reservation; see ledger
         self.upstream: str | None = None  # whose objects are copied here; see replica
         self.active: dict[int, tuple[Any, ...]] = {}  # jobs changed lately; see jobs.job_row
+        self.lately = lately.Lately()
         # What this transaction has gathered and not written yet.
         self._records: list[Any] = []
         self.jobs: list[Any] = []

@@ -510,16 +510,17 @@ async def test_old_records_of_sites_are_pruned_and_the_chain_goes_on(site, hq):
     assert (await receive(hq, SITE, chain, part)).state == "open"
 
 
-async def test_what_names_an_erased_person_is_not_learned_again(site, hq):
-    """A site that comes back late brings no name of somebody who is erased here."""
+async def test_what_names_an_erased_person_is_not_learned_again(site, hq, erasure):
+    """A site that comes back late brings no name of somebody who is erased here, nor a title."""
     printer = await site.add_printer()
-    await site.add_job(printer, owner="ada")
+    before = await site.add_job(printer, owner="ada", title="Secret")
     await ship(site, hq)
-    await hq.journal.call(
-        lambda: hq.store.db.execute("UPDATE person SET name = NULL WHERE name = 'ada'")
-    )
+    await erasure.erase("ada", "uid:0")
+    await site.journal.commit(StartAttempt(before.job_id, 1, 1, 2))
     await site.add_job(printer, owner="ada", title="Secret")
     await ship(site, hq)
+    (job,) = await hq.reader.look(remote_jobs.by_uuid, before.uuid)
+    assert (job.owner, job.title, job.state) == ("", "", JobState.PROCESSING)
     last = (await stored(hq))[-1]
     assert last[2] is None
     assert codec.decode(*last).kind == Kind.JOB_ACCEPTED
