@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from spoold.dispatch.attempt import Journal, note_refusals
-from spoold.driver.handed_on import STUCK, by_owner, job_uuid_of
+from spoold.driver.handed_on import STUCK, by_owner, job_uuid_of, left_behind
 from spoold.driver.link import Elsewhere, HandingOn
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
@@ -30,6 +30,7 @@ from spoold.spool.store import ChangeJob, JobMoved
 log = structlog.get_logger("spoold.dispatch")
 
 FOLLOWED_AT_ONCE = 200
+LEFT_BEHIND = "Its device leads to another node now: look whether it came out."
 PAUSE_FIRST_S = 0.5
 PAUSE_MAX_S = 30.0
 
@@ -55,6 +56,7 @@ class _Node:
         self.to_cancel: dict[UUID, None] = {}
         self.stuck: dict[UUID, None] = {}  # of which it was told that something is in the way
         self.is_lost = False
+        self.guid = ""  # of the node at the other end of the connection
         self.bell = trio.Event()
 
     def ring(self) -> None:
@@ -172,6 +174,8 @@ class HandedJobs:
         node.unfollowed = dict.fromkeys(node.jobs)
         node.news.clear()
         node.is_lost = False
+        node.guid = there.node_guid
+        await self._leave(node, there.node_guid)
         async with trio.open_nursery() as nursery:
             while node.jobs and not node.is_lost:
                 bell = node.bell
@@ -189,6 +193,18 @@ class HandedJobs:
                     continue
                 await bell.wait()
             nursery.cancel_scope.cancel()
+
+    async def _leave(self, node: _Node, guid: str) -> None:
+        """Jobs that another node has than that to which the device leads now are held, in doubt:
+        this one would say that it never had them, and they would be handed on to it, too.
+        """
+        strange = [job for job in node.jobs.values() if not _is_at(job, guid)]
+        if not strange:
+            return
+        now_us = self._wall_clock()
+        changes = [left_behind(job, now_us, LEFT_BEHIND) for job in strange]
+        note_refusals(changes, await self._journal.commit_all(changes))
+        log.warning("handed_on_left_behind", jobs=len(strange), node=guid)
 
     async def _call(self, node: _Node, there: Elsewhere, uuids: tuple[UUID, ...]) -> None:
         def hear(event: str, args: dict[str, Any]) -> None:
@@ -223,6 +239,10 @@ class HandedJobs:
         except ValueError:
             return None
         job = node.jobs.get(uuid)
+        if job is not None and not _is_at(job, node.guid):
+            node.is_lost = True  # the device was changed under this connection
+            node.ring()
+            return None
         change = None if job is None else by_owner(job, told, self._wall_clock())
         if change is None or change.event is not JobEvent.HAND_ON:
             return change
@@ -232,3 +252,8 @@ class HandedJobs:
         else:
             node.stuck.pop(uuid, None)
         return change if was_stuck or uuid in node.stuck else None
+
+
+def _is_at(job: HandedJob, guid: str) -> bool:
+    """Whether this node was given the job, and can say how it is."""
+    return bool(job.evidence.get("node", guid) == guid)

@@ -101,6 +101,15 @@ def by_owner(job: HandedJob, told: Mapping[str, Any], now_us: int) -> ChangeJob 
     return ChangeJob(job.job_id, event, now_us, reasons=kept, message=message, only_from=ACTIVE)
 
 
+def left_behind(job: HandedJob, now_us: int, why: str, actor: str = "node") -> ChangeJob:
+    """What a job becomes whose node cannot be asked any more: nobody knows whether it came out."""
+    event, reason = JobEvent.DOUBT, JobReason.JOB_IN_DOUBT
+    if job.is_canceled:
+        event, reason = JobEvent.CANCELED, JobReason.JOB_CANCELED_BY_OPERATOR
+    message = f"{where_it_is(job.evidence)} {why}"
+    return ChangeJob(job.job_id, event, now_us, actor, (reason,), message, only_from=ACTIVE)
+
+
 def _ends(reasons: tuple[str, ...]) -> tuple[str, ...]:
     """The reasons of a job that was canceled there."""
     kept = tuple(one for one in reasons if one != JobReason.PROCESSING_TO_STOP_POINT)

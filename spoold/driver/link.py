@@ -157,6 +157,8 @@ class Telling(Protocol):
 class Elsewhere(Protocol):
     """Another node, over an open connection."""
 
+    @property
+    def node_guid(self) -> str: ...
     async def call(
         self,
         op: str,

@@ -18,9 +18,9 @@ import structlog
 import trio
 
 from spoold.driver.handed_on import (
-    ACTIVE,
     by_owner,
     job_uuid_of,
+    left_behind,
     origin_of,
     uuid_there,
     where_it_is,
@@ -379,17 +379,7 @@ class Handing:
                     )
                 )
             changes += [
-                ChangeJob(
-                    one.job_id,
-                    JobEvent.CANCELED if one.is_canceled else JobEvent.DOUBT,
-                    now_us,
-                    actor,
-                    (JobReason.JOB_CANCELED_BY_OPERATOR,)
-                    if one.is_canceled
-                    else (JobReason.JOB_IN_DOUBT,),
-                    f"{where_it_is(one.evidence)} {LEFT_BEHIND}",
-                    only_from=ACTIVE,
-                )
+                left_behind(one, now_us, LEFT_BEHIND, actor)
                 for one in await self.handed(old, 0, 1 << 31)
             ]
             answers = await self._journal.commit_all(changes)
