@@ -148,7 +148,7 @@ def enrol(args: Namespace) -> int:
     if isinstance(answer, int):
         return answer
     enrolment.tell(args, f"Provider {args.name} is enrolled ({answer['guid']})")
-    if not args.may_assert:
+    if not answer["may_assert"]:
         print("It may speak for no user; enrol with --may-assert USER, or '*' for any.")
     return DONE
 

@@ -38,7 +38,8 @@ BEAT_S = 1.0
 TURN_S = 0.25
 LAG_KEPT_S = 60.0
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-CERTIFICATES_S = 600.0  # how often files of certificates are looked at
+CERTIFICATES_S = 600.0  # how often files of certificates are looked at, and those of providers
+EXPIRED_DAYS = 30  # for which a provider is told of that nobody has enrolled anew
 
 
 class Monitor:
@@ -77,6 +78,7 @@ class Monitor:
         self._rights: tuple[Rights, ...] = ()
         self._counted_until_s = float("-inf")
         self._certificates: tuple[tuple[str, int], ...] = ()
+        self._providers: tuple[tuple[str, int], ...] = ()
         self._certificates_until_s = float("-inf")
         self._known = Known({}, {}, {})
         self._facts = Facts(0)
@@ -164,6 +166,7 @@ class Monitor:
             oldest_us=oldest.oldest_us if oldest is not None else None,
             oldest_printer=self._known.name_of(oldest.printer_id) if oldest is not None else "",
             certificates=(*self._certificates, *self._line_certificate()),
+            providers=self._providers,
             is_clock_doubtful=self._is_clock_doubtful(),
             clocks=self._clocks(),
             backup_us=made_us if isinstance(made_us, int) else None,
@@ -219,6 +222,14 @@ class Monitor:
         found = () if file is None else await trio.to_thread.run_sync(_ends_of, file)
         own = (("node", self._identity.not_after_us), ("authority", self._authority_end_us))
         self._certificates = (*own, *found)
+        now_us = self._services.wall_clock()
+        since_us = now_us - EXPIRED_DAYS * health.DAY_US
+        until_us = now_us + int(self._config().health.certificate_days * health.DAY_US)
+        self._providers = tuple(
+            (one.name, one.not_after_us)
+            for one in await self._reader.providers()
+            if not one.revoked and since_us < one.not_after_us < until_us
+        )
 
     def _line_certificate(self) -> Iterable[tuple[str, int]]:
         """It ends by the clock of the application server, which told its time."""

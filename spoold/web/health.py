@@ -113,7 +113,8 @@ class Facts:
     """What was seen at `now_us`. `commit_s` is how long the writer has needed, or needs by now.
 
     `oldest_us` is when the oldest job was submitted that waits for a printer which is not paused.
-    `certificates` are each with the end of its life. `backup_us` is None when there was none.
+    `certificates` are each with the end of its life; `providers` those whose own ends soon, or has
+    ended lately. `backup_us` is None when there was none.
     """
 
     now_us: int
@@ -132,6 +133,7 @@ class Facts:
     oldest_us: int | None = None
     oldest_printer: str = ""
     certificates: tuple[tuple[str, int], ...] = ()
+    providers: tuple[tuple[str, int], ...] = ()
     is_clock_doubtful: bool = False
     clocks: tuple[tuple[str, float], ...] = ()  # of nodes with a line: how far they are ahead, in s
     backup_us: int | None = None
@@ -281,7 +283,21 @@ def _certificates(facts: Facts, wanted: Thresholds) -> Check:
     if days < wanted.certificate_days:
         text = f"the certificate {name} has {days:.0f} days left"
         return Check(Part.CERTIFICATES, Verdict.WARNING, text, advice, values)
+    if facts.providers:
+        return _providers(facts, values)
     return Check(Part.CERTIFICATES, values=values)
+
+
+def _providers(facts: Facts, values: dict[str, Any]) -> Check:
+    """Theirs are renewed by hand, where the provider is."""
+    (name, end), *others = sorted(facts.providers, key=lambda one: one[1])
+    days = (end - facts.now_us) / DAY_US
+    how = f"has {days:.1f} days left" if days > 0 else "has expired"
+    more = f", and of {len(others)} more it ends soon" if others else ""
+    text = f"the certificate of the provider {name} {how}{more}"
+    advice = f"`spoold provider enrol {name}` makes another, to be taken there; one that is gone "
+    advice += f"for good: `spoold provider revoke {name}`."
+    return Check(Part.CERTIFICATES, Verdict.WARNING, text, advice, values)
 
 
 def _clock(facts: Facts) -> Check:

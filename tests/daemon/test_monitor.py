@@ -129,6 +129,7 @@ async def test_a_printer_that_fails_is_told_with_since_when(start, monkeypatch):
     configuration knows is told before that.
     """
     monkeypatch.setattr(monitor, "LOOK_S", 0.2)
+    monkeypatch.setattr(monitor, "CERTIFICATES_S", 0.2)
     hq = await start(
         "hq",
         listen={"raw": (RawListener(address=Address("127.0.0.1", 0), printer="dead"),)},
@@ -148,6 +149,8 @@ async def test_a_printer_that_fails_is_told_with_since_when(start, monkeypatch):
 
     text = await checked("printers that are not there")
     assert text.endswith("and refuses them: dead")
+    await hq.ask("provider.enrol", name="till-7", days=1)
+    await checked("provider till-7 has 1.0 days left")
     await hq.ask("printer.add", name="dead", uri="socket://127.0.0.1:1", options={})
     host, port = hq.running.ports["clear"]
     async with Provider([f"{host}:{port}"], learns_endpoints=False) as provider:

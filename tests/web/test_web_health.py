@@ -106,6 +106,18 @@ def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
             "web has 5 days left",
         ),
         ({"certificates": (("node", NOW_US),)}, Part.CERTIFICATES, Verdict.FAILED, "expired"),
+        (
+            {"providers": (("till-8", NOW_US + 9 * DAY_US), ("till-7", NOW_US + 5 * DAY_US))},
+            Part.CERTIFICATES,
+            Verdict.WARNING,
+            "provider till-7 has 5.0 days left, and of 1 more it ends soon",
+        ),
+        (
+            {"providers": (("till-7", NOW_US - DAY_US),)},
+            Part.CERTIFICATES,
+            Verdict.WARNING,
+            "provider till-7 has expired",
+        ),
         ({"clocks": (("hq", -7200.0),)}, Part.CLOCK, Verdict.WARNING, "that of hq is 2 h behind"),
         ({"is_clock_doubtful": True}, Part.CLOCK, Verdict.WARNING, "jumped"),
         ({"behind": ("hq", "branch")}, Part.PEOPLE, Verdict.WARNING, "from hq, branch"),
