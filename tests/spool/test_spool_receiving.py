@@ -1,57 +1,29 @@
-"""Records of another node: taken once and in order, whatever is sent twice, late or wrongly."""
+"""x"""
 
 from __future__ import annotations
 
 import sqlite3
 
-import msgpack
 import pytest
 import trio
 
 from spoold.codec import record as codec
 from spoold.model.errors import OperationError, SpoolFull
-from spoold.model.job import JobReason, JobState
-from spoold.model.node import Scope
-from spoold.model.outcome import Delivered, InDoubt
 from spoold.model.person import Owner
 from spoold.model.record import Kind
-from spoold.model.release import ReleaseMode
-from spoold.model.transitions import JobEvent
 from spoold.spool import applying, received, receiving, remote_jobs, sending
 from spoold.spool import sqlite as spool_sqlite
-from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
     AcceptJob,
     AddRecord,
     BranchJournal,
-    ChangeJob,
-    ClaimRefused,
-    EndAttempt,
-    InviteNode,
-    JoinNode,
     NewDocument,
-    PrintedTwice,
-    PruneReceived,
     PruneRecords,
-    PutUser,
     RetryQuarantined,
-    StartAttempt,
     StartRound,
 )
+from support.receiving import add, chain_of, standing
 from support.sites import HQ, SITE, arrived, receive, ship, stored
-
-
-async def add(spool, count=1, kind="unheard-of", **payload):
-    for number in range(count):
-        await spool.journal.commit(AddRecord(kind, {"n": number, **payload}, 1))
-
-
-async def chain_of(spool):
-    return (await spool.reader.look(sending.chains))[-1]
-
-
-async def standing(hq, journal=SITE):
-    return (await hq.reader.look(received.standings, journal))[-1]
 
 
 async def test_records_arrive_as_they_were_written(site, hq):
@@ -344,187 +316,6 @@ async def test_nobody_sends_this_node_its_own_journal(hq):
     with pytest.raises(OperationError) as caught:
         await receive(hq, HQ, chain, whole)
     assert caught.value.code == "conflict"
-
-
-async def test_jobs_of_a_site_are_known_by_their_records(site, hq):
-    """State, owner, printer and sizes of a job follow what the site records."""
-    printer = await site.add_printer()
-    accepted = await site.add_job(printer, body=b"x" * 100, owner="ada", title="Report")
-    await ship(site, hq)
-    job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
-    assert (job.owner, job.title, job.size, job.printer) == ("ada", "Report", 100, printer.guid)
-    assert job.state is JobState.PENDING
-    now_us = hq.wall_clock()
-    await site.journal.commit(ChangeJob(accepted.job_id, JobEvent.CANCEL, now_us))
-    await ship(site, hq)
-    job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
-    assert (job.state, job.finished_us) == (JobState.CANCELED, now_us)
-    assert [one.uuid for _, one in await hq.reader.look(remote_jobs.page, SITE, 0, 10)] == [
-        accepted.uuid
-    ]
-
-
-async def test_a_person_is_the_same_one_by_name(site, hq):
-    """Who printed at the site and here under one name is one person, with one list of jobs."""
-    here = await hq.add_printer()
-    await hq.add_job(here, owner="ada")
-    there = await site.add_printer()
-    accepted = await site.add_job(there, owner="ada")
-    other = await site.add_job(there, owner="bob")
-    await ship(site, hq)
-    names = await hq.reader._all("SELECT name FROM person WHERE name != '' ORDER BY name")
-    assert names == [("ada",), ("bob",)]
-    for one, name in ((accepted, "ada"), (other, "bob")):
-        assert (await hq.reader.look(remote_jobs.by_uuid, one.uuid))[0].owner == name
-
-
-async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq):
-    """One uuid at two homes is one job: printed wins over released."""
-    here, there = await hq.add_printer(owner=SITE), await site.add_printer()
-    first = await hq.add_job(here, owner="ada", uuid=SITE)
-    await site.add_job(there, owner="ada", uuid=SITE)
-    await ship(site, hq)
-    assert (await hq.reader.job(first.job_id)).state is JobState.PENDING
-    await add(
-        site, 1, kind=Kind.ATTEMPT_ENDED, job=1, uuid=SITE.bytes, state="completed", reasons=[]
-    )
-    await ship(site, hq)
-    job = await hq.reader.job(first.job_id)
-    assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
-
-
-HALL = "00000000-0000-4000-8000-0000000000ff"  # a printer that the site is not told of
-
-
-@pytest.mark.parametrize(
-    ("printer", "scope", "is_settled"),
-    [
-        ({}, Scope(), False),
-        ({"owner": HQ}, Scope(), False),
-        ({"release": ReleaseMode.FIND_ME}, Scope(), True),
-        ({"release": ReleaseMode.FIND_ME}, Scope(groups=("law",)), True),
-        ({"release": ReleaseMode.FIND_ME}, Scope(groups=("arts",)), False),
-        ({"release": ReleaseMode.FIND_ME}, Scope(printers=(HALL,)), False),
-    ],
-)
-async def test_a_site_settles_no_job_that_it_cannot_have(site, hq, printer, scope, is_settled):
-    """A uuid that it knows is not enough: its own printers, and what it may have copied."""
-    here, there = await hq.add_printer(**printer), await site.add_printer()
-    await hq.journal.commit(PutUser("ada", 1, is_new=True, fields={"groups": ["law"]}))
-    await hq.journal.commit(InviteNode("library", b"s", True, 9, 1, scope))
-    await hq.journal.commit(JoinNode(SITE, b"k", 2, b"s"))
-    events = []
-    hq.journal.listen(events.extend)
-    first = await hq.add_job(here, owner="ada", uuid=SITE)
-    await site.add_job(there, owner="ada", uuid=SITE)
-    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
-    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
-    await ship(site, hq)
-    assert ((await hq.reader.job(first.job_id)).state is JobState.CANCELED) is is_settled
-    assert (ClaimRefused(SITE, first.job_id, SITE) in events) is not is_settled
-
-
-async def test_a_job_that_was_handed_on_is_settled_by_who_has_printed_it(site, hq):
-    """Also when its printer was given to another node meanwhile; not because it waits there."""
-    here, there = await hq.add_printer(owner=HQ), await site.add_printer()
-    first = await hq.add_job(here, owner="ada", uuid=SITE)
-    number = await hq.journal.commit(StartAttempt(first.job_id, 0, here.id, 1))
-    left = InDoubt("rehomed", evidence={"node": str(SITE)})
-    reasons = (JobReason.JOB_IN_DOUBT,)
-    await hq.journal.commit(EndAttempt(first.job_id, number, left, JobEvent.DOUBT, reasons, 2))
-    hold = ChangeJob(first.job_id, JobEvent.HOLD, 3, reasons=(JobReason.JOB_BEING_COUNTED,))
-    await hq.journal.commit(hold)  # it did not come out there, as somebody has seen
-    await site.add_job(there, owner="ada", uuid=SITE)
-    await ship(site, hq)
-    assert (await hq.reader.job(first.job_id)).state is JobState.PENDING_HELD
-    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
-    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
-    await ship(site, hq)
-    assert (await hq.reader.job(first.job_id)).state is JobState.CANCELED
-
-
-async def test_paper_that_came_out_twice_is_told(site, hq):
-    """Both facts stand; somebody has to look."""
-    here, there = await hq.add_printer(), await site.add_printer()
-    first = await hq.add_job(here, owner="ada", uuid=SITE)
-    number = await hq.journal.commit(StartAttempt(first.job_id, here.device_id, here.id, 1))
-    printed = Delivered({"method": "ipp-job-state"})
-    await hq.journal.commit(EndAttempt(first.job_id, number, printed, JobEvent.DELIVER, (), 2))
-    events = []
-    hq.journal.listen(events.extend)
-    await site.add_job(there, owner="ada", uuid=SITE)
-    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
-    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
-    await ship(site, hq)
-    assert PrintedTwice(SITE, first.job_id, SITE) in events
-    assert (await hq.reader.job(first.job_id)).state is JobState.COMPLETED
-    (job,) = await hq.reader.look(remote_jobs.by_uuid, SITE)
-    assert job.state is JobState.COMPLETED
-
-
-@pytest.fixture
-async def erasure(hq):
-    """What erases people at the application server."""
-    found = Erasure(hq.journal, hq.reader, hq.documents, hq.store, hq.wall_clock, hq.data_dir)
-    await found.start()
-    return found
-
-
-async def test_a_person_who_is_erased_is_erased_in_the_records_of_sites(site, hq, erasure):
-    """Name, title and host go; another job of the same number here keeps its own."""
-    here, there = await hq.add_printer(), await site.add_printer()
-    await hq.add_job(here, owner="bob", title="Kept")
-    accepted = await site.add_job(there, owner="ada", title="Secret")
-    await ship(site, hq)
-    await erasure.erase("ada", "uid:0")
-    rows = await stored(hq)
-    personal = b"".join(one[2] or b"" for one in rows)
-    assert b"ada" not in personal
-    assert b"Secret" not in personal
-    assert any(one[2] is not None for one in await stored(site))
-    (job,) = await hq.reader.look(remote_jobs.by_uuid, accepted.uuid)
-    assert (job.owner, job.title) == ("", "")
-    assert any(
-        (one.personal or {}).get("title") == "Kept" for one in await hq.reader.records(1, 100)
-    )
-    assert [one[3] for one in rows] == [one[3] for one in await stored(site)]
-
-
-async def test_old_records_of_sites_are_pruned_and_the_chain_goes_on(site, hq):
-    """Their positions and what they said stay; the next ones follow."""
-    await add(site, 10)
-    await ship(site, hq)
-    (one,) = await hq.reader.look(received.standings, SITE)
-    last = await hq.reader.look(received.last_before, one.chain_id, 2, 100, 2)
-    assert last == 9
-    assert await hq.reader.look(received.last_before, one.chain_id, 1, 100, 1) is None
-    assert await hq.journal.commit(PruneReceived(one.chain_id, last, 5)) == 9
-    assert len(await stored(hq)) == 1
-    await add(site, 3)
-    await ship(site, hq)
-    assert (await standing(hq)).position == 13
-    assert len(await stored(hq)) == 4
-    chain = await chain_of(site)
-    whole = await site.reader.look(sending.batch, chain.id, 0)
-    part = whole._replace(records=whole.records[:5])
-    assert (await receive(hq, SITE, chain, part)).state == "open"
-
-
-async def test_what_names_an_erased_person_is_not_learned_again(site, hq, erasure):
-    """A site that comes back late brings no name of somebody who is erased here, nor a title."""
-    printer = await site.add_printer()
-    before = await site.add_job(printer, owner="ada", title="Secret")
-    await ship(site, hq)
-    await erasure.erase("ada", "uid:0")
-    await site.journal.commit(StartAttempt(before.job_id, 1, 1, 2))
-    await site.add_job(printer, owner="ada", title="Secret")
-    await ship(site, hq)
-    (job,) = await hq.reader.look(remote_jobs.by_uuid, before.uuid)
-    assert (job.owner, job.title, job.state) == ("", "", JobState.PROCESSING)
-    last = (await stored(hq))[-1]
-    assert last[2] is None
-    assert codec.decode(*last).kind == Kind.JOB_ACCEPTED
-    assert msgpack.unpackb(last[0])[0] == site.journal.head
 
 
 async def test_a_site_that_begins_anew_again_and_again_is_refused(site, hq, monkeypatch):
