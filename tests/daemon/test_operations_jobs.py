@@ -1,82 +1,30 @@
-"""Looking at jobs and steering them, over the real spool."""
+"""Operations on jobs: how they are named, seen, listed and steered."""
 
 from __future__ import annotations
 
 from uuid import UUID, uuid4
 
 import pytest
-import trio
 
-from spoold.cli.render import local_time
 from spoold.daemon.operations.plans import plan_cancel, plan_hold
 from spoold.daemon.operations.steering import BATCH_JOBS, apply
 from spoold.daemon.operations.table import Call
-from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
-from spoold.model.outcome import Deferred, Delivered, InDoubt
-from spoold.model.person import Known, Owner
-from spoold.model.principal import Port, Principal, Role
+from spoold.model.outcome import Deferred, Delivered
+from spoold.model.person import Known
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import (
-    AcceptJob,
-    ChangeJob,
-    EndAttempt,
-    JobFilter,
-    NewDocument,
-    PutProvider,
-    RemoveJobs,
-    StartAttempt,
+from spoold.spool.store import ChangeJob, JobFilter, RemoveJobs
+from support.asking import (
+    OPERATOR,
+    PROVIDER,
+    STRANGER,
+    accept,
+    end,
+    put_in_doubt,
+    refused,
+    start,
+    state,
 )
-
-GUID = UUID("00000000-0000-4000-8000-0000000000bb")
-OPERATOR = Principal("uid:1000", Port.CONTROL, frozenset({Role.OPERATOR}))
-PROVIDER = Principal(f"provider:{GUID}", Port.MUTUAL, frozenset({Role.PROVIDER}), "till")
-STRANGER = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
-
-
-async def refused(desk, op, principal=OPERATOR, **args) -> OperationError:
-    with pytest.raises(OperationError) as caught:
-        await desk.ask(op, principal, **args)
-    return caught.value
-
-
-async def accept(desk, printer, *, format="text/plain", known=Known.CLAIMED, **fields):
-    """A job with an owner who is known so well; returns its id."""
-    body = b"page\f"
-    change = AcceptJob(
-        printer.id,
-        Owner(fields.pop("owner", "ada"), known),
-        fields.pop("submitter", "address:192.0.2.7"),
-        NewDocument(len(body), "blake3:00", format, body),
-        desk.services.wall_clock(),
-        **fields,
-    )
-    return (await desk.spool.journal.commit(change)).job_id
-
-
-async def start(desk, job_id, printer) -> int:
-    now = desk.services.wall_clock()
-    change = StartAttempt(job_id, printer.device_id, printer.id, now)
-    return await desk.spool.journal.commit(change)
-
-
-async def end(desk, job_id, number, outcome, event, *reasons):
-    change = EndAttempt(job_id, number, outcome, event, reasons, desk.services.wall_clock())
-    await desk.spool.journal.commit(change)
-
-
-async def put_in_doubt(desk, job_id, printer):
-    number = await start(desk, job_id, printer)
-    outcome = InDoubt("connection-lost", "Reset after 3 bytes.", 3, {"method": "half-close"})
-    await end(desk, job_id, number, outcome, JobEvent.DOUBT, "job-in-doubt")
-
-
-async def state(desk, job_id):
-    job = await desk.spool.reader.job(job_id)
-    return job.state, job.reasons
-
-
-# -- names and views -----------------------------------------------------------------------------
 
 
 async def test_a_job_is_named_by_number_node_or_uuid(desk):
@@ -183,9 +131,6 @@ async def test_show_tells_the_attempts(desk):
     assert shown["attempts_list"][1]["evidence"] == {"method": "half-close", "bytes": 5}
 
 
-# -- listing ---------------------------------------------------------------------------------------
-
-
 async def test_listing_filters(desk):
     """Owner by any spelling, title by a part, printer, states, reason and time."""
     one, two = await desk.spool.add_printer("one"), await desk.spool.add_printer("two")
@@ -222,9 +167,6 @@ async def test_pages_of_a_listing_meet_without_gap_or_overlap(desk, newest_first
         found = [job["id"] for job in rows]
         assert found == (wanted[::-1] if newest_first else wanted)
         assert pages >= 3
-
-
-# -- steering one --------------------------------------------------------------------------------
 
 
 async def test_hold_and_release(desk):
@@ -357,9 +299,6 @@ async def test_a_dry_run_changes_nothing(desk):
     assert desk.spool.journal.head == head
 
 
-# -- steering many -------------------------------------------------------------------------------
-
-
 async def test_a_filter_takes_every_job_once_page_by_page(desk):
     """More jobs than a batch: each gets a line, each is changed, in few transactions."""
     one, two = await desk.spool.add_printer("one"), await desk.spool.add_printer("two")
@@ -415,180 +354,3 @@ async def test_a_filter_that_chooses_nothing_in_particular_is_refused(desk):
     for args in ({"filter": {}}, {}, {"job": 1, "filter": {"printer": "default"}}):
         assert (await refused(desk, "job.cancel", **args)).code == "bad-request"
     assert (await state(desk, 1))[0] is JobState.PENDING
-
-
-# -- following -----------------------------------------------------------------------------------
-
-
-async def test_a_follower_sees_each_state_until_the_last(desk):
-    """The state now, each change in order, and the job as the answer."""
-    printer = await desk.spool.add_printer()
-    id_ = await accept(desk, printer, title="t")
-    told: list[tuple[str, list[str]]] = []
-    first = trio.Event()
-
-    async def send(name, args):
-        assert (name, args["job_id"]) == ("job-state", id_)
-        told.append((args["state"], args["reasons"]))
-        first.set()
-
-    answers = []
-
-    async def follow():
-        answers.append(await desk.table.call(STRANGER, "job.follow", {"job": id_}, send))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(follow)
-        await first.wait()
-        number = await start(desk, id_, printer)
-        done = Delivered({"bytes": 5})
-        await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
-    assert told == [
-        ("pending", []),
-        ("processing", []),
-        ("completed", ["job-completed-successfully"]),
-    ]
-    assert answers[0]["state"] == "completed"
-    assert "title" not in answers[0]
-    assert not desk.services.watch._followers
-
-
-async def test_a_follower_who_may_know_is_told_how_many_sides_came_out(desk):
-    """Where the last delivery's evidence has them; a stranger is told no more than the state."""
-    printer = await desk.spool.add_printer()
-    for evidence, impressions in (({"pages": 7}, 7), ({"bytes": 5}, None)):
-        id_ = await accept(desk, printer)
-        number = await start(desk, id_, printer)
-        done = Delivered(evidence)
-        await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
-        answer = await desk.ask("job.follow", job=id_)
-        assert answer.get("impressions") == impressions
-        assert "impressions" not in await desk.ask("job.follow", STRANGER, job=id_)
-
-
-async def test_following_a_finished_job_ends_at_once(desk):
-    """One event and the answer."""
-    id_ = await accept(desk, await desk.spool.add_printer())
-    await desk.ask("job.cancel", job=id_)
-    answer = await desk.ask("job.follow", job=id_)
-    assert [name for name, _ in desk.events] == ["job-state"]
-    assert answer["state"] == "canceled"
-
-
-# -- explaining ----------------------------------------------------------------------------------
-
-
-async def test_explain_tells_the_story_in_order(desk):
-    """From where, whose, held and moved by whom, each attempt with its evidence, and the end."""
-    here = await desk.spool.add_printer("here", uri="socket://192.0.2.9")
-    there = await desk.spool.add_printer("there", uri="socket://192.0.2.10")
-    now = desk.services.wall_clock()
-    await desk.spool.journal.commit(PutProvider(GUID, "till", "01", ("*",), now, now))
-    id_ = await accept(
-        desk,
-        here,
-        submitter=PROVIDER.identity,
-        client_host="192.0.2.7",
-        intake="frames",
-        known=Known.ASSERTED,
-    )
-    until_us = now + 3_600_000_000
-    await desk.ask("job.hold", OPERATOR, job=id_, hold_until_us=until_us)
-    told = (await desk.ask("job.explain", OPERATOR, job=id_))["waits"]
-    assert told.startswith(f"It is held until {local_time(until_us)[:19]}, or ")
-    await desk.ask("job.move", OPERATOR, job=id_, to="there")
-    await desk.ask("job.release", OPERATOR, job=id_)
-    number = await start(desk, id_, there)
-    outcome = Deferred("connecting-to-device", "No route to host.")
-    await end(desk, id_, number, outcome, JobEvent.DEFER, "connecting-to-device")
-    number = await start(desk, id_, there)
-    done = Delivered({"method": "half-close", "bytes": 5, "said": ["a", "b"]})
-    await end(desk, id_, number, done, JobEvent.DELIVER, "job-completed-successfully")
-    answer = await desk.ask("job.explain", OPERATOR, job=id_)
-    story = [entry["what"] for entry in answer["story"]]
-    assert story == [
-        "received from 192.0.2.7 over the frames protocol",
-        "owner ada, asserted by a provider",
-        "accepted to here, pending",
-        "held by the local user 1000",
-        "moved to there by the local user 1000",
-        "released by the local user 1000",
-        "attempt 1 began",
-        "attempt 1 ended, put off: nothing of it printed",
-        "attempt 2 began",
-        "attempt 2 ended, delivered",
-        "completed",
-    ]
-    details = [entry["detail"] for entry in answer["story"]]
-    assert details[1] == "handed over by the provider till"
-    assert details[6] == "socket://192.0.2.10"
-    assert details[7] == "connecting-to-device; No route to host."
-    assert details[9] == "5 bytes sent; method=half-close; said=a, b"
-    times = [entry["at_us"] for entry in answer["story"]]
-    assert times == sorted(times)
-    assert answer["waits"] == ""
-    assert answer["may_act"] == [
-        "operators: retry",
-        "the provider till, with its certificate: show, follow",
-    ]
-
-
-async def test_explain_says_why_a_job_waits(desk):
-    """Paused printers, jobs ahead, doubt, interruption and holds each have their sentence."""
-    printer = await desk.spool.add_printer("p")
-    first = await accept(desk, printer)
-    second = await accept(desk, printer, client_host="192.0.2.7")
-    urgent = await accept(desk, printer, priority=90)
-
-    async def why(id_):
-        return (await desk.ask("job.explain", job=id_))["waits"]
-
-    assert await why(urgent) == "It is next on p."
-    assert (await why(first)).startswith("1 job is ahead of it on p")
-    assert (await why(second)).startswith("2 jobs are ahead of it on p")
-    await desk.ask("printer.set", name="p", order="fifo")
-    assert await why(urgent) == "2 jobs are ahead of it on p."
-    assert await why(first) == "It is next on p."
-    await desk.ask("printer.pause", name="p", reason="new toner")
-    assert await why(first) == "p is paused (new toner): `spoold printer resume p`."
-    await desk.ask("job.hold", job=second)
-    assert f"spoold job release {second}" in await why(second)
-    may_act = (await desk.ask("job.explain", job=second))["may_act"]
-    assert may_act == [
-        "operators: release, cancel, move",
-        "whoever is at 192.0.2.7: cancel, as the owner is only claimed",
-    ]
-    await put_in_doubt(desk, first, printer)
-    assert f"spoold job settle {first}" in await why(first)
-    may_act = (await desk.ask("job.explain", job=first))["may_act"]
-    assert may_act == ["operators: settle, cancel"]
-    cut = await accept(
-        desk,
-        printer,
-        state=JobState.PENDING_HELD,
-        reasons=("submission-interrupted",),
-        message="the PDF has no %%EOF at its end",
-    )
-    assert "(the PDF has no %%EOF at its end), so its end may be missing. C" in await why(cut)
-    story = (await desk.ask("job.explain", job=cut))["story"]
-    assert "the submission was interrupted" in [entry["what"] for entry in story]
-    await start(desk, urgent, printer)
-    assert (await why(urgent)).startswith("It is being printed")
-    await desk.ask("job.cancel", job=urgent)
-    assert (await why(urgent)).startswith("It was asked to stop")
-
-
-async def test_a_story_of_hundreds_of_attempts_fits_a_message(desk):
-    """The beginning and the end are told; what is left out is counted."""
-    printer = await desk.spool.add_printer()
-    id_ = await accept(desk, printer)
-    for _ in range(120):
-        number = await start(desk, id_, printer)
-        outcome = Deferred("device-busy", "x" * 900)
-        await end(desk, id_, number, outcome, JobEvent.DEFER, "device-busy")
-    answer = await desk.ask("job.explain", job=id_)
-    assert any("left out" in entry["what"] for entry in answer["story"])
-    assert answer["story"][-1]["what"].startswith("attempt 120 ended")
-    shown = await desk.ask("job.show", job=id_)
-    assert shown["attempts_list"][-1]["number"] == 120
-    assert shown["attempts"] == 120
