@@ -161,7 +161,7 @@ class Listener:
             if key is None:
                 connection.close()  # a reset: SO_LINGER is set
                 return
-            handlers.start_soon(self._serve, connection, address, key, rules)
+            handlers.start_soon(self._serve, connection, address, key, rules, name="connection")
 
         await accept_loop(sock, handle)
 
@@ -218,7 +218,7 @@ class Listener:
                 sock = stream.detach()
                 stream = TlsStream(sock, rules.context(), server_side=True, peer=peer)
                 watch.stream = stream
-            if isinstance(stream, SocketStream) or await self._secure(stream, rules):
+            if isinstance(stream, SocketStream) or await self._secure(stream, rules, watch):
                 principal = await rules.identify(stream)
                 if rules.port is Port.MUTUAL:
                     await self._speak_until_cut(stream, rules, principal, watch)
@@ -301,7 +301,7 @@ class Listener:
         self._by_address[new] = self._by_address.get(new, 0) + 1
         return new
 
-    async def _secure(self, stream: TlsStream, rules: Rules) -> bool:
+    async def _secure(self, stream: TlsStream, rules: Rules, watch: Watch) -> bool:
         """Whether TLS stands; when not, the client has its alert, and the operator an event."""
         try:
             await stream.handshake(self.limits.handshake_deadline_s)
@@ -311,6 +311,7 @@ class Listener:
                 if rules.port is Port.MUTUAL:
                     self._on_refused("certificate_refused", stream.peer)
             return False
+        watch.deadline = trio.current_time() + self.limits.idle_deadline_s
         return True
 
     def _refuse(self, event: str, stream: Stream, detail: str) -> None:
@@ -341,7 +342,6 @@ class Listener:
 
         It is given back and not awaited here: what thousands of idle connections wait in is short.
         """
-        watch.deadline = trio.current_time() + self.limits.idle_deadline_s
         if rules.only is not None:
             opening = Opening(stream, b"", False, principal, rules, watch)
             return self._handlers[rules.only](opening)

@@ -31,7 +31,7 @@ class Digest(Protocol):
     def hexdigest(self) -> str: ...
 
 
-DIGESTS: dict[str, Callable[[], Digest]] = {"blake3": blake3.blake3, "sha256": sha256}
+DIGESTS: dict[str, Callable[..., Digest]] = {"blake3": blake3.blake3, "sha256": sha256}
 
 
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
@@ -195,11 +195,10 @@ class Incoming:
 
     async def digest(self) -> str:
         """The digest of the whole document, as `algorithm:hex`."""
-        await self.drain()
+        if self._fd >= 0:
+            await self.drain()
         if self._digest is None:
-            self._digest = DIGESTS[self._algorithm]()
-            for part in self._parts:
-                self._digest.update(part)
+            self._digest = DIGESTS[self._algorithm](b"".join(self._parts))
         return f"{self._algorithm}:{self._digest.hexdigest()}"
 
     async def keep(self, format: str) -> NewDocument:

@@ -234,7 +234,7 @@ class Journal:
         else:
             self.commit_s.observe(trio.current_time() - begun_s)
             self.commit_changes.observe(len(changes))
-            self._announce(group, answers, events)
+            self._announce(group, changes, answers, events)
         finally:
             self._leave(len(changes) - gathered)
 
@@ -314,19 +314,21 @@ class Journal:
             self._room.set()
             self._room = trio.Event()
 
-    def _announce(self, group: list[Handed], answers: list[Any], events: list[Event]) -> None:
+    def _announce(
+        self,
+        group: list[Handed],
+        changes: list[Change],
+        answers: list[Any],
+        events: list[Event],
+    ) -> None:
         self.head = self._store.position
         self.commits += 1
-        start = 0
-        for waiting in group:
-            for change in waiting.changes:
-                if type(change) is AcceptJob:
-                    accepted = answers[start]
-                    if type(accepted) is Accepted:
-                        self._fresh.put(change, accepted)
-                elif isinstance(change, MAKES_STALE):
-                    self._fresh.forget(change.job_id)
-                start += 1
+        for change, answer in zip(changes, answers, strict=True):
+            if type(change) is AcceptJob:
+                if type(answer) is Accepted:
+                    self._fresh.put(change, answer)
+            elif isinstance(change, MAKES_STALE):
+                self._fresh.forget(change.job_id)
         for callback in self._listeners:
             callback(events)
         start = 0

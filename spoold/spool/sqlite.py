@@ -20,17 +20,11 @@ from spoold.codec import record as codec
 from spoold.model.errors import OperationError, SpoolError, SpoolFull, StoreFailed
 from spoold.model.pricing import PriceList
 from spoold.model.record import VERSION
-from spoold.spool import connection, fold, lately, migrations, witness
+from spoold.spool import connection, fold, inserts, lately, migrations, witness
 from spoold.spool.claims import Claims
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.directories import sync_directory
-from spoold.spool.rows import (
-    CHAIN_SHIFT,
-    DOCUMENT_COLUMNS,
-    JOB_COLUMNS,
-    JOB_ID_MAX,
-    RECORD_COLUMNS,
-)
+from spoold.spool.rows import CHAIN_SHIFT, JOB_ID_MAX
 from spoold.spool.savepoint import Savepoint
 from spoold.spool.store import Accepted, AcceptJob, AttachDocument, Change, Event, ReceiveRecords
 
@@ -43,35 +37,11 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 BRINGS = (AcceptJob, AttachDocument)  # changes that bring what a full disk has no room for
 
 
-def _insert(table: str, columns: list[str]) -> Callable[[sqlite3.Connection, list[Any]], None]:
-    """A multi-row INSERT: one step of SQLite, and one release of the GIL, for many rows.
-
-    Rows go in groups of powers of two, so that few statements are ever prepared.
-    """
-    row = "(" + ",".join("?" * len(columns)) + ")"
-    head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
-    statements = {1 << n: head + ",".join([row] * (1 << n)) for n in range(8)}
-
-    def insert(db: sqlite3.Connection, rows: list[Any]) -> None:
-        start, left = 0, len(rows)
-        while left:
-            size = min(1 << (left.bit_length() - 1), 128)
-            group = rows[start : start + size]
-            db.execute(statements[size], [value for values in group for value in values])
-            start += size
-            left -= size
-
-    return insert
-
-
 _NEW_CHAIN = (
     "INSERT INTO chain (journal, incarnation, parent_incarnation, parent_position, parent_hash, "
     "is_own, started_us, position, hash, anchor_position, anchor_hash, last_job_id) "
     "VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)"
 )
-_insert_jobs = _insert("job", JOB_COLUMNS)
-_insert_documents = _insert("document", DOCUMENT_COLUMNS)
-_insert_records = _insert("record", RECORD_COLUMNS)
 
 
 class SqliteStore:
@@ -169,15 +139,15 @@ class SqliteStore:
     def flush(self) -> None:
         """Write the gathered new jobs, so that statements of this transaction see them."""
         if self.jobs:
-            _insert_jobs(self._db, self.jobs)
-            _insert_documents(self._db, self.documents)
+            inserts.insert_jobs(self._db, self.jobs)
+            inserts.insert_documents(self._db, self.documents)
             self.jobs = []
             self.documents = []
             self.named = {}
 
     def add_rows(self, rows: list[Any]) -> None:
         """Write records, of this chain or of another."""
-        _insert_records(self._db, rows)
+        inserts.insert_records(self._db, rows)
 
     @property
     def head_hash(self) -> bytes:
@@ -277,7 +247,7 @@ class SqliteStore:
                 self._decide(late, answers)
             self.flush()
             if self._records:
-                _insert_records(db, self._records)
+                inserts.insert_records(db, self._records)
                 db.execute(
                     "UPDATE chain SET position = ?, hash = ?, last_job_id = ? WHERE id = ?",
                     (self.position, self._hash, self.last_job_id, self.chain_id),

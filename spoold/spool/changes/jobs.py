@@ -188,7 +188,7 @@ class PlaceJob:
     after_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """The answer to a submission. `state` is the job's at the time of this answer, and `reasons`
     those for which it is held, where the job is new.
