@@ -1,4 +1,6 @@
-"""A node without its doors: the real spool and authority, and the table of operations."""
+"""A node without its doors: the real spool and authority, and the table of operations; an MFD at
+it, and Ada with ten cents.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ from spoold.daemon.operations.watch import Catalogue, Watch
 from spoold.dispatch.dispatcher import Dispatcher
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.opening import OpenJobs
+from spoold.model import release
+from spoold.model.pricing import PriceList, Rate
 from spoold.model.principal import Port, Principal, Role
+from spoold.model.usage import Work
 from spoold.net.connect import TcpNetwork
 from spoold.release.counts import Counts
 from spoold.release.desk import Desk as Desk_
@@ -43,9 +48,12 @@ from spoold.site.presence import Presence
 from spoold.site.receiver import Receiver
 from spoold.site.wanting import Wanting
 from spoold.spool.erasure import Erasure
+from spoold.spool.store import PutPrices
+from support.desks import CENT, PASSWORD, add_user
 from support.directory import DIGESTS, authentication_of
 from support.houses import houses
 from support.ipp_node import IppNode
+from support.panels import Panel
 
 NODE_GUID = UUID("00000000-0000-4000-8000-00000000000a")
 ADMIN = Principal("uid:0", Port.CONTROL, frozenset({Role.ADMIN}), "root")
@@ -192,3 +200,49 @@ async def start(tmp_path):
     """Starts whole nodes: `await start("hq")`, `await start("library", "site")`."""
     async with houses(tmp_path) as begin:
         yield begin
+
+
+# -- an MFD, and Ada with ten cents ------------------------------------------------------------
+
+
+@pytest.fixture
+async def safe(desk):
+    """A printer whose jobs wait for their owners, and that charges."""
+    return await desk.spool.add_printer(
+        "safe", release=release.ReleaseMode.HOLD, charging=release.Charging.ON
+    )
+
+
+@pytest.fixture
+async def enrol(desk, safe):
+    """Enrols an MFD for `safe`."""
+
+    async def enrolled(name="panel", printers=("safe",), **settings) -> Panel:
+        answer = await desk.ask("device.enrol", name=name, printers=list(printers), **settings)
+        return Panel(desk, answer["guid"], name)
+
+    return enrolled
+
+
+@pytest.fixture
+async def panel(enrol):
+    return await enrol()
+
+
+@pytest.fixture
+async def ada(desk):
+    return await add_user(desk, "ada", 10 * CENT)
+
+
+@pytest.fixture
+async def prices(desk):
+    """A copy is one cent, anything else two."""
+    rates = (Rate(2 * CENT), Rate(CENT, work=Work.COPY))
+    await desk.spool.journal.commit(PutPrices(PriceList(0, rates=rates), 0))
+
+
+@pytest.fixture
+async def here(panel, ada, prices):
+    """Ada is logged in, with ten cents."""
+    await panel.login(name="ada", password=PASSWORD)
+    return panel
