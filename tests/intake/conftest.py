@@ -1,4 +1,4 @@
-"""A server for frames, and a listener whose deadlines are looked at all the time."""
+"""A server for frames, a door for jobs, and a listener whose deadlines are looked at often."""
 
 from __future__ import annotations
 
@@ -39,3 +39,11 @@ async def house(nursery, tmp_path, monkeypatch):
     yield made
     made.close()
     nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def door(spool):
+    made = Acceptance(spool.journal, spool.reader, spool.documents, Limits(), spool.wall_clock)
+    await made.start()
+    await spool.add_printer()
+    return made

@@ -1,4 +1,4 @@
-"""The one door: admission, resume, take-over, and a cancel at every checkpoint without a leak."""
+"""Accepting jobs: one answer to what is sent twice, refusals, resume and take-over."""
 
 from __future__ import annotations
 
@@ -11,75 +11,27 @@ from uuid import uuid4
 import pytest
 import trio
 import trio.testing
-from blake3 import blake3
 
-from spoold.intake.acceptance import Acceptance
-from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobState
-from spoold.model.person import NOBODY, Known, Owner
+from spoold.model.person import Known, Owner
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import AddRecord, ChangeJob, JobFilter, PutPrinter
+from spoold.spool.store import ChangeJob, JobFilter, PutPrinter
 from support.limits import Limits
+from support.submitting import (
+    LARGE,
+    PIECE,
+    SMALL,
+    digest_of,
+    files,
+    left_over,
+    stored,
+    submission,
+    submit,
+    write,
+)
 
-GIB = 1 << 30
-LARGE = os.urandom(1_500_000)  # more than a buffer, so that a write is under way
-SMALL = b"%!PS one page"
-PIECE = 300_000
-
-
-@pytest.fixture
-async def door(spool):
-    made = Acceptance(spool.journal, spool.reader, spool.documents, Limits(), spool.wall_clock)
-    await made.start()
-    await spool.add_printer()
-    return made
-
-
-def submission(uuid=None, **fields):
-    fields = {"owner": NOBODY, "submitter": "provider:7", "printer": "default"} | fields
-    return Submission(intake="frames", client_host="192.0.2.7", uuid=uuid, **fields)
-
-
-def digest_of(body):
-    return f"blake3:{blake3(body).hexdigest()}"
-
-
-async def write(upload, body):
-    for at in range(upload.offset, len(body), PIECE):
-        await upload.write(body[at : at + PIECE])
-
-
-async def submit(door, body, uuid=None, **fields):
-    upload = await door.begin(submission(uuid, **fields))
-    if upload.accepted is None:
-        await write(upload, body)
-    return await upload.commit(len(body), digest_of(body))
-
-
-async def stored(spool, job):
-    source = await spool.documents.open(job)
-    try:
-        return source.read_at(0, job.document.size + 1)
-    finally:
-        source.close()
-
-
-def left_over(spool, door):
-    """What no upload may leave behind: descriptors, promises, names, files without a job."""
-    return (
-        len(os.listdir("/proc/self/fd")),
-        door._promised,
-        dict(door._uploads),
-        set(spool.documents._busy),
-    )
-
-
-def files(directory):
-    return {path.name for path in directory.rglob("*") if path.is_file()}
-
-
-# -- answers ---------------------------------------------------------------------------------------
+MUCH = 100 << 20  # more than other tests write meanwhile
 
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["row", "file"])
@@ -110,12 +62,12 @@ async def test_answers_given_again_promise_no_room(spool, door):
     uuid = uuid4()
     await submit(door, SMALL, uuid, size=len(SMALL))
     free = spool.documents.space().free_bytes
-    door.limits = Limits(reserve_bytes=free - 10 * GIB)
+    door.limits = Limits(reserve_bytes=free - 10 * MUCH)
     for _ in range(5):
-        upload = await door.begin(submission(uuid, size=4 * GIB))
+        upload = await door.begin(submission(uuid, size=4 * MUCH))
         assert upload.accepted is not None
     assert left_over(spool, door)[1:] == (0, {}, set())
-    await (await door.begin(submission(size=4 * GIB))).abandon()
+    await (await door.begin(submission(size=4 * MUCH))).abandon()
 
 
 async def test_a_repetition_is_answered_when_a_new_job_would_be_refused(spool, door):
@@ -129,9 +81,6 @@ async def test_a_repetition_is_answered_when_a_new_job_would_be_refused(spool, d
     with pytest.raises(OperationError) as refusal:
         await submit(door, SMALL, uuid4())
     assert refusal.value.code == "not-accepting"
-
-
-# -- refusals --------------------------------------------------------------------------------------
 
 
 async def test_too_much_is_refused_announced_or_not(spool, door):
@@ -150,13 +99,13 @@ async def test_too_much_is_refused_announced_or_not(spool, door):
 async def test_room_is_promised_to_one_only(spool, door):
     """Two that fit alone and not together: the second hears it before it sends."""
     free = spool.documents.space().free_bytes
-    door.limits = Limits(reserve_bytes=free - 10 * GIB)
-    first = await door.begin(submission(uuid4(), size=6 * GIB))
+    door.limits = Limits(reserve_bytes=free - 10 * MUCH)
+    first = await door.begin(submission(uuid4(), size=6 * MUCH))
     for uuid in (None, uuid4()):
         with pytest.raises(SpoolFull):
-            await door.begin(submission(uuid, size=6 * GIB))
+            await door.begin(submission(uuid, size=6 * MUCH))
     await first.suspend()
-    await (await door.begin(submission(size=6 * GIB))).abandon()
+    await (await door.begin(submission(size=6 * MUCH))).abandon()
     assert left_over(spool, door)[1:] == (0, {}, set())
 
 
@@ -178,7 +127,7 @@ async def test_a_wrong_digest_forgets_what_came(spool, door, body):
 async def test_an_unknown_digest_is_refused_and_promises_nothing(spool, door):
     """Nothing is kept of a submission that cannot be checked."""
     with pytest.raises(OperationError) as refusal:
-        await door.begin(submission(size=GIB, digest_algorithm="md5"))
+        await door.begin(submission(size=MUCH, digest_algorithm="md5"))
     assert refusal.value.code == "bad-request"
     assert left_over(spool, door)[1:] == (0, {}, set())
 
@@ -204,9 +153,6 @@ async def test_a_printer_says_what_waits_for_a_release(spool, door, printer, fie
     job = await spool.reader.job(accepted.job_id)
     assert (job.state, " ".join(job.reasons)) == (state, reason)
     assert accepted.state is state
-
-
-# -- resume and take-over --------------------------------------------------------------------------
 
 
 async def test_a_cut_upload_goes_on_where_it_was(spool, door):
@@ -400,144 +346,3 @@ async def test_what_came_of_a_broken_submission_is_kept_held(spool, door):
     assert await stored(spool, job) == LARGE[:PIECE]
     assert await (await door.begin(submission())).interrupt("nothing came") is None
     await spool.journal.commit(ChangeJob(job.id, JobEvent.RELEASE, 1))
-
-
-# -- cancellation ----------------------------------------------------------------------------------
-
-
-class Cut(trio.abc.Instrument):
-    """Cancels `scope` when the task that made this has waited for the n-th time."""
-
-    def __init__(self, scope, number):
-        self.scope = scope
-        self.left = number
-        self.task = trio.lowlevel.current_task()
-        self.has_cut = number == 0
-        if self.has_cut:
-            scope.cancel()
-
-    def after_task_step(self, task):
-        if task is self.task and not self.has_cut:
-            self.left -= 1
-            if self.left == 0:
-                self.has_cut = True
-                self.scope.cancel()
-
-
-async def for_each_checkpoint(run, check):
-    """`run` cancelled before it begins, at its first checkpoint, its second, and so on.
-
-    `check` is called after each, with what `run` returned (None when it was cut). Ends, returning
-    how many there were, after the run that ended by itself.
-    """
-    for number in range(1000):
-        result = None
-        with trio.CancelScope() as scope:
-            cut = Cut(scope, number)
-            trio.lowlevel.add_instrument(cut)
-            try:
-                result = await run()
-            finally:
-                trio.lowlevel.remove_instrument(cut)
-        await check(result)
-        if not cut.has_cut:
-            return number
-    raise AssertionError("it never ended")
-
-
-@pytest.mark.parametrize("has_uuid", [False, True], ids=["unnamed", "named"])
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["row", "file"])
-async def test_cancelled_anywhere_an_upload_leaks_nothing(spool, door, body, has_uuid):
-    """Every document on the disk is a job's or resumable; no descriptor, promise or name stays."""
-    await submit(door, body)
-    before = left_over(spool, door)
-    uuids = []
-    resumable = 0
-
-    async def run():
-        uuids.append(uuid4() if has_uuid else None)
-        upload = None
-        try:
-            upload = await door.begin(submission(uuids[-1], size=len(body)))
-            await write(upload, body)
-            await trio.lowlevel.checkpoint()
-            return await upload.commit(len(body), digest_of(body))
-        finally:
-            if upload is not None:
-                await (upload.suspend() if has_uuid else upload.abandon())
-
-    async def check(accepted):
-        nonlocal resumable
-        # What the journal took before the cancel is committed, and heard of, after this.
-        await spool.journal.commit(AddRecord("node-started", {}, 1))
-        assert left_over(spool, door) == before
-        jobs = await spool.reader.jobs(JobFilter(limit=1000))
-        for job in jobs:
-            assert await stored(spool, job) == body
-        if accepted is not None:
-            assert accepted.job_id in {job.id for job in jobs}
-        named = {row[0] for row in await spool.reader.document_files("", 1000)}
-        assert files(spool.documents.dir) == named
-        waiting = files(spool.documents.incoming_dir)
-        assert has_uuid or not waiting
-        resumable += len(waiting)
-        if has_uuid:  # the client that got no answer comes again
-            first = [job for job in jobs if job.uuid == uuids[-1]]
-            again = await submit(door, body, uuids[-1])
-            assert again.is_duplicate == bool(first)
-            assert files(spool.documents.incoming_dir) == set()
-
-    count = await for_each_checkpoint(run, check)
-    assert count > 2
-    assert bool(resumable) == (has_uuid and body is LARGE)
-    ids = [job.id for job in await spool.reader.jobs(JobFilter(limit=1000))]
-    assert ids == list(range(1, len(ids) + 1))
-
-
-async def test_cancelled_anywhere_a_resume_leaks_nothing(spool, door):
-    """Also while what was stored is read again, or another connection yields."""
-    uuid = uuid4()
-    upload = await door.begin(submission(uuid))
-    await upload.write(LARGE[:1_000_000])
-    await upload.suspend()
-    before = left_over(spool, door)
-    others = []
-
-    async def run():
-        others.append(await door.begin(submission(uuid)))
-        upload = await door.begin(submission(uuid))
-        await upload.suspend()
-        return upload
-
-    async def check(_):
-        while others:
-            await others.pop().suspend()
-        assert left_over(spool, door) == before
-        upload = await door.begin(submission(uuid))
-        assert upload.offset == 1_000_000
-        await upload.suspend()
-
-    assert await for_each_checkpoint(run, check) > 3
-
-
-async def test_cancelled_anywhere_an_interruption_keeps_what_came_or_nothing(spool, door):
-    """A held job is whole as far as it goes, or there is none."""
-    before = left_over(spool, door)
-
-    async def run():
-        upload = await door.begin(submission())
-        try:
-            await write(upload, LARGE)
-            return await upload.interrupt("cut")
-        finally:
-            await upload.abandon()
-
-    async def check(_):
-        assert left_over(spool, door) == before
-        assert files(spool.documents.incoming_dir) == set()
-        jobs = await spool.reader.jobs(JobFilter())
-        assert len(files(spool.documents.dir)) == len(jobs)
-        for job in jobs:
-            assert await stored(spool, job) == LARGE
-
-    assert await for_each_checkpoint(run, check) > 2
