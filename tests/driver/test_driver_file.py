@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import unicodedata
+from functools import partial
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +19,7 @@ from spoold.driver.file import file_name, safe_title
 from spoold.driver.link import driver_for
 from spoold.model.errors import OperationError
 from spoold.model.job import Document, Job, JobState
-from spoold.model.outcome import Deferred, Delivered, Refused
+from spoold.model.outcome import Deferred, Delivered, InDoubt, Refused
 from spoold.model.person import Owner
 from spoold.model.printer import Device
 from spoold.net.connect import TcpNetwork
@@ -158,22 +161,32 @@ def test_no_title_makes_a_name_that_leads_elsewhere(title, media_type):
     assert safe_title("../../etc/passwd") == "etc_passwd"
 
 
-async def test_a_third_party_adds_a_scheme_by_an_entry_point(
-    attempt, tmp_path, monkeypatch, printer_on
-):
-    """A distribution with an entry point in `spoold.drivers` is all that it takes."""
-    source = (
-        "    def __init__(self, device, network):\n"
-        "        self.uri = device.uri\n"
-        "    async def deliver(self, delivery):\n"
-        "        await delivery.may_send()\n"
-        "        body = delivery.source.read_at(0, delivery.source.size)\n"
-        "        return Delivered({'method': 'acme', 'body': body, 'uri': self.uri})\n"
-    )
-    install_driver(tmp_path, monkeypatch, "acme", source)
-    driver, job = attempt("acme://robot.example.org", BODY)
-    outcome = await driver.deliver(job.delivery)
-    assert outcome.evidence == {"method": "acme", "body": BODY, "uri": "acme://robot.example.org"}
-    assert job.marks == 1
+async def test_a_third_party_adds_a_scheme_by_an_entry_point(attempt, tmp_path, monkeypatch):
+    """The driver in README.md, in a distribution with an entry point, is all that it takes."""
+    readme = Path(link.__file__).with_name("README.md").read_text()
+    install_driver(tmp_path, monkeypatch, "acme")
+    (tmp_path / "acme_printers.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    answers, got = [b"OK\n", b"what?"], []
+
+    async def device(stream: trio.SocketStream) -> None:
+        got.append(b"".join([data async for data in stream]))
+        await stream.send_all(answers.pop(0))
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, device, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        uri = f"acme://127.0.0.1:{listener.socket.getsockname()[1]}"
+        driver, job = attempt(uri, BODY)
+        outcome = await driver.deliver(job.delivery)
+        assert outcome == Delivered({"method": "acme-ok", "bytes": len(BODY)})
+        assert job.marks == 1
+        driver, job = attempt(uri, BODY)
+        assert isinstance(await driver.deliver(job.delivery), InDoubt)
+        nursery.cancel_scope.cancel()
+    assert got == [BODY, BODY]
+    driver, job = attempt(uri, BODY)
+    assert isinstance(await driver.deliver(job.delivery), Deferred)
+    assert not (await driver.probe()).reachable
     with pytest.raises(OperationError, match="Known schemes: acme, file"):
         link.driver_for(Device(1, UUID_7, "nothing://x"), TcpNetwork())
