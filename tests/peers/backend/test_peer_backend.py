@@ -2,137 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from spoold.cli.backend import script
-from support.cups import Cups, cups
+from support.backends import LARGE_BYTES
 from support.documents import document, large_pdf
-from support.peers import Jobs, finished, incoming, printed_files, wait_until
+from support.peers import Jobs, finished, printed_files, wait_until
 from support.ports import own_port
-from support.process import Daemon, all_jobs, running
+from support.process import all_jobs
 
 pytestmark = pytest.mark.slow
 
-LARGE_BYTES = 60_000_000
-
-
-def config(mutual: int, clear: int) -> str:
-    """The same ports after a restart, for the queues of CUPS name them."""
-    return f"""
-[node]
-data_dir = "data"
-[listen]
-clear = ["127.0.0.1:{clear}"]
-tls = []
-mutual = ["127.0.0.1:{mutual}"]
-[drain]
-deadline_s = 2
-"""
-
-
-class Site:
-    """A CUPS, a spoold that may go away and come back, and credentials for the backend.
-
-    At the port `nobody` nobody ever listens.
-    """
-
-    def __init__(self, folder: Path, mutual: int, clear: int, nobody: int) -> None:
-        self.folder = folder
-        self.mutual, self.clear, self.nobody = mutual, clear, nobody
-        self.config = config(self.mutual, self.clear)
-        self.pem = folder / "cups.pem"
-        self.queues = 0
-
-    def start(self):
-        return running(self.folder / "spoold", config=self.config)
-
-    def spoold(self, *arguments: object, control: Path) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "spoold", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            env={**os.environ, "SPOOLD_CONTROL": str(control)},
-        )
-
-    def enrol(self, daemon: Daemon, name: str, *users: str) -> Path:
-        """The credentials of a provider in one file, as the README says how to make it."""
-        asserts = [word for user in users for word in ("--may-assert", user)]
-        done = self.spoold(
-            *("provider", "enrol", name, *asserts, "--out", self.folder), control=daemon.control
-        )
-        assert done.returncode == 0, done.stderr
-        names = (f"{name}.key", f"{name}.crt", "ca.crt")
-        pem = self.folder / f"{name}.pem"
-        pem.touch(0o600)
-        pem.write_bytes(b"".join((self.folder / one).read_bytes() for one in names))
-        return pem
-
-    def put_backend(self, cups: Cups, credentials: Path, name: str = "spoold") -> None:
-        """As `backend install` does it, but for its look at who else can write to this checkout."""
-        path = cups.backends / name
-        path.write_text(script(Path(sys.executable), credentials))
-        path.chmod(0o700)
-
-    def uri(self, query: str = "", printer: str = "default") -> str:
-        return f"spoold://127.0.0.1:{self.mutual}/{printer}{query}"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "spoold").mkdir()
-    with own_port() as mutual, own_port() as clear, own_port() as nobody:
-        yield Site(folder, mutual, clear, nobody)
-
-
-@pytest.fixture(scope="module")
-def printing(site):
-    """Their CUPS; `DirtyCleanInterval 0` makes it keep what it accepts when it is killed."""
-    with cups("DirtyCleanInterval 0") as running_cups:
-        with site.start() as daemon:
-            site.put_backend(running_cups, site.enrol(daemon, "cups", "*"))
-            assert daemon.end() == 0
-        yield running_cups
-
-
-@pytest.fixture
-def daemon(site, printing):
-    with site.start() as daemon:
-        yield daemon
-        assert daemon.end() == 0
-
-
-@pytest.fixture
-def queue(site, printing):
-    """`queue(query)` is the name of a new queue in CUPS."""
-
-    def add(query: str = "", *options: object, uri: str = "", printer: str = "default") -> str:
-        site.queues += 1
-        name = f"q{site.queues}"
-        printing.add(name, uri or site.uri(query, printer), *options)
-        return name
-
-    return add
-
-
-@pytest.fixture
-def pdf(tmp_path):
-    path = tmp_path / "report.pdf"
-    path.write_bytes(document("pdfwrite"))
-    return path
-
 
 # --- handing over ----------------------------------------------------------------------------
-
-
 def test_lpinfo_lists_the_backend(printing):
     """CUPS asks it what it can do."""
     assert "network spoold" in printing.run("lpinfo", "-v").splitlines()
@@ -233,8 +118,6 @@ def test_a_class_goes_on_to_its_next_member(daemon, site, printing, queue, pdf):
 
 
 # --- servers that are away -------------------------------------------------------------------
-
-
 def test_a_job_waits_for_a_server_that_is_away_and_prints_once(site, printing, queue, pdf):
     """CUPS shows why; the queue is never stopped, and nobody has to do anything."""
     name = queue()
@@ -301,8 +184,6 @@ def test_a_printer_that_takes_no_jobs_is_waited_for(daemon, site, printing, queu
 
 
 # --- one job, however often CUPS tries ----------------------------------------------------------
-
-
 def test_a_cups_that_was_killed_submits_no_second_job(daemon, printing, queue, pdf):
     """It starts again and runs the job again; spoold has it already, and it prints once."""
     jobs = Jobs(daemon)
@@ -359,8 +240,6 @@ def test_restarting_a_finished_job_prints_it_again(daemon, printing, queue, pdf)
 
 
 # --- waiting for the end --------------------------------------------------------------------
-
-
 def test_cups_waits_for_paper_where_the_uri_asks_for_it(daemon, printing, queue, pdf):
     """`waitjob=yes`: the job of CUPS ends with the job of spoold, not before."""
     jobs = Jobs(daemon)
@@ -399,8 +278,6 @@ def test_a_job_that_spoold_cancels_is_canceled_in_cups(daemon, printing, queue, 
 
 
 # --- cancel ---------------------------------------------------------------------------------
-
-
 def test_a_job_canceled_while_its_server_is_away_never_prints(site, printing, queue, pdf):
     """The backend ends at once, and leaves nothing behind that could send it later."""
     name = queue()
@@ -440,190 +317,3 @@ def test_a_job_that_cups_moves_is_canceled_here_and_prints_there(
     (second,) = [one for one in jobs.new() if one["id"] != first["id"]]
     assert finished(daemon, second["id"])["state"] == "completed"
     assert len(list((site.folder / "annex").iterdir())) == 1
-
-
-# --- run as cupsd runs it, step by step ---------------------------------------------------------
-
-
-@pytest.fixture
-def start(site, printing):
-    """`start(number, files...)` starts the backend for a job; without files it reads its input."""
-    started: list[subprocess.Popen] = []
-
-    def run(number: int, *files: Path) -> subprocess.Popen:
-        options = f"job-uuid=urn:uuid:{uuid4()} time-at-creation={number}"
-        process = subprocess.Popen(
-            [printing.backends / "spoold", str(number), "cashier", "Report", "1", options, *files],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"DEVICE_URI": site.uri(), "PRINTER": "q", "PATH": "/usr/bin:/bin"},
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.wait(10)
-        process.stdin.close()
-        process.stderr.close()
-
-
-def test_filters_can_go_on_writing_after_a_cancel(daemon, start):
-    """The input is read to its end, and thrown away: a filter may have to eject a page."""
-    jobs = Jobs(daemon)
-    body = large_pdf(LARGE_BYTES)
-    process = start(1)
-    process.stdin.write(body[: len(body) // 2])
-    process.send_signal(signal.SIGTERM)
-    process.stdin.write(body[len(body) // 2 :])
-    process.stdin.close()
-    assert process.wait(10) == 0
-    assert jobs.new() == []
-
-
-def test_large_input_arrives_whole(daemon, site, start):
-    """What filters make may be large: it waits in a file without a name."""
-    jobs = Jobs(daemon)
-    body = large_pdf(LARGE_BYTES)
-    _, said = start(2).communicate(body, timeout=30)
-    assert b"INFO: Accepted: job" in said
-    job = jobs.one_finished()
-    assert printed_files(site.folder / "spoold", job) == [body]
-
-
-def test_without_any_input_there_is_no_job(daemon, start):
-    """Filters that failed leave nothing to print; CUPS knows of that already."""
-    jobs = Jobs(daemon)
-    process = start(3)
-    _, said = process.communicate(b"", timeout=10)
-    assert process.returncode == 0
-    assert b"INFO: There is nothing to print." in said
-    assert jobs.new() == []
-
-
-def test_a_cancel_in_the_middle_of_an_upload_ends_at_once(daemon, site, start, tmp_path):
-    """The server does not even read; what it got before is no job when it does again."""
-    path = tmp_path / "large.pdf"
-    path.write_bytes(large_pdf(LARGE_BYTES))
-    jobs = Jobs(daemon)
-    assert start(4, path).wait(30) == 0  # the way is open
-    (first,) = jobs.new()
-    process = start(5, path)
-    wait_until(lambda: incoming(site.folder / "spoold") > 1_000_000)
-    daemon.process.send_signal(signal.SIGSTOP)
-    try:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
-    finally:
-        daemon.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: daemon.call("status")["connections"]["mutual"] == 0)
-    assert [job["id"] for job in jobs.new()] == [first["id"]]
-
-
-def test_a_backend_whose_cups_is_gone_gives_up(site, printing, start, pdf, tmp_path):
-    """Nobody waits for it any more; the next CUPS starts another one for the job."""
-    script = 'DEVICE_URI=$1; export DEVICE_URI; "$2" 7 u t 1 "" "$3" 2>"$4" & echo $!; sleep 0.5'
-    log = tmp_path / "log"
-    parent = subprocess.run(
-        ["/bin/sh", "-c", script, "sh", site.uri(), printing.backends / "spoold", pdf, log],
-        capture_output=True,
-        timeout=20,
-    )
-    process = Path("/proc", parent.stdout.decode().strip())
-    wait_until(lambda: not process.exists())
-    assert "Trying again" in log.read_text()
-
-
-# --- refusals -------------------------------------------------------------------------------
-
-
-def test_a_revoked_certificate_holds_the_job_for_authentication(daemon, site, printing, queue, pdf):
-    """New credentials, and the job that is resumed prints."""
-    jobs = Jobs(daemon)
-    site.put_backend(printing, site.enrol(daemon, "revoked", "*"))
-    daemon.call("provider.revoke", name="revoked")
-    try:
-        number = printing.print(queue(), pdf)
-        held = printing.wait(number, "pending-held")
-        assert "cups-held-for-authentication" in held["job-state-reasons"]
-        assert jobs.new() == []
-    finally:
-        site.put_backend(printing, site.folder / "cups.pem")
-    printing.run("lp", "-i", number, "-H", "resume")
-    assert printing.wait(number, "completed")
-    assert len(jobs.new()) == 1
-
-
-def test_a_user_that_the_provider_may_not_speak_for_is_held(daemon, site, printing, queue, pdf):
-    """The certificate is good, but not for everybody's jobs."""
-    jobs = Jobs(daemon)
-    site.put_backend(printing, site.enrol(daemon, "till", "cashier"))
-    try:
-        name = queue()
-        number = printing.print(name, "-U", "somebody", pdf)
-        held = printing.wait(number, "pending-held")
-        assert "cups-held-for-authentication" in held["job-state-reasons"]
-        assert "may not submit jobs for" in held["job-printer-state-message"]
-        assert printing.wait(printing.print(name, "-U", "cashier", pdf), "completed")
-    finally:
-        site.put_backend(printing, site.folder / "cups.pem")
-    assert [job["owner"] for job in jobs.new()] == ["cashier"]
-
-
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        ("spoold://127.0.0.1:{0}/nowhere", "there is no printer"),
-        ("spoold://127.0.0.1:{0}/default?nonsense=1", "there is no option nonsense"),
-        ("spoold://127.0.0.1:{0}", "it names no printer"),
-    ],
-)
-def test_a_wrong_queue_stops_and_keeps_its_jobs(daemon, site, printing, queue, pdf, uri, message):
-    """Set right, it prints what waits."""
-    jobs = Jobs(daemon)
-    name = queue(uri=uri.format(site.mutual))
-    number = printing.print(name, pdf)
-    wait_until(lambda: "disabled" in printing.run("lpstat", "-p", name))
-    assert printing.job(number)["job-state"] == "pending"
-    assert message in printing.log()
-    printing.run("lpadmin", "-p", name, "-v", site.uri())
-    printing.run("cupsenable", name)
-    assert printing.wait(number, "completed")
-    assert len(jobs.new()) == 1
-
-
-def test_credentials_that_others_may_read_are_not_used(daemon, site, printing, queue, pdf):
-    """The queue stops and says what to do."""
-    open_pem = site.folder / "open.pem"
-    open_pem.write_bytes((site.folder / "cups.pem").read_bytes())
-    open_pem.chmod(0o644)
-    site.put_backend(printing, open_pem)
-    name = queue()
-    number = printing.print(name, pdf)
-    wait_until(lambda: "disabled" in printing.run("lpstat", "-p", name))
-    assert f"Run: chmod 600 {open_pem}" in printing.log()
-    open_pem.chmod(0o600)
-    printing.run("cupsenable", name)
-    try:
-        assert printing.wait(number, "completed")
-    finally:
-        site.put_backend(printing, site.folder / "cups.pem")
-
-
-def test_other_bytes_for_the_same_job_are_held_for_a_person(daemon, site, printing, queue, pdf):
-    """What filters make anew is not what the server has: neither printed twice nor dropped."""
-    jobs = Jobs(daemon)
-    name = queue("?waitjob=yes&hold=yes")
-    number = printing.print(name, pdf)
-    job = jobs.one()
-    wait_until(lambda: "pending-held" in printing.job(number).get("job-printer-state-message", ""))
-    printing.stop(signal.SIGKILL)
-    (spooled,) = (printing.root / "spool").glob(f"d{number:05}-*")
-    spooled.write_bytes(document("enscript"))
-    printing.start()
-    held = printing.wait(number, "pending-held")
-    assert f"as job {job['id']}, which is pending-held" in held["job-printer-state-message"]
-    assert len(jobs.new()) == 1
-    daemon.call("job.cancel", job=job["id"])
-    printing.run("cancel", number)
