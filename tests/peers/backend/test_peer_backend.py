@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 # --- handing over ----------------------------------------------------------------------------
+
+
 def test_lpinfo_lists_the_backend(printing):
     """CUPS asks it what it can do."""
     assert "network spoold" in printing.run("lpinfo", "-v").splitlines()
@@ -118,6 +120,8 @@ def test_a_class_goes_on_to_its_next_member(daemon, site, printing, queue, pdf):
 
 
 # --- servers that are away -------------------------------------------------------------------
+
+
 def test_a_job_waits_for_a_server_that_is_away_and_prints_once(site, printing, queue, pdf):
     """CUPS shows why; the queue is never stopped, and nobody has to do anything."""
     name = queue()
@@ -184,6 +188,8 @@ def test_a_printer_that_takes_no_jobs_is_waited_for(daemon, site, printing, queu
 
 
 # --- one job, however often CUPS tries ----------------------------------------------------------
+
+
 def test_a_cups_that_was_killed_submits_no_second_job(daemon, printing, queue, pdf):
     """It starts again and runs the job again; spoold has it already, and it prints once."""
     jobs = Jobs(daemon)
@@ -240,6 +246,8 @@ def test_restarting_a_finished_job_prints_it_again(daemon, printing, queue, pdf)
 
 
 # --- waiting for the end --------------------------------------------------------------------
+
+
 def test_cups_waits_for_paper_where_the_uri_asks_for_it(daemon, printing, queue, pdf):
     """`waitjob=yes`: the job of CUPS ends with the job of spoold, not before."""
     jobs = Jobs(daemon)
@@ -278,6 +286,8 @@ def test_a_job_that_spoold_cancels_is_canceled_in_cups(daemon, printing, queue, 
 
 
 # --- cancel ---------------------------------------------------------------------------------
+
+
 def test_a_job_canceled_while_its_server_is_away_never_prints(site, printing, queue, pdf):
     """The backend ends at once, and leaves nothing behind that could send it later."""
     name = queue()

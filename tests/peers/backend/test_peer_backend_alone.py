@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 
 # --- run as cupsd runs it, step by step ---------------------------------------------------------
+
+
 @pytest.fixture
 def start(site, printing):
     """`start(number, files...)` starts the backend for a job; without files it reads its input."""
@@ -108,6 +110,8 @@ def test_a_backend_whose_cups_is_gone_gives_up(site, printing, start, pdf, tmp_p
 
 
 # --- refusals -------------------------------------------------------------------------------
+
+
 def test_a_revoked_certificate_holds_the_job_for_authentication(daemon, site, printing, queue, pdf):
     """New credentials, and the job that is resumed prints."""
     jobs = Jobs(daemon)
