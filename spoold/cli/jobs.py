@@ -34,7 +34,8 @@ EXAMPLES = {
     "spoold job hold --printer frontdesk --owner reception",
     "release": "spoold job release 17 18\nspoold job release 17 --to frontdesk\n"
     "spoold job release --owner desk --since 2h --dry-run",
-    "cancel": "spoold job cancel 17\nspoold job cancel --printer labels --until 3d --dry-run",
+    "cancel": "spoold job cancel 17\nspoold job cancel library/17\n"
+    "spoold job cancel --printer labels --until 3d --dry-run",
     "retry": "spoold job retry 17\nspoold job retry --printer labels --since 1h",
     "move": "spoold job move 17 --to annex\nspoold job move --printer frontdesk --to annex",
 }

@@ -108,6 +108,8 @@ EVENTS = {
     "twins_canceled": "Jobs that waited here have ended at the application server, and go.",
     "twins_not_settled": "What was printed elsewhere could not be asked for; it is tried again.",
     "jobs_not_fetched": "Fetching jobs over the line broke off; it is done again.",
+    "errand_done": "Staff of the application server did something to a job of a site.",
+    "errands_unheard": "What is to be done to jobs here could not be asked, or answered.",
     "handed_on_left_behind": "A device leads to another node than that which has jobs of it: they "
     "are held, in doubt.",
     "handed_on_unheard": "The node that has jobs of this one cannot be asked how they are.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ import trio
 from spoold import __version__
 from spoold.daemon.ground import Ground, wall_clock
 from spoold.daemon.membership import Membership
+from spoold.daemon.operations import errands as for_upstream
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.held_jobs import result_map
 from spoold.daemon.operations.watch import Catalogue
@@ -32,7 +34,9 @@ from spoold.release.desk import Desk
 from spoold.release.news import Mode, News
 from spoold.release.places import check_printers
 from spoold.site import objects
+from spoold.site.attending import Attending
 from spoold.site.authority import Authority
+from spoold.site.errands import Errands
 from spoold.site.far_desk import FarDesk
 from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
@@ -178,13 +182,14 @@ def open_far_desk(
     lines: Lines,
     replica: Replica | None,
     wanting: Wanting,
+    errands: Errands,
     catalogue: Catalogue,
     desk: Desk,
 ) -> FarDesk | OtherSites:
     """Who knows what people have waiting elsewhere: a site's application server, or records."""
     line = lines.line
     if line is None:
-        return open_other_sites(ground.reader, wanting, catalogue, desk)
+        return open_other_sites(ground.reader, wanting, errands, catalogue, desk)
 
     def upstream() -> str | None:
         if line.upstream is not None:
@@ -197,7 +202,7 @@ def open_far_desk(
 
 
 def open_other_sites(
-    reader: SqliteReader, wanting: Wanting, catalogue: Catalogue, desk: Desk
+    reader: SqliteReader, wanting: Wanting, errands: Errands, catalogue: Catalogue, desk: Desk
 ) -> OtherSites:
     """What waits at sites, released at the desk of this node once it has come."""
 
@@ -214,7 +219,7 @@ def open_other_sites(
         [done] = await desk.release(user, [job_id], *asked)
         return result_map(done)
 
-    return OtherSites(reader, wanting, printers, check_place, release_here)
+    return OtherSites(reader, wanting, errands, printers, check_place, release_here)
 
 
 def open_visitors(ground: Ground, lines: Lines, replica: Replica | None) -> Visitors | None:
@@ -249,6 +254,7 @@ async def tasks_of(
         alone.run,
         fetching.run,
         giving.run,
+        Attending(line, partial(for_upstream.do, services)).run,
         Losers(line, journal, reader, wall_clock).run,
         fence.run,
         lambda: _let_go(dispatcher, lines, replica, since_us),

@@ -53,6 +53,7 @@ from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.authority import Authority as Alone
+from spoold.site.errands import Errands
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
 from spoold.site.recalling import Recalling
@@ -154,7 +155,10 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     held.charging.authority = alone or recalling
     visitors = of_site.open_visitors(ground, lines, replica)
     wanting = Wanting(journal, reader, lines.sites, wall_clock, deadline_s)
-    far_desk = of_site.open_far_desk(ground, lines, replica, wanting, held.catalogue, held.desk)
+    errands = Errands(lines.sites, deadline_s)
+    far_desk = of_site.open_far_desk(
+        ground, lines, replica, wanting, errands, held.catalogue, held.desk
+    )
     people = await _people(ground, alone)
     work = WorkDesk(held.charging, reader, wall_clock)
     rounds = Rounds(journal, reader, ground.digests, wall_clock)
@@ -199,6 +203,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         recalling=recalling,
         handing=handing,
         wanting=wanting,
+        errands=errands,
         endpoints=endpoints,
         objects=Objects(journal, reader, lines.sites, ground.digests, guid, wall_clock),
         replica=replica,

@@ -2,8 +2,8 @@
 
 It is listed with what waits here. Who releases it at another machine has it come here first, where
 it is then held (`wanting`), and is released like any other; so there are two moves, each of which
-is whole or was none. Changed and deleted is what waits at a site there alone. In the place of
-`FarDesk`, which is a site's.
+is whole or was none. Changed and deleted is what waits at a site there, while that has its line
+(`errands`). In the place of `FarDesk`, which is a site's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import trio
 from spoold.model.errors import OperationError
 from spoold.model.printer import Printer
 from spoold.model.release import Changes
+from spoold.site.errands import Errands
 from spoold.site.far_desk import FAR, FarJobs, refused
 from spoold.site.wanting import Wanting
 from spoold.spool import remote_jobs
@@ -38,12 +39,14 @@ class OtherSites:
         self,
         reader: SqliteReader,
         wanting: Wanting,
+        errands: Errands,
         printers: Callable[[], Awaitable[dict[UUID, Printer]]],
         check_place: CheckPlace,
         release_here: Release,
     ) -> None:
         self._reader = reader
         self._wanting = wanting
+        self._errands = errands
         self._printers = printers
         self._check_place = check_place
         self._release_here = release_here
@@ -142,18 +145,35 @@ class OtherSites:
         uuid = await self._reader.look(remote_jobs.uuid_of, key)
         job = None if uuid is None else await self._reader.job_by_uuid(uuid)
         if job is None or not job.awaits_release:
-            raise OperationError(
-                "not-found", "the job waits there no more.", "List the jobs again."
-            )
+            raise _gone()
         return job.id
 
     async def delete(self, person: UUID, jobs: Sequence[int]) -> list[dict[str, Any]]:
-        return refused(jobs, _not_here())
+        results = []
+        for job in jobs:
+            try:
+                results.append(await self._do("held.delete", person, job, {}))
+            except OperationError as error:
+                results += refused([job], error)
+        return results
 
     async def change(
         self, person: UUID, printer: Printer, job: int, changes: Changes
     ) -> dict[str, Any]:
-        raise _not_here()
+        """Raises OperationError: it was not changed, or nobody knows."""
+        given = {key: value for key, value in changes._asdict().items() if value is not None}
+        return await self._do("held.change", person, job, given)
+
+    async def _do(self, op: str, person: UUID, job: int, more: dict[str, Any]) -> dict[str, Any]:
+        """Raises OperationError: it was not done, or nobody knows."""
+        found = await self._reader.look(remote_jobs.waiting_among, person, [job - FAR])
+        if not found:
+            raise _gone()
+        [one] = found.values()
+        asked = {"person": str(person), "job": str(one.job.uuid), **more}
+        advice = "Do that there, or when you release it."
+        told = await self._errands.run(one.job.node, _name(one), op, asked, advice)
+        return told | {"id": job}
 
 
 def _name(waits: Waits) -> str:
@@ -182,7 +202,5 @@ def _shown(waits: Waits, why: str) -> dict[str, Any]:
     }
 
 
-def _not_here() -> OperationError:
-    return OperationError(
-        "not-possible", "the job waits at another site.", "Do that there, or when you release it."
-    )
+def _gone() -> OperationError:
+    return OperationError("not-found", "the job waits there no more.", "List the jobs again.")

@@ -42,6 +42,7 @@ from spoold.release.news import News
 from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
+from spoold.site.errands import Errands
 from spoold.site.handing import Handing
 from spoold.site.objects import Objects
 from spoold.site.presence import Presence
@@ -109,6 +110,7 @@ async def desk(spool):
     at_desk = Desk_(spool.journal, spool.reader, catalogue, releases, charging, spool.wall_clock)
     sites = Presence(spool.wall_clock)
     wanting = Wanting(spool.journal, spool.reader, sites, spool.wall_clock, 0.3)
+    errands = Errands(sites, 0.3)
     services = Services(
         journal=spool.journal,
         reader=spool.reader,
@@ -151,8 +153,9 @@ async def desk(spool):
         sites=sites,
         receiver=Receiver(spool.journal, spool.reader, spool.wall_clock),
         endpoints=Endpoints(lambda: config),
-        far_desk=open_other_sites(spool.reader, wanting, catalogue, at_desk),
+        far_desk=open_other_sites(spool.reader, wanting, errands, catalogue, at_desk),
         wanting=wanting,
+        errands=errands,
         handing=Handing(
             spool.journal,
             spool.reader,

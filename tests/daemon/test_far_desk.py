@@ -364,19 +364,22 @@ async def test_what_waits_at_another_site_is_shown_and_fetched_there(start, pair
         there = found[1]
         assert (there["title"], there["node"], there["fits"]) == ("there", "annex", False)
         assert there["why"] == "it waits at annex: fetch it there."
-        for op in ("release", "delete"):
-            [result] = (await panel.at(op, jobs=[there["id"]]))["results"]
-            assert (result["id"], result["error"]["code"]) == (there["id"], "not-possible")
-        error = await panel.refusal("change", session=panel.session, job=there["id"], copies=2)
-        assert error.code == "not-possible"
+        [result] = (await panel.at("release", jobs=[there["id"]]))["results"]
+        assert (result["id"], result["error"]["code"]) == (there["id"], "not-possible")
+        told = await panel.at("change", job=there["id"], copies=2)
+        assert (told["id"], told["state"]) == (there["id"], "pending-held")
         first = await panel.at("jobs", limit=1)
         assert first["next_after_id"] == found[0]["id"]
         rest = await panel.at("jobs", after_id=first["next_after_id"])
         assert [one["id"] for one in rest["jobs"]] == [there["id"]]
     assert [one["id"] for one in (await panel.at("release"))["results"]] == [near["id"]]
-    assert len(await listed(await panel_of(site))) == 1
     [mine] = (await annex.ask("release.held", user="ada"))["jobs"]
-    assert mine["title"] == "there"
+    assert (mine["title"], mine["copies"]) == ("there", 2)
+    panel = await panel_of(site)
+    [there] = await listed(panel)
+    [gone] = (await panel.at("delete", jobs=[there["id"]]))["results"]
+    assert (gone["id"], gone["state"]) == (there["id"], "canceled")
+    await wait_job(annex, "there", "canceled")
 
 
 async def test_a_job_that_is_at_both_is_shown_once(pair, tmp_path):

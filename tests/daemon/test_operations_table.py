@@ -140,6 +140,8 @@ EXPECTED = {
     "site.done": LINES,
     "site.wanted": LINES,
     "site.gave": LINES,
+    "site.errands": LINES,
+    "site.did": LINES,
     "site.emergency": STAFF,
     "site.enter": ADMINS,
     "site.follow": LINES,

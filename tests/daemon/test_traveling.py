@@ -249,9 +249,18 @@ async def test_a_site_that_is_away_keeps_its_jobs(pair, tmp_path, monkeypatch):
         patch.setattr(hq.services.sites, "tell", lambda *_: True)
         assert await release(panel, far["id"]) == ["busy"]
     assert (await jobs_of(annex, "mine"))[0]["reasons"] == ["job-release-wait"]
+    await panel.at("change", job=far["id"], copies=2)
+    assert (await jobs_of(annex, "mine"))[0]["copies"] == 2
+    await submit(annex, "unwanted", "wander")
+    unwanted = (await shown(panel, "unwanted"))["id"]
+    [gone] = (await panel.at("delete", jobs=[unwanted]))["results"]
+    assert (gone["id"], gone["state"]) == (unwanted, "canceled")
+    assert (await jobs_of(annex, "unwanted"))[0]["reasons"] == ["job-canceled-by-user"]
     await annex.stop()
     far = await shown(panel, "mine")
     assert (far["fits"], far["why"]) == (False, "annex cannot be reached now: the job stays there.")
+    [kept] = (await panel.at("delete", jobs=[far["id"]]))["results"]
+    assert kept["error"]["code"] == "busy"
     assert await release(panel, far["id"]) == ["busy"]
     assert (await panel.at("release"))["results"] == []
     assert job["state"] == "pending-held"

@@ -31,6 +31,7 @@ from spoold.release.releasing import Releases
 from spoold.release.sessions import Sessions
 from spoold.release.work import WorkDesk
 from spoold.site.authority import Authority as Alone
+from spoold.site.errands import Errands
 from spoold.site.far_desk import FarDesk
 from spoold.site.handing import Handing
 from spoold.site.line import Line
@@ -98,6 +99,7 @@ class Services:
     receiver: Receiver
     handing: Handing
     wanting: Wanting
+    errands: Errands  # what sites are to do to their jobs
     far_desk: FarDesk | OtherSites  # what people have waiting at other nodes
     endpoints: Endpoints  # where else clients are told to go
     objects: Objects  # what sites copy

@@ -1,9 +1,14 @@
-"""Jobs of sites, as their records have told of them: `job.elsewhere`, and for `job.show`."""
+"""Jobs of sites, as their records have told of them: `job.elsewhere`, and for `job.show`.
+
+What staff do to one of them here is done at its site, while that has its line (`site/errands.py`).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
+
+import structlog
 
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.context import Services
@@ -12,6 +17,8 @@ from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
 from spoold.spool import nodes, remote_jobs
 from spoold.spool.remote_jobs import RemoteJob
+
+log = structlog.get_logger("spoold.daemon")
 
 PAGE_JOBS_MAX = 500
 
@@ -41,6 +48,37 @@ async def list_jobs(call: Call) -> dict[str, Any]:
 
 
 async def find(call: Call, name: int | str) -> dict[str, Any] | None:
+    """A job of a site, as `_find` finds it, for people."""
+    job = await _find(call, name)
+    if job is None:
+        return None
+    return _map(job, await _names(call.services), await _printers(call.services))
+
+
+async def run_there(call: Call, op: str) -> dict[str, Any] | None:
+    """Have the site do the operation to its job; None: the job that is named is no site's.
+
+    Raises:
+        OperationError: what the site says, or that it cannot be reached.
+    """
+    name = call.args["job"]
+    job = None if name is None else await _find(call, name)
+    if job is None:
+        return None
+    names = await _names(call.services)
+    site = names.get(job.node, str(job.node))
+    args = {key: value for key, value in call.args.items() if value is not None}
+    verb = op.removeprefix("job.")
+    advice = f"Do it there (`spoold job {verb} {job.job_id}`), or again when its line is back."
+    answer = await call.services.errands.run(
+        job.node, site, op, args | {"job": str(job.uuid)}, advice
+    )
+    log.info("errand_done", site=site, op=op, job_uuid=str(job.uuid), actor=call.actor)
+    results = [one | {"id": f"{site}/{one['id']}"} for one in answer["results"]]
+    return answer | {"results": results}
+
+
+async def _find(call: Call, name: int | str) -> RemoteJob | None:
     """A job of a site, by NODE/ID or by its uuid where this node has none such; None: it is ours.
 
     For staff alone: what its owner may see is told at the site.
@@ -49,20 +87,17 @@ async def find(call: Call, name: int | str) -> dict[str, Any] | None:
     if isinstance(name, int) or not call.is_staff:
         return None
     node, slash, rest = name.strip().rpartition("/")
-    names = await _names(services)
-    job: RemoteJob | None = None
     if slash:
+        names = await _names(services)
         site = next((guid for guid, known in names.items() if node in (known, str(guid))), None)
         if site is None or not (rest.isascii() and rest.isdigit() and len(rest) <= 10):
             return None
-        job = await services.reader.look(remote_jobs.by_number, site, int(rest))
-    else:
-        uuid = _guid(rest)
-        if uuid is None or await services.reader.job_by_uuid(uuid) is not None:
-            return None
-        found = await services.reader.look(remote_jobs.by_uuid, uuid)
-        job = found[-1] if found else None
-    return None if job is None else _map(job, names, await _printers(services))
+        return await services.reader.look(remote_jobs.by_number, site, int(rest))
+    uuid = _guid(rest)
+    if uuid is None or await services.reader.job_by_uuid(uuid) is not None:
+        return None
+    found = await services.reader.look(remote_jobs.by_uuid, uuid)
+    return found[-1] if found else None
 
 
 def _guid(text: str) -> UUID | None:

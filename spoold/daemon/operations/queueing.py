@@ -21,6 +21,7 @@ from spoold.daemon.operations.access import (
     USERS_AND_OPERATORS,
     is_own,
 )
+from spoold.daemon.operations.elsewhere import run_there
 from spoold.daemon.operations.jobs import JOB, find_job, find_printer, may_read
 from spoold.daemon.operations.plans import (
     WAITING,
@@ -94,6 +95,9 @@ _FIELDS = {
 
 async def set_job(call: Call) -> dict[str, Any]:
     """All of what is asked for, or nothing."""
+    there = await run_there(call, "job.set")
+    if there is not None:
+        return there
     args = call.args
     job = await find_own(call, args["job"])
     wanted = {name: args[name] for name in ("title", "priority", "copies")}

@@ -19,6 +19,7 @@ from spoold.daemon.operations.access import (
     OPERATORS,
     USERS_AND_OPERATORS,
 )
+from spoold.daemon.operations.elsewhere import run_there
 from spoold.daemon.operations.jobs import (
     AFTER_ID,
     FILTER,
@@ -205,6 +206,9 @@ def hold_asked(call: Call, default: Hold | None) -> Hold | None:
 
 
 async def hold(call: Call) -> dict[str, Any]:
+    there = await run_there(call, "job.hold")
+    if there is not None:
+        return there
     return await change(call, (JobState.PENDING,), plan_hold(hold_asked(call, FOREVER)))
 
 
@@ -217,6 +221,9 @@ async def retry(call: Call) -> dict[str, Any]:
 async def cancel(call: Call) -> dict[str, Any]:
     """Staff cancel any job, users and providers theirs, anybody what they alone can have sent."""
     by_user = plan_cancel(JobReason.JOB_CANCELED_BY_USER)
+    there = await run_there(call, "job.cancel")
+    if there is not None:
+        return there
     if call.is_staff:
         planner = plan_cancel(JobReason.JOB_CANCELED_BY_OPERATOR)
         return await change(call, (*WAITING, *ACTIVE), planner)
