@@ -193,7 +193,7 @@ class Connection:
                     offset = await self._go_ahead(pending)
                     is_whole = await self._send_from(id_, pending, document, offset, progress)
                     # Until its last byte has left there is no doubt that the job was not accepted.
-                    await self._heard_while(self._outbox.sent, pending)
+                    await self._heard_while(self._outbox.sent, pending, UPLOAD_PING_S)
                 if is_whole and not pending.is_over:
                     digest = await self._digest(document)
                     on_end()
@@ -201,7 +201,7 @@ class Connection:
                     end = {"size": document.size, "digest": digest}
                     self._outbox.put_nowait(frame.event(id_, "end", end))
                 pending.is_watched = is_watched
-                return await self._answer(pending, ping_s=ANSWER_PING_S)
+                return await self._answer(pending)
             except (trio.Cancelled, OSError):
                 if self.is_open and not is_ended:
                     self._outbox.put_nowait(frame.event(id_, "abort", {}))
@@ -213,7 +213,7 @@ class Connection:
         """Where to go on; meaningless when there is an answer, or none will come."""
         with trio.move_on_after(self._answer_timeout_s):
             while pending.offset is None and not pending.is_over:
-                await self._heard_while(pending.changed.wait, pending)
+                await self._heard_while(pending.changed.wait, pending, UPLOAD_PING_S)
         if pending.offset is None and not pending.is_over:
             self._close(f"no go-ahead within {self._answer_timeout_s:g} s")
         return pending.offset or 0
@@ -236,18 +236,17 @@ class Connection:
             self._outbox.put_nowait(frame.chunk_head(id_, offset, len(data)))
             self._outbox.put_nowait(data)
             offset += len(data)
-            await self._heard_while(self._outbox.room, pending)
+            await self._heard_while(self._outbox.room, pending, UPLOAD_PING_S)
             if progress is not None:
                 progress(offset, size)
         return not pending.is_over
 
     async def _heard_while(
-        self,
-        wait: Callable[[], Awaitable[None]],
-        pending: _Pending,
-        ping_s: float = UPLOAD_PING_S,
+        self, wait: Callable[[], Awaitable[None]], pending: _Pending, ping_s: float
     ) -> None:
-        """Return when `wait` has, or when the server was given up as it said nothing meanwhile."""
+        """Return when `wait` has, or when the server was given up as it said nothing meanwhile: a
+        watched one is pinged every `ping_s`.
+        """
         if not pending.is_watched:
             await wait()
             return
@@ -278,13 +277,11 @@ class Connection:
             self._pending[id_] = pending
         return id_, pending
 
-    async def _answer(
-        self, pending: _Pending, timeout_s: float | None = None, ping_s: float = UPLOAD_PING_S
-    ) -> dict[str, Any]:
+    async def _answer(self, pending: _Pending, timeout_s: float | None = None) -> dict[str, Any]:
         timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
         with trio.move_on_after(timeout_s):
             while not pending.is_over:
-                await self._heard_while(pending.changed.wait, pending, ping_s)
+                await self._heard_while(pending.changed.wait, pending, ANSWER_PING_S)
         if not pending.is_over:
             # Whether it comes later cannot be told apart from a server that hangs.
             self._close(f"no answer within {timeout_s:g} s")

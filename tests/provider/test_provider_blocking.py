@@ -11,9 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from spoold.codec import frame
 from spoold.model.errors import OperationError
-from spoold.net.listen import bind
 from spoold.provider.blocking import BlockingProvider, ControlClient
 from spoold.provider.client import Provider
 from spoold.provider.direct import DirectProvider
@@ -102,35 +100,6 @@ async def test_a_waiting_call_without_async_answers_pings(one, provider_of):
     with provider_of(one, ping_s=0.2, check=check) as client, pytest.raises(Interrupted):
         await trio.to_thread.run_sync(client.call, "wait", {}, lambda name, args: None)
     assert trio.current_time() >= ends_at
-
-
-@pytest.mark.slow
-async def test_a_silent_server_is_given_up_without_async(one, two):
-    """It took the job and says nothing more, not even to pings: the next one gets the job."""
-    (listener,) = bind("127.0.0.1:0")
-    welcome = {"version": 1, "node_guid": "silent", "ping_s": 0.05, "inflight_max": 1}
-
-    def serve():
-        sock, _ = listener.accept()
-        sock.recv(65536)
-        sock.sendall(frame.answer(1, welcome))
-        return sock
-
-    listener.setblocking(True)
-    with listener:
-        silent = f"127.0.0.1:{listener.getsockname()[1]}"
-        async with trio.open_nursery() as nursery:
-            socks = []
-            nursery.start_soon(lambda: _keep(socks, serve))
-            with DirectProvider([silent, two.endpoint], connect_timeout_s=0.2) as client:
-                submit = partial(client.submit, LARGE, printer="default")
-                receipt = await trio.to_thread.run_sync(submit)
-    socks[0].close()
-    assert receipt.endpoint == two.endpoint
-
-
-async def _keep(socks, serve):
-    socks.append(await trio.to_thread.run_sync(serve))
 
 
 def test_handing_over_one_job_loads_no_trio():

@@ -164,6 +164,7 @@ async def test_a_server_that_falls_silent_in_an_upload_is_left_at_once(
     """Nobody waits for three of its pings, nor is there any doubt that it has not the job."""
     for module in (connection, line):
         monkeypatch.setattr(module, "FRESH_S", 0)  # as on a connection that was idle
+        monkeypatch.setattr(module, "UPLOAD_PING_S", 0.05)
     welcome = {"version": 1, "node_guid": "silent", "ping_s": 15, "inflight_max": 1}
     socks = []
 
