@@ -195,8 +195,13 @@ def statement(args: Namespace) -> int:
         Column("WHO", gives_way=True),
         Column("WHY", gives_way=True),
     )
-    # What cost as much as was reserved moves nothing in the end.
-    shown = [one for one in entries if one["purses"] or one["cause"] != "settle"]
+    # What cost as much as was reserved moves nothing in the end: then that was what was paid.
+    paid = {one["charge"] for one in entries if one["cause"] == "settle" and not one["purses"]}
+    shown = [
+        one | {"cause": "paid"} if one["cause"] == "reserve" and one["charge"] in paid else one
+        for one in entries
+        if one["purses"] or one["cause"] != "settle"
+    ]
     render.print_table(columns, [_booked(one) for one in shown], "Nothing was booked.")
     return DONE
 

@@ -268,10 +268,12 @@ def _print_end(made: Plan, told: list[Told], is_running: bool) -> None:
     for what, why in made.left_out:
         print(plain(f"left out: {what}: {why}"))
     if made.default:
+        stays = any(one.wish.name == made.default and one.action == "refused" for one in told)
+        but, name = (", which is not taken over", "NAME") if stays else ("", made.default)
         print(
             plain(
-                f"The default printer was {made.default}: the configuration says so here, with "
-                f'raw_printer = "{made.default}" below [listen].'
+                f"The default printer was {made.default}{but}: the configuration says which one it "
+                f'is here, with raw_printer = "{name}" below [listen].'
             )
         )
     counts = {word: sum(one.action == word for one in told) for word in SAYS}

@@ -259,11 +259,13 @@ def run(tmp_path, capsys):
 
 def test_a_dry_run_needs_no_daemon(run, tmp_path):
     """It says what would be done; doing it needs one."""
-    (tmp_path / "printers.conf").write_bytes(queue("desk") + queue("gone", uri="usb://x"))
+    usb = queue("gone", uri="usb://x", kind="DefaultPrinter")
+    (tmp_path / "printers.conf").write_bytes(queue("desk") + usb)
     code, out, _ = run("--dry-run")
     assert code == 1
     assert "desk (socket://192.0.2.7): would be added" in out
     assert "gone (usb://x): not taken over" in out
+    assert "The default printer was gone, which is not taken over" in out
     assert "The daemon does not run here" in out
     code, out, _ = run("--dry-run", "--json")
     shown = json.loads(out)

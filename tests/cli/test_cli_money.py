@@ -148,6 +148,8 @@ def test_somebody_s_money_is_told_and_what_was_booked(run: Run, server: Server, 
     entries = run("account statement user:ada --json").json
     assert [one["cause"] for one in entries] == ["settle", "reserve", "pay-in", "grant"]
     assert entries[1]["amount"] == -12000
+    rows = run("account statement user:ada").out.splitlines()[1:]
+    assert [row.split()[2] for row in rows] == ["paid", "pay-in", "grant"]
     assert [line["before"] for line in entries[1]["purses"]] == [5000, 30000]
     said = run(f"account refund --charge {entries[0]['charge']} --pages 2 --reason 'blank pages'")
     assert said.out == "user:ada has 0.20 of it back, and has paid 1.00.\n"
