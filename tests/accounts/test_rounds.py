@@ -20,6 +20,7 @@ from spoold.spool.store import ErasePerson, PutCard, PutSource, PutUser, RemoveS
 from support import slapd
 from support.directory import DIGESTS
 from support.slapd import dn
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # each starts a slapd
 
@@ -391,9 +392,7 @@ async def test_rounds_are_made_by_schedule(desk, spool, monkeypatch):
         await trio.sleep(0.2)
         assert (await desk.kept()).round == {}
         await desk.set(every_s=3600)
-        with trio.fail_after(30):
-            while not (await desk.kept()).round:  # noqa: ASYNC110
-                await trio.sleep(0.05)
+        await wait_until(desk.kept, holds=lambda kept: kept.round)
         nursery.cancel_scope.cancel()
     assert (await desk.user("ada")).full_name == "Ada Lovelace"
     again = Rounds(spool.journal, spool.reader, DIGESTS, spool.wall_clock)

@@ -19,6 +19,7 @@ from spoold.codec.pages.contents import Reason
 from spoold.counting.counter import Counter
 from spoold.model.errors import OperationError
 from support.documents import large_pdf
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -141,9 +142,7 @@ async def test_a_count_that_is_cancelled_leaves_no_worker_behind(started):
     async with Counter() as counter:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(counter.count, ENDLESS)
-            with trio.fail_after(30):
-                while not pids(started):  # noqa: ASYNC110
-                    await trio.sleep(0.02)
+            await wait_until(lambda: pids(started))
             await trio.testing.wait_all_tasks_blocked(cushion=0.2)
             nursery.cancel_scope.cancel()
         (pid,) = pids(started)

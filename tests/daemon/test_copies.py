@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from operator import not_
+
 import pytest
-import trio
 
 from spoold.accounts.authentication import Credential
 from spoold.model.errors import OperationError
-from support.houses import House, joined, wait_until
+from support.houses import House, joined
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -46,13 +48,9 @@ async def test_people_log_in_at_a_site_from_its_copy_also_when_it_is_alone(start
         assert await log_in(site, **shown) == "ada"
 
     await hq.ask("user.add-card", name="ada", card="04A1B2C4")
-    with trio.fail_after(30):
-        while await refused(site, card="04A1B2C4"):  # noqa: ASYNC110
-            await trio.sleep(0.01)
+    await wait_until(lambda: refused(site, card="04A1B2C4"), holds=not_)
     await hq.ask("user.remove-card", name="ada", card="04A1B2C3")
-    with trio.fail_after(30):
-        while not await refused(site, card="04A1B2C3"):  # noqa: ASYNC110
-            await trio.sleep(0.01)
+    await wait_until(lambda: refused(site, card="04A1B2C3"))
     with pytest.raises(OperationError) as caught:
         await site.ask("user.set", name="ada", disabled=True)
     assert (caught.value.code, caught.value.message) == ("not-possible", "it belongs to hq.")
@@ -121,8 +119,6 @@ async def test_another_scope_is_another_copy_at_once(start):
     assert await known() == {"ada", "bob"}
     for groups, there in ((["staff"], {"ada"}), ([], {"ada", "bob"})):
         await hq.ask("site.approve", name="library", groups=groups)
-        with trio.fail_after(30):
-            while await known() != there:  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        await wait_until(known, holds=there.__eq__)
     [made_way] = (await site.ask("site.copy"))["conflicts"]
     assert (made_way["kind"], made_way["name"]) == ("printer", "desk")  # both had one

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 import pytest
-import trio
 
 from spoold.daemon.config import Advertise, AdvertiseTo, Config
 from spoold.daemon.endpoints import Endpoints
@@ -13,7 +12,8 @@ from spoold.model.node import Node, NodeState
 from spoold.provider.client import Provider
 from spoold.provider.endpoint import Tls
 from spoold.spool.store import NodeChanged
-from support.houses import joined, wait_until
+from support.houses import joined
+from support.waiting import wait_until
 
 LIBRARY, ANNEX = (
     Advertise(endpoints=(), to=(AdvertiseTo(networks=(ip_network(net),), endpoints=(name,)),))
@@ -80,9 +80,7 @@ async def test_a_provider_that_is_connected_hears_of_a_site_that_comes(start, tm
         assert provider.endpoints == [endpoint]
         site = await start("library", "site", advertise=Advertise(endpoints=("localhost:9",)))
         await joined(hq, site)
-        with trio.fail_after(30):
-            while len(provider.endpoints) < 2:  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        await wait_until(lambda: len(provider.endpoints) == 2)
         assert provider.endpoints == [endpoint, "localhost:9"]
         await hq.ask("site.revoke", name="library")
         await wait_until(lambda: provider.endpoints == [endpoint])

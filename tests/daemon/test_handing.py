@@ -21,8 +21,8 @@ from support.houses import (
     joined,
     paper,
     wait_job,
-    wait_until,
 )
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -62,9 +62,9 @@ async def test_a_job_that_the_site_had_before_is_dropped(pair, tmp_path):
     hq, site = pair
     nowhere = "socket://127.0.0.1:1"  # what has come out at a site is no job of hq any more
     await hq.ask("printer.set", name="desk", uri=nowhere)
-    with trio.fail_after(30):
-        while (await site.ask("printer.show", name="desk"))["uri"] != nowhere:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(
+        lambda: site.ask("printer.show", name="desk"), holds=lambda told: told["uri"] == nowhere
+    )
     uuid = uuid4()
     upload = await site.daemon._acceptance.begin(
         Submission("desk", Owner("ada"), "address:127.0.0.1", "frames", "127.0.0.1", uuid, "twice")
@@ -254,8 +254,7 @@ async def forward(proxied, port: int, silent_after: int, has_it) -> None:
     async with hq, proxied, trio.open_nursery() as nursery:
         nursery.start_soon(downwards)
         nursery.start_soon(upwards)
-        while not await has_it():  # noqa: ASYNC110
-            await trio.sleep(0.02)
+        await wait_until(has_it)
         nursery.cancel_scope.cancel()
 
 
@@ -269,9 +268,7 @@ async def test_a_job_that_went_to_both_is_printed_once(start, tmp_path):
     file, ca = tmp_path / "till.pem", tmp_path / "ca.pem"
     file.write_text(given["key_pem"] + given["certificate_pem"])
     ca.write_text(given["ca_pem"])
-    with trio.fail_after(30):
-        while not await site.services.reader.providers():  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(site.services.reader.providers)
     port = hq.running.ports["mutual"][1]
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")

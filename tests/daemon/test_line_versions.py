@@ -13,9 +13,9 @@ from daemon.test_handing import submit
 from spoold.daemon.operations import membership, sites
 from spoold.model.node import LINE_VERSIONS, common_version
 from support import version_1
-from support.houses import ANYWHERE, give_away, joined, paper, wait_job, wait_until
+from support.houses import ANYWHERE, give_away, joined, paper, wait_job
 from support.version_1 import Chain, Refused, connected
-from support.wire import until
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -193,7 +193,7 @@ async def take_a_job(old, hq):
     async def offered():
         return bool((await old.call("site.jobs"))["jobs"])
 
-    await until(offered)
+    await wait_until(offered)
     [offer] = (await old.call("site.jobs"))["jobs"]
     assert offer["job_uuid"] == accepted
     assert {

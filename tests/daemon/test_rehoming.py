@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import trio
 from daemon.test_handing import give_away, jobs_of, paper, submit, wait_job
 
 from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.person import Owner
-from support.houses import ANYWHERE, joined, wait_until
+from support.houses import ANYWHERE, joined
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -40,9 +40,9 @@ async def test_the_printers_of_a_dead_site_print_at_another_node(start, pair, tm
     await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # out of order
     await submit(hq, "had", b"%!PS had\n")
     await wait_job(site, "had", "pending")
-    with trio.fail_after(30):
-        while len((await hq.ask("job.elsewhere", site="library"))["jobs"]) < 2:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(
+        lambda: hq.ask("job.elsewhere", site="library"), holds=lambda told: len(told["jobs"]) == 2
+    )
     await wait_job(hq, "had", "processing")
     await site.stop()
     await wait_until(lambda: not hq.services.sites.here())

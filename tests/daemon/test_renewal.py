@@ -7,8 +7,8 @@ import pytest
 from spoold.daemon import authority, doors
 from spoold.net.connect import TcpNetwork
 from spoold.net.context import client_context
-from support.houses import joined, wait_until
-from support.wire import until
+from support.houses import joined
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ async def test_the_nodes_own_certificate_is_renewed_while_it_runs(start, monkeyp
     async def are_others():
         return all([await shown(port) not in before for port in ports])
 
-    await until(are_others, 30)
+    await wait_until(are_others, 30)
     assert site.line._connection is connection
     connection.abort()
     await wait_until(lambda: site.line._connection not in (None, connection))

@@ -8,7 +8,8 @@ import trio
 from spoold.model.errors import OperationError
 from spoold.model.node import LineState
 from spoold.net.address import Address
-from support.houses import joined, wait_until
+from support.houses import joined
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -41,9 +42,7 @@ async def printer(house):
 
 
 async def until(house, expected):
-    with trio.fail_after(30):
-        while await printer(house) != expected:  # noqa: ASYNC110
-            await trio.sleep(0.02)
+    await wait_until(lambda: printer(house), holds=lambda found: found == expected)
 
 
 async def overrides(house, count):

@@ -13,7 +13,8 @@ from spoold.model.errors import OperationError
 from spoold.net.address import Address
 from spoold.simulate.cable import Cable
 from spoold.simulate.mfd import Mfd
-from support.houses import ANYWHERE, House, joined, wait_until
+from support.houses import ANYWHERE, House, joined
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

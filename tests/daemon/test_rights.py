@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -17,8 +19,9 @@ from spoold.model.record import Kind
 from spoold.site import rights_wire
 from spoold.spool.held import Standing
 from spoold.spool.store import AcceptJob, AddRecord, NewDocument
-from support.houses import joined, wait_until
+from support.houses import joined
 from support.money import PAGE, pages
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 PATIENT = {"upstream": Upstream(question_deadline_s=5.0)}  # this machine has other work, too
@@ -42,9 +45,7 @@ async def left(house, payer):
 
 
 async def until_left(house, payer, amount):
-    with trio.fail_after(30):
-        while await left(house, payer) != amount:  # noqa: ASYNC110
-            await trio.sleep(0.02)
+    await wait_until(lambda: left(house, payer), holds=lambda found: found == amount)
 
 
 async def alone(hq, site):
@@ -106,9 +107,7 @@ async def test_money_at_one_site_can_be_spent_at_another(start):
     await joined(hq, annex, "annex")
     await wait_until(lambda: annex.services.replica.current_us)
     await until_left(site, ada, 25 * PAGE)
-    with trio.fail_after(30):
-        while not await left(annex, ada):  # noqa: ASYNC110
-            await trio.sleep(0.02)
+    await wait_until(lambda: left(annex, ada))
     await annex.services.charging.reserve(b"there", ada, pages(100), None)
     await until_left(site, ada, 0)
 
@@ -122,9 +121,7 @@ async def test_a_site_asks_for_more_while_its_line_is_up(start):
     await charging.settle(b"much", pages(50))
     with pytest.raises(OperationError, match="is left"):
         await charging.reserve(b"too much", ada, pages(51), None)
-    with trio.fail_after(30):
-        while sum(await held(hq)) != 50 * PAGE:  # noqa: ASYNC110
-            await trio.sleep(0.02)
+    await wait_until(lambda: held(hq), holds=lambda found: sum(found) == 50 * PAGE)
     assert await left(hq, ada) == 0
     assert await left(site, ada) == 50 * PAGE
 
@@ -217,10 +214,8 @@ async def test_held_jobs_print_at_once_in_an_emergency_until_it_ends(start):
     assert answer["emergency"]["reason"] == "no readers"
     assert (await hq.ask("status"))["emergency"]["actor"].startswith("uid:")
     coming = await submit()
-    with trio.fail_after(30):
-        for job_id in (waiting, coming):
-            while await state(job_id) is not JobState.COMPLETED:  # noqa: ASYNC110
-                await trio.sleep(0.02)
+    for job_id in (waiting, coming):
+        await wait_until(partial(state, job_id), holds=lambda found: found is JobState.COMPLETED)
     await hq.ask("site.set-emergency")
     assert (await hq.ask("site.emergency"))["emergency"] is None
     later = await submit()
@@ -249,9 +244,7 @@ async def test_what_a_server_had_booked_comes_along_when_it_becomes_a_site(start
     await until_left(hq, ada, 26 * PAGE)
     told = {"cause": "pay-in", "entry": b"more", "payer": user.guid.bytes, "amount": PAGE}
     await site.services.journal.commit(AddRecord(Kind.LEDGER_POSTED, told, 1))
-    with trio.fail_after(30):
-        while not (await hq.ask("journal.status"))["quarantined"]:  # noqa: ASYNC110
-            await trio.sleep(0.02)
+    await wait_until(lambda: hq.ask("journal.status"), holds=lambda told: told["quarantined"])
     [kept] = (await hq.ask("journal.quarantine"))["records"]
     assert kept["reason"] == "balances are not the site's: nobody books them there."
     assert await left(hq, ada) == 26 * PAGE

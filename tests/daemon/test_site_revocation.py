@@ -18,8 +18,8 @@ from spoold.net.connect import TcpNetwork
 from spoold.net.context import client_context
 from spoold.provider.connection import Connection
 from spoold.provider.course import Lost, hello_arguments
-from support.houses import ANYWHERE, joined, wait_until
-from support.wire import until
+from support.houses import ANYWHERE, joined
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -96,9 +96,7 @@ class Somebody:
             return False
 
     async def until(self, is_in):
-        with trio.fail_after(10):
-            while await self.comes_in() is not is_in:  # noqa: ASYNC110
-                await trio.sleep(0.05)
+        await wait_until(self.comes_in, holds=lambda found: found is is_in)
 
 
 async def is_refused(panel, op, args):
@@ -184,7 +182,7 @@ async def test_a_session_at_a_site_ends_with_the_rights_of_its_person(pair):
         assert (await panel.call("mfd.resume", {"session": session}))["user"] == "ada"
         began = trio.current_time()
         await hq.ask("user.set", name="ada", disabled=True)
-        await until(partial(is_refused, panel, "mfd.resume", {"session": session}))
+        await wait_until(partial(is_refused, panel, "mfd.resume", {"session": session}))
         assert trio.current_time() - began < SOON_S
         assert await is_refused(panel, "mfd.login", {"card": "04A1B2C3"})
         assert panel.is_open

@@ -16,8 +16,9 @@ from spoold.model.node import LineState
 from spoold.net.address import Address
 from spoold.provider.client import Provider
 from spoold.release.news import Mode
-from support.houses import joined, wait_until
+from support.houses import joined
 from support.joining import joining_table, kinds
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from spoold.net.address import Address
 from spoold.spool.store import AcceptJob, BranchJournal, NewDocument
 from support.houses import joined
 from support.sites import stored
-from support.wire import until
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -104,11 +104,11 @@ async def test_what_happens_at_a_site_is_known_upstream(start):
         first = (await site.ask("site.history"))["rounds"][0]
         return (first["peer"], first["trigger"], first["result"]) == ("hq", trigger, "done")
 
-    await until(lambda: is_last("asked"))
+    await wait_until(lambda: is_last("asked"))
     there, *_ = (await hq.ask("site.history"))["rounds"]
     assert (there["peer"], there["trigger"], there["result"]) == ("library", "connected", "done")
     assert (await hq.ask("site.sync", name="library"))["lag"] == 0
-    await until(lambda: is_last("asked from above"))
+    await wait_until(lambda: is_last("asked from above"))
 
 
 async def test_a_site_goes_on_alone_and_catches_up(start):

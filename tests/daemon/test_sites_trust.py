@@ -25,8 +25,9 @@ from spoold.provider.course import Lost, hello_arguments
 from spoold.provider.endpoint import Tls
 from spoold.provider.receipt import Unreachable
 from spoold.release.news import Mode
-from support.houses import ANYWHERE, joined, wait_until
+from support.houses import ANYWHERE, joined
 from support.joining import joining_table, kinds
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +54,8 @@ async def test_revoking_ends_the_line_at_once_and_for_ever(start):
     await hq.ask("site.revoke", name="library")
     await wait_until(lambda: site.line.state is LineState.GONE)
     assert site.services.news.mode is Mode.OFFLINE
-    with trio.fail_after(30):
-        while "certificate-refused" not in await kinds(hq):  # noqa: ASYNC110
-            await trio.sleep(0.02)  # until it tries again
+    # Until it tries again.
+    await wait_until(lambda: kinds(hq), holds=lambda found: "certificate-refused" in found)
     assert not site.line.is_connected
     assert not hq.services.sites.here()
     [listed] = (await hq.ask("site.list"))["sites"]

@@ -11,6 +11,7 @@ from spoold.intake.submission import Submission
 from spoold.model.person import Owner
 from spoold.spool import remote_jobs
 from support.houses import give_away, joined, paper, wait_job
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +40,9 @@ async def pair(start, tmp_path):
     await joined(hq, site)
     await give_away(hq, site, tmp_path)
     await hq.ask("printer.set", name="desk", release="hold")
-    with trio.fail_after(10):
-        while (await site.services.catalogue.look()).by_name["desk"].release != "hold":  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(
+        site.services.catalogue.look, holds=lambda found: found.by_name["desk"].release == "hold"
+    )
     (tmp_path / "front").mkdir()
     await hq.ask("printer.add", name="front", uri=(tmp_path / "front").as_uri())
     return hq, site

@@ -10,8 +10,9 @@ from spoold.daemon.config import Upstream
 from spoold.model.errors import OperationError
 from spoold.model.node import LineState
 from spoold.provider.course import Lost
-from support.houses import give_away, joined, wait_until
+from support.houses import give_away, joined
 from support.panels import Hall, Panel
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -57,14 +58,10 @@ async def test_a_guest_is_copied_when_it_logs_in(pair, shown):
     assert await people_at(site) == ["ada"]
     await panel.login(**shown)
     await hq.ask("user.set", name="ada", disabled=True)
-    with trio.fail_after(30):
-        while (await site.services.reader.user("ada")).disabled is False:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(lambda: site.services.reader.user("ada"), holds=lambda ada: ada.disabled)
     assert (await panel.refusal("resume", session=panel.session)).code == "session-ended"
     await hq.ask("user.set", name="ada", disabled=False)
-    with trio.fail_after(30):
-        while (await site.services.reader.user("ada")).disabled:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(lambda: site.services.reader.user("ada"), holds=lambda ada: not ada.disabled)
     await hq.stop()
     await wait_until(lambda: site.line.state is LineState.GONE)
     assert (await panel.login(**shown))["mode"] == "offline"

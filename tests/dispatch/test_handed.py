@@ -12,6 +12,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import HandedOn
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import EndAttempt, StartAttempt
+from support.waiting import wait_until
 
 ANNEX, OTHER = "guid-annex", "guid-other"
 
@@ -56,9 +57,10 @@ async def test_a_node_speaks_for_the_jobs_that_it_was_given_and_no_others(spool,
     handed = HandedJobs(spool.journal, spool.reader, lambda device: node, spool.wall_clock)
     async with trio.open_nursery() as nursery:
         await nursery.start(handed.run)
-        with trio.fail_after(30):
-            while (job := await spool.reader.job(job_id)).state is JobState.PROCESSING:  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        job = await wait_until(
+            lambda: spool.reader.job(job_id),
+            holds=lambda job: job.state is not JobState.PROCESSING,
+        )
         nursery.cancel_scope.cancel()
     if there == ANNEX:
         assert job.state is JobState.COMPLETED

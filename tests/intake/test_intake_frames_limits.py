@@ -13,7 +13,7 @@ from spoold.codec import frame
 from spoold.codec.frame import Answer, Request
 from support.frames_server import HELLO, LARGE, chunks, eager, end, submit
 from support.holding import WatchedStream
-from support.houses import wait_until
+from support.waiting import wait_until
 
 
 async def test_a_connection_that_waits_holds_nothing_of_what_came(server):

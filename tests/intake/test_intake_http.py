@@ -18,7 +18,7 @@ from spoold.model.errors import RemoteProtocolError
 from spoold.model.principal import Port, Principal
 from spoold.net.tcp import SocketStream
 from support.holding import WatchedStream
-from support.houses import wait_until
+from support.waiting import wait_until
 
 CLIENT = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 

@@ -23,6 +23,7 @@ from spoold.model.job import JobState
 from spoold.model.principal import Port
 from spoold.spool.store import JobFilter
 from support.listening import House, Limits, answer, anybody
+from support.waiting import wait_until
 
 
 async def test_a_connection_that_has_ended_is_gone_at_once(house):
@@ -89,7 +90,7 @@ async def test_a_head_that_never_becomes_whole_has_a_deadline(house, said):
     quiet, client = await house.connect(), await house.connect()
     await client.send(said)
     assert await answer(client) == (b"", "reset")
-    await house.until(lambda: house.listener.connections == 1)
+    await wait_until(lambda: house.listener.connections == 1)
     quiet.close()
     await house.nobody_is_left()
     assert house.seen == []
@@ -110,7 +111,7 @@ async def test_a_pause_while_guessing_is_not_the_senders_end(house):
     await house.start(Rules(Port.CLEAR, anybody, ending=Ending("idle", 0.02)))
     client = await house.connect()
     await client.send(b"PO")
-    await house.until(lambda: house.seen)
+    await wait_until(lambda: house.seen)
     assert house.seen == [(b"PO", False)]
     client.close()
     await house.nobody_is_left()
@@ -172,7 +173,7 @@ async def test_stopping_closes_quiet_connections_and_waits_for_busy_ones(house):
     await house.start(*rules)
     quiet, shaking, busy = await house.connect(), await house.connect(1), await house.connect()
     await busy.send(b"%!")
-    await house.until(lambda: house.seen and house.listener.connections == 3)
+    await wait_until(lambda: house.seen and house.listener.connections == 3)
     house.listener.stop_nowait()
     assert await answer(quiet) == (b"", "reset")
     assert await answer(shaking) == (b"", "reset")
@@ -205,7 +206,7 @@ async def test_stopping_lets_a_raw_job_on_a_port_of_its_own_end(spool, house, en
     await house.start(Rules(Port.CLEAR, anybody, ending=ending, only=Protocol.RAW))
     quiet, busy = await house.connect(), await house.connect()
     await busy.send(b"%!PS the first half")
-    await house.until(lambda: len(house.seen) == 2 and not house.seen[1].watch.is_quiet)
+    await wait_until(lambda: len(house.seen) == 2 and not house.seen[1].watch.is_quiet)
     house.listener.stop_nowait()
     assert await answer(quiet) == (b"", "reset")
     await busy.send(b", and the second")
@@ -223,7 +224,7 @@ async def test_who_came_just_before_the_stop_is_served(house, monkeypatch):
     monkeypatch.setattr(deadlines, "FRESH_S", 60.0)
     await house.start(Rules(Port.CLEAR, anybody))
     fresh = await house.connect()
-    await house.until(lambda: house.listener.connections == 1)
+    await wait_until(lambda: house.listener.connections == 1)
     house.listener.stop_nowait()
     await fresh.send(b"%!PS")
     fresh.shutdown(socket.SHUT_WR)
@@ -240,7 +241,7 @@ async def test_who_came_just_before_the_stop_and_is_silent_is_not_waited_for_lon
     monkeypatch.setattr(deadlines, "FRESH_S", 0.3)
     await house.start(Rules(Port.CLEAR, anybody))
     silent = await house.connect()
-    await house.until(lambda: house.listener.connections == 1)
+    await wait_until(lambda: house.listener.connections == 1)
     house.listener.stop_nowait()
     assert await answer(silent) == (b"", "reset")
     with trio.fail_after(30):
@@ -264,7 +265,7 @@ async def test_counters_return_to_zero_after_every_kind_of_end(house):
                 client.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # one too many
-    await house.until(lambda: house.listener.connections <= 30)
+    await wait_until(lambda: house.listener.connections <= 30)
     for client in clients:
         client.close()
     await house.nobody_is_left()
@@ -280,7 +281,7 @@ async def test_a_revoked_certificate_cuts_its_connections(house):
     one, other = await house.connect(0), await house.connect(1)
     for client in (one, other):
         await client.send(b"%!")
-    await house.until(lambda: len(house.seen) == 2)
+    await wait_until(lambda: len(house.seen) == 2)
     house.listener.cut("provider:7")
     assert await answer(one) == (b"", "reset")
     other.shutdown(socket.SHUT_WR)

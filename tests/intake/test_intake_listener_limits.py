@@ -19,6 +19,7 @@ from spoold.intake.listener import Listener, Rules, counted
 from spoold.model.principal import Port
 from spoold.net import tls
 from support.listening import Limits, answer, anybody
+from support.waiting import wait_until
 
 
 def proxied(source: str, port: int = 4711) -> bytes:
@@ -45,7 +46,7 @@ async def test_a_client_behind_a_balancer_is_who_it_says(house, source):
     client = await house.connect(source="127.0.0.2")
     for byte in proxied(source) + b"%!PS":
         await client.send(bytes([byte]))
-    await house.until(lambda: house.seen)
+    await wait_until(lambda: house.seen)
     assert set(house.listener._by_address) == {counted(source)}
     client.shutdown(socket.SHUT_WR)
     assert await answer(client) == (b"", "fin")
@@ -79,7 +80,7 @@ async def test_tls_begins_behind_the_header(house):
     sock = socket.socket(fileno=client.detach())
     sock.setblocking(True)
     await trio.to_thread.run_sync(speak, sock)
-    await house.until(lambda: house.seen)
+    await wait_until(lambda: house.seen)
     assert house.seen[0][0].startswith(b"%!PS")
 
 
@@ -127,7 +128,7 @@ async def test_the_limit_of_an_address_is_the_clients_not_the_balancers(house):
     for source in ("192.0.2.7", "192.0.2.7", "192.0.2.8", "192.0.2.9"):
         client = await house.connect(source="127.0.0.2")
         await client.send(proxied(source) + b"%")
-    await house.until(lambda: len(house.seen) == 4)
+    await wait_until(lambda: len(house.seen) == 4)
     client = await house.connect(source="127.0.0.2")
     await client.send(proxied("192.0.2.7") + b"%")
     assert await answer(client) == (b"", "reset")
@@ -140,15 +141,15 @@ async def test_one_too_many_from_an_address_is_reset_and_others_are_not(house):
     house.listener.limits = Limits(connections_per_address_max=2)
     await house.start()
     first, second = await house.connect(), await house.connect()
-    await house.until(lambda: house.listener.connections == 2)
+    await wait_until(lambda: house.listener.connections == 2)
     assert await house.is_refused()
     other = await house.connect(source="127.0.0.2")
-    await house.until(lambda: house.listener.connections == 3)
+    await wait_until(lambda: house.listener.connections == 3)
     assert house.refused == ["connection_limit_reached"]
     first.close()
-    await house.until(lambda: house.listener.connections == 2)
+    await wait_until(lambda: house.listener.connections == 2)
     third = await house.connect()
-    await house.until(lambda: house.listener.connections == 3)
+    await wait_until(lambda: house.listener.connections == 3)
     for client in (second, third, other):
         client.close()
     await house.nobody_is_left()
@@ -160,7 +161,7 @@ async def test_an_exempt_network_has_the_common_limit_only(house):
     house.listener.limits = Limits(connections_max=3, connections_per_address_max=1, exempt=exempt)
     await house.start()
     clients = [await house.connect() for _ in range(3)]
-    await house.until(lambda: house.listener.connections == 3)
+    await wait_until(lambda: house.listener.connections == 3)
     assert await house.is_refused()
     for client in clients:
         client.close()
@@ -172,7 +173,7 @@ async def test_a_flood_does_not_lock_the_operator_out(house):
     house.listener.limits = Limits(connections_max=2)
     await house.start(Rules(Port.CLEAR, anybody), Rules(Port.CONTROL, anybody))
     clients = [await house.connect() for _ in range(2)]
-    await house.until(lambda: house.listener.connections == 2)
+    await wait_until(lambda: house.listener.connections == 2)
     assert await house.is_refused()
     operator = await house.connect(1)
     await operator.send(b"%!")

@@ -14,6 +14,7 @@ from spoold.release import counts
 from spoold.spool import release as held
 from spoold.spool.store import ChangeJob
 from support.money import PAGE
+from support.waiting import wait_until
 
 PAGES = b"one\ftwo\fthree\f"
 
@@ -76,9 +77,7 @@ async def test_a_job_that_is_due_again_is_cleared_once_at_a_time(node, spool, nu
     await nursery.start(node.counts.run, slow)
     rules = await spool.add_printer("rules", policies=(), charging=modes.Charging.SHADOW)
     job_id = (await spool.add_job(rules, PAGES)).job_id
-    with trio.fail_after(10):
-        while not slow.running:  # noqa: ASYNC110
-            await trio.sleep(0.01)
+    await wait_until(lambda: slow.running)
     job = await spool.reader.job(job_id)
     again = ChangeJob(
         job_id, JobEvent.HOLD, 5, reasons=job.reasons, only_from=(JobState.PENDING_HELD,)
@@ -86,9 +85,7 @@ async def test_a_job_that_is_due_again_is_cleared_once_at_a_time(node, spool, nu
     await spool.journal.commit(again)
     await trio.testing.wait_all_tasks_blocked(0.2)
     go_on.set()
-    with trio.fail_after(10):
-        while slow.times < 2:  # noqa: ASYNC110
-            await trio.sleep(0.01)
+    await wait_until(lambda: slow.times == 2)
     assert slow.most == 1
 
 

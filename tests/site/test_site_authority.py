@@ -22,6 +22,7 @@ from spoold.spool import charges
 from spoold.spool.store import PutAccount, PutPolicy
 from support.money import PAGE, pages
 from support.rights import GUIDS, deployment
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 DEADLINE_S = 30.0  # of a question that is answered
@@ -227,9 +228,8 @@ async def test_rights_are_fetched_for_everybody_and_what_is_too_much_goes_back(h
     site = Site(hall)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(site.authority.run)
-        with trio.fail_after(30):
-            while await hall.left("a") != 200 * PAGE:  # noqa: ASYNC110
-                await trio.sleep(0.02)  # the most that a site gets ahead of need
+        # The most that a site gets ahead of need.
+        await wait_until(lambda: hall.left("a"), holds=lambda found: found == 200 * PAGE)
         nursery.cancel_scope.cancel()
     assert await hall.left("hq") == 3800 * PAGE
     assert site.wire.asked > 0
@@ -245,9 +245,7 @@ async def test_a_round_that_was_cut_off_goes_on(hall, monkeypatch, lost):
     site.wire.loses.add(lost)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(site.authority.run)
-        with trio.fail_after(30):
-            while await hall.left("a") != 10 * PAGE:  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        await wait_until(lambda: hall.left("a"), holds=lambda found: found == 10 * PAGE)
         nursery.cancel_scope.cancel()
     assert site.wire.asked > lost
 

@@ -11,6 +11,7 @@ from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
 from spoold.site.lateness import Lateness
 from spoold.spool.store import ChangeJob, PutUser, ReleaseJob
+from support.waiting import wait_until
 
 LATE_US = 61_000_000
 ELSEWHERE = "job-waits-elsewhere"
@@ -50,9 +51,9 @@ async def test_it_waits_again_where_it_waited_after_a_restart_too(spool, roam, a
     late.soon_s = 0.0  # it looks at once
     async with trio.open_nursery() as nursery:
         nursery.start_soon(late.run)
-        with trio.fail_after(30):
-            while (await spool.reader.job(mine)).state is JobState.PENDING:  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        await wait_until(
+            lambda: spool.reader.job(mine), holds=lambda job: job.state is not JobState.PENDING
+        )
         nursery.cancel_scope.cancel()
     job = await spool.reader.job(mine)
     assert (job.printer_id, job.reasons) == (roam.id, ("job-release-wait",))

@@ -14,6 +14,7 @@ from spoold.model.errors import OperationError
 from spoold.model.node import LineState
 from spoold.site.line import Line, Lost, Settings
 from support.upstream import GUID, Papers, Upstream
+from support.waiting import wait_until
 
 FIRST, SECOND = "hq-1:9195", "hq-2:9195"
 OFFSET_US = 5_000_000
@@ -61,8 +62,7 @@ async def test_silence_is_noticed_within_a_second(autojump_clock):
         await trio.sleep(10)
         here.upstream.is_silent = True
         began = trio.current_time()
-        while here.line.state is LineState.UP:  # noqa: ASYNC110
-            await trio.sleep(0.01)
+        await wait_until(lambda: here.line.state is not LineState.UP)
         assert 0.4 < trio.current_time() - began <= 1.0
         assert "silent" in here.line.reason
 
@@ -107,8 +107,7 @@ async def test_it_is_back_after_it_has_held_for_two_seconds(autojump_clock):
         await trio.sleep(5)
         here.upstream.cut()
         await trio.testing.wait_all_tasks_blocked()
-        while not here.line.is_connected:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+        await wait_until(lambda: here.line.is_connected)
         began = trio.current_time()
         assert here.line.state is LineState.GONE
         assert await here.line.call("echo", {}, 1) == {}

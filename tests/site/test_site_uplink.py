@@ -17,7 +17,8 @@ from spoold.site import uplink as uplinks
 from spoold.spool import received, sending
 from spoold.spool.store import AddRecord, PutCursor, StartRound
 from support.sites import HQ, SITE, receive, ship, stored
-from support.wire import Sending, Wire, until
+from support.waiting import wait_until
+from support.wire import Sending, Wire
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +43,10 @@ async def test_records_go_up_by_themselves(site, hq):
     await add(site, 700)
     wire = Wire(hq)
     async with Sending(site, wire) as uplink:
-        await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+        await wait_until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
         assert await arrived(site, hq)
         await add(site, 3)
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
         assert await arrived(site, hq)
         assert uplink.standing.acknowledged == site.journal.head == 703
         assert uplink.rate > 0
@@ -65,7 +66,7 @@ async def test_nothing_is_lost_or_doubled_on_a_line_that_loses(site, hq, what):
 
     wire.loses = lose
     async with Sending(site, wire) as uplink:
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
     assert await arrived(site, hq)
     received_ = [
         one.payload for one in await hq.reader.records(1, 1000)
@@ -87,7 +88,7 @@ async def test_nothing_goes_up_before_what_has_to_be_told_first(site, hq):
     await add(site, 3)
     wire = Wire(hq)
     async with Sending(site, wire, first=tell) as uplink:
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
     assert told == [[], []]
 
 
@@ -96,13 +97,13 @@ async def test_a_line_that_comes_back_goes_on_where_it_stood(site, hq):
     wire = Wire(hq)
     async with Sending(site, wire) as uplink:
         await add(site, 5)
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
         wire.cut()
         await add(site, 5)
-        await until(lambda: uplink.standing.state == "waiting")
+        await wait_until(lambda: uplink.standing.state == "waiting")
         assert uplink.lag == 5
         wire.connect(hq)
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
     assert await arrived(site, hq)
 
 
@@ -111,22 +112,22 @@ async def test_a_restored_application_server_gets_again_what_it_lost(site, tmp_p
     (tmp_path / "hq").mkdir()
     await add(site, 20)
     async with spool_at(tmp_path / "hq", HQ) as hq, Sending(site, Wire(hq)) as uplink:
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
     shutil.copytree(tmp_path / "hq", tmp_path / "yesterday")
     await add(site, 20)
     async with spool_at(tmp_path / "hq", HQ) as hq:
         wire = Wire(hq)
         async with Sending(site, wire) as uplink:
-            await until(lambda: uplink.lag == 0)
+            await wait_until(lambda: uplink.lag == 0)
             wire.cut()
             (tmp_path / "yesterday" / "witness").unlink()
             async with spool_at(tmp_path / "yesterday", HQ) as restored:
                 assert len(await stored(restored)) == 20
                 wire.connect(restored)
-                await until(lambda: arrived(site, restored))
+                await wait_until(lambda: arrived(site, restored))
                 assert restored.journal.identity != hq.journal.identity
                 uplink.sync_nowait()
-                await until(lambda: uplink.standing.state == "idle")
+                await wait_until(lambda: uplink.standing.state == "idle")
 
 
 @pytest.mark.parametrize("count", [0, 2, 9])
@@ -141,25 +142,25 @@ async def test_a_forked_site_is_told_and_goes_on_when_somebody_says_so(
     async with spool_at(tmp_path / "site", SITE) as site:
         await add(site, 5)
         async with Sending(site, Wire(hq)) as uplink:
-            await until(lambda: uplink.lag == 0)
+            await wait_until(lambda: uplink.lag == 0)
         lost = await stored(site)
     async with spool_at(tmp_path / "image", SITE) as image:
         for _ in range(count):
             await image.add_job(await image.add_printer(f"p{_}"))
         wire = Wire(hq)
         async with Sending(image, wire) as uplink:
-            await until(lambda: uplink.standing.state == "forked")
+            await wait_until(lambda: uplink.standing.state == "forked")
             assert await stored(hq) == lost
             standing = (await hq.reader.look(received.standings, SITE))[-1]
             assert standing.state == "forked"
             assert await uplink.begin_anew() == 5
-            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+            await wait_until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
             mine = await stored(image)
             assert await stored(hq) == [*lost, *mine[5:]]
             standing = (await hq.reader.look(received.standings, SITE))[-1]
             assert (standing.state, standing.position) == ("open", image.journal.head)
             await image.add_printer("later")
-            await until(lambda: uplink.lag == 0)
+            await wait_until(lambda: uplink.lag == 0)
             with pytest.raises(OperationError):
                 await uplink.begin_anew()
         assert await image.reader.verify_chain() == image.journal.head
@@ -195,17 +196,17 @@ async def test_a_fork_that_nobody_saw_before_a_restore_is_told_and_sent(
     """Records of the incarnation before the one in use are other ones than were sent."""
     sent = await put_back(tmp_path, spool_at, unseen=unseen)
     async with spool_at(tmp_path / "sent", SITE) as site, Sending(site, Wire(hq)) as uplink:
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
     async with spool_at(tmp_path / "site", SITE) as site:
         await add(site, 2)
         async with Sending(site, Wire(hq)) as uplink:
-            await until(lambda: uplink.standing.state == "forked")
+            await wait_until(lambda: uplink.standing.state == "forked")
             assert await stored(hq) == sent
             (standing,) = await hq.reader.look(received.standings, SITE)
             assert standing.state == "forked"
             incarnation = site.journal.identity[1]
             assert await uplink.begin_anew() == 5
-            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+            await wait_until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
         assert site.journal.identity[1] == incarnation
         mine = await stored(site)
         assert len(mine) == 5 + unseen + 2 + 1  # and that it was branched
@@ -251,7 +252,7 @@ async def test_other_records_up_to_the_same_position_are_seen_before_the_next(
             await add(site, 1, size=len(name))
             async with Sending(site, Wire(hq)) as uplink:
                 state = "idle" if name == "site" else "forked"
-                await until(lambda state=state, at=uplink: at.standing.state == state)
+                await wait_until(lambda state=state, at=uplink: at.standing.state == state)
 
 
 async def test_a_site_that_is_put_back_into_an_older_incarnation_is_open_there(
@@ -270,7 +271,7 @@ async def test_a_site_that_is_put_back_into_an_older_incarnation_is_open_there(
     async with spool_at(tmp_path / "image", SITE) as site:
         await add(site, 3)
         async with Sending(site, Wire(hq)) as uplink:
-            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+            await wait_until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
     standings = await hq.reader.look(received.standings, SITE)
     assert [(one.state, one.position) for one in standings] == [("open", 8), ("left", 2)]
     assert received.latest(standings)[SITE].position == 8
@@ -285,13 +286,13 @@ async def test_a_restored_site_goes_on_as_the_incarnation_that_it_began(hq, tmp_
     async with spool_at(tmp_path / "site", SITE) as site:
         await add(site, 3)
         async with Sending(site, Wire(hq)) as uplink:
-            await until(lambda: uplink.lag == 0)
+            await wait_until(lambda: uplink.lag == 0)
         before = await stored(site)
     shutil.copy(tmp_path / "site" / "witness", tmp_path / "backup" / "witness")
     async with spool_at(tmp_path / "backup", SITE) as site:
         await add(site, 4)
         async with Sending(site, Wire(hq)) as uplink:
-            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+            await wait_until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
         own = await stored(site)
         assert await stored(hq) == [*before, *own[5:]]
         old, new = await hq.reader.look(received.standings, SITE)
@@ -307,7 +308,7 @@ async def test_records_of_an_older_incarnation_go_first(hq, tmp_path, spool_at):
     async with spool_at(tmp_path / "site", SITE) as site:
         await add(site, 2)
         async with Sending(site, Wire(hq)) as uplink:
-            await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+            await wait_until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
         assert await stored(hq) == await stored(site)
         assert len(await stored(hq)) == 7
 
@@ -330,7 +331,7 @@ async def test_batches_that_overtake_one_another_are_put_in_order(site, hq):
 
     wire.receiver.take = take
     async with Sending(site, wire) as uplink:
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
     assert await arrived(site, hq)
     assert wire.calls.count("site.stand") == 1
 
@@ -360,7 +361,7 @@ async def test_what_is_left_of_a_line_that_broke_is_dropped(site, hq):
             await trio.testing.wait_all_tasks_blocked()
         await receiver.stand(SITE)
         receiver._turn.release()
-        await until(lambda: len(answers) == 4)
+        await wait_until(lambda: len(answers) == 4)
         await receiver._turn.acquire()
     assert answers == {1: 10, 11: 20, 21: "canceled", 31: "canceled"}
     assert len(await stored(hq)) == 20
@@ -371,16 +372,16 @@ async def test_rounds_are_told_at_both_ends(site, hq):
     await add(site, 30)
     wire = Wire(hq)
     async with Sending(site, wire) as uplink:
-        await until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
+        await wait_until(lambda: uplink.lag == 0 and uplink.standing.state == "idle")
         uplink.sync_nowait()
 
         async def are_over():
             rounds = await site.reader.look(received.rounds, 10)
             return [one.result for one in rounds] == ["done", "done"]
 
-        await until(are_over)
+        await wait_until(are_over)
         await add(site, 1)
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
     await site.journal.commit_all([])
     rounds = await site.reader.look(received.rounds, 10)
     assert [(one.cause, one.peer, one.records, one.result) for one in rounds] == [
@@ -399,9 +400,9 @@ async def test_what_is_not_acknowledged_is_not_pruned(site, hq):
     async with Sending(site, wire):
         assert (await site.reader.cursors())["upstream"] == 0
         wire.connect(hq)
-        await until(lambda: arrived(site, hq))
+        await wait_until(lambda: arrived(site, hq))
     async with Sending(site, wire) as uplink:
-        await until(lambda: uplink.standing.state == "idle")
+        await wait_until(lambda: uplink.standing.state == "idle")
         assert (await site.reader.cursors())["upstream"] == 10
 
 
@@ -416,7 +417,7 @@ async def test_the_watchdog_is_answered_while_there_is_nothing_to_do(site, hq):
 
     with trio.fail_after(30):
         async with Sending(site, wire) as uplink:
-            await until(lambda: uplink.standing.state == "idle")
+            await wait_until(lambda: uplink.standing.state == "idle")
             for _ in range(3):
                 await uplink.beat()
             wire.cut()
@@ -442,7 +443,7 @@ async def test_the_watchdog_hears_nothing_of_sending_that_hangs(site, hq, monkey
         return await look(look_up, *values)
 
     async with Sending(site, Wire(hq)) as uplink:
-        await until(lambda: uplink.standing.state == "idle")
+        await wait_until(lambda: uplink.standing.state == "idle")
         monkeypatch.setattr(site.reader, "look", hang)
         await add(site)
         await hanging.wait()
@@ -452,7 +453,7 @@ async def test_the_watchdog_hears_nothing_of_sending_that_hangs(site, hq, monkey
         let_go.set()
         with trio.fail_after(30):
             await uplink.beat()
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
 
 
 async def test_a_refusal_of_one_site_is_not_asked_in_a_loop(site, hq):
@@ -465,7 +466,7 @@ async def test_a_refusal_of_one_site_is_not_asked_in_a_loop(site, hq):
 
     wire.receiver.take = refuse
     async with Sending(site, wire) as uplink:
-        await until(lambda: wire.calls.count("site.records") >= 3)
+        await wait_until(lambda: wire.calls.count("site.records") >= 3)
         assert "not now" in uplink.standing.reason
         assert uplink.lag == 1
     assert UUID(site.journal.identity[0]) == SITE
@@ -484,6 +485,6 @@ async def test_a_full_disk_at_the_site_stops_the_round_and_not_the_sending(site,
 
     monkeypatch.setattr(site.journal, "commit", full)
     async with Sending(site, Wire(hq)) as uplink:
-        await until(lambda: uplink.lag == 0)
+        await wait_until(lambda: uplink.lag == 0)
         assert await arrived(site, hq)
     assert set(refused) == {PutCursor, StartRound}

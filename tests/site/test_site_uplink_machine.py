@@ -22,7 +22,8 @@ from spoold.spool import charges, received, sending
 from spoold.spool.store import AddRecord, Reserve, Settle
 from support.money import PAGE, Purses, pages
 from support.sites import HQ, SITE, receive, stored
-from support.wire import Sending, Wire, until
+from support.waiting import wait_until
+from support.wire import Sending, Wire
 
 STEPS = (
     *("write",) * 3, *("charge",) * 2, *("deliver",) * 4, *("drive",) * 2, "crash-site", "crash-hq",
@@ -149,7 +150,7 @@ class World:
                         return False
                 return uplink.lag == 0 and uplink.standing.state == "idle"
 
-            await until(is_settled, 20)
+            await wait_until(is_settled, 20)
 
     async def check(self):
         standings = {

@@ -15,7 +15,7 @@ from spoold.model.record import Kind
 from spoold.spool import checkpoints
 from spoold.spool.checkpoints import Checkpoints
 from spoold.spool.store import AddRecord
-from support.wire import until
+from support.waiting import wait_until
 
 LIMIT_S = 20.0
 
@@ -50,7 +50,7 @@ async def test_what_was_committed_comes_into_the_database_by_itself(spool, tmp_p
     async with copying(own):
         assert in_database(tmp_path) < spool.journal.head + 1
         await write(spool, checkpoints.ROWS_AT_ONCE)
-        await until(lambda: in_database(tmp_path) == spool.journal.head)
+        await wait_until(lambda: in_database(tmp_path) == spool.journal.head)
     await own.close()
 
 
@@ -97,6 +97,6 @@ async def test_a_full_disk_is_tried_again(spool):
     failing = Failing(sqlite3.SQLITE_FULL)
     async with copying(Checkpoints(failing, spool.journal, spool.store)):
         await write(spool, checkpoints.ROWS_AT_ONCE)
-        await until(lambda: failing.tries == 1)
+        await wait_until(lambda: failing.tries == 1)
         await write(spool, checkpoints.ROWS_AT_ONCE)
-        await until(lambda: failing.tries == 2)
+        await wait_until(lambda: failing.tries == 2)

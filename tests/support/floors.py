@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from spoold.daemon.config import Upstream
 from spoold.provider.client import Provider
-from support.houses import give_away, joined, wait_job, wait_until
+from support.houses import give_away, joined, wait_job
 from support.panels import Hall, Panel
+from support.waiting import wait_until
 
 PATIENT = {"upstream": Upstream(question_deadline_s=10.0)}  # this machine has other work, too
 CARD = "04A1B2C3"

@@ -14,6 +14,7 @@ from spoold.net.address import Address
 from spoold.provider.blocking import ControlClient
 from support.ports import own_port
 from support.schema import lay_schema
+from support.waiting import wait_until
 
 ANYWHERE = (Address("127.0.0.1", 0),)
 DOORS = ("clear", "tls", "mutual")
@@ -92,12 +93,6 @@ async def joined(hq, site, name="library", **more):
     answer = await site.ask("site.enter", server=hq.address, token=invited["token"])
     await site.line.wait_up()
     return answer
-
-
-async def wait_until(condition, seconds=30):
-    with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.02)
 
 
 async def jobs_of(house: House, title: str) -> list[dict]:

@@ -22,7 +22,8 @@ from spoold.model.purse import Payer, PayerKind
 from spoold.provider.client import Provider
 from spoold.spool import leases, ledger_views, migrations, nodes, received
 from spoold.spool.store import JobFilter
-from support.houses import House, give_away, houses, joined, wait_job, wait_until
+from support.houses import House, give_away, houses, joined, wait_job
+from support.waiting import wait_until
 
 FOLDER = Path(__file__).parent / "spools"
 VERSIONS = (17,)

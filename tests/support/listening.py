@@ -13,6 +13,7 @@ from spoold.intake.listener import Listener, Rules
 from spoold.model.principal import Port, Principal
 from spoold.net import listen
 from support import limits
+from support.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,9 @@ class House:
         for client in self.clients:
             client.close()
 
-    async def until(self, is_true):
-        with trio.fail_after(30):
-            while not is_true():  # noqa: ASYNC110 - what is asked of has no event
-                await trio.sleep(0.001)
-
     async def nobody_is_left(self):
         listener = self.listener
-        await self.until(lambda: listener.connections == 0)
+        await wait_until(lambda: listener.connections == 0)
         assert set(listener.by_port.values()) == {0}
         assert listener._by_address == {}
         assert listener._by_identity == {}

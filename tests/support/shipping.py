@@ -22,7 +22,8 @@ from spoold.spool import price_lists
 from spoold.spool.store import PutPrices, PutUser, Reserve, Settle
 from support.money import PRICES, pages
 from support.sites import HQ, SITE, stored
-from support.wire import Sending, Wire, until
+from support.waiting import wait_until
+from support.wire import Sending, Wire
 
 CHARGES = 24
 
@@ -44,7 +45,7 @@ async def work(base: Path, tell) -> None:
         wire.loses = lose
         async with Sending(site, wire) as uplink:
             await spend(site, tell)
-            await until(lambda: uplink.lag == 0)
+            await wait_until(lambda: uplink.lag == 0)
             assert await stored(hq) == await stored(site)
             tell("done")
 

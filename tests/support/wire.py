@@ -91,15 +91,3 @@ class Sending:
     async def __aexit__(self, *error):
         self._inner.cancel_scope.cancel()
         return await self._nursery.__aexit__(*error)
-
-
-async def until(condition, deadline_s=30.0):
-    """Return when `condition()`, sync or async, is true."""
-    with trio.fail_after(deadline_s):
-        while True:
-            found = condition()
-            if not isinstance(found, bool):
-                found = await found
-            if found:
-                return
-            await trio.sleep(0.005)
