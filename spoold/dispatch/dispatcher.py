@@ -386,6 +386,7 @@ class Dispatcher:
                             ahead.close()
         finally:
             self._running.forget(attempt)
+            self._running.leave(attempt.choice.device_id)
             self._statuses.device_moved(attempt.choice.device_id)
             self._schedule.finish(attempt.choice.device_id)
             if ended is not None and isinstance(ended.outcome, Delivered):

@@ -9,10 +9,11 @@ of jobs that left are skipped when they come up, so that 100,000 jobs stay light
 from __future__ import annotations
 
 from collections.abc import Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 
 from spoold.model.job import PRIORITY_MAX
 
+SOON_LOOKED_AT = 4  # entries of a heap for each of the jobs that go soon
 SLACK = 64  # stale ids that a heap may hold beyond one for each live one
 
 
@@ -75,6 +76,19 @@ class Lines:
             if job_id is not None:
                 return job_id
         return None
+
+    def soon(self, count: int) -> list[int]:
+        """About the next jobs, at most `count`: a guess that costs the same however many wait."""
+        if not self._levels:
+            return []
+        level = self._levels[0]
+        heap = level.this or level.next
+        if len(level.lines) == 1:
+            (line,) = level.lines.values()
+            heap = line.jobs
+        # The least of a heap lie in front.
+        front = heap[: SOON_LOOKED_AT * count]
+        return nsmallest(count, [job_id for job_id in front if job_id in self._entries])
 
     @property
     def highest(self) -> int:

@@ -11,7 +11,7 @@ import trio
 
 from spoold.dispatch.attempt import Attempt, Journal, Settings, Stop
 from spoold.dispatch.devices import Devices
-from spoold.dispatch.loading import Documents, Fresh, JobReader, Loading
+from spoold.dispatch.loading import SOON_JOBS, Documents, Fresh, JobReader, Loading, Soon
 from spoold.dispatch.queues import Choice
 from spoold.dispatch.recovery import Resumption
 from spoold.dispatch.schedule import Schedule
@@ -54,6 +54,7 @@ class Running:
         self._on_change = on_change
         self.by_device: dict[int, Attempt] = {}
         self.by_job: dict[int, Attempt] = {}
+        self._soon: dict[int, Soon] = {}  # by device
         self._idle = trio.Event()
 
     # -- one more --------------------------------------------------------------------------
@@ -95,15 +96,29 @@ class Running:
         log.info("attempt_resumed", job_uuid=str(job.uuid), printer=printer)
         return self.make(choice, kind=partial(Resumption, found, job))
 
-    def load(self, job_id: int) -> Loading:
-        return Loading(job_id, self._journal.fresh, self._reader, self._documents)
+    def load(self, job_id: int, soon: Soon | None = None) -> Loading:
+        found = self._journal.fresh.take(job_id)
+        if found is None and soon is not None:
+            found = soon.take(job_id)
+        return Loading(job_id, found, self._reader, self._documents)
 
     def load_ahead(self, attempt: Attempt) -> Loading | None:
-        """Begin to load the job that comes next, unless another device may take it."""
-        choice = self._schedule.peek(attempt.choice.device_id, trio.current_time())
+        """Begin to load the job that comes next, unless another device may take it.
+
+        When the spool has to be asked for it, it is asked for those after it, too.
+        """
+        device_id = attempt.choice.device_id
+        choice = self._schedule.peek(device_id, trio.current_time())
         if choice is None or choice.queue_id != choice.printer_id:
             return None
-        return self.load(choice.job_id)
+        soon = self._soon.get(device_id)
+        if soon is None:
+            soon = self._soon[device_id] = Soon(self._journal.fresh, self._reader)
+        loading = self.load(choice.job_id, soon)
+        if not loading.is_done:
+            coming = self._schedule.soon(choice.queue_id, SOON_JOBS)
+            soon.look_up(job_id for job_id in coming if job_id != choice.job_id)
+        return loading
 
     # -- those that there are --------------------------------------------------------------
 
@@ -121,6 +136,12 @@ class Running:
         for attempt in self.by_device.values():
             if attempt.ahead is not None and attempt.ahead.job_id == job_id:
                 attempt.ahead.is_outdated = True
+        for soon in self._soon.values():
+            soon.forget(job_id)
+
+    def leave(self, device_id: int) -> None:
+        """The device has nothing more to do."""
+        self._soon.pop(device_id, None)
 
     def forget(self, attempt: Attempt) -> None:
         """It has ended."""

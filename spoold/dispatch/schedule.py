@@ -241,6 +241,11 @@ class Schedule:
         device.active = active
         return found
 
+    def soon(self, printer_id: int, count: int) -> list[int]:
+        """Jobs of a printer that are likely to go next, its head among them; a guess."""
+        queue = self._queues.get(printer_id)
+        return queue.lines.soon(count) if queue is not None else []
+
     def take(self, device_id: int, now_s: float) -> Choice | None:
         """The job that an idle device attempts now; the device is busy until `finish`."""
         device = self._devices[device_id]

@@ -18,6 +18,9 @@ class FreshJobs:
         self._found: dict[int, tuple[AcceptJob, Accepted]] = {}
         self._bytes = 0
 
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._found
+
     def put(self, change: AcceptJob, accepted: Accepted) -> None:
         """Remember a job that was just committed, if it is small and can print at once."""
         document = change.document

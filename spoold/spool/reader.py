@@ -6,13 +6,10 @@ always be copied back. Pages are keyset pages: the key of the last row of the on
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
-
-import outcome
 
 from spoold.codec import record as codec
 from spoold.model.job import Document, Job, JobState
@@ -21,7 +18,7 @@ from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.text import folded
 from spoold.model.user import User
-from spoold.spool import accepting, connection, mfds, people, sending, sessions, users
+from spoold.spool import accepting, connection, mfds, people, posted, sending, sessions, users
 from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
@@ -39,14 +36,7 @@ from spoold.spool.rows import (
 from spoold.spool.store import Accepted, Attempt, Certificate, JobFilter, JobMoved, Provider
 
 T = TypeVar("T")
-Found = tuple[Job, bytes | None, str]  # a job with its document's body, or its file
-Hear = Callable[[outcome.Maybe[Found | None]], None]
-
 RECORDS_STEP = 4096
-_JOB_WITH_DOCUMENT = (
-    JOB_SELECT.replace(" FROM job ", ", document.body, document.file FROM job ")
-    + "WHERE job.id = ?"
-)
 _PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS NOT NULL "
 
 
@@ -55,8 +45,7 @@ class SqliteReader:
 
     def __init__(self, reader: connection.TrioConnection) -> None:
         self._connection = reader
-        self._posted: deque[tuple[int, Hear]] = deque()  # the thread takes them out
-        self._is_posted = False  # the thread will look, or its answer is on its way
+        self._posted = posted.Posted(reader)
 
     @classmethod
     async def open(
@@ -135,44 +124,18 @@ class SqliteReader:
         )
         return [attempt_of(row) for row in rows]
 
-    async def job_with_document(self, job_id: int) -> Found | None:
+    async def job_with_document(self, job_id: int) -> posted.Found | None:
         """A job with its document's body or file, in one look: what a delivery begins with."""
-        return await self._connection.run(self._job_with_document, job_id)
+        return await self.look(posted.find, job_id)
 
-    def post_job_with_document(self, job_id: int, then: Hear) -> None:
-        """The same for who has no task to wait with: `then` gets it, and must not raise.
-
-        Those that are asked for while the thread is at others go to it together: eight devices
-        that go on after one commit cost two turns of the thread, not eight.
-        """
-        self._posted.append((job_id, then))
-        if not self._is_posted:
-            self._post()
-
-    def _post(self) -> None:
-        self._is_posted = True
-        self._connection.post(self._look_at_posted, self._tell_posted)
-
-    def _look_at_posted(self) -> list[tuple[Hear, outcome.Maybe[Found | None]]]:
-        wanted = [self._posted.popleft() for _ in range(len(self._posted))]
-        return [(then, outcome.capture(self._job_with_document, job_id)) for job_id, then in wanted]
-
-    def _tell_posted(
-        self, result: outcome.Maybe[list[tuple[Hear, outcome.Maybe[Found | None]]]]
+    def post_job_with_document(
+        self, job_id: int, then: posted.Hear, bytes_max: int = posted.ANY_SIZE
     ) -> None:
-        self._is_posted = False
-        told = result.unwrap()  # who looks at nothing any more would not at the next ones
-        if self._posted:
-            self._post()
-        for then, found in told:
-            then(found)
+        """As `job_with_document`, for who does not wait: `then` hears it in the Trio thread.
 
-    def _job_with_document(self, job_id: int) -> Found | None:
-        row = self._connection.raw.execute(_JOB_WITH_DOCUMENT, (job_id,)).fetchone()
-        if row is None:
-            return None
-        *fields, body, file = row
-        return job_of(tuple(fields)), body, file
+        It must not wait or raise. A document of more than `bytes_max` is not looked at: None.
+        """
+        self._posted.add(job_id, then, bytes_max)
 
     async def document_body(self, job_id: int, number: int = 1) -> bytes | None:
         """A document of a job that keeps it in its row; None when it is elsewhere or gone."""

@@ -34,6 +34,18 @@ def test_fair_serves_users_in_rounds_and_each_by_age() -> None:
     assert print_all(schedule) == [1, 5, 6, 2, 7, 3, 4]
 
 
+def test_what_goes_soon_is_guessed() -> None:
+    """The next jobs of the one user who prints, or the first one of each."""
+    schedule = make_schedule(make_printer(1, 1))
+    assert schedule.soon(1, 4) == []
+    for job_id in range(1, 31):
+        schedule.add(job_id, 1, "ann", 50)
+    schedule.remove(2)
+    assert schedule.soon(1, 4) == [1, 3, 4, 5]
+    schedule.add(40, 1, "ben", 50)
+    assert schedule.soon(1, 4) == [1, 40]
+
+
 @pytest.mark.parametrize("order", list(Order))
 def test_a_promoted_job_passes_all_that_wait(order: Order) -> None:
     """Whatever the order of the printer; the last one that was promoted is next."""
