@@ -223,6 +223,8 @@ async def _connect_from(target: Target, source_port: int | None) -> SocketStream
             sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", source_port))
         answer = sock.connect_ex(address)
         if answer == errno.EINPROGRESS:
+            answer = sock.connect_ex(address)  # who is on this machine has answered by now
+        if answer == errno.EALREADY:
             await wait_writable(sock)
             answer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if answer:
