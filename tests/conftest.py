@@ -85,13 +85,21 @@ def pytest_xdist_make_scheduler(config, log):
     return Groups(config, log)
 
 
+def seconds_of(item) -> float:
+    """About how long a test takes, as its marker `slow` says."""
+    marker = item.get_closest_marker("slow")
+    return 0.0 if marker is None else marker.args[0] if marker.args else 0.5
+
+
 def pytest_collection_modifyitems(config, items):
-    """Where several run at a time, groups with many slow tests come first: at the end there are
-    short ones, so that all have done at about the same time.
+    """Where several run at a time, groups that take long come first: at the end there are short
+    ones, so that all have done at about the same time.
     """
-    slow = Counter(group_of(item.nodeid) for item in items if item.get_closest_marker("slow"))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: -slow[group_of(item.nodeid)])
+        lasting = Counter()
+        for item in items:
+            lasting[group_of(item.nodeid)] += seconds_of(item)
+        items.sort(key=lambda item: -lasting[group_of(item.nodeid)])
 
 
 def wall_clock() -> int:

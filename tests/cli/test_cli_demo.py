@@ -19,7 +19,7 @@ from spoold.daemon.demo_stage import Stage
 from spoold.model.errors import ConfigError
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 def test_the_demo_prints_every_job_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     """Three jobs come out, the advice names real ports and paths, and nothing is left behind."""
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -58,7 +58,7 @@ def test_the_demo_prints_every_job_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(9)
 def test_the_demo_of_an_outage_finds_both_sides_alike(tmp_path: Path) -> None:
     """A building that is cut off goes on; in the end both servers have the same, and all of it."""
     done = subprocess.run(
@@ -85,7 +85,7 @@ def test_the_demo_of_an_outage_finds_both_sides_alike(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(2)
 def test_a_demo_whose_daemon_does_not_start_says_why_in_a_line() -> None:
     """What the daemon said of it, and no traceback."""
 
@@ -104,7 +104,7 @@ def test_a_demo_whose_daemon_does_not_start_says_why_in_a_line() -> None:
         demo_stage.run(Coup, lambda words: "")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 def test_a_demo_that_is_killed_leaves_no_daemons(tmp_path: Path) -> None:
     """They end with it: nobody would find them, and their ports stay taken."""
     words = [sys.executable, "-m", "spoold", "demo", "--outage", "2s", "--once"]

@@ -44,7 +44,7 @@ def restored(backups: Path, data_dir: Path, *more: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(2)
 def test_what_was_acknowledged_before_a_backup_survives_the_machine(tmp_path):
     """Backed up under load, killed, restored elsewhere: each job is there, and printing goes on."""
     here, there, backups = (tmp_path / name for name in ("here", "there", "backups"))
@@ -85,7 +85,7 @@ def test_what_was_acknowledged_before_a_backup_survives_the_machine(tmp_path):
         assert daemon.end() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(("point", "count"), BACKUP_POINTS)
 def test_a_daemon_killed_in_a_backup_leaves_the_last_good_one(tmp_path, point, count):
     """The one before is whole; the next one cleans up and is whole, too."""
@@ -111,7 +111,7 @@ def test_a_daemon_killed_in_a_backup_leaves_the_last_good_one(tmp_path, point, c
     assert spoold("backup", "verify", backups).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(("point", "count"), RESTORE_POINTS)
 def test_a_restore_that_is_killed_is_finished_by_the_next(tmp_path, point, count):
     """In between no daemon starts on a half; after it the spool is that of the backup."""

@@ -29,7 +29,7 @@ from spoold.spool.store import AcceptJob
 from support import trace
 from support.disk import Dice, Disk, Survivors, Tree, steps, write_tree
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 
 NOW_US = 1_700_000_000_000_000
 SCRIPT = f"""

@@ -11,7 +11,7 @@ from spoold.simulate.mfd import Mfd
 from support.nodes import HqAndSite, job_of, wait_job
 from support.peers import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 
 LETTER = b"%!PS\nshowpage\n"
 CARD = "04A1B2C3"

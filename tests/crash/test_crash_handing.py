@@ -8,7 +8,7 @@ from spoold.provider.blocking import BlockingProvider
 from support.nodes import HqAndSite, job_of, wait_job
 from support.peers import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 
 LARGE = b"%!PS\n" + b"0123456789abcdef" * 100_000
 

@@ -18,7 +18,7 @@ from support.nodes import job_of, wait_job
 from support.pairs import PRINTER, Pair, pair_of
 from support.peers import incoming, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(3)
 
 LARGE = b"%!PS\n" + bytes(24_000_000)
 GOES_ON_S = 10.0  # 0.1 to 0.2 s on a machine that has nothing else to do; 1 s is promised

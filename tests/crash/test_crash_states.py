@@ -29,7 +29,7 @@ from support.load import Answers, Load
 from support.peers import wait_until
 from support.process import ON_DISK, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+pytestmark = [pytest.mark.slow(3), pytest.mark.campaign]
 
 CONFIG = f"""{ON_DISK}
 [documents]

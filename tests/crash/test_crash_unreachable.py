@@ -20,7 +20,7 @@ from support.documents import document
 from support.pairs import PRINTER, pair_of
 from support.peers import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(6)
 
 REPORTED = "job-reported"  # a report was committed, and not answered yet
 SPOOLD = [sys.executable, "-m", "spoold"]

@@ -36,7 +36,7 @@ from support.load import Answers, Load
 from support.peers import wait_until
 from support.process import ON_DISK, Daemon, all_jobs, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+pytestmark = [pytest.mark.slow(6), pytest.mark.campaign]
 
 CONFIG = f"""{ON_DISK}
 [retention]

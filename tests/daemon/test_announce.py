@@ -106,7 +106,7 @@ def wait_announced(daemon, *names):
     wait_until(lambda: announced(daemon) in names)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_shared_printers_are_announced(link, node):
     """A printer that is shared is found from the other machine, one that is not is not; changes
     are told, and the end is told, too.
@@ -145,7 +145,7 @@ def test_shared_printers_are_announced(link, node):
     assert daemon.end() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(6)
 def test_two_nodes_with_one_name(link, node):
     """The second node that wants a name takes another one, which names the node, and tells it."""
     first, second = node("library", link.near_pid), node("annex", link.far_pid)
@@ -168,7 +168,7 @@ def test_two_nodes_with_one_name(link, node):
     assert line.endswith(" = Desk @ annex")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(7)
 def test_a_name_that_was_taken_twice(link, node):
     """Nodes that meet after each took the same name part, each with its own."""
     first, second = node("library", link.near_pid), node("annex", link.far_pid)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
 from spoold.model.errors import OperationError
 from support.floors import furnish, hand_in
-from support.houses import ANYWHERE, jobs_of, wait_job, wait_until
+from support.houses import ANYWHERE, jobs_of, wait_job
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -18,9 +18,9 @@ async def test_what_is_done_to_a_job_of_a_site_is_done_there(start, tmp_path):
     await wait_until(lambda: "roam" in site.daemon._acceptance._printers)
     await hand_in(site, "mine", "roam")
     mine = await wait_job(site, "mine", "pending-held")
-    with trio.fail_after(30):
-        while not (await hq.ask("job.elsewhere", site="library"))["jobs"]:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(
+        lambda: hq.ask("job.elsewhere", site="library"), holds=lambda told: told["jobs"]
+    )
     name = f"library/{mine['id']}"
     [told] = (await hq.ask("job.set", job=name, copies=3, title="ours"))["results"]
     assert (told["id"], told["state"], told["ok"]) == (name, "pending-held", True)

@@ -18,9 +18,10 @@ from spoold.net.address import Address
 from spoold.provider.client import Provider
 from spoold.site.far_desk import FAR
 from support.floors import LETTER, PATIENT, furnish, listed, panel_of, submit
-from support.houses import ANYWHERE, jobs_of, joined, paper, wait_job, wait_until
+from support.houses import ANYWHERE, jobs_of, joined, paper, wait_job
 from support.money import PAGE
 from support.panels import Hall
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -172,9 +173,11 @@ async def test_a_find_me_printer_of_hq_takes_jobs_at_a_site_that_is_cut_off(star
         await wait_job(site, title, "completed")
     assert paper(tmp_path) == [LETTER, LETTER]
     hq = await start("hq", **PATIENT, listen={"mutual": (mutual,)})
-    with trio.fail_after(60):
-        while len((await hq.ask("job.elsewhere", site="library"))["jobs"]) < 2:  # noqa: ASYNC110
-            await trio.sleep(0.1)
+    await wait_until(
+        lambda: hq.ask("job.elsewhere", site="library"),
+        60,
+        holds=lambda told: len(told["jobs"]) == 2,
+    )
 
 
 async def test_a_release_whose_answer_is_lost_comes_out_once(pair, tmp_path, monkeypatch):
@@ -357,9 +360,8 @@ async def test_what_waits_at_another_site_is_shown_and_fetched_there(start, pair
     await wait_job(annex, "there", "pending-held")
     near = await submit(hq, "near")
     for panel, shift in ((await panel_of(site), FAR), (await panel_of(hq, "hq-panel"), 0)):
-        with trio.fail_after(30):
-            while len(found := await listed(panel)) < 2:  # noqa: ASYNC110 - its record is to come
-                await trio.sleep(0.05)
+        # Its record is to come.
+        found = await wait_until(partial(listed, panel), holds=lambda found: len(found) == 2)
         assert [one["id"] for one in found] == [shift + near["id"], found[1]["id"]]
         there = found[1]
         assert (there["title"], there["node"], there["fits"]) == ("there", "annex", False)

@@ -15,7 +15,7 @@ from support.forking import Forked
 from support.link import FAR, NEAR, CannotMake, link
 from support.peers import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(6)
 
 IDLE_S = 5
 IDLE_BYTES_S = 2000

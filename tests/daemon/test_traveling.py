@@ -16,8 +16,9 @@ from spoold.site import wanting
 from spoold.site.far_desk import FAR
 from spoold.spool.store import NO_DOCUMENT, AttachDocument, NewDocument, OpenJob
 from support.floors import CARD, LETTER, PATIENT, furnish, hand_in, listed, panel_of, submit
-from support.houses import ANYWHERE, is_ours, jobs_of, joined, paper, wait_job, wait_until
+from support.houses import ANYWHERE, is_ours, jobs_of, joined, paper, wait_job
 from support.money import PAGE
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -118,9 +119,7 @@ async def test_it_is_paid_once_and_goes_home_when_it_was_not(trio_of, tmp_path):
     for words in ({"op": "job.release"}, {"op": "job.move", "to": "hall"}):
         with pytest.raises(OperationError, match="waits at the application server"):
             await annex.ask(**words, job=str(job["id"]))
-    with trio.fail_after(30):
-        while (await jobs_of(annex, "dear"))[0]["message"] == "":  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(lambda: jobs_of(annex, "dear"), holds=lambda jobs: jobs[0]["message"])
     told = ["job-release-wait"]
     with trio.fail_after(30):
         while told == ["job-release-wait"]:
@@ -154,9 +153,9 @@ async def test_nobody_gets_it_but_its_people(trio_of, tmp_path):
     job = await wait_job(annex, "private", "pending-held")
     bob, ada = [await hq.services.reader.user(name) for name in ("bob", "ada")]
     desk = (await hq.services.catalogue.look()).by_name["desk"]
-    with trio.fail_after(30):
-        while not (found := await hq.services.far_desk.held(bob.guid, desk, FAR, 10)).jobs:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    found = await wait_until(
+        lambda: hq.services.far_desk.held(bob.guid, desk, FAR, 10), holds=lambda found: found.jobs
+    )
     asked = {"person": str(ada.guid), "printer": str(desk.guid), "jobs": [found.jobs[0]["id"]]}
     [told] = (await library.line.call("site.release", asked, 10))["results"]
     assert told["error"]["code"] == "not-found"
@@ -285,9 +284,10 @@ async def test_a_line_that_is_cut_leaves_it_there(pair, tmp_path, monkeypatch, w
         patch.setattr(*target, cut)
         assert await release(panel, far["id"]) == ["busy"]
     assert is_cut.is_set()
-    with trio.fail_after(30):
-        while (await jobs_of(annex, "mine"))[0]["reasons"] != ["job-release-wait"]:  # noqa: ASYNC110
-            await trio.sleep(0.05)
+    await wait_until(
+        lambda: jobs_of(annex, "mine"),
+        holds=lambda jobs: jobs[0]["reasons"] == ["job-release-wait"],
+    )
     assert await jobs_of(hq, "mine") == []
     await wait_until(lambda: annex.line.state is LineState.UP)
     told = ["busy"]

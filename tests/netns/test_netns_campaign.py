@@ -15,7 +15,7 @@ from support.campaign import Campaign
 from support.cutting import ALL_FAULTS
 from support.peers import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+pytestmark = [pytest.mark.slow(6), pytest.mark.campaign]
 
 SEED = int(os.environ.get("SPOOLD_SEED", "1"))
 STEPS = (3, 6)  # the fewest and the most of a round

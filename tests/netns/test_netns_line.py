@@ -11,7 +11,7 @@ from support.cutting import FAULTS
 from support.link import FAR
 from support.peers import records, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 
 
 def gone(site):

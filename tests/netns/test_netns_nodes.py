@@ -14,7 +14,7 @@ from support.building import LONG_S, spoold
 from support.clock import Clock
 from support.peers import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 
 DAY_S = 86_400
 

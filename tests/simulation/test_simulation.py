@@ -18,7 +18,7 @@ from simulation.planted import BUGS
 from support.campaign import IS_LONG
 from support.campaign import Campaign as Time
 
-pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+pytestmark = [pytest.mark.slow(3), pytest.mark.campaign]
 WANTED = os.environ.get("SPOOLD_SEED")
 SEEDS, TOGETHER = 300, 20  # of the short form, and of one test of it
 SEARCHED = 500  # seeds within which a planted bug must be found

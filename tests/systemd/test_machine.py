@@ -10,7 +10,7 @@ import pytest
 
 from support.machine import KNOCK, PYTHON, Machine
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(3)
 
 CONFIG = "/etc/spoold/spoold.toml"
 SOCKETS = [f"spoold-{name}.socket" for name in ("control", "clear", "tls", "mutual")]

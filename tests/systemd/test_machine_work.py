@@ -13,7 +13,7 @@ import pytest
 
 from support.machine import Machine
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(3)
 
 LPD = """
 import socket

@@ -13,7 +13,7 @@ import pytest
 
 from support.machine import KNOCK, Machine
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(3)
 
 UNITS = [
     "spoold.service",
