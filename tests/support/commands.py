@@ -32,7 +32,7 @@ class Server:
         self._config = Config(
             node=Node(name, role, folder / "data"), drain=Drain(deadline_s=0.5), **more
         )
-        self._config.node.data_dir.mkdir(mode=0o700, exist_ok=True)
+        self._config.node.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lay_schema(self._config.node.data_dir)
         self._ready = threading.Event()
         self.running: Running | None = None
