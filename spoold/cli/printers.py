@@ -26,7 +26,7 @@ def add(nouns: Nouns[Parser]) -> None:
         spoold printer add archive file:///var/spool/archive --order fifo
         spoold printer add color ipps://192.0.2.9/ipp/print --option tls=pin --learn
         spoold printer add floor2 --member frontdesk --member annex --standby archive
-        spoold printer add far spoold://hq.example.org:9195/frontdesk --option credentials=FILE
+        spoold printer add far spoold://hq.example.org/frontdesk --option credentials=/etc/far.pem
         spoold printer add roam --release find-me --releases-at frontdesk,annex""",
     )
     adding.add_argument("name", metavar="NAME")

@@ -22,7 +22,7 @@ from typing import Final
 
 import trio
 
-from spoold.driver.options import Options, switches, texts
+from spoold.driver.options import Options, files, switches, texts
 from spoold.model.errors import IdentityError, OperationError
 from spoold.model.printer import Device
 from spoold.net import credentials
@@ -105,7 +105,8 @@ class Trust:
 
 
 OPTIONS: Final[Options] = {
-    **texts("tls", "fingerprint", "ca_file", "user", "password_file"),
+    **texts("tls", "fingerprint", "user"),
+    **files("ca_file", "password_file"),
     **switches("clear_password"),
 }
 

@@ -25,7 +25,7 @@ from spoold import __version__
 from spoold.driver import sending
 from spoold.driver.handed_on import origin_of, uuid_there
 from spoold.driver.link import Delivery, DeviceStatus, Network, Progress, Source
-from spoold.driver.options import Options, seconds, texts
+from spoold.driver.options import Options, files, seconds
 from spoold.model.errors import OperationError, SpooldError
 from spoold.model.job import Job, JobReason
 from spoold.model.outcome import Deferred, HandedOn, Outcome, Refused
@@ -60,7 +60,7 @@ class NodeNetwork(Protocol):
 class NextHopDriver:
     options: ClassVar[Options] = {
         **seconds("connect_timeout_s", "answer_timeout_s"),
-        **texts("credentials"),
+        **files("credentials"),
     }
 
     def __init__(self, device: Device, network: Network) -> None:

@@ -1,7 +1,7 @@
 """The options that a driver says it knows, and what may stand in them.
 
-A driver lists its own as its `options`, made of `seconds`, `switches` and `texts`; what is in a
-text it judges itself. One without such a list judges all of them itself.
+A driver lists its own as its `options`, made of `seconds`, `switches`, `files` and `texts`; what is
+in a text it judges itself. One without such a list judges all of them itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from math import isfinite
 
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device
+from spoold.net.credentials import is_name
 
 
 class Kind(StrEnum):
     SECONDS = "a number of seconds"
     SWITCH = "on or off"
+    FILE = "the whole path of a file on the daemon's machine, or credential:NAME"
     TEXT = "text"
 
 
@@ -31,6 +33,10 @@ def seconds(*names: str) -> dict[str, Kind]:
 
 def switches(*names: str) -> dict[str, Kind]:
     return dict.fromkeys(names, Kind.SWITCH)
+
+
+def files(*names: str) -> dict[str, Kind]:
+    return dict.fromkeys(names, Kind.FILE)
 
 
 def texts(*names: str) -> dict[str, Kind]:
@@ -66,4 +72,6 @@ def _can_be(value: str, kind: Kind) -> bool:
             return isfinite(float(value)) and float(value) >= 0
         except ValueError:
             return False
+    if kind is Kind.FILE:  # where the daemon stands is not where the administrator does
+        return value.startswith("/") or is_name(value)
     return True

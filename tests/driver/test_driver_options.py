@@ -32,6 +32,7 @@ def device(uri: str, **options: str) -> Device:
         ("ipp://h", {"poll_max_s": "nan"}, "poll_max_s=nan cannot be"),
         ("lpd://h/q", {"timeout_s": "-1"}, "timeout_s=-1 cannot be"),
         ("socket://h", {"pjl": "maybe"}, "Give on or off."),
+        ("ipps://h", {"ca_file": "ca.pem"}, "Give the whole path"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(uri, options, said):
