@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import trio
 
 from spoold.cli.render import local_time
+from spoold.daemon.operations.story import who_may_act
 from spoold.model.job import JobState
 from spoold.model.outcome import Deferred, Delivered
 from spoold.model.person import Known
@@ -152,6 +155,10 @@ async def test_explain_says_why_a_job_waits(desk):
     assert f"spoold job settle {first}" in await why(first)
     may_act = (await desk.ask("job.explain", job=first))["may_act"]
     assert may_act == ["operators: settle, cancel"]
+    job = replace(await desk.spool.reader.job(urgent), state=JobState.COMPLETED)
+    assert who_may_act(job, {}, None) == ["operators: retry"]
+    gone = replace(job, document=replace(job.document, stored="gone"))
+    assert who_may_act(gone, {}, None) == []
     cut = await accept(
         desk,
         printer,

@@ -395,7 +395,9 @@ def who_may_act(job: Job, people: dict[str, str], owner: User | None) -> list[st
     is_elsewhere = JobReason.JOB_WAITS_ELSEWHERE in job.reasons
     if is_elsewhere:
         verbs = ["cancel"]
-    told = [f"operators: {', '.join(verbs)}"]
+    if job.document.stored == "gone" and "retry" in verbs:
+        verbs.remove("retry")
+    told = [f"operators: {', '.join(verbs)}"] if verbs else []
     may_cancel = "cancel" in verbs and not is_elsewhere
     kind = job.submitter.partition(":")[0]
     if kind == "provider":
