@@ -22,6 +22,13 @@ from spoold.model.text import folded
 
 T = TypeVar("T")
 
+# The sqlite3 module takes int, float, str and bytearray as they are. For each other value it looks
+# for an adapter, and makes an exception of its own for want of one: that took longer than anything
+# else about a value. Half of those in the rows of a job are bytes, or nothing.
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(bool, int)
+sqlite3.register_adapter(type(None), lambda nothing: nothing)
+
 
 class _TrioFuture:
     """What aiosqlite's worker needs of an asyncio future; it wakes a Trio task, or calls `then`."""
