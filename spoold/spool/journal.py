@@ -39,6 +39,9 @@ from spoold.spool.store import (
 # Beyond these the gain of a larger group is small, and its members would wait for one another.
 GROUP_CHANGES_MAX = 512
 GROUP_BYTES_MAX = 16 * 1024 * 1024
+# For so many that wait the loop has one more turn before a commit begins, up to so many turns.
+TURN_CHANGES = 4
+TURNS_MAX = 8
 # What may wait for the writer at all: past it, whoever comes waits before handing over.
 WAITING_CHANGES_MAX = 4096
 # What a disk that does not answer may take: one commit is one sync.
@@ -209,6 +212,7 @@ class Journal:
                     self._end(SpoolError("commit to", "the spool", "spoold stops", "Try again."))
                     raise
                 continue
+            await self._let_others_come()
             group = self._gather()
             try:
                 await self._commit(group)
@@ -216,6 +220,18 @@ class Journal:
                 self._end(error if isinstance(error, SpoolError) else _stopped(error), group)
                 raise
         self._end(SpoolError("commit to", "the spool", "spoold has stopped", "Start it again."))
+
+    async def _let_others_come(self) -> None:
+        """Where many wait more are about to come: the loop brings them before the writer begins.
+
+        Two threads that both run Python hand its lock to and fro, and wait for it each time. Of 64
+        clients half were committed while the loop took the jobs of the other half, which cost the
+        writer half as much again, and the loop a quarter.
+        """
+        for turn in range(1, TURNS_MAX + 1):
+            if self._queued < turn * TURN_CHANGES:
+                return
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _commit(self, group: list[Handed]) -> None:
         self._group = group

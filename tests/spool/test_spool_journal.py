@@ -96,6 +96,19 @@ async def test_what_has_gathered_is_one_commit(tmp_path):
         journal.close_nowait()
 
 
+async def test_who_comes_a_little_later_is_committed_with_the_many_that_wait(tmp_path):
+    async with opened(tmp_path) as journal, trio.open_nursery() as nursery:
+        await nursery.start(journal.run)
+        await trio.testing.wait_all_tasks_blocked()  # it waits for work
+        for _ in range(2 * module.TURN_CHANGES):  # enough for two turns
+            journal.hand_over([fact()])
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        await journal.commit(fact())
+        assert journal.commits == 1
+        journal.close_nowait()
+
+
 async def test_listeners_hear_before_those_who_wait(spool):
     """Whoever acts on an answer finds that everybody else knows already."""
     heard = []
