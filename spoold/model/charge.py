@@ -38,7 +38,7 @@ class Flag(StrEnum):
     KEY_TAKEN = "key-taken"  # another node has charged something else under the same key
     NOT_DIRECT = "not-direct"  # a provider says that it printed this itself, where none is to
     LATE = "late"  # a site charged it by rights that had been taken back by then
-    CLOCK = "clock"  # another node had a wrong clock: it happened at another time than it said
+    CLOCK = "clock"  # another node had a wrong clock: nobody knows when it happened
     NOT_COUNTED = "not-counted"  # it was tried to print, and nobody knows what came out
 
 

@@ -52,7 +52,7 @@ from spoold.spool.postings import Line, Own, lines_of
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-OFF_US = 86_400_000_000  # from which on an accountant is told that a clock was wrong
+OFF_US = 86_400_000_000  # from which on an accountant is told that a time is not known
 OWN_KEYS = (b"grant/", REPORT_KEY, b"carried")  # and those of jobs and rights, which are longer
 
 
@@ -127,12 +127,12 @@ def _timed(charge: Charge, fact: Record, now_us: int) -> Charge:
     """A charge belongs to the time when it was made, by the clock here; to now, where that of its
     node was so wrong that nobody knows.
     """
-    told_us = charge.happened_us
-    at_us = policy.told_at_us(told_us, fact.clock_offset_us, now_us)
-    at_us = now_us if at_us is None else at_us
-    is_off = abs(at_us - told_us) > OFF_US
-    flags = (*charge.flags, Flag.CLOCK.value) if is_off else charge.flags
-    return replace(charge, happened_us=at_us, flags=flags)
+    at_us = policy.told_at_us(charge.happened_us, fact.clock_offset_us, now_us)
+    if at_us is not None:
+        return replace(charge, happened_us=at_us)
+    is_far = abs(now_us - charge.happened_us) > OFF_US
+    flags = (*charge.flags, Flag.CLOCK.value) if is_far else charge.flags
+    return replace(charge, happened_us=now_us, flags=flags)
 
 
 def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
