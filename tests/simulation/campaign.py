@@ -25,9 +25,10 @@ from simulation.check import check, wrong_rights
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
 from simulation.planted import BUGS, Bug
+from simulation.visits import Visits
 from simulation.watch import watch
 from simulation.work import LARGE, PEOPLE, Work
-from simulation.world import BEGIN_US, LOBBY, NAMES, PRINTERS, SEEDED_US, World
+from simulation.world import BEGIN_US, LOBBY, NAMES, PRINTERS, ROAM, SEEDED_US, World
 from spoold.codec import batch
 from spoold.model.node import EVERYTHING
 from spoold.model.pricing import PriceList, Rate
@@ -41,6 +42,7 @@ from support.money import PAGE
 
 TROUBLE_S = 10.0  # for which things go wrong
 STEPS = 32
+VISITS = 4  # of so many kinds of steps, beside those of `Work`
 QUIET_S = 420.0  # in which all must be quiet once nothing goes wrong any more
 LOOK_S = 0.5
 # Smaller than life, so that much falls apart in little time.
@@ -139,6 +141,9 @@ async def furnish(hq: Life) -> None:
         for kind in PRINTERS:
             await put_printer(hq, chance, f"{kind}-{site}", kind, GUIDS[site])
     await put_printer(hq, chance, LOBBY, "front", None)
+    guid = UUID(bytes=chance.randbytes(16), version=4)
+    roam = Printer(0, guid, ROAM, release=ReleaseMode.FIND_ME)
+    await put(PutPrinter(roam, hq.wall_clock()))
 
 
 async def put_printer(hq: Life, chance: Random, name: str, kind: str, owner: UUID | None) -> None:
@@ -195,10 +200,11 @@ class Seed:
             world = self.world = World(self.number, self.base, nursery, BEGIN_US + SEEDED_US)
             world.watches.append(watch)
             work = Work(world)
+            visit = Visits(work).visit
             for name in NAMES:
                 await world.start(name)
             async with trio.open_nursery() as doing:
-                doing.start_soon(work.begin, TROUBLE_S, STEPS)
+                doing.start_soon(work.begin, TROUBLE_S, STEPS, *(visit,) * VISITS)
                 await faults.strike(world, TROUBLE_S)
                 await world.heal()
                 doing.cancel_scope.deadline = trio.current_time() + QUIET_S

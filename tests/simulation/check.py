@@ -101,8 +101,9 @@ def holders(world: World, deal: Deal) -> list[str]:
 
 
 def again(world: World, deal: Deal) -> int:
-    """How often the site that prints a job was put back to a state in which it was not printed."""
-    return sum(not image.jobs.get(deal.uuid) for image in world.since(deal.site, 0))
+    """How often a node that may print a job was put back to a state in which it was not printed."""
+    nodes = [deal.site] if deal.site else NAMES
+    return sum(not image.jobs.get(deal.uuid) for name in nodes for image in world.since(name, 0))
 
 
 async def state_of(life: Life, uuid: UUID) -> JobState | None:
@@ -194,10 +195,11 @@ async def check_money(world: World, work: Work) -> None:
         await check_charges(hq, world.lives[site])
     for key, made in work.copies.items():
         kept = await hq.reader.look(charges.find, key)
-        if all(key in image.charges for image in world.since(made.server, made.count)):
-            assert kept is not None, "copies were charged, and are not upstream"
+        is_kept = all(key in image.charges for image in world.since(made.server, made.count))
+        assert kept is not None or not is_kept, "copies were charged, and are not upstream"
         net = made.net if kept is None else kept.charge.net
-        assert made.net == net, f"copies cost {made.net}, and upstream {net}"
+        nets = {made.net} if is_kept else {made.net, 0}  # who forgot them gave up what was reserved
+        assert net in nets, f"copies cost {made.net}, and upstream {net}"
     check_flags(world, hq)
     for name in NAMES:
         rows = await world.lives[name].reader._all(
@@ -209,15 +211,16 @@ async def check_money(world: World, work: Work) -> None:
 
 def check_flags(world: World, hq: Life) -> None:
     """Nobody spent more than there was, but for a site that spent the same rights twice: its disk
-    was put back, and nobody knew.
+    was put back, and nobody knew; or it had promised them before it was restored, and began anew.
     """
     twice = {f"node:{GUIDS[one.image.name]}" for one in world.put_backs if not one.is_restored}
+    promised = {key for one in world.put_backs if one.is_restored for key in one.image.promised}
     rows = hq.store.db.execute(
-        "SELECT flags, actor FROM charge JOIN entry ON entry.charge = charge.key "
+        "SELECT flags, actor, charge.key FROM charge JOIN entry ON entry.charge = charge.key "
         "WHERE flags != '' AND cause = 'settle'"
     )
-    for flags, actor in rows:
-        is_well = actor in twice or BEYOND.isdisjoint(flags.split())
+    for flags, actor, key in rows:
+        is_well = actor in twice or key in promised or BEYOND.isdisjoint(flags.split())
         assert is_well, f"a charge by {actor} is {flags}"
 
 
@@ -248,10 +251,13 @@ async def check_paid(world: World, work: Work) -> None:
     paid.pop(None, None)
     kept = {uuid for uuid, deal in work.deals.items() if holders(world, deal)}
     for uuid, deal in work.deals.items():
-        is_free = deal.printer.startswith("plain")
+        at = {name for name, one in world.machines.items() if uuid in one.papers}
+        is_free = {name.startswith("plain") for name in at or {deal.printer}}
         is_kept = deal.uuid in kept and not deal.is_dropped
-        least = 1 if is_kept and not is_free else 0  # who drops it may have paid all the same
-        most = 0 if is_free else 1
+        if not deal.site and world.is_put_back("hq"):
+            is_kept = False  # that was paid there, perhaps, and forgotten
+        least = 1 if is_kept and True not in is_free else 0  # who drops it may have paid as well
+        most = 1 if False in is_free else 0
         assert least <= paid[uuid] <= most, f"{deal.label} was paid {paid[uuid]} times"
 
 

@@ -16,7 +16,8 @@ FAULTS_MOST = 7
 POINTS = (
     "", "", "commit-before", "commit-before", "commit-after", "received-before-position",
     "received-before-position", "offered", "fetched-before-took", "uplink-acknowledged",
-    "job-counted", "job-released", "attempt-after-mark", "attempt-before-end", "attempt-before-end",
+    "job-counted", "job-released", "let-go", "let-go", "given-before-word", "given-before-word",
+    "given-before-answer", "attempt-after-mark", "attempt-before-end", "attempt-before-end",
 )  # fmt: skip
 REHOMED = 0.1  # of all seeds: a site is given up for dead, and nothing else goes wrong
 AS_BEFORE = 0.25  # of all seeds: nodes go on from earlier states, beside what else goes wrong

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Image:
     """The disk of a node at a moment. `jobs` says of each that it knew whether it was at its end,
-    `charges` which were settled, `cashed` which adjustments were made.
+    `charges` which were settled, `promised` which were not yet, and money was reserved for them.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Image:
     position: int
     jobs: dict[UUID, bool]
     charges: frozenset[bytes]
+    promised: frozenset[bytes]
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,15 @@ def take(life: Life, folder: Path) -> Image:
     life.disk.image(folder)
     db = life.store.db
     jobs = db.execute("SELECT uuid, finished_us IS NOT NULL FROM job").fetchall()
-    charges = db.execute("SELECT key FROM charge WHERE state = 'settled'").fetchall()
+    charges = db.execute("SELECT state, key FROM charge").fetchall()
     return Image(
         life.name,
         folder,
         life.store.incarnation,
         life.store.position,
         {UUID(bytes=uuid): bool(is_final) for uuid, is_final in jobs},
-        frozenset(key for (key,) in charges),
+        frozenset(key for state, key in charges if state == "settled"),
+        frozenset(key for state, key in charges if state == "reserved"),
     )
 
 

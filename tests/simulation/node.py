@@ -23,11 +23,13 @@ from simulation.network import Net, SimStream
 from spoold.accounts.charging import Charging
 from spoold.accounts.vault import Vault
 from spoold.codec.pages.contents import Contents
+from spoold.daemon.lines import open_other_sites
 from spoold.daemon.operations import (
     copies,
     handing_down,
     rehoming,
     rights,
+    site_desk,
     sites,
     uplink,
 )
@@ -48,15 +50,20 @@ from spoold.model.principal import Port, Principal, Role
 from spoold.model.printer import Device
 from spoold.model.record import Kind
 from spoold.release.counts import Counts
+from spoold.release.desk import Desk
 from spoold.release.releasing import Releases
 from spoold.site import objects
 from spoold.site.authority import Authority
+from spoold.site.errands import Errands
+from spoold.site.far_desk import FarDesk
 from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
+from spoold.site.giving import Giving
 from spoold.site.handing import Handing
 from spoold.site.line import Line
 from spoold.site.line import Settings as LineSettings
 from spoold.site.objects import Objects
+from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
 from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
@@ -64,6 +71,7 @@ from spoold.site.reclaiming import Reclaiming
 from spoold.site.replica import Replica
 from spoold.site.twins import Losers, Twins
 from spoold.site.uplink import Uplink
+from spoold.site.wanting import Wanting
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -77,13 +85,14 @@ GUIDS = {name: UUID(int=(number + 1) << 96) for number, name in enumerate(("hq",
 ADMIN = Principal("uid:0", Port.CONTROL, frozenset({Role.ADMIN}))
 QUESTION_S = 0.3
 BEAT_S = 1.0
+SOON_S = 2.0  # in which a release must get to its machine
 PAGE_OBJECTS = 3  # of the copy: pages break where objects belong together
 LIMITS = SimpleNamespace(
     document_bytes_max=1 << 20, job_bytes_max=1 << 20, spool_share=1.0, reserve_bytes=0
 )
 OPERATIONS = [
     operation
-    for room in (copies, handing_down, rehoming, rights, sites, uplink)
+    for room in (copies, handing_down, rehoming, rights, site_desk, sites, uplink)
     for operation in room.OPERATIONS
 ]
 
@@ -228,6 +237,7 @@ class Life:
         self.counts = Counts(journal, reader, self.documents, Counter(), self.catalogue, clock)
         self.charging = Charging(journal, reader, clock)
         self.releases = Releases(journal, reader, self.catalogue, self.counts, self.charging, clock)
+        self.desk = Desk(journal, reader, self.catalogue, self.releases, self.charging, clock)
         self.dispatcher = Dispatcher(
             journal,
             reader,
@@ -241,9 +251,12 @@ class Life:
         self.presence = Presence(clock)
         self.handing = Handing(journal, reader, self.documents, self.presence, clock)
         await self.handing.start()
+        self.handing.late.soon_s = SOON_S
         self.acceptance.hands_on = self.handing.is_site
+        self.acceptance.is_at_site = self.is_site
         keys = Digests([GUIDS[self.name].bytes * 2])
         self.objects = Objects(journal, reader, self.presence, keys, self.guid, clock)
+        self.far_desk: FarDesk | OtherSites
         run: list[Callable[[], Awaitable[None]]] = []
         if self.is_site:
             await self._start_site(keys, run)
@@ -251,8 +264,14 @@ class Life:
         else:
             self.recalling = Recalling(journal, reader, self.presence, clock, QUESTION_S)
             self.charging.authority = self.recalling
-            run.append(Twins(journal, reader, self.presence).run)
+            self.wanting = Wanting(journal, reader, self.presence, clock, QUESTION_S)
+            errands = Errands(self.presence, QUESTION_S)
+            self.far_desk = open_other_sites(
+                reader, self.wanting, errands, self.catalogue, self.desk
+            )
+            run += [Twins(journal, reader, self.presence).run, self.handing.late.run]
         self.presence.listen(self._note_site)
+        self.world.watch(self)
         await nursery.start(self.dispatcher.run)
         for one in run:
             nursery.start_soon(one)
@@ -310,14 +329,15 @@ class Life:
             self.catalogue.our_name,
             clock,
         )
+        self.giving = Giving(line, self.documents, journal, reader, self.catalogue.name_of, clock)
+        self.far_desk = FarDesk(line, reader, lambda: "hq", QUESTION_S)
         fence = Fence(journal, reader, clock)
         await fence.start()
-        self.world.watch(self)
         line.listen(self._note_line)
         line.listen(self.counts.look_again)
         losers = Losers(line, journal, reader, clock)
-        run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run, losers.run,
-                fence.run]  # fmt: skip
+        run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run,
+                self.giving.run, losers.run, fence.run]  # fmt: skip
 
     def _note_line(self, state: LineState) -> None:
         self._note({"upstream": GUIDS["hq"].bytes, "line": state.value, "reason": ""})
@@ -358,6 +378,9 @@ class Life:
             receiver=Receiver(self.journal, self.reader, self.wall_clock),
             recalling=self.recalling,
             handing=self.handing,
+            wanting=self.wanting,
+            desk=self.desk,
+            far_desk=self.far_desk,
             objects=self.objects,
             catalogue=self.catalogue,
             changing=trio.Lock(),
@@ -372,6 +395,7 @@ class Life:
         self.world.net.accept = accept
 
     async def _serve(self, site: str, stream: SimStream) -> None:
+        ALIVE.set(self)  # it is begun by the site, as that dials
         principal = Principal(
             f"node:{GUIDS[site]}", Port.MUTUAL, frozenset({Role.SITE}), address=site
         )

@@ -7,6 +7,7 @@ again what it has on paper, and sites are told to go on behind their forks.
 from __future__ import annotations
 
 from simulation.node import SITE_NAMES, Life
+from simulation.visits import Visits
 from simulation.work import PATIENCE_S, Work, may_fail
 from simulation.world import NAMES
 from spoold.model.job import JobReason
@@ -19,6 +20,7 @@ class Operators:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._visits = Visits(work)
         self._world = work.world
         self._booked_again = 0  # after so many disks had been put back
 
@@ -33,6 +35,7 @@ class Operators:
                 await self._give_up_copies(life)
         for name in NAMES:
             await work.release_at(name)
+        await self._visits.fetch_rest()
         for site in world.rehomed:
             await self._give_up(site)
 

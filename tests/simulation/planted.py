@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spoold.dispatch import queues, recovery
-from spoold.site import detector, fencing, receiver, uplink
+from spoold.site import detector, fencing, giving, lateness, receiver, uplink
 from spoold.spool import (
     accepting,
     held,
@@ -84,7 +84,7 @@ BUGS = {
                 'crash_point("received-before-position")',
             ),
         ),
-        12,
+        14,
     ),
     "gap-taken": Bug(
         "Batches are taken as they come, and nobody notices that one is missing before them.",
@@ -103,7 +103,7 @@ BUGS = {
                 "_quarantine(writer, site, position, kind, poisoned[position]); break",
             ),
         ),
-        1,
+        2,
     ),
     "uuid-twice": Bug(
         "A job-uuid that comes again is taken for another job.",
@@ -149,7 +149,7 @@ BUGS = {
     "settled-twice": Bug(
         "Asking again to settle a charge charges for it again.",
         (Patch(ledger.settle, "if charge.state is ChargeState.SETTLED:", "if False:"),),
-        14,
+        4,
     ),
     "rights-twice": Bug(
         "A site adds up what it was granted altogether, with each answer.",
@@ -194,7 +194,7 @@ BUGS = {
                 "interrupted(CUT_OFF, detail, True, device)",
             ),
         ),
-        90,
+        26,
     ),
     "no-fence": Bug(
         "A site that returns goes on with printers that were given to others meanwhile.",
@@ -206,7 +206,7 @@ BUGS = {
                 "if True:",
             ),
         ),
-        11,
+        23,
     ),
     "hash-unchecked": Bug(
         "Nobody compares the hashes of records that both nodes have.",
@@ -291,5 +291,38 @@ BUGS = {
             ),
         ),
         38,
+    ),
+    "travels-undecided": Bug(
+        "A site that gives a job away has it wait there as well.",
+        (
+            Patch(
+                giving.Giving._let_go,
+                "await self._journal.commit(self._held_for(job, ELSEWHERE, "
+                "only_with=RELEASE_WAIT))",
+                "pass",
+            ),
+            Patch(
+                giving.Giving._hand_over,
+                "if job is None or ELSEWHERE not in job.reasons:",
+                "if job is None:",
+            ),
+        ),
+        7,
+    ),
+    "giver-throws-away": Bug(
+        "A site throws a job away that it gave, before that has come out.",
+        (Patch(giving.Giving._note, 'if JobState(told["state"]).is_final:', "if True:"),),
+        5,
+    ),
+    "late-unlooked": Bug(
+        "Nobody looks how long ago a job was released for a machine.",
+        (
+            Patch(
+                lateness.Lateness.find,
+                "before_us = self._wall_clock() - round(self.soon_s * 1e6)",
+                "before_us = 0",
+            ),
+        ),
+        61,
     ),
 }

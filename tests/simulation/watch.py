@@ -6,22 +6,66 @@ Each raises AssertionError in the middle of whatever breaks it, so that the trac
 from __future__ import annotations
 
 import sqlite3
+from uuid import UUID
 
 import trio
 
-from simulation.node import Life
+from simulation.node import SOON_S, Life
 from simulation.world import World
+from spoold.model.job import JobState
 from spoold.model.node import LineState
 from spoold.site.detector import BACK_S
-from spoold.spool import replica
+from spoold.spool import handed, replica
 from spoold.spool.replication import Copy
-from spoold.spool.store import Event
+from spoold.spool.store import Event, JobMoved
+
+TAKEN_S = SOON_S + 3.0  # offered within the first of it, on its way over a slow line for the rest
+GIVEN_UP_S = SOON_S + 2.5  # in which a late release has been looked at
 
 
 def watch(world: World, life: Life) -> None:
-    """Look at a site that has just begun to live."""
-    watch_line(world, life)
-    life.journal.listen(lambda events: check_taken(world, life, events))
+    """Look at a node that has just begun to live."""
+    if life.is_site:
+        watch_line(world, life)
+        life.journal.listen(lambda events: check_taken(world, life, events))
+        life.journal.listen(lambda events: check_soon(world, life, events))
+    else:
+        watch_releases(world, life)
+
+
+def watch_releases(world: World, life: Life) -> None:
+    """What people released for a site, and was not offered to it soon, waits again."""
+    waiting: dict[UUID, float] = {}
+
+    def heard(events: list[Event]) -> None:
+        now_s = trio.current_time()
+        for event in events:
+            if type(event) is JobMoved:
+                waiting.pop(event.uuid, None)
+                if JobState.PENDING_HELD in (event.old, event.new):
+                    world.released_s.pop(event.uuid, None)
+                if event.new is JobState.PENDING and is_released(life, event):
+                    world.released_s[event.uuid] = waiting[event.uuid] = now_s
+        for uuid, since_s in waiting.items():
+            waits_s = now_s - since_s
+            assert waits_s < GIVEN_UP_S, f"{uuid} was released {waits_s:.3f} s ago, and still waits"
+
+    life.journal.listen(heard)
+
+
+def is_released(life: Life, moved: JobMoved) -> bool:
+    """Whether a person has it come out at a machine of a site, by what moved it."""
+    if moved.old is not JobState.PENDING_HELD or not life.handing._is_of_site(moved.printer_id):
+        return False
+    return bool(handed.released_before(life.store.db, [moved.job_id], life.wall_clock() + 1))
+
+
+def check_soon(world: World, life: Life, events: list[Event]) -> None:
+    """Nothing comes to a machine where nobody stands any more."""
+    for event in events:
+        if type(event) is JobMoved and event.old is None and event.uuid in world.released_s:
+            late_s = trio.current_time() - world.released_s[event.uuid]
+            assert late_s < TAKEN_S, f"{event.uuid} comes {late_s:.3f} s after its release"
 
 
 def watch_line(world: World, life: Life) -> None:
@@ -48,6 +92,8 @@ def check_taken(world: World, life: Life, events: list[Event]) -> None:
     told = None if state is None else Copy.from_packed(state.told)
     if hq is None or not hq.settled.is_set() or told is None:
         return
+    if told.incarnation != hq.store.incarnation.bytes:
+        return  # that has been restored since, and counts otherwise
     db = hq.store.db
     for (key,) in db.execute(
         "SELECT key FROM object WHERE kind = 'user' AND revoked <= ?", (told.seen,)

@@ -16,8 +16,8 @@ from uuid import UUID
 import trio
 
 from simulation.disk import Crashed
-from simulation.node import SITE_NAMES, Life
-from simulation.world import LOBBY, PRINTERS, World
+from simulation.node import ALIVE, SITE_NAMES, Life
+from simulation.world import LOBBY, NAMES, PRINTERS, ROAM, World
 from spoold.daemon.operations.plans import plan_cancel
 from spoold.intake.submission import Submission
 from spoold.model.card import Digests
@@ -52,6 +52,7 @@ PEOPLE = ("ada", "bob", "cyd")
 PATIENCE_S = 3.0
 PAUSE_S = 1.0
 LARGE = 4000 * PAGE
+ROAMING = 0.3  # of all jobs
 NOVELTY = "novelty-seen"  # a kind of record that no version knows so far
 CARDS = Digests([bytes(range(32))])
 
@@ -66,7 +67,7 @@ class Deal:
     uuid: UUID
     label: str
     printer: str
-    site: str
+    site: str  # whose printer that is, "" of one whose jobs come out anywhere
     owner: str
     count: int
     acked: dict[str, int] = field(default_factory=dict)
@@ -75,6 +76,9 @@ class Deal:
     @property
     def body(self) -> bytes:
         return b"page\f" * self.count
+
+
+Step = Callable[[Random], Awaitable[None]]
 
 
 class Paid(NamedTuple):
@@ -109,14 +113,15 @@ class Work:
     def uuid(self) -> UUID:
         return UUID(bytes=self.rng.randbytes(16), version=4)
 
-    async def begin(self, seconds: float, steps: int) -> None:
-        """Do things for so long; all that was begun goes on until it is answered."""
+    async def begin(self, seconds: float, steps: int, *more: Step) -> None:
+        """Do things for so long, `more` among them; what was begun goes on until it is answered."""
         async with trio.open_nursery() as nursery:
             moments = sorted(self.rng.uniform(0, seconds) for _ in range(steps))
             kinds = (
                 *(self.submit,) * 8, *(self.copy,) * 3, *(self.pay,) * 2, *(self.release,) * 3,
                 *(self.cancel,) * 2, self.change_prices, *(self.change_user,) * 2, self.give_card,
                 *(self.take_card,) * 2, self.change_printer, self.change_account, self.invent,
+                *more,
             )  # fmt: skip
             begun_s = trio.current_time()
             for moment in moments:
@@ -124,7 +129,7 @@ class Work:
                 step = self.rng.choice(kinds)
                 nursery.start_soon(self._do, step, Random(self.rng.random()))
 
-    async def _do(self, step: Callable[[Random], Awaitable[None]], rng: Random) -> None:
+    async def _do(self, step: Step, rng: Random) -> None:
         name = f"{step.__name__} {self.rng.random():.6f}"
         self.waiting[name] = None
         await step(rng)
@@ -141,12 +146,14 @@ class Work:
         """A provider hands a job over, to whichever node answers."""
         site = rng.choice((*SITE_NAMES, "hq"))
         printer = LOBBY if site == "hq" else f"{rng.choice(PRINTERS)}-{site}"
+        servers = ["hq"] if site == "hq" else rng.sample(("hq", site), 2)
+        if rng.random() < ROAMING:
+            printer, site, servers = ROAM, "", [rng.choice(NAMES)]
         uuid = self.uuid()
         deal = Deal(
             uuid, self.world.name_job(uuid), printer, site, rng.choice(PEOPLE), rng.randint(1, 9)
         )
         self.deals[uuid] = deal
-        servers = ["hq"] if site == "hq" else rng.sample(("hq", site), 2)
         while True:
             for server in list(servers):
                 if await self._hand_over(rng, deal, server):
@@ -196,17 +203,23 @@ class Work:
         if life is None:
             return
         with may_fail(life, PATIENCE_S):
-            held = await self.held(life, JobReason.JOB_RELEASE_WAIT)
+            known = (await life.catalogue.look()).printers
+            held = [
+                job
+                for job in await self.held(life, JobReason.JOB_RELEASE_WAIT)
+                if not known[job.printer_id].is_find_me
+            ]
             if self.world.is_put_back(site):
-                held = [job for job in held if not await self._throw_away(life, job)]
+                held = [job for job in held if not await self.throw_away(life, job)]
             for job in held if rng is None else held and [rng.choice(held)]:
                 await self.release_job(life, job)
 
-    async def _throw_away(self, life: Life, job: Job) -> bool:
+    async def throw_away(self, life: Life, job: Job) -> bool:
         """A job that waits again since a disk was put back: whoever has its paper deletes it."""
         is_out = self.is_out(job.uuid)
         if is_out:
             self.world.tell(life.name, f"is told that {job.uuid} was fetched before")
+            self.deals[job.uuid].is_dropped = True
             await self.cancel_job(life, job)
         return is_out
 
@@ -436,6 +449,7 @@ def may_fail(life: Life, patience_s: float, *, is_refused: bool = False) -> Iter
 
     `is_refused`: whoever asks wants to know of a refusal.
     """
+    token = ALIVE.set(life)
     with trio.move_on_after(patience_s):
         try:
             yield
@@ -445,3 +459,5 @@ def may_fail(life: Life, patience_s: float, *, is_refused: bool = False) -> Iter
             life.world.tell(life.name, f"refuses: {error}")
         except (SpooldError, Crashed, Lost):
             pass
+        finally:
+            ALIVE.reset(token)

@@ -27,6 +27,7 @@ SEEDED_US = 3600 * 10**6  # how long after the template was made a seed begins
 # `front` prints at once, `vault` keeps jobs for their owners, both for money; `plain` is free.
 PRINTERS = ("front", "vault", "plain")
 LOBBY = "lobby"  # the application server's own printer
+ROAM = "roam"  # its jobs wait where they came in, and come out at any machine
 WORKING = "SELECT uuid FROM job WHERE finished_us IS NULL"
 
 
@@ -50,6 +51,7 @@ class World:
         self.put_backs: list[PutBack] = []  # nodes that went on from earlier states, in order
         self.restored: set[str] = set()  # nodes that `spoold restore` has put back just now
         self.begun_anew: list[str] = []  # sites to which an administrator said so, after a fork
+        self.released_s: dict[UUID, float] = {}  # when the application server let what come out
         self.skew_us = dict.fromkeys(NAMES, 0)
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
         self._begin_us = begin_us
@@ -176,4 +178,8 @@ class World:
                 return f"{name} has sent {life.uplink.standing}, not {life.journal.head}"
             if standing is None or not standing.is_whole or standing.revoked <= newest:
                 return f"the copy of {name} is {standing}, not {newest}"
+            if life.giving._busy:
+                return f"{name} gives {[str(one) for one in life.giving._busy]}"
+        if hq.wanting._wants:
+            return f"hq wants {[str(one) for one in hq.wanting._wants]}"
         return ""
