@@ -71,7 +71,8 @@ class House:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with running(tmp_path_factory.mktemp("hostile"), config=CONFIG, log_level="debug") as found:
+    folder = tmp_path_factory.mktemp("hostile")
+    with running(folder, config=CONFIG, log_level="debug", module="support.quick") as found:
         yield found
 
 

@@ -15,6 +15,7 @@ import trio
 from spoold.daemon.config import Config, Drain, Listen, Node
 from spoold.daemon.service import Daemon, Running
 from spoold.net.address import Address
+from support.quick import quick_passwords
 from support.schema import lay_schema
 
 
@@ -52,8 +53,9 @@ class Server:
     def __enter__(self) -> Server:
         self._logging = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-        self._thread.start()
-        assert self._ready.wait(20)
+        with quick_passwords():
+            self._thread.start()
+            assert self._ready.wait(20)
         assert self.running is not None
         return self
 

@@ -13,6 +13,7 @@ from spoold.model.errors import OperationError
 from spoold.net.address import Address
 from spoold.provider.blocking import ControlClient
 from support.ports import own_port
+from support.quick import quick_passwords
 from support.schema import lay_schema
 from support.waiting import wait_until
 
@@ -54,7 +55,7 @@ async def houses(tmp_path):
 
     Their ports are nobody else's before that: a node that stops can come back where it was.
     """
-    with ExitStack() as ports:
+    with ExitStack() as ports, quick_passwords():
         async with trio.open_nursery() as nursery:
             running = []
 

@@ -55,7 +55,7 @@ class Daemon:
 
     `prefix` is a command that runs another one in its own place, as a recorder does; without one
     the process is forked from one that has imported spoold (`support.forking`). `machine` is a
-    process on another machine of `support.link`, where it runs then.
+    process on another machine of `support.link`, where it runs then. `module` is what is forked.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Daemon:
         prefix: Sequence[str] = (),
         log_level: str = "info",
         machine: int = 0,
+        module: str = COMMAND,
     ) -> None:
         (folder / "spoold.toml").write_text(config)
         self.control = folder / tomllib.loads(config)["node"]["data_dir"] / "control"
@@ -81,7 +82,7 @@ class Daemon:
                 env=environ,
             )
         else:
-            module, enter = ("support.entering", (machine,)) if machine else (COMMAND, ())
+            module, enter = ("support.entering", (machine,)) if machine else (module, ())
             self.process = Forked(
                 *enter, *words, module=module, stderr=self.errors.fileno(), environ=environ
             )
@@ -135,9 +136,10 @@ def running(
     config: str = CONFIG,
     prefix: Sequence[str] = (),
     log_level: str = "info",
+    module: str = COMMAND,
 ):
     """A daemon with its data in `folder`/data; killed at the end if it still runs."""
-    daemon = Daemon(folder, crash_point, config, prefix, log_level)
+    daemon = Daemon(folder, crash_point, config, prefix, log_level, module=module)
     try:
         yield daemon
     finally:
