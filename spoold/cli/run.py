@@ -189,6 +189,7 @@ def simulate_printer(args: Namespace) -> int:
         cause: BaseException = errors
         while isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
-        print(f"spoold: {cause}; use another --raw, --lpd or --ipp.", file=sys.stderr)
+        why = getattr(cause, "strerror", None) or cause
+        print(f"spoold: {why}. Use another --raw, --lpd or --ipp.", file=sys.stderr)
         code = REFUSED
     return code

@@ -20,6 +20,7 @@ from spoold.codec.http import BodyChunk, Closed, End, HttpServer, Request
 from spoold.codec.ipp_names import JobState, Operation, PrinterState, Status
 from spoold.codec.ipp_values import Attribute, Group, Message, Tag
 from spoold.model.errors import RemoteProtocolError
+from spoold.net.address import Address
 from spoold.net.listen import BACKLOG, accept_loop, prepare
 from spoold.net.tcp import SocketStream
 from spoold.net.tls import TlsStream
@@ -83,7 +84,8 @@ class SimulatedIppPrinter:
 
     @property
     def uri(self) -> str:
-        return f"{'ipps' if self.is_tls else 'ipp'}://{self.host}:{self.port}{PATH}"
+        where = Address(self.host, self.port)
+        return f"{'ipps' if self.is_tls else 'ipp'}://{where}{PATH}"
 
     async def wait_papers(self, count: int) -> list[Paper]:
         """Return the papers when there are at least `count`."""

@@ -17,6 +17,7 @@ import trio
 
 from spoold.codec import lpd, pjl
 from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.net.address import Address
 from spoold.net.listen import BACKLOG, accept_loop, prepare
 from spoold.net.tcp import SocketStream
 
@@ -453,10 +454,9 @@ async def run_printer(options: Options, say: Callable[[str], None] = print) -> N
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(printer.run)
-        host = f"[{options.host}]" if ":" in options.host else options.host
         if printer.raw_port is not None:
-            say(f"prints at socket://{host}:{printer.raw_port}")
+            say(f"prints at socket://{Address(options.host, printer.raw_port)}")
         if printer.lpd_port is not None:
-            say(f"prints at lpd://{host}:{printer.lpd_port}/any-queue")
+            say(f"prints at lpd://{Address(options.host, printer.lpd_port)}/any-queue")
         for fault in printer.faults:
             say(f"fault {fault}: {FAULTS[fault]}")

@@ -260,5 +260,6 @@ async def test_it_tells_people_of_its_port_and_its_papers(nursery):
         while len(said) < 3:
             await trio.testing.wait_all_tasks_blocked(0.001)
     assert said[0].startswith("prints at ipp://127.0.0.1:")
+    assert SimulatedIppPrinter(host="::1", port=631).uri == "ipp://[::1]:631/ipp/print"
     assert said[1].startswith("fault slow: takes N milliseconds a page")
     assert said[2] == "ipp: 8 bytes, 2 pages, 1 copies 'Report' of ada"
