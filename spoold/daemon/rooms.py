@@ -226,6 +226,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         people.sessions.run,
         work.run,
         rounds.run,
+        *(() if recalling is None else (recalling.run,)),
         Timers(journal, reader, open_jobs, wall_clock).run,
         partial(held.counts.run, held.releases),
         dispatcher.refresh,

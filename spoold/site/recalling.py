@@ -1,19 +1,20 @@
 """Money that sites hold rights to, called back when it is wanted here or at another site.
 
 In: the lines of sites. A site that is here gives back what it does not need this moment; that comes
-with its records, and so in order with its charges. One that is not here keeps what it has.
+with its records, and so in order with its charges. One that is not here keeps what it has. No site
+gets of that money ahead of need meanwhile; one that asked for some is told when that is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 import trio
 
-from spoold.model.offline import Beyond
+from spoold.model.offline import Beyond, Want
 from spoold.model.purse import Payer, PayerKind
-from spoold.site.authority import WANTED
+from spoold.site.authority import EVENT, WANTED
 from spoold.site.presence import Presence
 from spoold.spool import ledger_views, rights
 from spoold.spool.journal import Journal
@@ -24,7 +25,10 @@ SPENT_S = 1.0  # in which what came back is spent by whoever wanted it
 
 
 class Recalling:
-    """Takes the place of a site's `Authority` at an application server, which is never alone."""
+    """Takes the place of a site's `Authority` at an application server, which is never alone.
+
+    Have `run` run.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,8 @@ class Recalling:
         self._deadline_s = deadline_s
         self._waiting: dict[UUID, trio.Event] = {}
         self._wanted: dict[UUID, float] = {}  # holders, and until when their money is called back
+        self._withheld: dict[UUID, list[tuple[UUID, bool]]] = {}  # from which sites; of an account?
+        self._bell = trio.Event()
         journal.listen(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
@@ -82,11 +88,42 @@ class Recalling:
         if last is not None:
             last.set()  # whoever else waits for this holder looks again
 
-    def is_wanted(self, holder: UUID) -> bool:
-        """Whether this holder's money is just called back: sites get none of it ahead of need, or
-        one that has given it back would have it again before it is spent.
+    def withheld(self, site: UUID, wants: Iterable[Want]) -> frozenset[UUID]:
+        """The holders whose money is just called back, among those that a site asks for ahead of
+        need: one that has given it back would have it again before it is spent.
         """
+        found = {
+            one.holder: (site, one.kind is PayerKind.ACCOUNT)
+            for one in wants
+            if not one.least and self._is_wanted(one.holder)
+        }
+        for holder, asked in found.items():
+            asking = self._withheld.setdefault(holder, [])
+            if asked not in asking:
+                asking.append(asked)
+        if found:
+            self._bell.set()
+        return frozenset(found)
+
+    def _is_wanted(self, holder: UUID) -> bool:
         return self._wanted.get(holder, 0.0) > trio.current_time()
+
+    async def run(self) -> None:
+        """Tell sites what is withheld from them no longer, for ever."""
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            while self._withheld:
+                await trio.sleep_until(min(self._wanted.get(one, 0.0) for one in self._withheld))
+                self._tell([one for one in self._withheld if not self._is_wanted(one)])
+
+    def _tell(self, holders: Iterable[UUID]) -> None:
+        told: dict[UUID, list[list[bool | bytes]]] = {}
+        for holder in holders:
+            for site, is_account in self._withheld.pop(holder):
+                told.setdefault(site, []).append([is_account, holder.bytes])
+        for site, its in told.items():
+            self._sites.tell(site, EVENT, {"holders": its})
 
     async def _holds(self, payer: Payer, total: int) -> bool:
         return await self._reader.look(ledger_views.holds, payer, total, self._wall_clock())

@@ -269,7 +269,8 @@ class Life:
             self.far_desk = open_other_sites(
                 reader, self.wanting, errands, self.catalogue, self.desk
             )
-            run += [Twins(journal, reader, self.presence).run, self.handing.late.run]
+            run += [Twins(journal, reader, self.presence).run, self.handing.late.run,
+                    self.recalling.run]  # fmt: skip
         self.presence.listen(self._note_site)
         self.world.watch(self)
         await nursery.start(self.dispatcher.run)

@@ -44,9 +44,8 @@ async def ask(call: Call) -> dict[str, Any]:
     told = () if here is None else rights_wire.read_books(here.about)
     change = replace(change, wants=tuple(its), books=told)
     if services.recalling is not None:
-        is_wanted = services.recalling.is_wanted
-        withheld = (one.holder for one in change.wants if not one.least and is_wanted(one.holder))
-        change = replace(change, withheld=frozenset(withheld))
+        withheld = services.recalling.withheld(site.guid, change.wants)
+        change = replace(change, withheld=withheld)
     granted: Granted = await services.journal.commit(change)
     lacking = [one for one in change.wants if one.least > _has(one, granted)]
     if lacking and services.recalling is not None:
