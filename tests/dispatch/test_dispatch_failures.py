@@ -17,6 +17,7 @@ from spoold.model.transitions import JobEvent
 from spoold.spool.store import PutDevice
 from support.devices import DEAD, PATIENT, Machine, answer, print_it
 from support.dispatching import QUICK
+from support.waiting import wait_until
 
 
 async def test_dead_printer_is_tried_ever_less_often_and_writes_no_records(floor, spool):
@@ -42,9 +43,7 @@ async def test_dead_printer_is_tried_ever_less_often_and_writes_no_records(floor
             assert (await spool.reader.job(job_id)).state is JobState.PENDING
             mended.set()
             await floor.wait_completed([job_id])
-            with trio.fail_after(30):
-                while dispatcher.status(printer.id).failures:
-                    await trio.testing.wait_all_tasks_blocked()
+            await wait_until(lambda: not dispatcher.status(printer.id).failures)
             assert dispatcher.status(printer.id).state == "idle"
     waits = [b - a for a, b in zip(machine.seen_at_s, machine.seen_at_s[1:], strict=False)]
     for wait, least in zip(waits, (0.005, 0.01, 0.02, 0.02, 0.02, 0.02), strict=True):
@@ -149,7 +148,7 @@ async def test_doubt_is_settled_as_the_printer_says(
     async with floor.dispatching() as dispatcher:
         job = await floor.wait_state(job_id, state)
         if not printed:
-            assert dispatcher.status(printer.id).failures == 1
+            await floor.wait_failures(dispatcher, printer, 1)
     assert job.reasons == reasons
     assert len(machine.printed) == printed
     first = (await spool.reader.attempts(job_id))[0]
@@ -225,7 +224,7 @@ async def test_stall_is_a_state_and_not_a_failure(floor, spool):
         job = await floor.wait_state(job_id, JobState.PROCESSING_STOPPED)
         assert job.reasons == ("printer-stopped",)
         assert job.message == "media-empty: Tray 2 is empty."
-        assert dispatcher.status(printer.id).reasons == ("media-empty",)
+        await wait_until(lambda: dispatcher.status(printer.id).reasons == ("media-empty",))
         more.set()
         await floor.wait_completed([job_id])
     assert len(await spool.reader.attempts(job_id)) == 1

@@ -19,6 +19,7 @@ from spoold.model.printer import Order
 from spoold.spool.store import JobFilter, PutPrinter
 from support.devices import DEAD, PATIENT, print_it
 from support.dispatching import QUICK
+from support.waiting import wait_until
 
 
 async def test_jobs_are_printed_and_noted(floor, spool):
@@ -29,7 +30,7 @@ async def test_jobs_are_printed_and_noted(floor, spool):
         async with floor.dispatching() as dispatcher:
             late = await floor.add_jobs(printer, 3)
             await floor.wait_completed(early + late)
-            assert dispatcher.status(printer.id).state == "idle"
+            await wait_until(lambda: dispatcher.status(printer.id).state == "idle")
     assert machine.printed == early + late
     for job_id in early + late:
         job = await spool.reader.job(job_id)
@@ -157,7 +158,7 @@ async def test_pool_moves_on_to_another_member_and_to_the_standby(floor, spool):
         jobs = await floor.add_jobs(pool, 4)
         await floor.wait_completed(jobs)
         assert spare.printed == jobs
-        assert dispatcher.status(pool.id).state == "idle"
+        await wait_until(lambda: dispatcher.status(pool.id).state == "idle")
     for job_id in jobs:
         assert (await spool.reader.job(job_id)).printer_id == pool.id
 

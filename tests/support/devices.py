@@ -17,6 +17,7 @@ from spoold.model.outcome import Deferred, Delivered, Outcome
 from spoold.model.printer import Printer
 from spoold.spool.store import PutPrinter
 from support import dispatching
+from support.waiting import wait_until
 
 PATIENT = Settings(backoff_first_s=60.0, backoff_max_s=60.0, backoff_jitter=0.0)
 Behaviour = Callable[[Delivery], Awaitable[Outcome]]
@@ -106,7 +107,7 @@ class Floor(dispatching.Floor):
             await self.wait_state(job_id, JobState.COMPLETED)
 
     async def wait_failures(self, dispatcher: Dispatcher, printer: Printer, count: int):
-        with trio.fail_after(30):
-            while dispatcher.status(printer.id).failures < count:
-                await trio.testing.wait_all_tasks_blocked(0.001)
-        return dispatcher.status(printer.id)
+        """How the printer is after so many failures."""
+        return await wait_until(
+            lambda: dispatcher.status(printer.id), holds=lambda status: status.failures >= count
+        )
