@@ -13,6 +13,10 @@ JOBS_S = 50.0
 STATUS_S = 20.0
 
 
+def p99_ms(took_ms: list[float]) -> float:
+    return load.percentile(sorted(took_ms), 0.99)
+
+
 class Paced(threading.Thread):
     """Does `once`, so many times a second, as long as its block lasts; `took_ms` of each time."""
 
@@ -41,9 +45,6 @@ class Paced(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self.join()
-
-    def p99_ms(self) -> float:
-        return load.percentile(sorted(self.took_ms), 0.99)
 
 
 class Clients(Paced):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.paced import Clients, Looks
+from benchmarks.paced import Clients, Looks, p99_ms
 from benchmarks.report import Finding
 from benchmarks.rows import Bench
 
@@ -47,15 +47,15 @@ def site_return(bench: Bench) -> Iterator[Finding]:
                 helper.read()  # they have joined
                 with Clients(hq.raw_ports[0]) as clients:
                     time.sleep(BEFORE_S / 10 if is_quick else BEFORE_S)
-                before.append(clients.p99_ms())
+                before.append(p99_ms(clients.took_ms))
                 with Clients(hq.raw_ports[0]) as clients, Looks(hq) as looks:
                     found: dict[str, Any] = json.loads(helper.ask())
             memory.append(hq.rss_mib())
         ends_s = found["ends_s"]
         fair.append(ends_s[-1] / ends_s[len(ends_s) // 2])
         starved.append(found["longest_s"])
-        status.append(looks.p99_ms())
-        jobs.append(clients.p99_ms())
+        status.append(p99_ms(looks.took_ms))
+        jobs.append(p99_ms(clients.took_ms))
         rates.append(found["records"] / ends_s[-1])
         lost.append(found["lost"])
     shutil.rmtree(spools)
