@@ -213,7 +213,7 @@ class Seed:
                 await work.pay_in(name, LARGE)
             await check_in_peace(world, work)
             self.virtual_s = trio.current_time()
-            await world.stop_all()
+            await world.end()
 
     @property
     def digest(self) -> str:

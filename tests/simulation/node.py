@@ -192,6 +192,10 @@ class Life:
     def die(self, folder: Path) -> None:
         """Crash; the next life finds `folder`."""
         self.disk.image(folder)
+        self.stop()
+
+    def stop(self) -> None:
+        """Crash; there is no next life."""
         self.is_dead = self.disk.is_dead = True
         self.scope.cancel()
 

@@ -142,6 +142,14 @@ class World:
             self.kill(name, is_silent=False)
             await self._last[name].ended.wait()
 
+    async def end(self) -> None:
+        """All is over: nobody wants to know what is on the disks."""
+        lives = list(self.lives.values())
+        for life in lives:
+            life.stop()
+        for life in lives:
+            await life.ended.wait()
+
     def watch(self, life: Life) -> None:
         for one in self.watches:
             one(self, life)
