@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 REASON_CHARACTERS_MAX = 300
 KIND_CHARACTERS_MAX = 64
-TAKEN_AT_ONCE = 48  # records, in one transaction; fewer, but so many, if somebody waits for it:
+TAKEN_AT_ONCE = 96  # records, in one transaction; fewer, but so many, if somebody waits for it:
 LEAST_TAKEN = 4
 ONE_BY_ONE = 16  # at once, of records among which one cannot be applied
 ROUNDS_MAX = 500  # that are kept of a site
