@@ -374,8 +374,8 @@ def frames(spec: Spec) -> dict[str, Any]:
         while len(kept.waiting) < depth and tally.may_start():
             start(kept)
 
-    for kept in connections:
-        for _ in range(depth):
+    for _ in range(depth):
+        for kept in connections:
             if tally.may_start():
                 start(kept)
     return _serve(connections, tally, answered)
