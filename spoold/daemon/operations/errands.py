@@ -13,7 +13,7 @@ from spoold.daemon.operations import queueing, steering
 from spoold.daemon.operations.access import LINES, SITES
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.held_jobs import CHANGES, change_map
-from spoold.daemon.operations.sites import site_of
+from spoold.daemon.operations.sites import refusal_arguments, refusal_of, site_of
 from spoold.daemon.operations.table import Argument, Call, Operation, read_arguments
 from spoold.daemon.operations.views import uuid_of
 from spoold.model.errors import OperationError
@@ -86,9 +86,7 @@ async def errands(call: Call) -> dict[str, Any]:
 
 async def did(call: Call) -> dict[str, Any]:
     site, args = await site_of(call), call.args
-    error = None
-    if args["error"] is not None:
-        error = OperationError(args["error"], f"{site.name}: {args['message']}", args["advice"])
+    error = refusal_of(site, args)
     call.services.errands.did(site.guid, args["number"], args["result"], error)
     return {}
 
@@ -100,9 +98,7 @@ OPERATIONS = (
         (
             Argument("number", (int,), required=True, least=1),
             Argument("result", (dict,), summary="As the operation answers."),
-            Argument("error", most=64, summary="Why it was not done."),
-            Argument("message", default="", most=1024),
-            Argument("advice", default="", most=1024),
+            *refusal_arguments("Why it was not done."),
         ),
         SITES,
         LINES,

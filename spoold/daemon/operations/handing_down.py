@@ -7,11 +7,10 @@ from typing import Any
 from spoold.codec.frame import OFFSET_MAX
 from spoold.daemon.operations.access import LINES, SITES
 from spoold.daemon.operations.handing import read_uuids
-from spoold.daemon.operations.sites import site_of
+from spoold.daemon.operations.sites import refusal_arguments, refusal_of, site_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.driver.handed_on import job_uuid_of
-from spoold.model.errors import OperationError
 from spoold.site.handing import OFFERS_MAX
 from spoold.spool import remote_jobs
 
@@ -68,9 +67,9 @@ async def gave(call: Call) -> dict[str, Any]:
     """The site has let go of a job, or keeps it, and says why."""
     site, args = await site_of(call), call.args
     [uuid] = read_uuids([args["job_uuid"]])
-    if args["error"] is None:
+    error = refusal_of(site, args)
+    if error is None:
         return await call.services.wanting.gave(site.guid, uuid)
-    error = OperationError(args["error"], f"{site.name}: {args['message']}", args["advice"])
     call.services.wanting.kept(site.guid, uuid, error)
     return {"job_id": None, "state": None}
 
@@ -143,9 +142,7 @@ OPERATIONS = (
         "site.gave",
         (
             Argument("job_uuid", required=True, least=32, most=45),
-            Argument("error", most=64, summary="Why the site keeps it."),
-            Argument("message", default="", most=1024),
-            Argument("advice", default="", most=1024),
+            *refusal_arguments("Why the site keeps it."),
         ),
         SITES,
         LINES,

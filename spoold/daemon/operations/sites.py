@@ -32,6 +32,22 @@ async def site_of(call: Call) -> Node:
     return node
 
 
+def refusal_arguments(summary: str) -> tuple[Argument, ...]:
+    """How a site says that it did not do something; `refusal_of` reads it."""
+    return (
+        Argument("error", most=64, summary=summary),
+        Argument("message", default="", most=1024),
+        Argument("advice", default="", most=1024),
+    )
+
+
+def refusal_of(site: Node, args: dict[str, Any]) -> OperationError | None:
+    """Why a site did not do something, in its words; None: it did."""
+    if args["error"] is None:
+        return None
+    return OperationError(args["error"], f"{site.name}: {args['message']}", args["advice"])
+
+
 async def is_copied(call: Call, site: Node, user: User) -> bool:
     """Whether a site has a copy of somebody, by its groups or as of a guest."""
     groups, key = set(site.scope.groups), user.guid.bytes
