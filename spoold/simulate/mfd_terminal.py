@@ -144,6 +144,8 @@ class Terminal:
             except OperationError as error:
                 self._say(f"* the session cannot be followed: {error}")
                 return
+            if scope.cancel_called:  # its end and the answer to the next login came together
+                return
             if reason not in ("logout", "stopping"):
                 self._mfd.session = ""
             self._say(f"* the session is over: {reason}")

@@ -192,6 +192,51 @@ async def test_the_terminal_does_what_somebody_does_at_the_machine(tmp_path):
     assert shown[-1] == "Nobody is logged in."
 
 
+class Replaced:
+    """A server that tells the end of a session together with the answer that begins the next."""
+
+    unheard = ()
+
+    def __init__(self) -> None:
+        self.session = ""
+        self._over = trio.Event()
+
+    async def login(self, card, pin):
+        self._over.set()
+        self._over = trio.Event()
+        self.session = card
+        return {"user": "ada", "full_name": "", "method": "card"}
+
+    async def follow(self, on_event):
+        await self._over.wait()
+        return "replaced"
+
+    async def jobs(self):
+        return []
+
+    async def logout(self):
+        self.session = ""
+
+
+async def test_a_session_that_ends_as_the_next_begins_does_not_end_that_one():
+    """Whoever puts a card on twice is logged in."""
+    shown: list[str] = []
+    async with trio.open_nursery() as nursery:
+        terminal = Terminal(Replaced(), shown.append, nursery)
+
+        async def lines():
+            yield "card 1"
+            yield "wait 0.01"
+            yield "card 2"
+            yield "wait 0.01"
+            yield "list"
+
+        await terminal.run(lines())
+        nursery.cancel_scope.cancel()
+    hello = "Hello ada (card)."
+    assert shown == [hello, hello, "No held jobs.", "Nobody is logged in."]
+
+
 def test_the_command_takes_what_to_do_from_the_command_line(tmp_path):
     """With an exit code for scripts; secrets of the server's making are not shown."""
     with serving(tmp_path / "node") as node:
