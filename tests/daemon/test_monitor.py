@@ -22,6 +22,7 @@ from spoold.net.address import Address
 from spoold.provider.client import Provider
 from support.houses import ANYWHERE, joined
 from support.process import CONFIG, running, send_raw
+from support.waiting import wait_until
 
 SECURE = CONFIG.replace("tls = []", 'tls = ["127.0.0.1:0"]')
 
@@ -130,6 +131,7 @@ async def test_a_printer_that_fails_is_told_with_since_when(start, monkeypatch):
     """
     monkeypatch.setattr(monitor, "LOOK_S", 0.2)
     monkeypatch.setattr(monitor, "CERTIFICATES_S", 0.2)
+    monkeypatch.setattr(monitor, "SHARE", 1.0)  # what counts slowly counts seldom
     hq = await start(
         "hq",
         listen={"raw": (RawListener(address=Address("127.0.0.1", 0), printer="dead"),)},
@@ -157,8 +159,13 @@ async def test_a_printer_that_fails_is_told_with_since_when(start, monkeypatch):
         await provider.submit(b"page", printer="dead", title="a")
     text = await checked("print nothing")
     assert text == "1 of 2 printers print nothing: dead (connecting-to-device)"
-    (stopped,) = (await hq.ask("status"))["stopped"]
-    assert (stopped["name"], stopped["waiting"]) == ("dead", 1)
+
+    async def stopped_now():
+        return (await hq.ask("status"))["stopped"]
+
+    # What waits was counted before, or will be at the next look.
+    (stopped,) = await wait_until(stopped_now, holds=lambda found: found[0]["waiting"] == 1)
+    assert stopped["name"] == "dead"
     assert time.time() - stopped["since_us"] / 1e6 > 1
     assert "power" in stopped["advice"]
     status, _ = await trio.to_thread.run_sync(get, port, "/healthz")
@@ -169,6 +176,7 @@ async def test_a_printer_that_fails_is_told_with_since_when(start, monkeypatch):
 async def test_a_site_and_its_application_server_tell_how_far_they_are(start, monkeypatch):
     """What has not gone up, how old the copy is, what the site may spend, how late the loop is."""
     monkeypatch.setattr(monitor, "LOOK_S", 0.2)
+    monkeypatch.setattr(monitor, "SHARE", 1.0)  # what counts slowly counts seldom
     hq = await start("hq")
     site = await start("library", "site", listen={"clear": ANYWHERE})
     await hq.ask("price.set", rates=[{"price": 500}], replace=True)
