@@ -105,8 +105,9 @@ async def test_a_header_where_none_may_be_or_none_where_one_must(house, source, 
     assert house.seen == []
 
 
-async def test_a_balancer_may_look_whether_we_live(house, monkeypatch):
+async def test_a_balancer_may_look_whether_we_live(house):
     """Without a byte it is let go; half a header has a deadline."""
+    house.listener.limits = Limits(header_deadline_s=0.05)
     await house.start(BEHIND)
     client = await house.connect(source="127.0.0.2")
     client.shutdown(socket.SHUT_WR)

@@ -22,7 +22,7 @@ class Limits(limits.Limits):
     connections_per_address_max: int = 100
     exempt: tuple = ()
     handshake_deadline_s: float = 30.0
-    header_deadline_s: float = 0.05
+    header_deadline_s: float = 30.0
     idle_deadline_s: float = 30.0
 
 
