@@ -115,7 +115,10 @@ def test_a_job_that_cups_cancels_is_canceled(daemon, cupsd, printer, pdf):
     daemon.call("printer.pause", name=printer)
     cupsd.add(printer, f"ipp://127.0.0.1:{daemon.port}/printers/{printer}", "-m", "raw")
     number = cupsd.print(printer, pdf)
-    job = wait_until(lambda: daemon.call("job.list", printer=printer)["jobs"])[0]
+    # Earlier its backend may not know yet what the job is called here.
+    waiting = "cups-waiting-for-job-completed"
+    wait_until(lambda: waiting in cupsd.job(number).get("job-printer-state-reasons", ""))
+    job = the_job(daemon, printer)
     cupsd.run("cancel", f"{printer}-{number}")
     assert finished(daemon, job["id"])["state"] == "canceled"
 
