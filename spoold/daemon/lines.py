@@ -247,7 +247,6 @@ async def tasks_of(
     await fence.start()
     dispatcher.is_held_back = True
     uplink.first = alone.report
-    since_us = services.started_us
     return [
         uplink.run,
         replica.run,
@@ -257,15 +256,15 @@ async def tasks_of(
         Attending(line, partial(for_upstream.do, services)).run,
         Losers(line, journal, reader, wall_clock).run,
         fence.run,
-        lambda: _let_go(dispatcher, lines, replica, since_us),
+        lambda: _let_go(dispatcher, lines, replica),
     ]
 
 
-async def _let_go(dispatcher: Dispatcher, lines: Lines, replica: Replica, since_us: int) -> None:
+async def _let_go(dispatcher: Dispatcher, lines: Lines, replica: Replica) -> None:
     """A site prints once it knows whether its printers are still its own, or cannot know."""
     line, membership = lines.line, lines.membership
     if line is not None and membership is not None and membership.is_joined:
-        await wait_word(line, replica, since_us)
+        await wait_word(line, replica)
     dispatcher.let_go()
 
 

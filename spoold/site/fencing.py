@@ -109,8 +109,8 @@ class Fence:
             log.warning("jobs_fenced", jobs=held)
 
 
-async def wait_word(line: Line, replica: Replica, since_us: int) -> None:
-    """Until the copy is as of `since_us` or later, the line is given up, or it took too long."""
+async def wait_word(line: Line, replica: Replica) -> None:
+    """Until the copy is as of now, the line is given up, or it took too long."""
     with trio.move_on_after(LOOK_S):
-        while replica.current_us < since_us and line.state is not LineState.GONE:  # noqa: ASYNC110
+        while not replica.has_word and line.state is not LineState.GONE:  # noqa: ASYNC110
             await trio.sleep(LOOK_INTERVAL_S)

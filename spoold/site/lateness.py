@@ -4,7 +4,8 @@ In: releases by people, for printers of sites. Out: the same jobs, held where th
 not paid for, once nobody stands at the machine any more: a line that was cut, or a site that was
 away, has overtaken them. What was offered to the site already it decides: it has the job, and
 prints it, or says that it comes too late (FRAMES.md 12). What an operator released comes whenever
-it can.
+it can. How long ago that was is counted by no clock that somebody sets, but for what was released
+before this process began.
 """
 
 from __future__ import annotations
@@ -44,27 +45,33 @@ class Lateness:
         self._wall_clock = wall_clock
         self.soon_s = SOON_S
         self._waiting: deque[tuple[float, int]] = deque()  # when to look, and at which job
+        self._released: dict[int, float] = {}  # when which unfinished jobs were
         self._bell = trio.Event()
         journal.listen(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
-            if (
-                type(event) is JobMoved
-                and event.new is JobState.PENDING
+            if type(event) is not JobMoved:
+                continue
+            if event.new is JobState.PENDING_HELD or event.new.is_final:
+                self._released.pop(event.job_id, None)
+            elif (
+                event.new is JobState.PENDING
                 and event.old is JobState.PENDING_HELD
                 and self._is_of_site(event.printer_id)
             ):
-                self._note(event.job_id)
+                self._released[event.job_id] = trio.current_time()
+                self._look_at(event.job_id)
 
-    def _note(self, job_id: int) -> None:
+    def _look_at(self, job_id: int) -> None:
+        """When it may be late."""
         self._waiting.append((trio.current_time() + self.soon_s + SPARE_S, job_id))
         self._bell.set()
 
     async def run(self) -> None:
         """Let late ones wait again, for ever."""
         for job_id in await self._reader.look(handed.released_waiting):
-            self._note(job_id)
+            self._look_at(job_id)
         while True:
             await self._bell.wait()
             self._bell = trio.Event()
@@ -77,11 +84,18 @@ class Lateness:
 
     async def find(self, job_ids: Sequence[int]) -> dict[int, int | None]:
         """The late ones, each with the printer where it waited."""
-        before_us = self._wall_clock() - round(self.soon_s * 1e6)
-        found: dict[int, int | None] = await self._reader.look(
-            handed.released_before, job_ids, before_us
-        )
-        return found
+        found = await self._reader.look(handed.released_by_people, job_ids)
+        now_s, now_us = trio.current_time(), self._wall_clock()
+        return {
+            job_id: one.home
+            for job_id, one in found.items()
+            if not 0 <= self._ago_s(job_id, one.released_us, now_s, now_us) <= self.soon_s
+        }
+
+    def _ago_s(self, job_id: int, released_us: int, now_s: float, now_us: int) -> float:
+        """How long ago a job was released; below 0: nobody knows, the clock was set back."""
+        released_s = self._released.get(job_id)
+        return (now_us - released_us) / 1e6 if released_s is None else now_s - released_s
 
     async def hold(self, job_ids: Sequence[int]) -> Collection[int]:
         """Let the late ones of these wait again that nobody was offered; all late ones."""

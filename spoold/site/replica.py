@@ -94,6 +94,7 @@ class Replica:
         self._turn = trio.Lock()
         self.state: CopyState | None = None
         self.current_us = 0
+        self.has_word = False  # it has been as upstream is since this process began
 
     async def start(self) -> None:
         """Take up the copy that is here."""
@@ -225,6 +226,7 @@ class Replica:
             if not self.current_us or is_taking:
                 log.info("copy_whole", upstream=self._who()[1])
             self.current_us = asked_us
+            self.has_word = True
         return bool(is_last)
 
     async def _commit(self, change: ApplyObjects) -> None:

@@ -155,24 +155,27 @@ def released_waiting(db: sqlite3.Connection) -> list[int]:
     return [id_ for (id_,) in rows]
 
 
-def released_before(
-    db: sqlite3.Connection, job_ids: Sequence[int], before_us: int
-) -> dict[int, int | None]:
-    """Those jobs that a person released before a time, and nobody later; each with the printer
-    that it waited on, None: the one where it is.
-    """
+class Released(NamedTuple):
+    """When a person released a job, and the printer that it had waited on; None: where it is."""
+
+    released_us: int
+    home: int | None
+
+
+def released_by_people(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, Released]:
+    """Those jobs that a person released, and nobody later."""
     found = {}
     for job_id in job_ids:
         row = db.execute(
             "SELECT released_us, fields FROM release WHERE job_id = ? ORDER BY number DESC LIMIT 1",
             (job_id,),
         ).fetchone()
-        if row is not None and row[0] < before_us and unpack(row[1]).get("person"):
+        if row is not None and unpack(row[1]).get("person"):
             home = db.execute(
                 "SELECT printer.id FROM job JOIN tombstone ON tombstone.uuid = job.uuid "
                 "JOIN printer ON printer.guid = tombstone.printer_guid "
                 "WHERE job.id = ? AND printer.name IS NOT NULL",
                 (job_id,),
             ).fetchone()
-            found[job_id] = None if home is None else home[0]
+            found[job_id] = Released(row[0], None if home is None else home[0])
     return found

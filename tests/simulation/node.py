@@ -233,7 +233,6 @@ class Life:
         self.world.tell(self.name, f"at {self.store.position}: {', '.join(told)}")
 
     async def _start(self, nursery: trio.Nursery) -> None:
-        started_us = self.wall_clock()
         journal, reader, clock = self.journal, self.reader, self.wall_clock
         self.acceptance = Acceptance(journal, reader, self.documents, LIMITS, clock)
         await self.acceptance.start()
@@ -284,7 +283,7 @@ class Life:
         nursery.start_soon(Reclaiming(journal, self.presence, clock).run)
         await nursery.start(self.counts.run, self.releases)
         if self.is_site:
-            nursery.start_soon(self._let_go, started_us)
+            nursery.start_soon(self._let_go)
         else:
             self._open_door(nursery)
 
@@ -364,8 +363,8 @@ class Life:
         assert self.line.upstream is not None
         return self.line.upstream.guid, self.line.upstream.name
 
-    async def _let_go(self, since_us: int) -> None:
-        await wait_word(self.line, self.replica, since_us)
+    async def _let_go(self) -> None:
+        await wait_word(self.line, self.replica)
         self.dispatcher.let_go()
 
     # -- the application server ------------------------------------------------------------------

@@ -199,14 +199,14 @@ BUGS = {
     "no-fence": Bug(
         "A site that returns goes on with printers that were given to others meanwhile.",
         (
-            Patch(fencing.wait_word, "while replica.current_us < since_us and", "while False and"),
+            Patch(fencing.wait_word, "while not replica.has_word and", "while False and"),
             Patch(
                 fencing.Fence._learn,
                 "if printer is None or printer.is_ours:",
                 "if True:",
             ),
         ),
-        23,
+        3,
     ),
     "hash-unchecked": Bug(
         "Nobody compares the hashes of records that both nodes have.",
@@ -319,8 +319,8 @@ BUGS = {
         (
             Patch(
                 lateness.Lateness.find,
-                "before_us = self._wall_clock() - round(self.soon_s * 1e6)",
-                "before_us = 0",
+                "if not 0 <= self._ago_s(job_id, one.released_us, now_s, now_us) <= self.soon_s",
+                "if False",
             ),
         ),
         61,

@@ -57,7 +57,7 @@ def is_released(life: Life, moved: JobMoved) -> bool:
     """Whether a person has it come out at a machine of a site, by what moved it."""
     if moved.old is not JobState.PENDING_HELD or not life.handing._is_of_site(moved.printer_id):
         return False
-    return bool(handed.released_before(life.store.db, [moved.job_id], life.wall_clock() + 1))
+    return bool(handed.released_by_people(life.store.db, [moved.job_id]))
 
 
 def check_soon(world: World, life: Life, events: list[Event]) -> None:

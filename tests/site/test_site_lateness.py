@@ -60,6 +60,27 @@ async def test_it_waits_again_where_it_waited_after_a_restart_too(spool, roam, a
     assert (await spool.reader.job(operators)).state is JobState.PENDING
 
 
+@pytest.mark.parametrize("set_us", [-LATE_US, LATE_US])
+async def test_who_sets_the_clock_makes_it_no_earlier_and_no_later(spool, roam, ada, set_us):
+    """A minute counts as it passes: neither does a job come after it, nor wait again before."""
+    desk = await spool.add_printer("desk")
+    clock = [spool.wall_clock()]
+    late = Lateness(spool.journal, spool.reader, {desk.id}.__contains__, lambda: clock[0])
+    job_id = await released(spool, roam, desk, ada)
+    clock[0] += set_us
+    assert not await late.find([job_id])
+    late.soon_s = 0.0  # what has passed meanwhile is longer than that
+    assert await late.find([job_id]) == {job_id: roam.id}
+
+
+async def test_a_clock_that_was_set_back_before_a_start_makes_it_late(spool, roam, ada):
+    """Nobody knows then how long it has waited, and nobody is left at the machine."""
+    desk = await spool.add_printer("desk")
+    job_id = await released(spool, roam, desk, ada)
+    late = Lateness(spool.journal, spool.reader, lambda _: True, lambda: 0)
+    assert await late.find([job_id]) == {job_id: roam.id}
+
+
 async def test_what_was_given_away_is_its_application_servers(spool, roam):
     """Nobody here releases, moves or deletes it, but who operates this node, and that server."""
     job_id = (await spool.add_job(roam, owner="ada")).job_id
