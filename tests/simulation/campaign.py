@@ -20,7 +20,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from simulation import faults
+from simulation import clocks, faults
 from simulation.check import check, wrong_rights
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
@@ -43,7 +43,7 @@ from support.money import PAGE
 TROUBLE_S = 10.0  # for which things go wrong
 STEPS = 32
 VISITS = 4  # of so many kinds of steps, beside those of `Work`
-QUIET_S = 420.0  # in which all must be quiet once nothing goes wrong any more
+QUIET_S = 240.0  # in which all must be quiet once nothing goes wrong any more
 LOOK_S = 0.5
 # Smaller than life, so that much falls apart in little time.
 BATCH_RECORDS = 4
@@ -201,9 +201,12 @@ class Seed:
             world.watches.append(watch)
             work = Work(world)
             visit = Visits(work).visit
+            setting = clocks.begin(world)
             for name in NAMES:
                 await world.start(name)
             async with trio.open_nursery() as doing:
+                if setting is not None:
+                    doing.start_soon(clocks.be_set, world, setting, TROUBLE_S)
                 doing.start_soon(work.begin, TROUBLE_S, STEPS, *(visit,) * VISITS)
                 await faults.strike(world, TROUBLE_S)
                 await world.heal()

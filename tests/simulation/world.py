@@ -14,6 +14,7 @@ from uuid import UUID
 
 import trio
 
+from simulation import clocks
 from simulation.images import Image, PutBack
 from simulation.machines import Machine
 from simulation.network import TO_HQ, TO_SITE, Net
@@ -52,9 +53,8 @@ class World:
         self.restored: set[str] = set()  # nodes that `spoold restore` has put back just now
         self.begun_anew: list[str] = []  # sites to which an administrator said so, after a fork
         self.released_s: dict[UUID, float] = {}  # when the application server let what come out
-        self.skew_us = dict.fromkeys(NAMES, 0)
+        self.clocks = clocks.make(NAMES, begin_us)
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
-        self._begin_us = begin_us
         self._count = 0
         self._labels: dict[str, str] = {}
 
@@ -64,7 +64,7 @@ class World:
 
     def clock(self, name: str) -> int:
         """UTC in microseconds, as the clock of this node shows it."""
-        return self._begin_us + int(trio.current_time() * 1e6) + self.skew_us[name]
+        return self.clocks[name].now_us()
 
     def name_job(self, uuid: UUID) -> str:
         """The job is told of by a short name from now on."""
