@@ -5,7 +5,8 @@ waits here for nobody any more (`job-waits-elsewhere`), and there for its owner.
 a commit before anything leaves; from then on nobody else than the application server releases it,
 and what it has not said to have is sent again until it has it, over as many lines as that takes.
 The document stays here until the job has ended there. Only what is refused waits here again, and
-what a line that breaks has cut off before its last byte.
+what a line that breaks has cut off before its last byte. A job whose document is missing or
+damaged ends here, as it would at a printer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import trio
 
 from spoold.driver.link import Source
 from spoold.driver.next_hop import arguments_of, document_of
-from spoold.model.errors import OperationError, SpooldError, StoreFailed
+from spoold.model.errors import OperationError, SpooldError, SpoolError, StoreFailed
 from spoold.model.job import AWAITS_RELEASE, Job, JobReason, JobState
 from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
@@ -214,6 +215,9 @@ class Giving:
             if error.refusal is not None:
                 await self._keep(uuid, error.refusal)
             return
+        except _Damaged as error:
+            await self._end_damaged(job, error)
+            return
         await self._note(job, told)
 
     async def _tell(self, uuid: UUID, *, can_be_there: bool = True) -> dict[str, Any]:
@@ -240,6 +244,7 @@ class Giving:
 
         Raises:
             _NotGiven: the application server has it not, and will not.
+            _Damaged: there is nothing that could be sent.
         """
         is_whole = not is_fresh
 
@@ -247,15 +252,7 @@ class Giving:
             nonlocal is_whole
             is_whole = True
 
-        try:
-            document = await self._open(job)
-        except (SpooldError, OSError) as error:  # then it cannot come out here either
-            log.warning("job_not_given", job_uuid=str(job.uuid), reason=str(error))
-            raise _NotGiven(
-                OperationError(
-                    "not-possible", "its document cannot be read.", "Ask an operator there."
-                )
-            ) from error
+        document = await self._open(job)
         try:
             args = await self._arguments(job, document.size)
             await self._line.upload(args, document, note_end)
@@ -281,7 +278,10 @@ class Giving:
         found = await self._reader.job_with_document(job.id)
         if found is None:
             raise OperationError("not-found", "the job is not there any more.")
-        source = self._documents.open_found(*found)
+        try:
+            source = self._documents.open_found(*found)
+        except SpoolError as error:
+            raise _Damaged(str(error)) from error
         try:
             return await trio.to_thread.run_sync(document_of, source)
         finally:
@@ -311,6 +311,22 @@ class Giving:
         await self._journal.commit(change)
         log.info("job_given", job_uuid=str(job.uuid), there=told["job_id"])
 
+    async def _end_damaged(self, job: Job, error: _Damaged) -> None:
+        """Nothing can come of the job any more: it ends here, and who wanted it is told so."""
+        log.error("document_damaged", job_id=job.id, job_uuid=str(job.uuid), detail=str(error))
+        change = ChangeJob(
+            job.id,
+            JobEvent.DAMAGE,
+            self._wall_clock(),
+            reasons=(JobReason.ABORTED_BY_SYSTEM.value, JobReason.DOCUMENT_DAMAGED.value),
+            message=str(error),
+            only_from=(JobState.PENDING_HELD,),
+            only_with=ELSEWHERE,
+        )
+        await self._journal.commit(change)
+        why = "its document is missing or damaged: nothing can be printed of it."
+        await self._keep(job.uuid, OperationError("not-possible", why, "Submit it again."))
+
     async def _keep(self, uuid: UUID, error: OperationError) -> None:
         told = {"error": error.code, "message": error.message, "advice": error.advice}
         await self._line.call("site.gave", {"job_uuid": str(uuid), **told}, ANSWER_S)
@@ -322,3 +338,7 @@ class _NotGiven(Exception):
     def __init__(self, refusal: OperationError | None) -> None:
         super().__init__(str(refusal))
         self.refusal = refusal
+
+
+class _Damaged(Exception):
+    """The document of a job that was let go of is missing, or not what was accepted."""

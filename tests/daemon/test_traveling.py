@@ -313,11 +313,21 @@ async def submit_two(house, title, printer):
     return await wait_job(house, title, "pending-held")
 
 
-async def test_what_cannot_travel_stays_and_says_why(pair, tmp_path):
+async def test_what_cannot_travel_stays_and_says_why(pair):
     """Nothing of it can be sent: nobody waits for it, and it is not given away for nothing."""
     hq, annex = pair
-    await submit(annex, "mine", "wander", LARGE)
     await submit_two(annex, "both", "wander")
+    panel = await panel_of(hq)
+    far = await shown(panel, "both")
+    [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
+    assert result["error"]["message"].startswith("annex: it has several documents")
+    assert (await jobs_of(annex, "both"))[0]["reasons"] == ["job-release-wait"]
+
+
+async def test_a_document_that_is_lost_ends_its_job_where_it_waited(pair, tmp_path):
+    """As at a printer: the job is aborted, health tells of it, and who wanted it hears why."""
+    hq, annex = pair
+    await submit(annex, "mine", "wander", LARGE)
     for one in (tmp_path / "annex" / "documents").rglob("*"):
         if one.is_file():
             one.unlink()
@@ -325,9 +335,14 @@ async def test_what_cannot_travel_stays_and_says_why(pair, tmp_path):
     far = await shown(panel, "mine")
     [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
     assert result["error"]["code"] == "not-possible"
-    assert result["error"]["message"] == "annex: its document cannot be read."
-    far = await shown(panel, "both")
-    [result] = (await panel.at("release", jobs=[far["id"]]))["results"]
-    assert result["error"]["message"].startswith("annex: it has several documents")
-    for title in ("mine", "both"):
-        assert (await jobs_of(annex, title))[0]["reasons"] == ["job-release-wait"]
+    assert result["error"]["message"].startswith("annex: its document is missing or damaged")
+    [kept] = await jobs_of(annex, "mine")
+    assert kept["state"] == "aborted"
+    assert kept["reasons"] == ["aborted-by-system", "document-damaged"]
+
+    async def is_told():
+        checks = (await annex.ask("status"))["checks"]
+        return any(one["part"] == "jobs" and one["verdict"] == "warning" for one in checks)
+
+    await wait_until(is_told, 30)
+    await wait_until(lambda: listed(panel), holds=lambda jobs: not jobs)
