@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-import trio.testing
 from structlog.testing import capture_logs
 
 from spoold.driver.link import Delivery, Progress
@@ -242,13 +241,13 @@ async def test_long_stall_ends_as_a_short_one_does(floor, spool, is_canceled):
             for sent in (1, 2):
                 delivery.report(Progress(sent, 31.0))
                 await floor.wait_state(delivery.job.id, JobState.PROCESSING_STOPPED)
-                await trio.testing.wait_all_tasks_blocked(0.01)  # nothing is left to be noted
+                await floor.settled()  # nothing is left to be noted
                 if is_canceled:
                     more.set()
                     await trio.sleep_forever()
                 delivery.report(Progress(sent + 1))
                 await floor.wait_state(delivery.job.id, JobState.PROCESSING)
-                await trio.testing.wait_all_tasks_blocked(0.01)
+                await floor.settled()
         finally:
             delivery.report(Progress(3))
         return await print_it(delivery)

@@ -84,7 +84,7 @@ async def test_drain_lets_an_attempt_end_and_starts_no_other(floor, spool):
     async with floor.dispatching() as dispatcher:
         await machine.busy.wait()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(dispatcher.drain, 5.0)
+            nursery.start_soon(dispatcher.drain, 30.0)
             await trio.testing.wait_all_tasks_blocked(0.01)
             go.set()
     assert (await spool.reader.job(first)).state is JobState.COMPLETED

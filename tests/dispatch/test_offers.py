@@ -78,7 +78,7 @@ class Ready(Floor):
         """A job is printed, and nothing is left to do."""
         job_id = (await self.spool.add_job(printer)).job_id
         await self.wait_state(job_id, COMPLETED)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await self.settled()
         return job_id
 
     async def ready(self, name="p", **fields) -> tuple[Printer, Machine]:
@@ -205,7 +205,7 @@ async def test_a_device_that_failed_does_not_stand_ready(floor):
         await machine.failed.wait()
         machine.says = None
         await floor.wait_state(job_id, COMPLETED)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await floor.settled()
         assert floor.commits_of(await floor.print_one(printer)) == AS_EVER
         assert floor.commits_of(await floor.print_one(printer)) == AT_ONCE
 
@@ -247,7 +247,7 @@ async def test_a_job_that_is_being_accepted_when_it_drains_is_printed(floor, spo
         device_id = take_claim(printer_id)
         if device_id is not None:
             taken.set()
-            go_on.wait(5)
+            go_on.wait(30)
         return device_id
 
     async with floor.dispatching() as dispatcher:
@@ -256,7 +256,7 @@ async def test_a_job_that_is_being_accepted_when_it_drains_is_printed(floor, spo
         handed = spool.journal.hand_over((accept(printer),))
         await trio.to_thread.run_sync(taken.wait)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(dispatcher.drain, 5.0)
+            nursery.start_soon(dispatcher.drain, 30.0)
             await trio.testing.wait_all_tasks_blocked()
             go_on.set()
         (answer,) = await handed.wait()

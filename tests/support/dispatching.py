@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import trio
+import trio.testing
 
 from spoold.dispatch.attempt import Settings
 from spoold.dispatch.dispatcher import Dispatcher
@@ -72,6 +73,11 @@ class Floor:
                 if job.state in states:
                     return job
                 await news.wait()
+
+    async def settled(self) -> None:
+        """Who waited for the last commit has gone on, and has nothing more to do."""
+        await self.spool.journal.beat()
+        await trio.testing.wait_all_tasks_blocked(0.01)
 
     def dispatcher(self, settings: Settings = QUICK) -> Dispatcher:
         spool = self.spool
