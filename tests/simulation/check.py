@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 from uuid import UUID
 
+from simulation import times
 from simulation.node import GUIDS, SITE_NAMES, Life
 from simulation.work import NOVELTY, Deal, Work
 from simulation.world import NAMES, World
@@ -43,6 +44,7 @@ async def check(world: World, work: Work) -> None:
         check_records(world, hq, life)
         assert not (wrong := wrong_rights(hq, life)), wrong
         await check_copy(hq, life)
+        await times.check(world, hq, life)
     for one in await hq.reader.look(quarantined, (0, 0), 100):
         assert one.kind == NOVELTY, f"a record {one.kind} is in quarantine: {one.reason}"
     check_forks(world, hq)

@@ -35,8 +35,11 @@ class Clock:
         return any(at_s > 0 for at_s, _ in self._settings)
 
     @property
-    def ahead_us(self) -> int:
-        return self._settings[-1][1]
+    def latest_us(self) -> int:
+        """The latest that it has ever shown."""
+        ends_s = [*(at_s for at_s, _ in self._settings[1:]), trio.current_time()]
+        shown = zip(ends_s, self._settings, strict=True)
+        return max(self._begin_us + int(at_s * 1e6) + us for at_s, (_, us) in shown)
 
     def set(self, ahead_s: float) -> None:
         self._settings.append((trio.current_time(), round(ahead_s * 1e6)))

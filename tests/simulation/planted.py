@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spoold.dispatch import queues, recovery
+from spoold.model import policy
 from spoold.site import detector, fencing, giving, lateness, receiver, uplink
 from spoold.spool import (
     accepting,
@@ -313,6 +314,18 @@ BUGS = {
         "A site throws a job away that it gave, before that has come out.",
         (Patch(giving.Giving._note, 'if JobState(told["state"]).is_final:', "if True:"),),
         5,
+    ),
+    "times-as-told": Bug(
+        "What a site tells was when its clock says, however wrong that is known to be.",
+        (
+            Patch(
+                policy.told_at_us,
+                "for at_us in (told_us + offset_us, told_us) if is_off and offset_us else "
+                "(told_us,):",
+                "for at_us in (told_us,):",
+            ),
+        ),
+        7,
     ),
     "late-unlooked": Bug(
         "Nobody looks how long ago a job was released for a machine.",

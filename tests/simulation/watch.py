@@ -10,6 +10,7 @@ from uuid import UUID
 
 import trio
 
+from simulation import times
 from simulation.node import SOON_S, Life
 from simulation.world import World
 from spoold.model.job import JobState
@@ -27,6 +28,7 @@ def watch(world: World, life: Life) -> None:
     """Look at a node that has just begun to live."""
     if life.is_site:
         watch_line(world, life)
+        times.note(world, life)
         life.journal.listen(lambda events: check_taken(world, life, events))
         life.journal.listen(lambda events: check_soon(world, life, events))
     else:

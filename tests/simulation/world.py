@@ -54,6 +54,7 @@ class World:
         self.begun_anew: list[str] = []  # sites to which an administrator said so, after a fork
         self.released_s: dict[UUID, float] = {}  # when the application server let what come out
         self.clocks = clocks.make(NAMES, begin_us)
+        self.made_s: dict[tuple[UUID, int], float] = {}  # when which record of a site was made
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
         self._count = 0
         self._labels: dict[str, str] = {}
