@@ -152,6 +152,7 @@ EVENTS = {
     "backup_made": "A backup was taken.",
     "clock_believed": "The clock that had jumped is believed again.",
     "clock_jumped": "The clock has jumped ahead: nothing expires by it for now.",
+    "clock_set_back": "The clock was set back by more than a minute.",
     "counter_not_started": "The program that counts pages cannot be started.",
     "counter_started": "The program that counts pages runs.",
     "document_damaged": "A stored document is missing or changed; its job is aborted.",

@@ -10,6 +10,7 @@ from spoold.accounts.vault import Vault
 from spoold.daemon.config import Config
 from spoold.daemon.identity import NodeIdentity
 from spoold.model.card import Digests
+from spoold.model.policy import ExpiryClock
 from spoold.spool.documents import Documents
 from spoold.spool.erasure import Erasure
 from spoold.spool.journal import Journal
@@ -24,7 +25,8 @@ def wall_clock() -> int:
 @dataclass(frozen=True, slots=True)
 class Ground:
     """`config` is what holds now: some of it changes while the node runs. `vault` seals what a
-    site keeps of others' secrets; an application server has none.
+    site keeps of others' secrets; an application server has none. `expiry` is what upkeep thinks of
+    the clock.
     """
 
     config: Callable[[], Config]
@@ -35,4 +37,4 @@ class Ground:
     journal: Journal
     reader: SqliteReader
     documents: Documents
-    is_clock_doubtful: Callable[[], bool]
+    expiry: ExpiryClock

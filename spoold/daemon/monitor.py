@@ -21,6 +21,7 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Known
 from spoold.model.job import JobState
 from spoold.model.node import LineState
+from spoold.model.policy import ExpiryClock
 from spoold.spool import depth, leases, nodes, synchronised
 from spoold.spool.depth import Depth
 from spoold.spool.histogram import Histogram
@@ -46,8 +47,8 @@ class Monitor:
     """`checks` is how the node was when it last looked, `age_s` ago; `stopped` are the printers
     that print nothing.
 
-    `is_clock_doubtful` asks whether upkeep believes the clock; `tell` takes the one line that the
-    service manager shows.
+    `expiry` is what upkeep thinks of the clock; `tell` takes the one line that the service manager
+    shows.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Monitor:
         services: Services,
         config: Callable[[], Config],
         identity: NodeIdentity,
-        is_clock_doubtful: Callable[[], bool],
+        expiry: ExpiryClock,
         tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._services = services
@@ -64,7 +65,7 @@ class Monitor:
         ca = identity.authority.trusted[0]
         self._identity = identity
         self._authority_end_us = microseconds(ca.not_valid_after_utc)
-        self._is_clock_doubtful = is_clock_doubtful
+        self._expiry = expiry
         self._tell_manager = tell
         self._counts = Counts()
         self._lag_s = Histogram(LAG_BOUNDS_S)
@@ -83,6 +84,7 @@ class Monitor:
         self._known = Known({}, {}, {})
         self._facts = Facts(0)
         self._told: dict[Part, Verdict] = {}
+        self._is_back = trio.Event()  # the line, which changes much of what was seen
         self._stopped_since: dict[int, int] = {}
         self.checks: Sequence[Check] = ()
         self.stopped: tuple[Stopped, ...] = ()
@@ -94,6 +96,8 @@ class Monitor:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look until cancelled; started once there is something to tell."""
         self._services.journal.listen(self._counts.hear)
+        if self._services.line is not None:
+            self._services.line.listen(self._line_changed)
         # One of its own: listings never wait while long queues are counted.
         self._reader = await SqliteReader.open(self._config().node.data_dir)
         try:
@@ -103,11 +107,17 @@ class Monitor:
                 nursery.start_soon(self._turn)
                 task_status.started()
                 while True:
-                    await trio.sleep(LOOK_S)
+                    with trio.move_on_after(LOOK_S):
+                        await self._is_back.wait()
+                    self._is_back = trio.Event()
                     await self.look()
         finally:
             self._services.journal.unlisten(self._counts.hear)
             await self._reader.close()
+
+    def _line_changed(self, state: LineState) -> None:
+        if state is LineState.UP:
+            self._is_back.set()
 
     async def _beat(self) -> None:
         """Ask the writer again and again whether it still gets to what it is given."""
@@ -167,7 +177,8 @@ class Monitor:
             oldest_printer=self._known.name_of(oldest.printer_id) if oldest is not None else "",
             certificates=(*self._certificates, *self._line_certificate()),
             providers=self._providers,
-            is_clock_doubtful=self._is_clock_doubtful(),
+            is_clock_doubtful=self._expiry.is_doubtful,
+            clock_set_back_s=self._expiry.set_back_s,
             clocks=self._clocks(),
             backup_us=made_us if isinstance(made_us, int) else None,
             line_gone_us=line.since_us if is_gone and line is not None else None,
@@ -235,7 +246,7 @@ class Monitor:
         """It ends by the clock of the application server, which told its time."""
         line, member = self._services.line, self._services.membership
         if line is not None and member is not None and member.not_after_us is not None:
-            yield "line", member.not_after_us - (line.offset_us or 0)
+            yield health.LINE, member.not_after_us - (line.offset_us or 0)
 
     def _clocks(self) -> tuple[tuple[str, float], ...]:
         line = self._services.line

@@ -214,9 +214,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
         checks=lambda: monitor.checks,
         stopped=lambda: monitor.stopped,
     )
-    monitor = Monitor(
-        services, ground.config, ground.identity, ground.is_clock_doubtful, around.tell_manager
-    )
+    monitor = Monitor(services, ground.config, ground.identity, ground.expiry, around.tell_manager)
     tasks: tuple[Task, ...] = (
         LineKeeper(lines, journal, people.news).run,
         Emergencies(journal, reader, held.catalogue, held.releases, wall_clock).run,

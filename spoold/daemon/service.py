@@ -154,7 +154,7 @@ class Daemon:
                     journal=journal,
                     reader=reader,
                     documents=documents,
-                    is_clock_doubtful=lambda: upkeep.is_clock_doubtful,
+                    expiry=upkeep.expiry,
                 )
                 upkeep_scope.cancel()
                 journal.close_nowait()

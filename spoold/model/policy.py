@@ -45,20 +45,35 @@ STOPPED_S = 7 * 86_400.0  # what may have passed while spoold did not run, and n
 CONFIRMED_AFTER_S = 6 * 3600.0
 
 
+class _WentBack(NamedTuple):
+    """When a clock went back, what it would have shown then, and how much more it might have."""
+
+    at_s: float
+    expected_us: int
+    allowed_s: float
+
+    def behind_s(self, wall_us: int, monotonic_s: float) -> float:
+        """How far the clock is still behind what it would show."""
+        return (self.expected_us - wall_us) / SECOND_US + monotonic_s - self.at_s
+
+
 class ExpiryClock:
     """The time by which things expire: the wall clock's, but not what it has jumped ahead by.
 
     A clock that jumps ahead would make everything too old at once. What it shows then counts when
     it has stayed there for `CONFIRMED_AFTER_S` of monotonic time; meanwhile time goes on from where
-    it was. A clock that goes back is believed at once: nothing becomes older by that.
+    it was. A clock that goes back is believed at once: nothing becomes older by that. For so long
+    it is also known by how much it went back, and it may go forward again to where it would be.
     """
 
     def __init__(self, believed_us: int | None) -> None:
         """`believed_us` is what was believed when spoold last ran, or None."""
         self.believed_us = believed_us
         self.ahead_s = 0.0  # by which the wall clock is not believed
+        self.set_back_s = 0.0  # by which it went back lately
         self._looked_at_s: float | None = None
         self._doubted_at_s: float | None = None
+        self._went_back: _WentBack | None = None
 
     @property
     def is_doubtful(self) -> bool:
@@ -74,7 +89,9 @@ class ExpiryClock:
             elapsed_s, allowed_s = monotonic_s - before_s, JUMP_S
         expected_us = self.believed_us + int(elapsed_s * SECOND_US)
         ahead_s = (wall_us - expected_us) / SECOND_US
-        if ahead_s <= allowed_s:
+        if ahead_s < -JUMP_S and self._went_back is None:
+            self._went_back = _WentBack(monotonic_s, expected_us, allowed_s)
+        if ahead_s <= allowed_s or self._is_set_right(wall_us, monotonic_s):
             self._doubted_at_s = None
         elif self._doubted_at_s is None or abs(ahead_s - self.ahead_s) > JUMP_S:
             self._doubted_at_s = monotonic_s
@@ -82,7 +99,23 @@ class ExpiryClock:
             self._doubted_at_s = None
         self.ahead_s = ahead_s if self.is_doubtful else 0.0
         self.believed_us = expected_us if self.is_doubtful else wall_us
+        self._look_back(monotonic_s)
         return self.believed_us
+
+    def _is_set_right(self, wall_us: int, monotonic_s: float) -> bool:
+        back = self._went_back
+        return back is not None and back.behind_s(wall_us, monotonic_s) >= -back.allowed_s
+
+    def _look_back(self, monotonic_s: float) -> None:
+        """Whether it is still to be told that the clock went back."""
+        back, self.set_back_s = self._went_back, 0.0
+        if back is None or self.believed_us is None:
+            return
+        behind_s = back.behind_s(self.believed_us, monotonic_s)
+        if behind_s > JUMP_S and monotonic_s - back.at_s < CONFIRMED_AFTER_S:
+            self.set_back_s = behind_s
+        else:
+            self._went_back = None
 
 
 class Hold(NamedTuple):

@@ -88,12 +88,7 @@ class Upkeep:
         self._retention = retention
         self._monotonic_s = monotonic_s
         self._clock_file = documents.dir.parent / "clock"
-        self._expiry = policy.ExpiryClock(_read_clock(self._clock_file))
-
-    @property
-    def is_clock_doubtful(self) -> bool:
-        """Whether the clock has jumped ahead, and nothing expires by it for now."""
-        return self._expiry.is_doubtful
+        self.expiry = policy.ExpiryClock(_read_clock(self._clock_file))
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Recover what a crash left, then sweep at every interval."""
@@ -253,9 +248,9 @@ class Upkeep:
                     break  # they were released in this moment
 
     async def _expiry_us(self) -> int:
-        """The time by which things expire; a clock that jumped ahead is told of, once."""
-        clock = self._expiry
-        was_doubtful = clock.is_doubtful
+        """The time by which things expire; a clock that jumped is told of, once."""
+        clock = self.expiry
+        was_doubtful, was_set_back = clock.is_doubtful, clock.set_back_s > 0
         now_us = clock.look(self._clock(), self._monotonic_s())
         if clock.is_doubtful and not was_doubtful:
             log.error(
@@ -266,6 +261,8 @@ class Upkeep:
             )
         elif was_doubtful and not clock.is_doubtful:
             log.info("clock_believed")
+        if clock.set_back_s and not was_set_back:
+            log.warning("clock_set_back", by_s=round(clock.set_back_s))
         await trio.to_thread.run_sync(_write_clock, self._clock_file, now_us)
         return now_us
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 MIB = 1024 * 1024
+LINE = "line"  # the name of the certificate with which a site dials
 NAMED_MAX = 10  # printers, or sites, named in one sentence
 CLOCK_OFF_S = 60  # from which on two clocks are not the same
 SITE_GONE_S = 60  # a site is told of that has had no line for so long
@@ -135,6 +136,7 @@ class Facts:
     certificates: tuple[tuple[str, int], ...] = ()
     providers: tuple[tuple[str, int], ...] = ()
     is_clock_doubtful: bool = False
+    clock_set_back_s: float = 0.0  # lately
     clocks: tuple[tuple[str, float], ...] = ()  # of nodes with a line: how far they are ahead, in s
     backup_us: int | None = None
     line_gone_us: int | None = None  # since when a site has no line to its application servers
@@ -273,15 +275,19 @@ def _jobs(facts: Facts, wanted: Thresholds) -> Check:
 def _certificates(facts: Facts, wanted: Thresholds) -> Check:
     left = {name: (end - facts.now_us) / DAY_US for name, end in facts.certificates}
     values = {"days_left": {name: int(days // 1) for name, days in left.items()}}
-    if not left:
-        return Check(Part.CERTIFICATES, values=values)
-    name, days = min(left.items(), key=lambda one: one[1])
+    of_line = left.pop(LINE, wanted.certificate_days)
+    name, days = min(left.items(), key=lambda one: one[1], default=("", wanted.certificate_days))
     advice = "spoold renews its own by itself; a corporate one is read again when replaced."
     if days <= 0:
         text = f"the certificate {name} has expired"
         return Check(Part.CERTIFICATES, Verdict.FAILED, text, advice, values)
     if days < wanted.certificate_days:
         text = f"the certificate {name} has {days:.0f} days left"
+        return Check(Part.CERTIFICATES, Verdict.WARNING, text, advice, values)
+    if of_line < wanted.certificate_days:
+        how = f"has {of_line:.0f} days left" if of_line > 0 else "has expired"
+        text = f"the certificate of the line to the application server {how}"
+        advice = "Nothing is lost by it: the site gets another one when it reaches that server."
         return Check(Part.CERTIFICATES, Verdict.WARNING, text, advice, values)
     if facts.providers:
         return _providers(facts, values)
@@ -311,9 +317,19 @@ def _clock(facts: Facts) -> Check:
         if abs(seconds) >= CLOCK_OFF_S
     ]
     if not off:
-        return Check(Part.CLOCK)
+        return _set_back(facts.clock_set_back_s)
     more = f" and {len(off) - NAMED_MAX} more" if len(off) > NAMED_MAX else ""
     text = f"clocks differ: {', '.join(off[:NAMED_MAX])}{more}"
+    return Check(Part.CLOCK, Verdict.WARNING, text, advice)
+
+
+def _set_back(seconds: float) -> Check:
+    """Nothing is lost by it, but what is written now seems to be older than what came before."""
+    if not seconds:
+        return Check(Part.CLOCK)
+    text = f"the clock was set back by {_hours(seconds)}"
+    advice = "If it is wrong now, set it right: see `timedatectl`. If it was wrong before, all is "
+    advice += "well: this is told for six hours."
     return Check(Part.CLOCK, Verdict.WARNING, text, advice)
 
 

@@ -42,6 +42,35 @@ def test_a_jump_while_spoold_did_not_run_is_bounded():
     assert not clock.is_doubtful
 
 
+def test_a_clock_that_was_set_back_is_told_of_until_it_is_right_again_or_for_hours():
+    """Set right it is believed at once; further ahead than it was it is looked at first."""
+    hour = 3600
+    clock = ExpiryClock(None)
+    clock.look(100_000 * S, 0.0)
+    assert clock.look((100_050 - hour) * S, 60.0) == (100_050 - hour) * S
+    assert clock.set_back_s == hour + 10
+    clock.look((100_110 - hour) * S, 120.0)
+    assert clock.set_back_s == hour + 10
+    assert clock.look(100_180 * S, 180.0) == 100_180 * S
+    assert (clock.set_back_s, clock.is_doubtful) == (0.0, False)
+    clock.look(50_000 * S, 240.0)
+    clock.look((100_300 + hour) * S, 300.0)
+    assert clock.is_doubtful
+    assert clock.set_back_s > 0
+    clock.look(50_000 * S, 360.0)
+    clock.look((50_000 + 6 * hour) * S, 360.0 + 6 * hour)
+    assert (clock.set_back_s, clock.is_doubtful) == (0.0, False)
+
+
+def test_a_clock_that_was_set_back_while_spoold_did_not_run_is_told_of():
+    """As one without a battery, until it has asked others; nobody knows how long it did not run."""
+    clock = ExpiryClock(100_000 * S)
+    assert clock.look(500 * S, 0.0) == 500 * S
+    assert clock.set_back_s == 99_500
+    assert clock.look(200_000 * S, 60.0) == 200_000 * S
+    assert (clock.set_back_s, clock.is_doubtful) == (0.0, False)
+
+
 def us(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=VIENNA).timestamp()) * 1_000_000
 

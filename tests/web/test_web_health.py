@@ -107,6 +107,12 @@ def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
         ),
         ({"certificates": (("node", NOW_US),)}, Part.CERTIFICATES, Verdict.FAILED, "expired"),
         (
+            {"certificates": (("line", NOW_US), ("node", NOW_US + 90 * DAY_US))},
+            Part.CERTIFICATES,
+            Verdict.WARNING,
+            "of the line to the application server has expired",
+        ),
+        (
             {"providers": (("till-8", NOW_US + 9 * DAY_US), ("till-7", NOW_US + 5 * DAY_US))},
             Part.CERTIFICATES,
             Verdict.WARNING,
@@ -120,6 +126,7 @@ def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
         ),
         ({"clocks": (("hq", -7200.0),)}, Part.CLOCK, Verdict.WARNING, "that of hq is 2 h behind"),
         ({"is_clock_doubtful": True}, Part.CLOCK, Verdict.WARNING, "jumped"),
+        ({"clock_set_back_s": 7200.0}, Part.CLOCK, Verdict.WARNING, "was set back by 2 h"),
         ({"behind": ("hq", "branch")}, Part.PEOPLE, Verdict.WARNING, "from hq, branch"),
     ],
 )
