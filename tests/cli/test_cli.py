@@ -314,7 +314,7 @@ def test_a_follower_that_is_stopped_goes_on_behind_what_it_printed(
                     break
             watchdog.cancel()
             follower.terminate()
-            assert follower.wait(10) == 130
+            assert follower.wait(30) == 130
     assert positions == list(range(1, len(positions) + 1))
 
 

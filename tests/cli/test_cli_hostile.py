@@ -127,8 +127,8 @@ def by_lpd(house: House, text: str) -> None:
     said = text.encode("utf-8", "surrogateescape")
     control = b"".join(letter + said + b"\n" for letter in (b"H", b"P", b"J", b"N"))
     control += b"ldfA001host\n"
-    with socket.create_connection(("127.0.0.1", house.port("lpd")), 10) as sender:
-        sender.settimeout(10)
+    with socket.create_connection(("127.0.0.1", house.port("lpd")), 30) as sender:
+        sender.settimeout(30)
         try:
             for line, body in (
                 (b"\x02default\n", None),

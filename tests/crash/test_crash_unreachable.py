@@ -52,7 +52,7 @@ class Sink:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(10)
+        self._thread.join(30)
 
 
 @pytest.fixture(scope="module")

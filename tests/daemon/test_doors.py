@@ -32,7 +32,7 @@ class Connection:
     """Frames over any socket: asks, and says with which code it was answered."""
 
     def __init__(self, sock: socket.socket, **hello) -> None:
-        sock.settimeout(10)
+        sock.settimeout(30)
         self.sock = sock
         self._reader = FrameReader()
         self._items: list = []
@@ -102,7 +102,7 @@ class House:
 
     def socket(self, label: str, files: tuple[Path, Path] | None = None) -> socket.socket:
         host, port = self.server.running.ports[label]
-        sock = socket.create_connection((host, port), 10)
+        sock = socket.create_connection((host, port), 30)
         self._open.append(sock)
         if label != "clear":
             context = ssl.create_default_context(cafile=self.folder / "ca.pem")

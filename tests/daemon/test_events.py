@@ -107,7 +107,7 @@ WITH_TLS = CONFIG.replace("tls = []", 'tls = ["127.0.0.1:0"]\nlpd = ["127.0.0.1:
 def log_in(daemon, authorization: str) -> int:
     context = ssl.create_default_context(cadata=daemon.call("node.ca")["pem"])
     port = int(daemon.ports["tls"].rpartition(":")[2])
-    connection = HTTPSConnection("localhost", port, context=context, timeout=10)
+    connection = HTTPSConnection("localhost", port, context=context, timeout=30)
     try:
         connection.request("GET", "/healthz", headers={"Authorization": authorization})
         return connection.getresponse().status
@@ -121,8 +121,8 @@ def basic(name: str, password: str) -> str:
 
 def send(port: str, *pieces: bytes) -> None:
     """Send pieces to a port of the daemon, and hear what it says, if anything."""
-    with socket.create_connection(("127.0.0.1", int(port.rpartition(":")[2])), 5) as sender:
-        sender.settimeout(5)
+    with socket.create_connection(("127.0.0.1", int(port.rpartition(":")[2])), 30) as sender:
+        sender.settimeout(30)
         try:
             for piece in pieces:
                 sender.sendall(piece)
@@ -146,7 +146,7 @@ def print_everywhere(daemon) -> None:
     send(daemon.ports["mutual"], text)
     send(daemon.ports["lpd"], b"\x02default\n", b"\x03%d dfA001x\n" % len(text), text + b"\x00")
     send(daemon.ports["lpd"], b"\x02nowhere\n" + text)
-    connection = HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", daemon.port, timeout=30)
     request = ipp_request(Operation.PRINT_JOB, ipp.name_("job-name", "a"))
     for body in (request + b"%!PS " + text, request + b"\x1f\x8b" + text, b"\x02\x00" + text):
         connection.request("POST", "/ipp/print", body, {"Content-Type": "application/ipp"})

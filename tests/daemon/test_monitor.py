@@ -31,7 +31,7 @@ def get_secure(daemon, path, login=""):
     """The same on the TLS port, with a login."""
     context = ssl.create_default_context(cadata=daemon.call("node.ca")["pem"])
     port = int(daemon.ports["tls"].rpartition(":")[2])
-    connection = HTTPSConnection("localhost", port, context=context, timeout=10)
+    connection = HTTPSConnection("localhost", port, context=context, timeout=30)
     pair = base64.b64encode(login.encode()).decode()
     try:
         connection.request("GET", path, headers={"Authorization": f"Basic {pair}"} if login else {})
@@ -44,7 +44,7 @@ def get_secure(daemon, path, login=""):
 def get(port, path):
     """(status, body) of a GET on the clear port."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -116,7 +116,7 @@ def test_the_service_manager_shows_how_the_node_is(tmp_path, monkeypatch):
     where = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(where))
-        manager.settimeout(10)
+        manager.settimeout(30)
         monkeypatch.setenv("NOTIFY_SOCKET", str(where))
         with running(tmp_path):
             while not (said := manager.recv(4096)).startswith(b"STATUS="):

@@ -75,7 +75,7 @@ def is_turned_away(port: int) -> bool:
 def is_refused(port: int) -> bool:
     """Whether nobody listens there any more."""
     try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), 30).close()
     except ConnectionError:
         return True
     return False
@@ -369,7 +369,7 @@ def test_a_full_spool_refuses_jobs_and_goes_on_working(tmp_path):
             # The room is looked at now and then, not for each job.
             wait_until(lambda: not send_raw(daemon.port, b"%!PS refused\n"))
             with pytest.raises(SubmitRefused, match="no room"):
-                provider.submit(b"%!PS refused\n", printer="default", timeout_s=3)
+                provider.submit(b"%!PS refused\n", printer="default", timeout_s=30)
         with connected(int(daemon.ports["lpd"].rpartition(":")[2])) as client:
             client.sendall(b"\x02default\n")
             assert client.recv(1) not in (b"", b"\0")

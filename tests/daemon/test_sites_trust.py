@@ -162,8 +162,8 @@ async def test_without_that_name_a_certificate_is_asked_for(start):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    stream = await TcpNetwork().connect_tls(host, port, context, timeout_s=5)
-    connection = Connection(stream, answer_timeout_s=5)
+    stream = await TcpNetwork().connect_tls(host, port, context, timeout_s=30)
+    connection = Connection(stream, answer_timeout_s=30)
     with pytest.raises(Lost) as caught:
         await connection.run(hello_arguments("node", "x", "x", 15.0))
     assert caught.value.is_distrusted
@@ -196,11 +196,11 @@ async def test_a_site_serves_those_who_trust_its_deployment(start, tmp_path):
     tls = Tls(files["ca_pem"], files["certificate_pem"], files["key_pem"])
     host, port = site.running.ports["tls"]
     with pytest.raises(ssl.SSLCertVerificationError):
-        await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=5)
+        await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=30)
     await joined(hq, site)
     printed = (tmp_path / "printed").as_uri()
     await site.ask("printer.add", name="local", uri=printed)
-    stream = await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=5)
+    stream = await TcpNetwork().connect_tls(host, port, tls.context(), timeout_s=30)
     stream.abort()
     shown = (await hq.ask("site.show", name="library"))["serves_as"]
     assert "127.0.0.1" in shown

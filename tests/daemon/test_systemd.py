@@ -17,7 +17,7 @@ def test_states_arrive_as_one_datagram(tmp_path: Path, abstract: bool) -> None:
     """Both kinds of $NOTIFY_SOCKET get the states, a line each."""
     name = f"\0spoold-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(30)
         receiver.bind(name)
         environ = {"NOTIFY_SOCKET": name.replace("\0", "@")}
         assert systemd.notify(environ, systemd.READY, systemd.status("up\nand running"))

@@ -264,7 +264,7 @@ async def test_a_take_over_while_the_last_bytes_are_looked_at_lets_both_go_on(do
     may_write, write_at_once = threading.Event(), os.write
 
     def write_late(fd: int, data: bytes) -> int:
-        may_write.wait(10)
+        may_write.wait(30)
         return write_at_once(fd, data)
 
     old = await door.begin(submission(uuid, size=len(LARGE)))

@@ -70,7 +70,7 @@ async def test_tls_begins_behind_the_header(house):
     client = await house.connect(source="127.0.0.2")
 
     def speak(sock):
-        sock.settimeout(5)
+        sock.settimeout(30)
         sock.sendall(proxied("192.0.2.7"))
         ours = tls.client_context(ca_pem=ca_pem)
         with ours.wrap_socket(sock, server_hostname="localhost") as wrapped:

@@ -111,7 +111,7 @@ async def test_a_crowd_does_not_starve_the_others(listener: socket.socket) -> No
 async def test_a_shortage_of_descriptors_passes(listener: socket.socket) -> None:
     """Without descriptors the loop waits, says so once, and goes on when there are some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    client = socket.create_connection(listener.getsockname(), timeout=5)
+    client = socket.create_connection(listener.getsockname(), timeout=30)
     shortages: list[OSError] = []
     accepted: list[socket.socket] = []
 
@@ -157,7 +157,7 @@ async def test_a_closed_listener_ends_the_loop(listener: socket.socket) -> None:
 
 def connect_unix(path: Path) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(5)
+    client.settimeout(30)
     with tcp.unix_name(path) as name:
         client.connect(name)
     return client

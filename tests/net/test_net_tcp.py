@@ -26,7 +26,7 @@ Pair = tuple[SocketStream, socket.socket]
 @pytest.fixture
 async def pair(listener: socket.socket) -> AsyncIterator[Pair]:
     """A stream that was accepted, and the plain client socket that connected."""
-    client = socket.create_connection(listener.getsockname(), timeout=5)
+    client = socket.create_connection(listener.getsockname(), timeout=30)
     connection, address = listener.accept()
     stream = SocketStream(connection, tcp.peer_name(address))
     yield stream, client
@@ -36,7 +36,7 @@ async def pair(listener: socket.socket) -> AsyncIterator[Pair]:
 
 def unix_pair() -> tuple[SocketStream, socket.socket]:
     ours, theirs = socket.socketpair()
-    theirs.settimeout(5)
+    theirs.settimeout(30)
     return SocketStream(ours), theirs
 
 
@@ -90,7 +90,7 @@ async def test_abort_is_a_reset(pair: Pair) -> None:
 
 def test_a_forgotten_connection_is_a_reset(listener: socket.socket) -> None:
     """Closing an accepted socket in any other way than by finish is a reset."""
-    with socket.create_connection(listener.getsockname(), timeout=5) as client:
+    with socket.create_connection(listener.getsockname(), timeout=30) as client:
         listener.accept()[0].close()
         with pytest.raises(ConnectionResetError):
             client.recv(100)
@@ -119,7 +119,7 @@ async def test_finish_delivers_what_the_kernel_still_holds(listener: socket.sock
     """A peer that reads slowly gets all that was sent before the end."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(5)
+    client.settimeout(30)
     client.connect(listener.getsockname())
     stream = SocketStream(listener.accept()[0])
     client.shutdown(socket.SHUT_WR)
@@ -453,7 +453,7 @@ def test_a_killed_process_resets_its_connections() -> None:
         try:
             assert process.stdout is not None
             port = int(process.stdout.readline())
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
                 client.sendall(b"a job")
                 client.shutdown(socket.SHUT_WR)
                 assert process.stdout.readline() == "read\n"

@@ -157,7 +157,7 @@ def test_an_unknown_queue_is_refused_to_the_lpd_backend(daemon, jobs, lpd_backen
         assert jobs.new() == []
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
 
 
 # --- senders that die ------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def die_in_the_middle(process: subprocess.Popen, body: bytes, seen) -> None:
     wait_until(seen)
     process.send_signal(signal.SIGKILL)
     process.stdin.close()
-    process.wait(10)
+    process.wait(30)
 
 
 def test_a_killed_socket_backend_never_prints_half_a_pdf(daemon, folder, jobs, socket_backend):
@@ -210,7 +210,7 @@ def test_a_killed_lpd_backend_with_a_known_length_leaves_nothing(
     process = lpd_backend.start(lpd_uri(daemon), str(path), copies=20)
     wait_until(lambda: incoming(folder) > 0)
     process.kill()
-    process.wait(10)
+    process.wait(30)
     wait_until(lambda: daemon.call("status")["connections"]["clear"] == 0)
     assert incoming(folder) == 0
     assert jobs.new() == []

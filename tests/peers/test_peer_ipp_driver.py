@@ -118,7 +118,7 @@ def eve(tmp_path, monkeypatch):
                 yield printer
             finally:
                 printer.process.kill()
-                printer.process.wait(10)
+                printer.process.wait(30)
 
     return start
 
@@ -208,7 +208,7 @@ def raw_sink():
         yield printer
     finally:
         token.run_sync_soon(scope.cancel)
-        thread.join(10)
+        thread.join(30)
 
 
 @pytest.mark.parametrize("kind", ["pdfwrite", "ljet4", "text-utf-8"])

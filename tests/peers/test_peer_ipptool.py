@@ -122,7 +122,7 @@ def test_an_operation_that_needs_a_login_is_refused_without_one(samples, daemon,
 
 def switched(daemon, behind=b""):
     """A clear connection that asked for TLS (RFC 2817), with more behind the request."""
-    clear = socket.create_connection(("127.0.0.1", daemon.port), 10)
+    clear = socket.create_connection(("127.0.0.1", daemon.port), 30)
     clear.sendall(
         b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
         b"Upgrade: TLS/1.2,TLS/1.1\r\n\r\n" + behind

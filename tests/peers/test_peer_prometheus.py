@@ -124,7 +124,7 @@ class Prometheus:
     def get(self, path: str, **query: str):
         where = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(where, timeout=5) as answer:
+            with urllib.request.urlopen(where, timeout=30) as answer:
                 return json.load(answer)["data"]
         except OSError:
             return {}

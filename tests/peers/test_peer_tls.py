@@ -116,7 +116,7 @@ def test_a_tcp_end_without_close_notify_is_an_interruption(daemon, folder, versi
     finally:
         sender.kill()
         sender.stdin.close()
-        sender.wait(10)
+        sender.wait(30)
     job = jobs.one()
     assert (job["state"], job["reasons"]) == ("pending-held", ["submission-interrupted"])
     assert printed_files(folder, job) == []
@@ -143,9 +143,9 @@ def test_clear_text_on_the_tls_port_is_no_job(daemon):
     """A job that comes to the wrong port is refused, and the operator hears of it."""
     jobs = Jobs(daemon)
     host, _, port = daemon.ports["tls"].rpartition(":")
-    with socket.create_connection((host, int(port)), 5) as sender:
+    with socket.create_connection((host, int(port)), 30) as sender:
         sender.sendall(b"%!PS not a handshake\n" * 10)
-        sender.settimeout(10)
+        sender.settimeout(30)
         try:
             answer = b"".join(iter(lambda: sender.recv(100), b""))
         except ConnectionResetError:
@@ -250,12 +250,12 @@ def test_revoking_a_provider_closes_its_connections_and_refuses_new_ones(
     context.load_cert_chain(till.certificate, till.key)
     host, _, port = daemon.ports["mutual"].rpartition(":")
     with (
-        socket.create_connection((host, int(port)), 5) as plain,
+        socket.create_connection((host, int(port)), 30) as plain,
         context.wrap_socket(
             plain, server_hostname="localhost", suppress_ragged_eofs=False
         ) as connection,
     ):
-        connection.settimeout(10)
+        connection.settimeout(30)
         connection.sendall(b"%!PS the beginning of a job\n" * 50_000)
         jobs = Jobs(daemon)
         wait_until(lambda: incoming(folder))

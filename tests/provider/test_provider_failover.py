@@ -303,7 +303,7 @@ async def test_a_server_that_is_none_is_left_for_the_next(two, said, face):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept_loop, listener, handle)
             wrong = f"127.0.0.1:{listener.getsockname()[1]}"
-            async with face([wrong, two.endpoint], connect_timeout_s=1) as client:
+            async with face([wrong, two.endpoint]) as client:
                 receipt = await client.submit(b"body", printer="default")
             nursery.cancel_scope.cancel()
     for sock in socks:

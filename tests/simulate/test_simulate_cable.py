@@ -28,7 +28,7 @@ async def cabled():
         cable = Cable()
         await nursery.start(cable.run, listener.socket.getsockname()[1])
         async with listener, await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 yield cable, stream
         nursery.cancel_scope.cancel()
 
@@ -67,6 +67,6 @@ async def test_a_reset_at_one_end_is_one_at_the_other():
             cable = Cable()
             await nursery.start(cable.run, closed.getsockname()[1])
             async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
-                with trio.fail_after(10), pytest.raises(trio.BrokenResourceError):
+                with trio.fail_after(30), pytest.raises(trio.BrokenResourceError):
                     await stream.receive_some()
             nursery.cancel_scope.cancel()

@@ -86,7 +86,7 @@ async def test_an_offer_in_unknown_words_is_refused(odd):
     fetching = Fetching(above, None, above, above, nothing, nothing, lambda: 1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fetching.run)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await above.asked_again.wait()
         nursery.cancel_scope.cancel()
     assert (above.took["job"], above.took["error"]) == (7, "not-possible")

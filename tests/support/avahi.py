@@ -115,4 +115,4 @@ def avahi(folder: Path) -> Iterator[str]:
             yield f"unix:path={path}"
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(30)

@@ -68,7 +68,7 @@ class Load:
             head = f'\x1b%-12345X@PJL JOB NAME="{name}"\r\n@PJL ENTER LANGUAGE=PCL\r\n'.encode()
             body = head + self._body(name) + b"\x1b%-12345X"
             try:
-                with socket.create_connection(("127.0.0.1", daemon.port), 5) as sender:
+                with socket.create_connection(("127.0.0.1", daemon.port), 30) as sender:
                     self._note(name, body, sender)
                     sender.settimeout(20)
                     sender.sendall(body)
@@ -162,7 +162,7 @@ def ask_ipp(
     Raises:
         OSError, HTTPException: there was no whole answer.
     """
-    client = HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    client = HTTPConnection("127.0.0.1", daemon.port, timeout=30)
     try:
         asker = ipp.name_("requesting-user-name", "ada")
         return _exchange(client, ipp_request(operation, asker, *attributes) + body)

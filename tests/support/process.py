@@ -178,8 +178,8 @@ def injected(daemon: Daemon, calls: str, fault: str):
 def send_raw(port: int, body: bytes) -> bool:
     """Whether the daemon acknowledged the job: its FIN, and nothing else, is a yes."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 5) as sender:
-            sender.settimeout(10)
+        with socket.create_connection(("127.0.0.1", port), 30) as sender:
+            sender.settimeout(30)
             sender.sendall(body)
             sender.shutdown(socket.SHUT_WR)
             return sender.recv(1) == b""

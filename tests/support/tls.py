@@ -72,7 +72,7 @@ async def accepted(
     [listener] = listen.bind("127.0.0.1:0")
 
     def run() -> None:
-        with socket.create_connection(listener.getsockname(), timeout=10) as sock:
+        with socket.create_connection(listener.getsockname(), timeout=30) as sock:
             client(sock)
 
     with listener:
@@ -92,7 +92,7 @@ async def pair(version: ssl.TLSVersion | None = None) -> AsyncIterator[tuple[Tls
     """Two of our streams, server and client, connected and agreed."""
     [listener] = listen.bind("127.0.0.1:0")
     with listener:
-        dialled = await TcpNetwork().connect(*listener.getsockname(), timeout_s=5)
+        dialled = await TcpNetwork().connect(*listener.getsockname(), timeout_s=30)
         connection, _ = listener.accept()
     server = TlsStream(connection, clear_context(), server_side=True)
     client = TlsStream(

@@ -42,7 +42,7 @@ class Site:
             Refused.
         """
         answer = await self.ask(op, args)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await answer.wait()
         found = self._answers.pop(answer)
         if "error" in found:
@@ -92,7 +92,7 @@ async def connected(address, member):
         chain_pem=member.certificate_pem.encode(),
         key_pem=member.key_pem.encode(),
     )
-    stream = await TcpNetwork().connect_tls(host, int(port), context, timeout_s=5)
+    stream = await TcpNetwork().connect_tls(host, int(port), context, timeout_s=30)
     async with trio.open_nursery() as nursery:
         site = Site(stream)
         nursery.start_soon(site.listen)

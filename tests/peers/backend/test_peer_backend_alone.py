@@ -38,7 +38,7 @@ def start(site, printing):
     yield run
     for process in started:
         process.kill()
-        process.wait(10)
+        process.wait(30)
         process.stdin.close()
         process.stderr.close()
 
@@ -52,7 +52,7 @@ def test_filters_can_go_on_writing_after_a_cancel(daemon, start):
     process.send_signal(signal.SIGTERM)
     process.stdin.write(body[len(body) // 2 :])
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert jobs.new() == []
 
 
@@ -70,7 +70,7 @@ def test_without_any_input_there_is_no_job(daemon, start):
     """Filters that failed leave nothing to print; CUPS knows of that already."""
     jobs = Jobs(daemon)
     process = start(3)
-    _, said = process.communicate(b"", timeout=10)
+    _, said = process.communicate(b"", timeout=30)
     assert process.returncode == 0
     assert b"INFO: There is nothing to print." in said
     assert jobs.new() == []
@@ -88,7 +88,7 @@ def test_a_cancel_in_the_middle_of_an_upload_ends_at_once(daemon, site, start, t
     daemon.process.send_signal(signal.SIGSTOP)
     try:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(30) == 0
     finally:
         daemon.process.send_signal(signal.SIGCONT)
     wait_until(lambda: daemon.call("status")["connections"]["mutual"] == 0)
