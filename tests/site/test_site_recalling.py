@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+import trio
 
 from spoold.model.node import Node, NodeState
 from spoold.model.offline import Want
@@ -40,20 +41,22 @@ def ahead(holder: UUID) -> Want:
 
 async def test_who_asked_meanwhile_is_told_when_it_is_over(hall, mock_clock, nursery):
     """The clock stands still but for one jump, so that nothing is over too early."""
+    mock_clock.autojump_threshold = 10.0  # real seconds in which nothing happens at all: it hangs
     spool, clock = hall.hq.spool, lambda: hall.now_us
     sites = Presence(clock)
     recalling = Recalling(spool.journal, spool.reader, sites, clock, DEADLINE_S)
     nursery.start_soon(recalling.run)
     ada = Payer(PayerKind.PERSON, hall.ada)
     asked = {"holders": [[False, hall.ada.bytes]]}
-    async with (
-        sites.follow(await here(sites, "a")) as first,
-        sites.follow(await here(sites, "b")) as second,
-    ):
-        assert recalling.withheld(GUIDS["b"], [ahead(hall.ada)]) == frozenset()
-        nursery.start_soon(recalling.recall, ada, 1000 * PAGE)
-        assert await first.take() == [(WANTED, asked)]
-        assert recalling.withheld(GUIDS["b"], [ahead(hall.ada)]) == {hall.ada}
-        mock_clock.jump(DEADLINE_S + 2 * SPENT_S)
-        assert await second.take() == [(EVENT, asked)]
-        assert recalling.withheld(GUIDS["b"], [ahead(hall.ada)]) == frozenset()
+    with trio.fail_after(60):
+        async with (
+            sites.follow(await here(sites, "a")) as first,
+            sites.follow(await here(sites, "b")) as second,
+        ):
+            assert recalling.withheld(GUIDS["b"], [ahead(hall.ada)]) == frozenset()
+            nursery.start_soon(recalling.recall, ada, 1000 * PAGE)
+            assert await first.take() == [(WANTED, asked)]
+            assert recalling.withheld(GUIDS["b"], [ahead(hall.ada)]) == {hall.ada}
+            mock_clock.jump(DEADLINE_S + 2 * SPENT_S)
+            assert await second.take() == [(EVENT, asked)]
+            assert recalling.withheld(GUIDS["b"], [ahead(hall.ada)]) == frozenset()
