@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from spoold.provider.blocking import ControlClient
@@ -59,7 +60,11 @@ def printed_files(folder: Path, job: dict) -> list[bytes]:
 
 def incoming(folder: Path) -> int:
     """The bytes of documents that are on their way in, the small ones left out."""
-    return sum(path.stat().st_size for path in (folder / "data" / "incoming").iterdir())
+    found = 0
+    for path in (folder / "data" / "incoming").iterdir():
+        with suppress(FileNotFoundError):  # it has come in meanwhile
+            found += path.stat().st_size
+    return found
 
 
 def records(daemon: Daemon, kind: str) -> list[dict]:

@@ -10,7 +10,7 @@ import pytest
 
 from support.backends import LARGE_BYTES
 from support.documents import document, large_pdf
-from support.peers import Jobs, finished, printed_files, wait_until
+from support.peers import Jobs, finished, incoming, printed_files, wait_until
 from support.ports import own_port
 from support.process import all_jobs
 
@@ -128,11 +128,13 @@ def test_a_job_waits_for_a_server_that_is_away_and_prints_once(site, printing, q
     number = printing.print(name, pdf)
 
     def is_told() -> bool:
-        return "Trying again" in printing.job(number).get("job-printer-state-message", "")
+        told = printing.job(number)
+        message = told.get("job-printer-state-message", "")
+        reasons = told.get("job-printer-state-reasons", "")
+        return "Trying again" in message and "connecting-to-device" in reasons
 
     wait_until(is_told)
     assert printing.job(number)["job-state"] == "processing"
-    assert "connecting-to-device" in printing.job(number)["job-printer-state-reasons"]
     with site.start() as daemon:
         jobs = Jobs(daemon)
         assert printing.wait(number, "completed")
@@ -160,10 +162,9 @@ def test_a_server_that_dies_in_the_middle_of_an_upload_gets_one_job(
     """It is killed, starts again, and the backend goes on where it was."""
     path = tmp_path / "cut.pdf"
     path.write_bytes(large_pdf(LARGE_BYTES))
-    incoming = site.folder / "spoold" / "data" / "incoming"
     with site.start() as daemon:
         number = printing.print(queue(), path)
-        wait_until(lambda: sum(one.stat().st_size for one in incoming.iterdir()) > 1_000_000)
+        wait_until(lambda: incoming(site.folder / "spoold") > 1_000_000)
         daemon.end(signal.SIGKILL)
     assert printing.job(number)["job-state"] == "processing"
     with site.start() as daemon:
