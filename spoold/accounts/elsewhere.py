@@ -45,7 +45,7 @@ class Elsewhere:
             OperationError: `busy`: the directory was not asked, or does not answer.
         """
         origin = await self._reader.look(synchronised.origin_of, user.guid)
-        if origin is None or not origin.source.logins or origin.is_gone:
+        if origin is None or not origin.is_asked:
             return False
         if self._turns.statistics().tasks_waiting >= WAITING_MAX:
             raise OperationError("busy", "too many logins wait.", "Try again in a moment.")

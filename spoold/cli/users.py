@@ -227,7 +227,9 @@ def _put(args: Namespace, op: str, what: str, *, asks: bool) -> int:
         render.print_json(answer)
         return DONE
     roles = ", ".join(answer["roles"])
-    how = "" if answer["has_password"] else "; no password, `spoold user enrol` makes a certificate"
+    how = ""
+    if not answer["has_password"] and not answer["asks_directory"]:
+        how = "; no password, `spoold user enrol` makes a certificate"
     print(plain(f"User {answer['name']} {what} ({roles}{how})."))
     _tell_advice(answer["advice"])
     return DONE
@@ -295,16 +297,26 @@ def list_users(args: Namespace) -> int:
     return show_list(args, "user.list", "users", columns, _row, none)
 
 
-def _row(user: dict[str, Any]) -> list[str]:
-    has = ("password" * user["has_password"], "PIN" * user["has_pin"])
+def _ways(user: dict[str, Any]) -> list[str]:
+    """How somebody can log in; the password may be that of a directory."""
     cards = len(user["cards"])
-    ways = [*filter(None, has), *([f"{cards}-cards" if cards > 1 else "card"] if cards else [])]
+    ways = {
+        "password": user["has_password"],
+        "directory": user["asks_directory"],
+        "PIN": user["has_pin"],
+        f"{cards}-cards" if cards > 1 else "card": cards,
+        "certificate": user["has_certificate"],
+    }
+    return [way for way, is_there in ways.items() if is_there]
+
+
+def _row(user: dict[str, Any]) -> list[str]:
     return [
         user["name"],
         user["full_name"],
         ", ".join(user["groups"]),
         ", ".join(user["roles"]),
-        "disabled" if user["disabled"] else "+".join(ways) or "none",
+        "disabled" if user["disabled"] else "+".join(_ways(user)) or "none",
         render.local_time(user["changed_us"])[:19],
     ]
 

@@ -55,6 +55,11 @@ class Origin(NamedTuple):
     id: str
     is_gone: bool
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the source is asked for the password of a user who has none here."""
+        return self.source.logins and not self.is_gone
+
 
 # -- look-ups ----------------------------------------------------------------------------------
 
@@ -119,18 +124,10 @@ def people_page(db: sqlite3.Connection, source: UUID, after_id: int, limit: int)
     return page
 
 
-def sources_of(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
-    """The names of the sources that users came from; who was made by hand is not in it."""
-    found = {}
-    for guid in guids:
-        row = db.execute(
-            "SELECT source.name FROM person JOIN sourced ON person_id = person.id "
-            "JOIN source ON source.guid = sourced.source WHERE person.key = ?",
-            (guid.bytes,),
-        ).fetchone()
-        if row is not None:
-            found[guid] = row[0]
-    return found
+def origins_of(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, Origin]:
+    """Where users came from; who was made by hand is not in it."""
+    found = ((guid, origin_of(db, guid)) for guid in guids)
+    return {guid: origin for guid, origin in found if origin is not None}
 
 
 def joined(db: sqlite3.Connection, person_id: int) -> tuple[bytes, ...]:
@@ -293,7 +290,7 @@ def _adopt(writer: SqliteStore, change: store.SyncUser, guid: UUID) -> None:
     user = users.find_by_guid(writer.db, guid)
     if user is None or user.name != change.name:
         raise users.unknown(change.name)
-    if sources_of(writer.db, [guid]):
+    if origin_of(writer.db, guid) is not None:
         raise OperationError("conflict", f"{plain(change.name[:60])} came from another source.")
     person_id, key = person(writer, change.name, change.now_us)
     _record_origin(writer, change, key)

@@ -112,6 +112,15 @@ def certificates(db: sqlite3.Connection, guid: UUID) -> list[store.Certificate]:
     return [store.Certificate(serial, until_us, bool(gone)) for serial, until_us, gone in rows]
 
 
+def certified(db: sqlite3.Connection, guids: list[UUID], now_us: int) -> set[UUID]:
+    """Those of these users who have a certificate that counts."""
+    return {
+        guid
+        for guid in guids
+        if any(not one.revoked and one.not_after_us > now_us for one in certificates(db, guid))
+    }
+
+
 def names(db: sqlite3.Connection, guids: list[UUID]) -> dict[UUID, str]:
     """The names of people by their keys; removed users keep theirs until they are erased."""
     found = {}

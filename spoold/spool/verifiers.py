@@ -24,6 +24,11 @@ def find(db: sqlite3.Connection, person: UUID) -> Verifier | None:
     return None if row is None else Verifier(*row)
 
 
+def kept(db: sqlite3.Connection, people: list[UUID]) -> set[UUID]:
+    """Those of these people whose password is remembered."""
+    return {person for person in people if find(db, person) is not None}
+
+
 def keep_verifier(writer: SqliteStore, change: store.KeepVerifier) -> None:
     """See `KeepVerifier`. It is no fact that anybody else should know of: there is no record."""
     if change.sealed is None:

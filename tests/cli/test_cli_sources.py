@@ -60,6 +60,10 @@ def test_people_come_from_a_source(run: Run, source: str) -> None:
     assert "last round:" in run("source show hq").out
     assert run("user sync hq --json").json["outcome"] == "done"
     assert run("user show ada --json").json[0]["groups"] == ["staff"]
+    assert "none" in run("user list").out.splitlines()[1]
+    assert run("source set hq --logins on").code == 0
+    assert "directory" in run("user list").out.splitlines()[1]
+    assert run("user set ada --full-name Ada").out == "User ada is changed (user).\n"
 
 
 def test_a_round_that_fails_is_an_error_with_advice(run: Run, source: str) -> None:

@@ -148,8 +148,10 @@ def test_a_user_with_a_certificate_submits_as_nobody_else(
     )
     assert "handed over by the user dora" in run(f"job explain {job['id']}").out
     assert "(valid, until " in run("user show dora").out
+    assert run("user list").out.splitlines()[1].split()[2] == "certificate"
     assert run("user revoke dora").out == "The certificate of dora is revoked.\n"
     assert "(revoked, until " in run("user show dora").out
+    assert run("user list").out.splitlines()[1].split()[2] == "none"
     assert run(there, str(letter)).code != 0
     assert run("user remove dora").code == 0
 

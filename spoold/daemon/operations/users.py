@@ -35,27 +35,36 @@ from spoold.model.user import (
     check_password,
     check_user_name,
 )
-from spoold.spool import accounts, synchronised
+from spoold.spool import accounts, synchronised, verifiers
 from spoold.spool.store import EnrolUser, PutUser, RemoveUser, RenameUser, RevokeUser
-from spoold.spool.users import CERTIFICATES_MAX, unknown
+from spoold.spool.users import CERTIFICATES_MAX, certified, unknown
 
 DAYS_MAX = 3650
 USUAL = "default"  # an overdraft that is what is usual here
 
 
 async def user_maps(services: Services, users: Sequence[User]) -> list[dict[str, Any]]:
-    """Users as they are shown: delegates by name, no secret, and advice on what is amiss."""
-    guids = {guid for user in users for guid in user.delegates}
-    names = await services.reader.names(sorted(guids)) if guids else {}
+    """Users as they are shown: delegates by name, no secret, and advice on what is amiss.
+
+    `asks_directory`: a directory is asked for the password; at a site, one has found it right.
+    """
+    look, guids = services.reader.look, [one.guid for one in users]
+    delegates = {guid for user in users for guid in user.delegates}
+    names = await services.reader.names(sorted(delegates)) if delegates else {}
     scopes = await scope_maps(services, users)
-    origins = await services.reader.look(synchronised.sources_of, [one.guid for one in users])
+    origins = await look(synchronised.origins_of, guids)
+    remembered = await look(verifiers.kept, guids)
+    asked = {guid for guid, origin in origins.items() if origin.is_asked} | remembered
+    with_certificate = await look(certified, guids, services.wall_clock())
     named = {one.default_account for one in users} - {""}
-    missing = await services.reader.look(accounts.missing, named) if named else []
+    missing = await look(accounts.missing, named) if named else []
     return [
         {
             **_user_map(one, names),
             "scopes": told,
-            "source": origins.get(one.guid, ""),
+            "source": origins[one.guid].source.name if one.guid in origins else "",
+            "asks_directory": one.guid in asked and not one.has_password,
+            "has_certificate": one.guid in with_certificate,
             "advice": [no_account(one.default_account)] * (one.default_account in missing),
         }
         for one, told in zip(users, scopes, strict=True)
