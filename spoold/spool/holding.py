@@ -2,7 +2,8 @@
 
 A uuid alone proves nothing: other nodes see those of jobs that are none of theirs. A node can have
 a job whose printer is its own, one that was handed on to it, and one that waits for its owner at a
-find-me printer, if both were copied there: a provider may have gone to either with it.
+find-me printer, if both were copied there: a provider may have gone to either with it. So it may
+where that was the printer, and somebody had the job come out at another one.
 """
 
 from __future__ import annotations
@@ -13,20 +14,36 @@ from uuid import UUID
 from spoold.spool import nodes, scoped
 from spoold.spool.rows import printer_of, unpack
 
+_PRINTER = (
+    "SELECT person.key, printer.id, printer.guid, coalesce(printer.name, ''), device_id, "
+    "printer.fields FROM job JOIN person ON person.id = job.owner_id {which} WHERE job.id = ?"
+)
+_NOW = _PRINTER.format(which="JOIN printer ON printer.id = job.printer_id")
+_FIRST = _PRINTER.format(
+    which="JOIN tombstone ON tombstone.uuid = job.uuid "
+    "JOIN printer ON printer.guid = tombstone.printer_guid"
+)
+
 
 def can_have(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
     """Whether what `node` says of this job can be."""
-    return can_print(db, node, job_id) or _was_handed(db, node, job_id)
+    return (
+        can_print(db, node, job_id)
+        or _can_print(db, node, job_id, _FIRST)
+        or _was_handed(db, node, job_id)
+    )
 
 
 def can_print(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
     """Whether this job is for `node` to print as printers are now, if it has it."""
-    owner, *row = db.execute(
-        "SELECT person.key, printer.id, printer.guid, coalesce(printer.name, ''), device_id, "
-        "printer.fields FROM job JOIN printer ON printer.id = job.printer_id "
-        "JOIN person ON person.id = job.owner_id WHERE job.id = ?",
-        (job_id,),
-    ).fetchone()
+    return _can_print(db, node, job_id, _NOW)
+
+
+def _can_print(db: sqlite3.Connection, node: UUID, job_id: int, which: str) -> bool:
+    found = db.execute(which, (job_id,)).fetchone()
+    if found is None:
+        return False
+    owner, *row = found
     printer = printer_of(*row)
     if printer.owner == node:
         return True

@@ -23,6 +23,7 @@ from spoold.spool.store import (
     PrintedTwice,
     PruneReceived,
     PutUser,
+    ReleaseJob,
     StartAttempt,
 )
 from support.receiving import add, chain_of, standing
@@ -105,6 +106,23 @@ async def test_a_site_settles_no_job_that_it_cannot_have(site, hq, printer, scop
     await ship(site, hq)
     assert ((await hq.reader.job(first.job_id)).state is JobState.CANCELED) is is_settled
     assert (ClaimRefused(SITE, first.job_id, SITE) in events) is not is_settled
+
+
+async def test_a_find_me_job_is_settled_wherever_somebody_has_it_come_out(site, hq):
+    """It waited at both nodes, and was released at both; it came out at the site first."""
+    roam, there = await hq.add_printer(release=ReleaseMode.FIND_ME), await site.add_printer()
+    desk = await hq.add_printer("desk", owner=HQ)
+    await hq.journal.commit(InviteNode("library", b"s", True, 9, 1, Scope()))
+    await hq.journal.commit(JoinNode(SITE, b"k", 2, b"s"))
+    first = await hq.add_job(roam, owner="ada", uuid=SITE)
+    job = await hq.reader.job(first.job_id)
+    released = ReleaseJob(job.id, desk.id, 3, job.changed_us, "uid:0", is_staff=True)
+    assert (await hq.journal.commit(released)).state is JobState.PENDING
+    await site.add_job(there, owner="ada", uuid=SITE)
+    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
+    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
+    await ship(site, hq)
+    assert (await hq.reader.job(first.job_id)).reasons == ("job-done-elsewhere",)
 
 
 async def test_a_job_that_was_handed_on_is_settled_by_who_has_printed_it(site, hq):
