@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WRONG = 0.3  # of all seeds
 SETTINGS_MOST = 4
 HOUR_S, DAY_S = 3600.0, 86_400.0
-# Rights of sites last for seven days, and are taken back a day later.
+RIGHTS_S = 8 * DAY_S  # after which those of a site are taken back, if nobody renews them
 OFF_S = (2.0, 100.0, HOUR_S, DAY_S, 10 * DAY_S)
 
 
@@ -33,6 +33,12 @@ class Clock:
     def was_set(self) -> bool:
         """Whether that was while its node ran."""
         return any(at_s > 0 for at_s, _ in self._settings)
+
+    @property
+    def leapt_s(self) -> float:
+        """How far it was set ahead at most, or back."""
+        found = [ahead_us for _, ahead_us in self._settings]
+        return (max(found) - min(found)) / 1e6
 
     @property
     def latest_us(self) -> int:

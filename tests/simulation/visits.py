@@ -42,6 +42,8 @@ class Visits:
         for life in list(self._world.lives.values()):
             with may_fail(life, LAST_PATIENCE_S):
                 for job in await self._roaming(life):
+                    if self._work.deals[job.uuid].is_twin and self._work.is_out(job.uuid):
+                        continue  # it goes by itself
                     if not self._world.put_backs or not await self._work.throw_away(life, job):
                         waiting[job.owner.name] = None
         rng = self._work.rng
@@ -82,8 +84,12 @@ class Visits:
         return sorted(machines, key=lambda one: one.name)
 
     def _is_done(self, job: dict[str, Any]) -> bool:
-        """Whether it waits only as a disk was put back: whoever has the paper leaves it there."""
-        return bool(self._world.put_backs) and self._work.is_out(UUID(job["uuid"]))
+        """Whether it waits only as a disk was put back, or as another node has it, too: whoever has
+        the paper leaves it there.
+        """
+        uuid = UUID(job["uuid"])
+        may_wait = self._world.put_backs or self._work.deals[uuid].is_twin
+        return bool(may_wait) and self._work.is_out(uuid)
 
 
 class Panel:

@@ -21,11 +21,13 @@ from spoold.spool.replication import Copy
 from spoold.spool.store import Event, JobMoved
 
 TAKEN_S = SOON_S + 3.0  # offered within the first of it, on its way over a slow line for the rest
+RELEASED = (JobState.PENDING_HELD, JobState.PENDING)
 GIVEN_UP_S = SOON_S + 2.5  # in which a late release has been looked at
 
 
 def watch(world: World, life: Life) -> None:
     """Look at a node that has just begun to live."""
+    life.journal.listen(lambda events: note_releases(world, life, events))
     if life.is_site:
         watch_line(world, life)
         times.note(world, life)
@@ -33,6 +35,13 @@ def watch(world: World, life: Life) -> None:
         life.journal.listen(lambda events: check_soon(world, life, events))
     else:
         watch_releases(world, life)
+
+
+def note_releases(world: World, life: Life, events: list[Event]) -> None:
+    """Where somebody has had a job come out that waited there."""
+    for event in events:
+        if type(event) is JobMoved and (event.old, event.new) == RELEASED:
+            world.released_at.setdefault(event.uuid, set()).add(life.name)
 
 
 def watch_releases(world: World, life: Life) -> None:

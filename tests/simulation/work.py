@@ -17,7 +17,7 @@ import trio
 
 from simulation.disk import Crashed
 from simulation.node import ALIVE, SITE_NAMES, Life
-from simulation.world import LOBBY, NAMES, PRINTERS, ROAM, World
+from simulation.world import LOBBY, PRINTERS, ROAM, World
 from spoold.daemon.operations.plans import plan_cancel
 from spoold.intake.submission import Submission
 from spoold.model.card import Digests
@@ -72,6 +72,11 @@ class Deal:
     count: int
     acked: dict[str, int] = field(default_factory=dict)
     is_dropped: bool = False
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether two nodes may have people wait for it: their provider did not hear the first."""
+        return not self.site and len(self.acked) > 1
 
     @property
     def body(self) -> bytes:
@@ -148,7 +153,7 @@ class Work:
         printer = LOBBY if site == "hq" else f"{rng.choice(PRINTERS)}-{site}"
         servers = ["hq"] if site == "hq" else rng.sample(("hq", site), 2)
         if rng.random() < ROAMING:
-            printer, site, servers = ROAM, "", [rng.choice(NAMES)]
+            printer, site = ROAM, ""
         uuid = self.uuid()
         deal = Deal(
             uuid, self.world.name_job(uuid), printer, site, rng.choice(PEOPLE), rng.randint(1, 9)

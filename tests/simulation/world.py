@@ -52,6 +52,7 @@ class World:
         self.put_backs: list[PutBack] = []  # nodes that went on from earlier states, in order
         self.restored: set[str] = set()  # nodes that `spoold restore` has put back just now
         self.begun_anew: list[str] = []  # sites to which an administrator said so, after a fork
+        self.released_at: dict[UUID, set[str]] = {}  # nodes at which what waited was to come out
         self.released_s: dict[UUID, float] = {}  # when the application server let what come out
         self.clocks = clocks.make(NAMES, begin_us)
         self.made_s: dict[tuple[UUID, int], float] = {}  # when which record of a site was made
