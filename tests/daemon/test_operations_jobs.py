@@ -194,6 +194,21 @@ async def test_hold_and_release(desk):
     assert [one.actor for one in records if one.kind == "job-changed"] == ["uid:1000"] * 2
 
 
+@pytest.mark.parametrize("op", ["hold", "move"])
+async def test_what_is_held_or_moved_forgets_what_its_printer_said(desk, op):
+    """It has nothing to do with that device any more; other reasons for a hold stay."""
+    printer, _ = await desk.spool.add_printer(), await desk.spool.add_printer("other")
+    id_ = await accept(desk, printer)
+    number = await start(desk, id_, printer)
+    silent = Deferred("connecting-to-device", "No answer.")
+    await end(desk, id_, number, silent, JobEvent.DEFER, "connecting-to-device")
+    assert (await state(desk, id_))[1] == ("connecting-to-device",)
+    await desk.ask(f"job.{op}", OPERATOR, job=id_, **({"to": "other"} if op == "move" else {}))
+    job = await desk.spool.reader.job(id_)
+    assert job.reasons == (("job-hold-until-specified",) if op == "hold" else ())
+    assert job.message == ""
+
+
 async def test_what_is_in_doubt_is_settled_not_released(desk):
     """No blind reprint: release refuses, hold keeps the doubt, settle decides."""
     printer = await desk.spool.add_printer()

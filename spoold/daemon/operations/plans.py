@@ -46,6 +46,11 @@ def is_in_doubt(job: Job) -> bool:
     return job.state is JobState.PENDING_HELD and JobReason.JOB_IN_DOUBT in job.reasons
 
 
+def _held_for(job: Job) -> tuple[tuple[str, ...], str]:
+    """The reasons and the message of a held job; those of a pending one are its printer's."""
+    return (job.reasons, job.message) if job.state is JobState.PENDING_HELD else ((), "")
+
+
 def plan_hold(hold: Hold | None = FOREVER) -> Planner:
     """Hold a waiting job; None ends such a hold. One that is held for ever stays as it is."""
     reason = JobReason.JOB_HOLD_UNTIL_SPECIFIED
@@ -60,12 +65,13 @@ def plan_hold(hold: Hold | None = FOREVER) -> Planner:
             return Plan(after, JobEvent.RELEASE, (JobState.PENDING_HELD,), ends=reason)
         if is_held and hold == FOREVER and (reason in job.reasons or not job.is_incoming):
             return Plan(job.state)  # its reasons, in doubt among them, must not be lost
+        others, message = _held_for(job)
         return Plan(
             next_state(job.state, JobEvent.HOLD),
             JobEvent.HOLD,
             (job.state,),
-            tuple(dict.fromkeys((*job.reasons, reason))),
-            job.message,
+            tuple(dict.fromkeys((*others, reason))),
+            message,
             hold=hold,
         )
 
@@ -205,8 +211,7 @@ def plan_move(to: Printer) -> Planner:
             after,
             JobEvent.MOVE,
             (job.state,),
-            job.reasons,
-            job.message,
+            *_held_for(job),
             to.id,
             f"It is still held: `spoold job release {job.id}`." if held else "",
         )
