@@ -53,6 +53,7 @@ def submission(args: dict[str, Any], principal: Principal, client_host: str) -> 
     size = get("size")
     if size is not None and (type(size) is not int or not 0 <= size <= OFFSET_MAX):
         raise _bad("size must be a number of bytes")
+    _check_not_empty(size)
     attributes = get("attributes", {})
     if type(attributes) is not dict:
         raise _bad("attributes must be a map")
@@ -156,6 +157,7 @@ def ending(args: dict[str, Any], algorithm: str) -> tuple[int, str]:
     digest = args.get("digest")
     if type(size) is not int or not 0 <= size <= OFFSET_MAX:
         raise _bad("end must bring the size of the document")
+    _check_not_empty(size)
     match = _is_digest(digest) if type(digest) is str else None
     if match is None or match[1] != algorithm:
         raise _bad(f"end must bring the digest of the document, as {algorithm}:HEX")
@@ -213,6 +215,14 @@ def _switch(args: dict[str, Any], key: str) -> bool:
     if type(value) is not bool:
         raise _bad(f"{key} must be true or false")
     return value
+
+
+def _check_not_empty(size: int | None) -> None:
+    """No bytes are no job, at whatever door."""
+    if size == 0:
+        raise OperationError(
+            "bad-request", "the document is empty.", "See why whatever made it wrote nothing."
+        )
 
 
 def _bad(message: str) -> OperationError:

@@ -173,6 +173,7 @@ async def test_a_breach_of_the_protocol_ends_the_connection(server, pieces):
         ({"copies": True}, "bad-request"),
         ({"priority": 101}, "bad-request"),
         ({"size": -1}, "bad-request"),
+        ({"size": 0}, "bad-request"),
         ({"size": 1 << 40}, "too-large"),
         ({"format": "pdf"}, "bad-request"),
         ({"attributes": []}, "bad-request"),

@@ -161,6 +161,20 @@ async def test_a_wrong_end_is_refused(server):
         assert (await client.answer(2)).code == "bad-request"
 
 
+@pytest.mark.parametrize("is_eager", [True, False])
+async def test_no_bytes_are_no_job(server, is_eager):
+    """As at every door; who did not know the size is told at the end."""
+    client = server.connect()
+    await client.hello()
+    await client.send(submit(2, uuid4(), eager=is_eager))
+    if not is_eager:
+        assert await client.receive() == Event(2, "go-ahead", {"offset": 0})
+    await client.send(end(2, b""))
+    told = await client.answer(2)
+    assert (told.code, told.message) == ("bad-request", "the document is empty.")
+    assert await server.jobs() == []
+
+
 async def test_a_gap_is_refused(server):
     """Chunks must continue each other, gathered or not."""
     client = server.connect()
