@@ -24,8 +24,11 @@ from support.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 TEXT = b"one\ftwo\n"
-# Minutes of work for the counter.
-ENDLESS = b") HP-PCL XL;2;0;t\n" + b"\x43\x44" * 30_000_000
+
+
+def endless() -> bytes:
+    """Minutes of work for the counter."""
+    return b") HP-PCL XL;2;0;t\n" + b"\x43\x44" * 30_000_000
 
 
 def pdf(*objects: bytes, root: int = 1) -> bytes:
@@ -103,7 +106,7 @@ async def test_a_worker_that_hangs_is_killed_at_the_deadline(started):
     """Its document is unknown, and the next one is counted by another worker."""
     async with Counter(deadline_s=1.5) as counter:
         with trio.fail_after(30):
-            contents = await counter.count(ENDLESS)
+            contents = await counter.count(endless())
         assert (contents.pages, contents.reason) == (None, Reason.TOO_SLOW)
         assert (await counter.count(TEXT)).pages == 2
     first, second = pids(started)
@@ -118,7 +121,7 @@ async def test_a_worker_that_dies_costs_one_document_its_answer(started):
         answers = []
 
         async def count() -> None:
-            answers.append(await counter.count(ENDLESS))
+            answers.append(await counter.count(endless()))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(count)
@@ -141,7 +144,7 @@ async def test_a_count_that_is_cancelled_leaves_no_worker_behind(started):
     """The worker is killed at once; its document is nobody's affair any more."""
     async with Counter() as counter:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(counter.count, ENDLESS)
+            nursery.start_soon(counter.count, endless())
             await wait_until(lambda: pids(started))
             await trio.testing.wait_all_tasks_blocked(cushion=0.2)
             nursery.cancel_scope.cancel()

@@ -14,8 +14,6 @@ from support.process import all_jobs, running
 
 pytestmark = pytest.mark.slow
 
-LARGE = b"%!PS\n" + b"0123456789abcdef" * 2_000_000
-
 
 @pytest.fixture
 def servers(tmp_path):
@@ -31,6 +29,7 @@ def servers(tmp_path):
 def test_a_cut_upload_goes_on_at_the_next_endpoint(servers, tmp_path, is_trio):
     """The first server is killed in mid-upload: the second has the whole job, the first none."""
     hq, library = servers
+    body = b"%!PS\n" + b"0123456789abcdef" * 2_000_000
     cut_at: list[float] = []
     went_on_at: list[float] = []
 
@@ -46,12 +45,12 @@ def test_a_cut_upload_goes_on_at_the_next_endpoint(servers, tmp_path, is_trio):
     endpoints = [f"127.0.0.1:{one.port}" for one in servers]
     with BlockingProvider(endpoints) as provider:
         if is_trio:
-            [receipt] = provider.submit_all([(LARGE, job)])
+            [receipt] = provider.submit_all([(body, job)])
         else:
-            receipt = provider.submit(LARGE, **job)
+            receipt = provider.submit(body, **job)
     assert receipt.node_name == "library"
     assert not receipt.unknown
-    assert went_on_at[0] - cut_at[0] < 5  # this machine has other work, too
+    assert went_on_at[0] - cut_at[0] < 10  # this machine has other work, too
     wait_job(library, "cut", "completed")
     with running(tmp_path / "hq", config=config_of("hq")) as again:
         assert all_jobs(again.control) == []

@@ -128,10 +128,13 @@ def document(kind: str) -> bytes:
     raise LookupError(kind)
 
 
-@functools.cache
 def large_pdf(size: int) -> bytes:
-    """A PDF a little larger than `size` bytes, the same in each run; what is in it is noise."""
-    noise = random.Random(size).randbytes(size)
+    """A PDF a little larger than `size` bytes, the same in each run; what is in it is noise.
+
+    Made anew each time: kept, such documents are a good part of what a process of tests takes.
+    """
+    noise = random.Random(size).randbytes(1_000_003)  # a prime: no piece of a document is another
+    noise = (noise * (size // len(noise) + 1))[:size]
     head = (
         b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
         b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import subprocess
@@ -113,6 +114,7 @@ def _ppd(name: str) -> str:
     handle, path = tempfile.mkstemp(suffix=".ppd", prefix="spoold-test-")
     with os.fdopen(handle, "wb") as file:
         file.write(run(["/usr/lib/cups/daemon/cups-driverd", "cat", name]))
+    atexit.register(os.unlink, path)
     return path
 
 
