@@ -366,21 +366,6 @@ class SqliteReader:
         )
         return [codec.decode(*row[1:]) for row in rows]
 
-    async def verify_chain(self, records_max: int = 10_000) -> int:
-        """Check the hashes from the anchor on; returns the position up to which they hold."""
-        ((chain, position, previous),) = await self._all(
-            f"SELECT id, anchor_position, anchor_hash FROM chain WHERE id = ({sending.OWN_CHAIN})"
-        )
-        while True:
-            rows = await self.look(sending.stored, chain, position + 1, records_max)
-            for at, header, payload, personal, hash_ in rows:
-                if at != position + 1 or codec.link(previous, header, payload) != hash_:
-                    return int(position)
-                codec.decode(header, payload, personal, hash_)
-                position, previous = position + 1, hash_
-            if len(rows) < records_max:
-                return int(position)
-
     async def record_before(self, before_us: int) -> int:
         """The position up to which the records were made before a time, or the anchor.
 

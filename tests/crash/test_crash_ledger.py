@@ -14,6 +14,7 @@ import pytest
 from spoold.model.charge import ChargeState
 from spoold.spool import charges
 from support import forking
+from support.chain import verified
 from support.money import Purses
 from support.spending import PAGE, PAID_IN, STEPS, made
 
@@ -66,4 +67,4 @@ async def test_killed_at_any_commit_everything_is_charged_once(tmp_path, spool_a
             kept = await spool.reader.look(charges.find, number.to_bytes(2, "big"))
             wanted = ChargeState.SETTLED if made(number) else ChargeState.CANCELED
             assert (kept.charge.state, kept.charge.total // PAGE) == (wanted, made(number) or 6)
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head

@@ -13,6 +13,7 @@ import pytest
 
 from spoold.spool import charges
 from support import forking
+from support.chain import verified
 from support.money import PAGE, Purses
 from support.shipping import CHARGES
 from support.sites import HQ, SITE, stored
@@ -56,4 +57,4 @@ async def test_killed_anywhere_everything_goes_up_once(tmp_path, spool_at, point
         for number in range(CHARGES):
             kept = await hq.reader.look(charges.find, number.to_bytes(2, "big"))
             assert kept.charge.net == 2 * PAGE
-        assert await hq.reader.verify_chain() == hq.journal.head
+        assert await verified(hq.reader) == hq.journal.head

@@ -9,6 +9,7 @@ import pytest
 
 from spoold.daemon.operations.held_jobs import JOB_ID_MAX
 from spoold.model.errors import OperationError
+from support.chain import verified
 from support.desks import PASSWORD, add_job
 from support.panels import Panel
 
@@ -96,7 +97,7 @@ async def test_hostile_texts_do_no_harm_in_any_operation(desk, safe, here, tmp_p
     after = sorted(path for path in tmp_path.rglob("*") if "spool.db" not in path.name)
     assert after == before
     assert (await here.at("resume"))["user"] == "ada"
-    assert await desk.spool.reader.verify_chain() == desk.spool.journal.head
+    assert await verified(desk.spool.reader) == desk.spool.journal.head
 
 
 async def test_hostile_titles_and_names_are_only_shown(desk, safe, here):

@@ -16,6 +16,7 @@ from spoold.model.printer import Order, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import AttachDocument, NewDocument, PlaceJob, PutPrinter
 from support import dispatching
+from support.chain import verified
 
 BODIES = (b"one", b"two", b"three")
 BUSY = Deferred("device-busy", "Not now.", Blame.JOB)
@@ -86,7 +87,7 @@ async def test_the_documents_of_a_job_come_out_together(floor, spool, order):
     assert b"one two three" in text
     assert b"4 5" in text
     assert await documents_of(spool, first) == [(n, "delivered") for n in (1, 2, 3)]
-    assert await spool.reader.verify_chain() == spool.journal.head
+    assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_an_open_job_does_not_begin(floor, spool):

@@ -25,6 +25,7 @@ from spoold.spool.leases import Lease
 from spoold.spool.received import quarantined
 from spoold.spool.replication import Target
 from spoold.spool.rows import CHAIN_SHIFT, STATE
+from support.chain import verified
 from support.money import Purses
 from support.sites import stored
 
@@ -37,7 +38,7 @@ async def check(world: World, work: Work) -> None:
     await check_jobs(world, work)
     for name in NAMES:
         life = world.lives[name]
-        assert await life.reader.verify_chain() == life.journal.head, f"the chain of {name}"
+        assert await verified(life.reader) == life.journal.head, f"the chain of {name}"
         check_chains(life)
         await Ledger(life).check(name)
     for site in SITE_NAMES:

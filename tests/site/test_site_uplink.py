@@ -16,6 +16,7 @@ from spoold.provider.course import Lost
 from spoold.site import uplink as uplinks
 from spoold.spool import received, sending
 from spoold.spool.store import AddRecord, PutCursor, StartRound
+from support.chain import verified
 from support.sites import HQ, SITE, receive, ship, stored
 from support.waiting import wait_until
 from support.wire import Sending, Wire
@@ -163,7 +164,7 @@ async def test_a_forked_site_is_told_and_goes_on_when_somebody_says_so(
             await wait_until(lambda: uplink.lag == 0)
             with pytest.raises(OperationError):
                 await uplink.begin_anew()
-        assert await image.reader.verify_chain() == image.journal.head
+        assert await verified(image.reader) == image.journal.head
         chains = await image.reader.look(sending.chains)
         assert chains[-1].parent == (chains[0].incarnation, 5, mine[4][3])
 
@@ -211,7 +212,7 @@ async def test_a_fork_that_nobody_saw_before_a_restore_is_told_and_sent(
         mine = await stored(site)
         assert len(mine) == 5 + unseen + 2 + 1  # and that it was branched
         assert await stored(hq) == [*sent, *mine[5:]]
-        assert await site.reader.verify_chain() == site.journal.head
+        assert await verified(site.reader) == site.journal.head
         standings = await hq.reader.look(received.standings, SITE)
         assert [one.state for one in standings] == ["left", "left", "open"]
         first, branch, last = await site.reader.look(sending.chains)

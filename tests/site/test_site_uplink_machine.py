@@ -20,6 +20,7 @@ from spoold.model.record import Kind
 from spoold.site import uplink as uplinks
 from spoold.spool import charges, received, sending
 from spoold.spool.store import AddRecord, Reserve, Settle
+from support.chain import verified
 from support.money import PAGE, Purses, pages
 from support.sites import HQ, SITE, receive, stored
 from support.waiting import wait_until
@@ -160,8 +161,8 @@ class World:
             if chain.position > chain.anchor:
                 await self.check_chain(chain, standings[chain.incarnation])
         assert sum(one.quarantined for one in standings.values()) == 0
-        assert await self.hq.reader.verify_chain() == self.hq.journal.head
-        assert await self.site.reader.verify_chain() == self.site.journal.head
+        assert await verified(self.hq.reader) == self.hq.journal.head
+        assert await verified(self.site.reader) == self.site.journal.head
         await Purses(self.hq).check()
         await self.check_charges()
 

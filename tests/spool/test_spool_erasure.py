@@ -29,6 +29,7 @@ from spoold.spool.store import (
     Settle,
     StartAttempt,
 )
+from support.chain import verified
 from support.directory import DIGESTS
 from support.money import PAGE, Purses, pages
 
@@ -95,7 +96,7 @@ async def test_nothing_of_an_erased_person_is_left_in_any_file(spool):
     assert (done.guid, done.jobs, done.is_rewritten) == (guid, 3, True)
     assert done.records > 8
     assert texts_in(spool.data_dir) == set()
-    assert await spool.reader.verify_chain() == spool.journal.head > head
+    assert await verified(spool.reader) == spool.journal.head > head
     records = await spool.reader.records(1, 1000)
     last = records[-1]
     assert (last.kind, last.actor, last.personal) == (Kind.PERSON_ERASED, "uid:0", None)
@@ -126,7 +127,7 @@ async def test_the_ledger_of_an_erased_person_still_adds_up(spool):
     assert await purses.purses(guid) == had
     await purses.check()
     await purses.check_records()
-    assert await spool.reader.verify_chain() == spool.journal.head
+    assert await verified(spool.reader) == spool.journal.head
     await commit(Settle(b"open", pages(1), 4, "node"))  # what was under way is charged in the end
     await purses.check()
     found = await spool.reader.look(ledger_views.usage, By.USER, 0, 10**18, None, 9)
@@ -169,7 +170,7 @@ async def test_what_others_wrote_about_somebody_is_told(spool):
     named = [one.get("title") or one.get("reason") for one in told]
     assert named == ["Letter to Lin Oh", "LIN: call me", "Lin Ohm", "as lin asked"]
     assert done.reasons == 1
-    assert (await spool.reader.verify_chain()) == spool.journal.head
+    assert (await verified(spool.reader)) == spool.journal.head
 
 
 async def test_who_comes_back_is_another_person(spool):
@@ -231,7 +232,7 @@ async def test_who_comes_back_with_a_restored_spool_is_erased_again(tmp_path, sp
         await erasure_of(spool).start()
         assert await spool.reader.look(find_by_key, guid.bytes) is None
         assert texts_in(tmp_path / "data") == set()
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_a_large_file_is_written_anew_at_the_next_start(spool, monkeypatch):
@@ -274,13 +275,13 @@ async def test_an_erasure_that_is_cut_off_anywhere_is_done_again(tmp_path, spool
             spool.journal.commit = commit
         async with spool_at(data) as spool:
             again = erasure_of(spool)
-            assert await spool.reader.verify_chain() == spool.journal.head
+            assert await verified(spool.reader) == spool.journal.head
             if await spool.reader.look(find_by_key, guid.bytes) is not None:
                 assert (await again.erase(NAME)).guid == guid
             elif (data / PENDING).exists():  # as the daemon does when it starts
                 assert await spool.journal.call(lambda: rewrite(spool.store.db, spool.data_dir))
             assert texts_in(data) == set()
-            assert await spool.reader.verify_chain() == spool.journal.head
+            assert await verified(spool.reader) == spool.journal.head
         if not is_cut:
             assert count > 5
             return

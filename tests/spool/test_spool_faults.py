@@ -27,6 +27,7 @@ from spoold.spool.store import (
     RemoveJobs,
     StartAttempt,
 )
+from support.chain import verified
 from support.limits import Limits
 
 MIB = 1024 * 1024
@@ -66,7 +67,7 @@ async def test_a_full_disk_refuses_jobs_and_nothing_else(small_disk, spool_at):
         later = await spool.journal.commit(large)
         assert later.job_id == job.job_id + 1  # a number that nobody was told is not used up
         assert later.position == spool.journal.head
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head
     async with spool_at(small_disk) as spool:
         assert [one.id for one in await spool.reader.jobs(JobFilter())] == [1, 2]
 
@@ -84,7 +85,7 @@ async def test_without_any_room_everything_is_refused_and_nothing_stops(small_di
             await spool.add_job(printer, os.urandom(100_000))
         (small_disk / "filler").unlink()
         assert await spool.journal.commit(hold) is JobState.PENDING_HELD
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_what_a_device_did_waits_for_room(small_disk, spool_at):
@@ -292,7 +293,7 @@ async def test_an_attempt_ends_whatever_a_driver_says_of_it(spool, evidence):
     assert (attempt.outcome, attempt.bytes_sent) == ("in-doubt", 0)
     assert list(attempt.evidence) == ["not-kept"]
     assert (await spool.reader.job(job.job_id)).reasons[0] == "job-in-doubt"
-    assert await spool.reader.verify_chain() == spool.journal.head
+    assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_attributes_nested_without_end_are_refused(spool):
@@ -321,4 +322,4 @@ async def test_records_of_today_stay_when_those_of_last_month_go(spool):
     assert await spool.reader.record_before(1) == 0
     assert await spool.reader.record_before(50 * day_us) == 6010
     with trio.fail_after(30):
-        assert await spool.reader.verify_chain() == 6010
+        assert await verified(spool.reader) == 6010

@@ -21,6 +21,7 @@ from spoold.spool.store import (
     RemoveJobs,
     StartAttempt,
 )
+from support.chain import verified
 
 BODIES = (b"one", b"the second", b"3")
 SENDER = "address:127.0.0.1"
@@ -76,7 +77,7 @@ async def test_documents_come_one_by_one_and_outlive_a_crash(tmp_path, spool_at)
         for number, body in enumerate(BODIES, 1):
             assert await spool.reader.document_body(job_id, number) == body
         assert [moved.size for moved in await spool.reader.waiting()] == [job.bytes_total]
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head
     async with spool_at(after) as spool:
         assert (await spool.reader.job(job_id)).documents == 3
 
@@ -120,7 +121,7 @@ async def test_each_document_is_delivered_by_an_attempt_of_its_own(spool):
     assert [one.document for one in await spool.reader.attempts(job_id)] == [1, 2, 3]
     again = (JobState.PROCESSING, JobState.PENDING)
     assert [pair for pair in seen if pair == again] == [again, again]
-    assert await spool.reader.verify_chain() == spool.journal.head
+    assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_what_is_not_printed_is_next_again(spool):

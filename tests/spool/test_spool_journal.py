@@ -16,6 +16,7 @@ from spoold.spool import journal as module
 from spoold.spool.journal import Journal
 from spoold.spool.sqlite import open_store
 from spoold.spool.store import AddRecord, PutDevice, RemoveCursor
+from support.chain import verified
 
 CHAIN = UUID("00000000-0000-4000-8000-000000000002")
 
@@ -239,7 +240,7 @@ async def test_what_does_not_fit_into_a_record_is_refused(spool, payload):
     assert isinstance(answers[1], OperationError)
     assert answers[1].code == "too-large"
     assert [answers[0], answers[2]] == [before + 1, before + 2]
-    assert await spool.reader.verify_chain() == before + 2
+    assert await verified(spool.reader) == before + 2
 
 
 async def test_a_device_with_endless_options_is_refused(spool):

@@ -12,6 +12,7 @@ from spoold.model.errors import OperationError
 from spoold.model.purse import Payer, PayerKind, Period, PurseKind, Terms
 from spoold.model.record import Kind
 from spoold.spool.store import Adjust, Cancel, PutAccount, PutTerms, Refund, Settle
+from support.chain import verified
 from support.money import PAGE, Purses, pages
 
 REFUSED = "account-limit-reached"
@@ -277,4 +278,4 @@ async def test_an_open_reservation_lives_through_a_restart(tmp_path, spool_at):
         assert (charge.quote.price_version, charge.total) == (1, 8 * PAGE)
         assert await purses.purses(ada) == {"paid-in": 12 * PAGE}
         await purses.check()
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head

@@ -21,6 +21,7 @@ from spoold.model.errors import OperationError
 from spoold.model.purse import Payer, PayerKind, PurseKind
 from spoold.spool import charges, ledger_views
 from spoold.spool.store import Adjust, Cancel, Refund, Reserve, Settle
+from support.chain import verified
 from support.money import PAGE, Purses, pages
 
 MONTHS = [int(datetime(2026, month, 15, tzinfo=UTC).timestamp()) * 10**6 for month in (3, 4)]
@@ -252,7 +253,7 @@ async def check(purses: Purses, people: dict[str, UUID], model: Model) -> None:
         charge = (await reader.look(charges.find, bytes([key]))).charge
         assert (charge.state, charge.total) == (work.state, work.count * PAGE)
         assert charge.refunded == work.refunded * PAGE
-    assert await reader.verify_chain() == purses.journal.head
+    assert await verified(reader) == purses.journal.head
 
 
 # An overdraft that was filled before what it paid for comes back; and a debt that takes a whole

@@ -32,6 +32,7 @@ from spoold.spool.store import (
     SetJob,
     StartAttempt,
 )
+from support.chain import verified
 
 HELD = "job-hold-until-specified"
 ENDS = {
@@ -274,7 +275,7 @@ async def check(spool, model):
     active = {JobState.PROCESSING, JobState.PROCESSING_STOPPED}
     for attempt in await spool.reader.open_attempts():
         assert model.states[attempt.job_id] in active
-    assert await spool.reader.verify_chain() == spool.journal.head
+    assert await verified(spool.reader) == spool.journal.head
 
 
 @settings(

@@ -23,6 +23,7 @@ from spoold.spool.store import (
     RemovePrinter,
     StartAttempt,
 )
+from support.chain import verified
 
 INCOMING = (JobReason.JOB_INCOMING,)
 HELD = JobReason.JOB_HOLD_UNTIL_SPECIFIED
@@ -70,7 +71,7 @@ async def test_an_open_job_survives_and_gets_its_document(tmp_path, spool_at):
         assert await spool.reader.document_body(job.id) == b"a letter"
         assert [one.job_id for one in await spool.reader.waiting()] == [job.id]
         assert await spool.reader.overdue(1 << 60, 10) == []
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_only_the_submitter_brings_documents_and_only_to_an_open_job(spool):

@@ -22,6 +22,7 @@ from spoold.spool.store import (
     RetryQuarantined,
     StartRound,
 )
+from support.chain import verified
 from support.receiving import add, chain_of, standing
 from support.sites import HQ, SITE, arrived, receive, ship, stored
 
@@ -229,7 +230,7 @@ async def test_a_forked_site_goes_on_as_an_incarnation_of_its_own(site, hq):
     assert chains[-1].incarnation == new != other.incarnation
     assert chains[-1].parent == (other.incarnation, 3, common[-1][3])
     # The reader goes on there by the commit alone, whoever was cut off behind it.
-    assert await site.reader.verify_chain() == site.journal.head == 6
+    assert await verified(site.reader) == site.journal.head == 6
     assert [one.position for one in await site.reader.records(4, 9)] == [4, 5, 6]
     await ship(site, hq)
     assert [one.state for one in await hq.reader.look(received.standings, SITE)] == ["left", "open"]

@@ -29,6 +29,7 @@ from spoold.spool.store import (
     RevokeProvider,
     StartAttempt,
 )
+from support.chain import verified
 
 
 async def test_an_accepted_job_is_there_after_reopening(tmp_path, spool_at):
@@ -203,7 +204,7 @@ async def test_the_chain_holds_and_a_changed_record_breaks_it(tmp_path, spool_at
             await spool.add_job(printer, owner="mara")
         records = await spool.reader.records(1, 1000)
         assert [one.position for one in records] == list(range(1, spool.journal.head + 1))
-        assert await spool.reader.verify_chain(7) == spool.journal.head
+        assert await verified(spool.reader, 7) == spool.journal.head
         target = records[9].position
     with sqlite3.connect(tmp_path / "spool.db") as db:
         where = "WHERE id = (1 << 40) + ?"
@@ -213,7 +214,7 @@ async def test_the_chain_holds_and_a_changed_record_breaks_it(tmp_path, spool_at
         db.execute(f"UPDATE record SET payload = ? {where}", (changed, target))
     db.close()
     async with spool_at(tmp_path) as spool:
-        assert await spool.reader.verify_chain() == target - 1
+        assert await verified(spool.reader) == target - 1
 
 
 async def test_erasing_the_personal_part_leaves_the_chain_whole(tmp_path, spool_at):
@@ -227,7 +228,7 @@ async def test_erasing_the_personal_part_leaves_the_chain_whole(tmp_path, spool_
     db.close()
     assert not any(b"mara" in part for row in stored for part in row)
     async with spool_at(tmp_path) as spool:
-        assert await spool.reader.verify_chain() == head
+        assert await verified(spool.reader) == head
 
 
 async def test_pruning_leaves_an_anchor_that_the_rest_hangs_on(spool):
@@ -238,7 +239,7 @@ async def test_pruning_leaves_an_anchor_that_the_rest_hangs_on(spool):
     assert await spool.journal.commit(PruneRecords(6, 1)) == 5
     assert await spool.reader.anchor() == 5
     assert (await spool.reader.records(1, 100))[0].position == 6
-    assert await spool.reader.verify_chain() == spool.journal.head
+    assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_a_rolled_back_spool_begins_a_new_incarnation(tmp_path, spool_at):

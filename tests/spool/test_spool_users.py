@@ -24,6 +24,7 @@ from spoold.spool.store import (
     UserChanged,
 )
 from spoold.spool.users import CERTIFICATES_MAX
+from support.chain import verified
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHRzYWx0c2E$aGFzaA"
 OPERATOR = frozenset({Role.OPERATOR, Role.USER})
@@ -89,7 +90,7 @@ async def test_no_record_has_the_hash_and_names_are_personal(spool):
         assert "ada" not in f"{record.payload}{record.actor}"
     assert {one.personal["name"] for one in told} == {"ada"}
     assert HASH not in repr(PutUser("ada", 1, password=HASH))
-    assert await spool.reader.verify_chain() == spool.journal.head
+    assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_a_name_is_of_one_user(spool):

@@ -22,6 +22,7 @@ from spoold.spool.store import (
     SetJob,
     StartAttempt,
 )
+from support.chain import verified
 
 HELD = JobReason.JOB_HOLD_UNTIL_SPECIFIED.value
 ON_CREATE = JobReason.JOB_HELD_ON_CREATE.value
@@ -123,7 +124,7 @@ async def test_attributes_change_while_a_job_waits(tmp_path, spool_at):
         assert found.attributes == {"media": "iso_a4_210x297mm", "number-up": 2}
         (waiting,) = await spool.reader.waiting()
         assert waiting.priority == 80
-        assert await spool.reader.verify_chain() == spool.journal.head
+        assert await verified(spool.reader) == spool.journal.head
 
 
 async def test_what_prints_or_is_printed_does_not_change(spool):

@@ -22,6 +22,7 @@ from spoold.spool.reader import SqliteReader
 from spoold.spool.sqlite import open_store
 from spoold.spool.store import JobFilter
 from spoold.spool.upkeep import Upkeep
+from support.chain import verified
 from support.load import Load
 
 OVER = (JobState.COMPLETED, JobState.CANCELED, JobState.ABORTED)
@@ -77,9 +78,9 @@ async def _chain(reader: SqliteReader, execute: Callable[..., Any], before: int)
     (incarnations,) = execute("SELECT count(*) FROM chain").fetchone()
     if incarnations != 1:
         problems.append("a power cut was taken for a roll-back")
-    verified = await reader.verify_chain()
-    if verified < before:
-        problems.append(f"the chain ends at {verified} instead of {before}")
+    holds_to = await verified(reader)
+    if holds_to < before:
+        problems.append(f"the chain ends at {holds_to} instead of {before}")
     return problems
 
 

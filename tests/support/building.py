@@ -19,6 +19,7 @@ from conftest import open_spool
 from spoold.daemon.identity import node_guid
 from spoold.provider.blocking import BlockingProvider, ControlClient
 from spoold.provider.receipt import Unreachable
+from support.chain import verified
 from support.forking import run
 from support.link import FAR, NEAR, Link
 from support.money import Purses
@@ -281,7 +282,7 @@ class Building:
             assert theirs == mine[: len(theirs)]
             assert len(theirs) > len(self.sent)
             for spool in (hq, site):
-                assert await spool.reader.verify_chain() == spool.journal.head
+                assert await verified(spool.reader) == spool.journal.head
                 await Purses(spool).check()
 
     def close(self) -> None:

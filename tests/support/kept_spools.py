@@ -22,6 +22,7 @@ from spoold.model.purse import Payer, PayerKind
 from spoold.provider.client import Provider
 from spoold.spool import leases, ledger_views, migrations, nodes, received
 from spoold.spool.store import JobFilter
+from support.chain import verified
 from support.houses import House, give_away, houses, joined, wait_job
 from support.waiting import wait_until
 
@@ -48,7 +49,7 @@ def unpack(name: str, version: int, data_dir: Path) -> tuple[UUID, dict[str, Any
 async def facts(spool: OpenSpool) -> dict[str, Any]:
     """What a version that knows more must still find in a spool."""
     reader = spool.reader
-    assert await reader.verify_chain() == spool.journal.head
+    assert await verified(reader) == spool.journal.head
     users = await reader.users("", 100)
     jobs = await reader.jobs(JobFilter(limit=100))
     at_us = (await reader.records(1, 1))[0].event_us
