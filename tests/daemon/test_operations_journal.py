@@ -8,21 +8,15 @@ import trio.testing
 from cryptography import x509
 
 from spoold.daemon.operations.views import record_map
-from spoold.model.errors import OperationError
 from spoold.model.principal import Port, Principal, Role
 from spoold.model.record import Kind, Record
 from spoold.spool.store import AddRecord, PruneRecords
+from support.asking import refused
 
 ADMIN = Principal("uid:0", Port.CONTROL, frozenset({Role.ADMIN}))
 OPERATOR = Principal("uid:1000", Port.CONTROL, frozenset({Role.OPERATOR}))
 PROVIDER = Principal("provider:x", Port.MUTUAL, frozenset({Role.PROVIDER}), "till")
 STRANGER = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
-
-
-async def refused(desk, op, principal=ADMIN, **args) -> OperationError:
-    with pytest.raises(OperationError) as caught:
-        await desk.ask(op, principal, **args)
-    return caught.value
 
 
 async def add_records(desk, count, **personal):

@@ -10,9 +10,9 @@ import pytest
 
 from spoold.daemon import authority
 from spoold.driver.ipp_trust import fingerprint_of
-from spoold.model.errors import OperationError
 from spoold.net import tls
 from spoold.simulate.ipp_printer import SimulatedIppPrinter
+from support.asking import refused
 
 
 @pytest.fixture
@@ -36,12 +36,6 @@ def identity():
     key, chain, _ = issuer.enrol_node(uuid4(), "printer", ["127.0.0.1"])
     leaf = chain.split(b"-----END")[0] + b"-----END CERTIFICATE-----\n"
     return tls.server_context(chain, key), fingerprint_of(ssl.PEM_cert_to_DER_cert(leaf.decode()))
-
-
-async def refused(desk, op, **args) -> OperationError:
-    with pytest.raises(OperationError) as caught:
-        await desk.ask(op, **args)
-    return caught.value
 
 
 async def test_a_new_printer_learns_what_its_device_can_do(desk, printer_on):

@@ -13,7 +13,8 @@ from spoold.model.person import Known, Owner
 from spoold.model.principal import Port, Role
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import AcceptJob, ChangeJob, NewDocument
-from support.people import ADA, RIGHT, refused
+from support.asking import refused
+from support.people import ADA, RIGHT
 
 ADA_BY_CERTIFICATE = replace(
     ADA, port=Port.MUTUAL, roles=frozenset({Role.USER}), method="certificate"

@@ -20,16 +20,11 @@ from spoold.model.principal import Port, Principal, Role
 from spoold.model.transitions import JobEvent
 from spoold.spool import objects
 from spoold.spool.store import EndAttempt, StartAttempt
+from support.asking import refused
 from support.foreign import install_driver
 
 OPERATOR = Principal("uid:1000", Port.CONTROL, frozenset({Role.OPERATOR}))
 URI = "socket://192.0.2.9"
-
-
-async def refused(desk, op, **args) -> OperationError:
-    with pytest.raises(OperationError) as caught:
-        await desk.ask(op, **args)
-    return caught.value
 
 
 async def test_a_directory_that_is_not_there_is_told_at_once(desk, tmp_path):

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.outcome import Delivered, InDoubt
 from spoold.model.person import Known, Owner
@@ -22,6 +21,7 @@ from spoold.spool.store import (
     RemoveJobs,
     StartAttempt,
 )
+from support.asking import refused
 
 OPERATOR = Principal("uid:1000", Port.CONTROL, frozenset({Role.OPERATOR}))
 ADA = Principal(
@@ -32,12 +32,6 @@ STRANGER = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 HELD = JobReason.JOB_HOLD_UNTIL_SPECIFIED
 ON_CREATE = JobReason.JOB_HELD_ON_CREATE
 FAR = 4_000_000_000_000_000
-
-
-async def refused(desk, op, principal=OPERATOR, **args) -> OperationError:
-    with pytest.raises(OperationError) as caught:
-        await desk.ask(op, principal, **args)
-    return caught.value
 
 
 async def accept(desk, printer, owner="ada", known=Known.CLAIMED, **fields) -> int:

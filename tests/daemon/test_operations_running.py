@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
-from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.outcome import Delivered
 from spoold.model.principal import Port, Principal, Role
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import ChangeJob, EndAttempt, JobFilter, StartAttempt
+from support.asking import refused
 
 OPERATOR = Principal("user:op", Port.TLS, frozenset({Role.OPERATOR, Role.USER}), "op")
 ADMIN = Principal("user:root", Port.TLS, frozenset({Role.ADMIN, Role.USER}), "root")
 HELD, ON_CREATE = JobReason.JOB_HOLD_UNTIL_SPECIFIED, JobReason.JOB_HELD_ON_CREATE
-
-
-async def refused(desk, op, principal=OPERATOR, **args) -> OperationError:
-    with pytest.raises(OperationError) as caught:
-        await desk.ask(op, principal, **args)
-    return caught.value
 
 
 async def hold(desk, printer, *reasons, **fields):

@@ -11,7 +11,8 @@ from spoold.accounts.authentication import Credential
 from spoold.model.errors import OperationError
 from spoold.model.principal import Role
 from spoold.model.user import check_password, check_user_name
-from support.people import RIGHT, refused
+from support.asking import refused
+from support.people import RIGHT
 
 
 async def test_a_user_is_added_changed_shown_and_removed(desk):

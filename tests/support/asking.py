@@ -19,9 +19,10 @@ PROVIDER = Principal(f"provider:{GUID}", Port.MUTUAL, frozenset({Role.PROVIDER})
 STRANGER = Principal("address:192.0.2.7", Port.CLEAR, address="192.0.2.7")
 
 
-async def refused(desk, op, principal=OPERATOR, **args) -> OperationError:
+async def refused(desk, op, *principal, **args) -> OperationError:
+    """Why it is refused to this principal, or to whoever asks when nobody is named."""
     with pytest.raises(OperationError) as caught:
-        await desk.ask(op, principal, **args)
+        await desk.ask(op, *principal, **args)
     return caught.value
 
 

@@ -1,10 +1,7 @@
-"""Ada, as she comes in by password, and operations that are refused."""
+"""Ada, as she comes in by password."""
 
 from __future__ import annotations
 
-import pytest
-
-from spoold.model.errors import OperationError
 from spoold.model.principal import Port, Principal, Role
 
 RIGHT = "correct horse"
@@ -17,9 +14,3 @@ ADA = Principal(
     "192.0.2.7",
     "basic",
 )
-
-
-async def refused(desk, op, principal=None, **args) -> OperationError:
-    with pytest.raises(OperationError) as caught:
-        await (desk.ask(op, principal, **args) if principal else desk.ask(op, **args))
-    return caught.value
