@@ -272,8 +272,7 @@ class _Connection:
                 values = {"error": error.message, "advice": error.advice}
                 await _answer(exchange, 503, values, RETRY_AFTER)
             elif basic.token(request.header("authorization") or "") is not None:
-                told = {"code": error.code, "message": error.message, "advice": error.advice}
-                await _answer(exchange, 401, {"error": told}, BEARER_CHALLENGE)
+                await _answer(exchange, 401, {"error": error.as_map()}, BEARER_CHALLENGE)
             else:
                 await self._challenge(exchange)
             return

@@ -64,3 +64,7 @@ class OperationError(Exception):
         self.code = code
         self.message = message
         self.advice = advice
+
+    def as_map(self) -> dict[str, str]:
+        """As it stands in answers: FRAMES.md 2."""
+        return {"code": self.code, "message": self.message, "advice": self.advice}

@@ -14,7 +14,7 @@ import trio
 
 from spoold.model.errors import OperationError, SpooldError, StoreFailed
 from spoold.site.errands import EVENT
-from spoold.site.line import Line, Lost
+from spoold.site.line import Line, Lost, not_done
 
 log = structlog.get_logger("spoold.site")
 
@@ -55,7 +55,7 @@ class Attending:
         except StoreFailed:
             raise
         except OperationError as error:
-            told |= {"error": error.code, "message": error.message, "advice": error.advice}
+            told |= not_done(error)
         except SpooldError as error:
-            told |= {"error": "internal-error", "message": str(error), "advice": ""}
+            told |= not_done(OperationError("internal-error", str(error)))
         await self._line.call("site.did", told, ANSWER_S)

@@ -165,8 +165,7 @@ class FarDesk:
 
 def refused(jobs: Sequence[int], error: OperationError) -> list[dict[str, Any]]:
     """What became of each job, where none was dealt with."""
-    told = {"code": error.code, "message": error.message, "advice": error.advice}
-    empty = {"title": "", "state": None, "price": None, "error": told}
+    empty = {"title": "", "state": None, "price": None, "error": error.as_map()}
     return [{"id": one, **empty} for one in jobs]
 
 

@@ -25,7 +25,7 @@ from spoold.model.job import AWAITS_RELEASE, Job, JobReason, JobState
 from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
 from spoold.provider.document import Document
-from spoold.site.line import Line, Lost
+from spoold.site.line import Line, Lost, not_done
 from spoold.site.wanting import EVENT, of_several
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.handed import HANDED_ON
@@ -328,8 +328,7 @@ class Giving:
         await self._keep(job.uuid, OperationError("not-possible", why, "Submit it again."))
 
     async def _keep(self, uuid: UUID, error: OperationError) -> None:
-        told = {"error": error.code, "message": error.message, "advice": error.advice}
-        await self._line.call("site.gave", {"job_uuid": str(uuid), **told}, ANSWER_S)
+        await self._line.call("site.gave", {"job_uuid": str(uuid), **not_done(error)}, ANSWER_S)
 
 
 class _NotGiven(Exception):

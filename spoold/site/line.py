@@ -373,6 +373,11 @@ class Line:
             listener(state)
 
 
+def not_done(error: OperationError) -> dict[str, str]:
+    """The arguments with which a site says that it did not do something, and why (FRAMES.md 12)."""
+    return {"error": error.code, "message": error.message, "advice": error.advice}
+
+
 def _nothing(event: str, args: dict[str, Any]) -> None:
     pass
 

@@ -138,7 +138,7 @@ class MfdApi:
                     if not stream.is_begun:
                         await _refuse(exchange, error)
                     else:
-                        await stream.send("error", _error(error)["error"])
+                        await stream.send("error", error.as_map())
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             is_gone = True
@@ -246,22 +246,18 @@ def _needs_device(principal: Principal) -> OperationError:
     )
 
 
-def _error(error: OperationError) -> dict[str, Any]:
-    return {"error": {"code": error.code, "message": error.message, "advice": error.advice}}
-
-
 async def _refuse(exchange: Exchange, error: OperationError) -> None:
     headers = [*HEADERS]
     if error.code == "unauthorized" and Role.DEVICE not in exchange.principal.roles:
         headers.append(CHALLENGE)
     elif error.code == "busy":
         headers.append(("Retry-After", "2"))
-    await exchange.respond(STATUSES.get(error.code, 500), headers, _bytes(_error(error)))
+    await exchange.respond(STATUSES.get(error.code, 500), headers, _bytes({"error": error.as_map()}))
 
 
 def _wrong_method(method: str) -> bytes:
     message = f"only {method} is answered here."
-    return _bytes(_error(OperationError("bad-request", message)))
+    return _bytes({"error": OperationError("bad-request", message).as_map()})
 
 
 def _bytes(value: Any) -> bytes:

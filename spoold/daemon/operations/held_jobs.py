@@ -67,14 +67,12 @@ def split(jobs: Iterable[int]) -> tuple[list[int], list[int]]:
 
 def result_map(result: Result) -> dict[str, Any]:
     """What became of a job; `error` is nil when it was done."""
-    error = result.error
-    told = error and {"code": error.code, "message": error.message, "advice": error.advice}
     return {
         "id": result.job_id,
         "title": result.title,
         "state": result.state.value if result.state is not None else None,
         "price": result.price,
-        "error": told,
+        "error": result.error and result.error.as_map(),
     }
 
 
