@@ -252,7 +252,8 @@ async def _refuse(exchange: Exchange, error: OperationError) -> None:
         headers.append(CHALLENGE)
     elif error.code == "busy":
         headers.append(("Retry-After", "2"))
-    await exchange.respond(STATUSES.get(error.code, 500), headers, _bytes({"error": error.as_map()}))
+    body = _bytes({"error": error.as_map()})
+    await exchange.respond(STATUSES.get(error.code, 500), headers, body)
 
 
 def _wrong_method(method: str) -> bytes:
