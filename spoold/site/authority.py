@@ -340,16 +340,13 @@ class Authority:
 
     async def report(self) -> None:
         """Tell an application server that was put back what this site holds, before it hears what
-        of that was spent: else it finds that beyond all rights. A site that has begun its journal
-        anew holds nothing: it asks for everybody's.
+        of that was spent: else it finds that beyond all rights.
 
         Raises:
             Lost: the line broke.
         """
         upstream = self._line.upstream
         lease = await self._reader.look(leases.own)
-        if lease is not None and lease.incarnation != lease.own:
-            self._note_change({})
         if upstream is None or lease is None or lease.upstream is None:
             return
         try:

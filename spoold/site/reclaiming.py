@@ -26,6 +26,7 @@ from spoold.spool.store import (
     ReclaimRights,
     RepairReverted,
     RightsDrawn,
+    RightsThawed,
 )
 
 log = structlog.get_logger("spoold.site")
@@ -51,6 +52,9 @@ class Reclaiming:
         for event in events:
             if type(event) is PolicyChanged:
                 self._tell(event.site)
+            elif type(event) is RightsThawed:  # it was refused what it asked for meanwhile
+                self._tell(event.site)
+                self._bell.set()
             elif type(event) is MoneyCame:
                 self._richer.add(event)
                 self._came.set()

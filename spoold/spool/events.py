@@ -218,6 +218,13 @@ class JournalForked:
 
 
 @dataclass(frozen=True, slots=True)
+class RightsThawed:
+    """A site has begun anew behind its fork, and may have rights again: of another epoch."""
+
+    site: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class SiteTold:
     """Another node has recorded something that operators of this one want to hear of, too."""
 
@@ -285,6 +292,7 @@ Event = (
     | RecordQuarantined
     | RecordsMissing
     | JournalForked
+    | RightsThawed
     | SiteTold
     | PrintedTwice
     | ClaimRefused

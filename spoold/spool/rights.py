@@ -383,10 +383,12 @@ def freeze(writer: SqliteStore, site: UUID) -> None:
 
 def thaw(writer: SqliteStore, site: UUID) -> None:
     """A site that was frozen goes on, in another epoch."""
-    writer.db.execute(
+    thawed = writer.db.execute(
         "UPDATE right_lease SET is_frozen = 0, epoch = epoch + 1 WHERE site = ? AND is_frozen = 1",
         (site.bytes,),
     )
+    if thawed.rowcount:
+        writer.events.append(store.RightsThawed(site))
 
 
 def end(writer: SqliteStore, site: UUID) -> None:

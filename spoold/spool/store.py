@@ -128,6 +128,7 @@ from spoold.spool.events import RecordsMissing as RecordsMissing
 from spoold.spool.events import RecordsReceived as RecordsReceived
 from spoold.spool.events import RepairReverted as RepairReverted
 from spoold.spool.events import RightsDrawn as RightsDrawn
+from spoold.spool.events import RightsThawed as RightsThawed
 from spoold.spool.events import SessionEnded as SessionEnded
 from spoold.spool.events import SessionStarted as SessionStarted
 from spoold.spool.events import SiteTold as SiteTold

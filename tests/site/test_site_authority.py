@@ -18,8 +18,8 @@ from spoold.site import authority as authorities
 from spoold.site import rights_wire
 from spoold.site.authority import Authority
 from spoold.site.line import Lost
-from spoold.spool import charges, leases
-from spoold.spool.store import BranchJournal, PutAccount, PutPolicy
+from spoold.spool import charges
+from spoold.spool.store import PutAccount, PutPolicy
 from support.money import PAGE, pages
 from support.rights import GUIDS, deployment
 from support.waiting import wait_until
@@ -234,21 +234,6 @@ async def test_rights_are_fetched_for_everybody_and_what_is_too_much_goes_back(h
     assert await hall.left("hq") == 3800 * PAGE
     assert site.wire.asked > 0
     await hall.check()
-
-
-async def test_a_site_that_begins_its_journal_anew_asks_for_everybody_again(hall):
-    """As soon as its records go up: what it held counts no more, and its people wait for theirs."""
-    await hall.pay(4000)
-    site, spool = Site(hall), hall.at["a"].spool
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.authority.run)
-        await wait_until(lambda: hall.left("a"), holds=lambda found: found == 200 * PAGE)
-        await spool.journal.commit(BranchJournal(spool.journal.head, hall.now_us))
-        await site.authority.report()
-        await wait_until(
-            lambda: spool.reader.look(leases.own), holds=lambda found: found.holds_at(hall.now_us)
-        )
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("lost", [1, 2])

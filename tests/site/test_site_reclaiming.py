@@ -1,0 +1,37 @@
+"""What sites are told of the rights that they may have."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from spoold.model.errors import OperationError
+from spoold.site.authority import EVENT
+from spoold.site.reclaiming import Reclaiming
+from spoold.spool.store import BranchJournal
+from support.money import PAGE
+from support.rights import GUIDS, deployment
+
+
+async def test_a_site_that_has_begun_anew_hears_that_it_may_have_rights_again(tmp_path, spool_at):
+    """What it asked for before that was known was refused, and its people wait for it."""
+    async with deployment(tmp_path, spool_at) as hall:
+        told = []
+        sites = SimpleNamespace(tell=lambda site, event: told.append((site, event)))
+        Reclaiming(hall.hq.journal, sites, lambda: hall.now_us)
+        await hall.pay(40)
+        await hall.sync("a")
+        await hall.ship("a")
+        await hall.freeze("a")
+        journal = hall.at["a"].spool.journal
+        await journal.commit(BranchJournal(journal.head, hall.now_us))
+        with pytest.raises(OperationError, match="gets no rights"):
+            await hall.sync("a")
+        assert told == []
+        await hall.ship("a")
+        assert told == [(GUIDS["a"], EVENT)]
+        await hall.sync("a")
+        await hall.reclaim()
+        assert await hall.left("hq") + await hall.left("a") == 40 * PAGE
+        await hall.check()
