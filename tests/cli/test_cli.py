@@ -305,7 +305,7 @@ def test_a_follower_that_is_stopped_goes_on_behind_what_it_printed(
         number = submit(run, paused, letter)
         with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, text=True) as follower:
             assert follower.stdout is not None
-            watchdog = threading.Timer(20, follower.kill)
+            watchdog = threading.Timer(60, follower.kill)
             watchdog.start()
             for row in follower.stdout:
                 record = json.loads(row)

@@ -42,11 +42,11 @@ def test_the_demo_prints_every_job_and_stops_on_ctrl_c(tmp_path: Path) -> None:
                 env={**environ, **found},
                 capture_output=True,
                 text=True,
-                timeout=20,
+                timeout=60,
                 check=True,
             )
             demo.send_signal(signal.SIGINT)
-            assert demo.wait(20) == 0
+            assert demo.wait(60) == 0
         finally:
             demo.kill()
     assert look.stdout.count('"state": "completed"') == 3

@@ -157,7 +157,7 @@ async def by_ipp(house: House, text: str) -> None:
     body = request(Operation.PRINT_JOB, *attributes, groups=job, user=said) + b"page\f"
     async with await trio.open_tcp_stream("127.0.0.1", house.port("clear")) as stream:
         await stream.send_all(post(body))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             status, _, answer = await answer_of(Receiving(stream))
         assert status in (200, 400, 413)
         if status == 200:
@@ -350,7 +350,7 @@ def test_log_lines_are_lines(house: House) -> None:
 
 def test_metrics_are_metrics(house: House) -> None:
     """No name ends a label or a line."""
-    connection = http.client.HTTPConnection("127.0.0.1", house.port("clear"), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", house.port("clear"), timeout=60)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode("utf-8").splitlines()
     connection.close()

@@ -257,7 +257,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(
         read_until(b"Once more: ")
         os.write(ours, second.encode() + b"\n")
         read_until(b"is added" if code == 0 else b"not the same")
-        assert process.wait(20) == code
+        assert process.wait(60) == code
     os.close(ours)
     assert RIGHT.encode() not in seen
     assert second.encode() not in seen

@@ -114,7 +114,7 @@ def test_a_sync_that_fails_stops_the_daemon_and_nothing_more_is_acknowledged(tmp
         assert send_raw(daemon.port, b"%!PS before\n")
         with injected(daemon, "fdatasync,fsync", "error=EIO"):
             wait_until(lambda: not send_raw(daemon.port, b"%!PS never\n"))
-            assert daemon.process.wait(20) == 74
+            assert daemon.process.wait(60) == 74
             assert not send_raw(daemon.port, b"%!PS after\n")
     with running(tmp_path) as daemon:
         assert send_raw(daemon.port, b"%!PS again\n")

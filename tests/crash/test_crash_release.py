@@ -79,7 +79,7 @@ def test_killed_at_a_crash_point_every_held_job_prints_once(tmp_path, point, cou
             release_all(daemon)
         except (Unreachable, OperationError):
             pass  # it was killed meanwhile
-        assert daemon.process.wait(20) == -signal.SIGKILL, "the point was never reached"
+        assert daemon.process.wait(60) == -signal.SIGKILL, "the point was never reached"
     with running(tmp_path) as daemon:
         jobs = {job["title"]: job for job in all_jobs(daemon.control)}
         assert acknowledged <= set(jobs)

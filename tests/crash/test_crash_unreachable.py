@@ -107,7 +107,7 @@ def test_a_job_is_printed_without_a_server_and_reported_once(pair, device, tmp_p
     assert agent() == UNREACHABLE
     hq = pair.restart("hq", f"{REPORTED}:1")
     assert agent() == UNREACHABLE  # it was committed, and the answer never came
-    assert hq.process.wait(20) == -signal.SIGKILL
+    assert hq.process.wait(60) == -signal.SIGKILL
     hq = pair.restart("hq")
     assert agent() == DONE
     assert list((state / "jobs").iterdir()) == []

@@ -126,7 +126,7 @@ class House:
         **headers: str,
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer to a POST of JSON."""
-        connection = http.client.HTTPConnection("localhost", timeout=20)
+        connection = http.client.HTTPConnection("localhost", timeout=60)
         connection.sock = self.socket(label, files)
         headers = {key.replace("_", "-"): value for key, value in headers.items()}
         connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
@@ -248,7 +248,7 @@ def ask_https(house: House, name: str, password: str) -> tuple[int, dict[str, st
     host, port = house.server.running.ports["tls"]
     context = ssl.create_default_context(cafile=house.folder / "ca.pem")
     context.check_hostname = False
-    connection = http.client.HTTPSConnection(host, port, timeout=20, context=context)
+    connection = http.client.HTTPSConnection(host, port, timeout=60, context=context)
     with contextlib.closing(connection):
         pair = base64.b64encode(f"{name}:{password}".encode()).decode()
         connection.request("GET", "/healthz", headers={"Authorization": f"Basic {pair}"})
@@ -411,7 +411,7 @@ def test_a_session_is_followed_over_https_to_its_end(house, user):
     status, _, body = house.post("tls", "/mfd/v1/login", shown, **authorization)
     assert status == 200
     session = json.dumps({"session": json.loads(body)["session"]}).encode()
-    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = house.socket("tls")
     headers = {"Content-Type": "application/json", **authorization}
     connection.request("POST", "/mfd/v1/follow", session, headers)

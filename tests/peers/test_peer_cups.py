@@ -226,7 +226,7 @@ def curl(*arguments: str) -> tuple[int, str]:
         [*command, "--write-out", "\n%{http_code}", *arguments],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     body, _, status = done.stdout.rpartition("\n")

@@ -66,7 +66,7 @@ def openssl(daemon, label: str, *options: object, document: bytes = b"") -> tupl
         ],
         input=document,
         capture_output=True,
-        timeout=20,
+        timeout=60,
     )  # fmt: skip
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
 
@@ -175,7 +175,7 @@ def test_a_certificate_of_another_authority_is_refused(daemon, tmp_path, version
         ],
         check=True,
         capture_output=True,
-        timeout=20,
+        timeout=60,
     )  # fmt: skip
     assert_refused(daemon, "48", version, "-cert", certificate, "-key", key)
     assert wait_until(lambda: records(daemon, "certificate-refused"))

@@ -55,7 +55,7 @@ class Server:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
         with quick_passwords():
             self._thread.start()
-            assert self._ready.wait(20)
+            assert self._ready.wait(60)
         assert self.running is not None
         return self
 

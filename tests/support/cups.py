@@ -105,7 +105,7 @@ class Cups:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(60)
 
     def run(self, *command: object, check: bool = True) -> str:
         """What a program of CUPS says to this cupsd."""

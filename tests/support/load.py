@@ -84,7 +84,7 @@ class Load:
         for number in range(count):
             name = uuid4().hex
             title, body = ipp.name_("job-name", name), self._body(name)
-            client = HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+            client = HTTPConnection("127.0.0.1", daemon.port, timeout=60)
             try:
                 client.connect()
                 self._note(name, body, client.sock)

@@ -113,7 +113,7 @@ class Backend:
         stdin = subprocess.DEVNULL if document is None else subprocess.PIPE
         with self.start(uri, *arguments, stdin=stdin, **job) as process:
             try:
-                process.communicate(document, timeout=20)
+                process.communicate(document, timeout=60)
             finally:
                 process.kill()
         assert process.returncode == 0, self.log.read_text()

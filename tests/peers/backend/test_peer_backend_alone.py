@@ -102,7 +102,7 @@ def test_a_backend_whose_cups_is_gone_gives_up(site, printing, start, pdf, tmp_p
     parent = subprocess.run(
         ["/bin/sh", "-c", script, "sh", site.uri(), printing.backends / "spoold", pdf, log],
         capture_output=True,
-        timeout=20,
+        timeout=60,
     )
     process = Path("/proc", parent.stdout.decode().strip())
     wait_until(lambda: not process.exists())
