@@ -11,17 +11,15 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID, uuid4
 
-from cryptography import x509
-
 from spoold.accounts.authentication import Method
-from spoold.daemon.authority import microseconds
+from spoold.daemon.operations import certificates
 from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, STAFF
 from spoold.daemon.operations.jobs import find_printer
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.daemon.operations.watch import Known
 from spoold.model import card as cards
-from spoold.model.errors import IdentityError, OperationError
+from spoold.model.errors import OperationError
 from spoold.model.mfd import (
     IDLE_S_MAX,
     PRINTERS_MAX,
@@ -106,34 +104,29 @@ async def enrol(call: Call) -> dict[str, Any]:
             shown, change = _certificate(call, guid, name, args["days"])
         change.settings = settings
         mfd: Mfd = await services.journal.commit(change)
-    return {**mfd_map(mfd, known), **shown, "ca_pem": services.identity.ca_pem.decode()}
+    return {**mfd_map(mfd, known), **shown}
 
 
 def _token(call: Call, guid: UUID, name: str) -> tuple[dict[str, Any], PutMfd]:
-    random = call.services.random_bytes(TOKEN_BYTES)
+    services = call.services
+    random = services.random_bytes(TOKEN_BYTES)
     token = TOKEN_PREFIX + urlsafe_b64encode(random).decode().rstrip("=")
-    now_us = call.services.wall_clock()
+    now_us = services.wall_clock()
     change = PutMfd(guid, name, now_us, token_key=secret_key(token), actor=call.actor)
-    return {"token": token}, change
+    return {"token": token, "ca_pem": services.identity.ca_pem.decode()}, change
 
 
 def _certificate(call: Call, guid: UUID, name: str, days: int) -> tuple[dict[str, Any], PutMfd]:
-    services = call.services
-    try:
-        key, certificate, serial = services.identity.enrol("device", guid, name, days)
-    except IdentityError as error:
-        raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
-    until_us = microseconds(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)
+    made = certificates.make(call, "device", guid, name, days)
     change = PutMfd(
-        guid, name, services.wall_clock(), serial=serial, not_after_us=until_us, actor=call.actor
+        guid,
+        name,
+        call.services.wall_clock(),
+        serial=made.serial,
+        not_after_us=made.until_us,
+        actor=call.actor,
     )
-    shown = {
-        "serial": serial,
-        "not_after_us": until_us,
-        "key_pem": key.decode(),
-        "certificate_pem": certificate.decode(),
-    }
-    return shown, change
+    return made.shown, change
 
 
 async def change(call: Call) -> dict[str, Any]:

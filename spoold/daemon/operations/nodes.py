@@ -8,14 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import trio
-from cryptography import x509
 
 from spoold import __version__
-from spoold.daemon.authority import fingerprint_of, microseconds
+from spoold.daemon.authority import fingerprint_of
+from spoold.daemon.operations import certificates
 from spoold.daemon.operations.access import ADMINS, KNOWN, LOCAL, STAFF
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
-from spoold.model.errors import ConfigError, IdentityError, OperationError
+from spoold.model.errors import ConfigError, OperationError
 from spoold.model.person import normalise_name
 from spoold.model.principal import Role
 from spoold.model.printer import check_printer_name
@@ -120,25 +120,12 @@ async def enrol(call: Call) -> dict[str, Any]:
             users = same[0].may_assert if same else ()
         else:
             users = tuple(dict.fromkeys(_user(one) for one in args["may_assert"]))
-        try:
-            key, certificate, serial = services.identity.enrol("provider", guid, name, args["days"])
-        except IdentityError as error:
-            raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
-        until_us = microseconds(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)
+        made = certificates.make(call, "provider", guid, name, args["days"])
         now_us = services.wall_clock()
         await services.journal.commit(
-            PutProvider(guid, name, serial, users, until_us, now_us, call.actor)
+            PutProvider(guid, name, made.serial, users, made.until_us, now_us, call.actor)
         )
-    return {
-        "name": name,
-        "guid": str(guid),
-        "serial": serial,
-        "may_assert": list(users),
-        "not_after_us": until_us,
-        "key_pem": key.decode(),
-        "certificate_pem": certificate.decode(),
-        "ca_pem": services.identity.ca_pem.decode(),
-    }
+    return {"name": name, "guid": str(guid), "may_assert": list(users), **made.shown}
 
 
 def _user(name: str) -> str:

@@ -10,15 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from cryptography import x509
-
-from spoold.daemon.authority import microseconds
+from spoold.daemon.operations import certificates
 from spoold.daemon.operations.access import ADMINS, LOCAL, STAFF
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.roles import SCOPES, scope_maps, scopes_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
-from spoold.model.errors import IdentityError, OperationError
+from spoold.model.errors import OperationError
 from spoold.model.person import normalise_name
 from spoold.model.principal import Role
 from spoold.model.text import plain
@@ -206,25 +204,12 @@ async def enrol(call: Call) -> dict[str, Any]:
     """A key and a certificate for a user, known here when they are handed out."""
     services = call.services
     user = await _find(call)
-    try:
-        key, certificate, serial = services.identity.enrol(
-            "user", user.guid, user.name, call.args["days"]
-        )
-    except IdentityError as error:
-        raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
-    until_us = microseconds(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)
+    made = certificates.make(call, "user", user.guid, user.name, call.args["days"])
     now_us = services.wall_clock()
     await services.journal.commit(
-        EnrolUser(user.guid, user.name, serial, until_us, now_us, call.actor)
+        EnrolUser(user.guid, user.name, made.serial, made.until_us, now_us, call.actor)
     )
-    return {
-        **await user_map(services, user),
-        "serial": serial,
-        "not_after_us": until_us,
-        "key_pem": key.decode(),
-        "certificate_pem": certificate.decode(),
-        "ca_pem": services.identity.ca_pem.decode(),
-    }
+    return {**await user_map(services, user), **made.shown}
 
 
 async def revoke(call: Call) -> dict[str, Any]:
@@ -244,10 +229,10 @@ async def list_users(call: Call) -> dict[str, Any]:
 
 async def show_user(call: Call) -> dict[str, Any]:
     user = await _find(call)
-    certificates = await call.services.reader.certificates(user.guid)
+    given = await call.services.reader.certificates(user.guid)
     shown = [
         {"serial": one.serial, "not_after_us": one.not_after_us, "revoked": one.revoked}
-        for one in certificates[:CERTIFICATES_MAX]
+        for one in given[:CERTIFICATES_MAX]
     ]
     return {**await user_map(call.services, user), "certificates": shown}
 
