@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -21,7 +21,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.printer import Printer
 from spoold.model.release import Changes
-from spoold.site.line import Lost
+from spoold.site.line import Line, Lost
 from spoold.spool import handed
 from spoold.spool.handed import JobThere
 from spoold.spool.reader import SqliteReader
@@ -30,14 +30,6 @@ log = structlog.get_logger("spoold.site")
 
 FAR = 1 << 31  # numbers of jobs elsewhere begin here; those of a spool are below
 ACT_S = 25.0  # a job may have to be counted before it is released
-
-
-class Line(Protocol):
-    """The part of `site.line.Line` that is used here."""
-
-    @property
-    def is_connected(self) -> bool: ...
-    async def call(self, op: str, args: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,12 @@ damaged ends here, as it would at a printer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import structlog
 import trio
 
-from spoold.driver.link import Source
 from spoold.driver.next_hop import arguments_of, document_of
 from spoold.model.errors import OperationError, SpooldError, SpoolError, StoreFailed
 from spoold.model.job import AWAITS_RELEASE, Job, JobReason, JobState
@@ -28,6 +27,7 @@ from spoold.provider.document import Document
 from spoold.site.line import Line, Lost, not_done
 from spoold.site.wanting import EVENT, of_several
 from spoold.spool.crashpoint import crash_point
+from spoold.spool.documents import Documents
 from spoold.spool.handed import HANDED_ON
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -44,14 +44,6 @@ ELSEWHERE = JobReason.JOB_WAITS_ELSEWHERE.value
 RELEASE_WAIT = JobReason.JOB_RELEASE_WAIT.value
 # For which a job that waits for its owner may be held besides: the next release asks anew.
 _ASKED_ANEW = AWAITS_RELEASE - {JobReason.JOB_BEING_COUNTED.value}
-
-
-class OpenSource(Source, Protocol):
-    def close(self) -> None: ...
-
-
-class Documents(Protocol):
-    def open_found(self, job: Job, body: bytes | None, file: str) -> OpenSource: ...
 
 
 class Giving:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -25,7 +25,6 @@ from spoold.driver.handed_on import (
     uuid_there,
     where_it_is,
 )
-from spoold.driver.link import Source
 from spoold.model.errors import OperationError, SpoolError
 from spoold.model.job import Job, JobReason, JobState
 from spoold.model.node import NodeState
@@ -36,6 +35,7 @@ from spoold.site.lateness import Lateness
 from spoold.site.presence import Presence
 from spoold.spool import handed, nodes
 from spoold.spool.crashpoint import crash_point
+from spoold.spool.documents import Documents
 from spoold.spool.handed import HandedJob
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -62,14 +62,6 @@ LEFT_BEHIND = "Its printer was given to another node then: look whether it came 
 AGAIN_FIRST_S = 1.0  # until a job is offered again that the site could not take; then longer
 AGAIN_MAX_S = 60.0
 _NEVER = frozenset({"bad-request", "too-large", "conflict"})
-
-
-class OpenSource(Source, Protocol):
-    def close(self) -> None: ...
-
-
-class Documents(Protocol):
-    def open_found(self, job: Job, body: bytes | None, file: str) -> OpenSource: ...
 
 
 class Handing:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -19,8 +19,7 @@ import trio
 
 from spoold.codec import batch
 from spoold.model.errors import OperationError, SpoolFull
-from spoold.provider.course import Lost
-from spoold.site.line import LineState, Upstream
+from spoold.site.line import Line, LineState, Lost
 from spoold.site.rate import Rate
 from spoold.spool import sending
 from spoold.spool.crashpoint import crash_point
@@ -40,17 +39,6 @@ CURSOR_INTERVAL_S = 5.0
 FORKED_LOOK_S = 60.0  # between looks whether somebody has settled a fork
 ROUND_MAX = 500  # records sent at once that make a round of their own
 CONNECTED = "connected"  # the cause of the first round on a line
-
-
-class Line(Protocol):
-    """The part of `site.line.Line` that is used here."""
-
-    @property
-    def upstream(self) -> Upstream | None: ...
-    @property
-    def is_connected(self) -> bool: ...
-    def listen(self, listener: Callable[[LineState], None]) -> None: ...
-    async def call(self, op: str, args: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
 
 
 class Stalled(Exception):

@@ -9,7 +9,6 @@ without an answer in time, the person stays unknown.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
 
 import structlog
 import trio
@@ -18,7 +17,7 @@ from spoold.accounts.authentication import Credential
 from spoold.model.card import Digests
 from spoold.model.errors import OperationError
 from spoold.model.person import normalise_name
-from spoold.provider.course import Lost
+from spoold.site.line import Line, Lost
 from spoold.spool import people
 from spoold.spool.reader import SqliteReader
 
@@ -26,14 +25,6 @@ log = structlog.get_logger("spoold.site")
 
 PASSWORD_S = 3.0  # a password takes longer to look at than a card, and a directory longer still
 PULL_S = 5.0
-
-
-class Line(Protocol):
-    """The part of `site.line.Line` that is used here."""
-
-    @property
-    def is_connected(self) -> bool: ...
-    async def call(self, op: str, args: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
 
 
 class Visitors:
