@@ -25,6 +25,8 @@ from simulation.check import check, wrong_rights
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
 from simulation.planted import BUGS, Bug
+from simulation.staff import STEPS as ERRANDS
+from simulation.staff import Staff
 from simulation.visits import Visits
 from simulation.watch import watch
 from simulation.work import LARGE, PEOPLE, Work
@@ -200,21 +202,22 @@ class Seed:
             world = self.world = World(self.number, self.base, nursery, BEGIN_US + SEEDED_US)
             world.watches.append(watch)
             work = Work(world)
-            visit = Visits(work).visit
+            visit, staff = Visits(work).visit, Staff(work)
+            more = (*(visit,) * VISITS, *(staff.send,) * ERRANDS)
             setting = clocks.begin(world)
             for name in NAMES:
                 await world.start(name)
             async with trio.open_nursery() as doing:
                 if setting is not None:
                     doing.start_soon(clocks.be_set, world, setting, TROUBLE_S)
-                doing.start_soon(work.begin, TROUBLE_S, STEPS, *(visit,) * VISITS)
+                doing.start_soon(work.begin, TROUBLE_S, STEPS, *more)
                 await faults.strike(world, TROUBLE_S)
                 await world.heal()
                 doing.cancel_scope.deadline = trio.current_time() + QUIET_S
             assert not work.waiting, f"nobody answers: {', '.join(work.waiting)}"
             for name in PEOPLE:
                 await work.pay_in(name, LARGE)
-            await check_in_peace(world, work)
+            await check_in_peace(world, work, staff)
             self.virtual_s = trio.current_time()
             await world.end()
 
@@ -238,7 +241,7 @@ async def wait_quiet(world: World, operators: Operators | None = None) -> None:
     raise AssertionError(f"it does not come to rest: {unrest}")
 
 
-async def check_in_peace(world: World, work: Work) -> None:
+async def check_in_peace(world: World, work: Work, staff: Staff) -> None:
     """What does not hold while something has begun to go on again is looked at once more."""
     operators = Operators(work)
     while True:
@@ -246,6 +249,7 @@ async def check_in_peace(world: World, work: Work) -> None:
         before = heads(world)
         try:
             await check(world, work)
+            await staff.check()
         except AssertionError:
             if heads(world) == before and -1 not in before:
                 raise

@@ -80,7 +80,7 @@ async def check_jobs(world: World, work: Work) -> None:
             assert states[name] is not None, f"{deal.label} is lost at {name}"
         known = {name: state for name, state in states.items() if state is not None}
         assert all(state.is_final for state in known.values()), f"{deal.label} is {known}"
-        most = times_released(world, deal) + again(world, deal)
+        most = (times_released(world, deal) if deal.is_twin else 1) + again(world, deal)
         assert papers[uuid] <= most, f"{deal.label} came out {papers[uuid]} times: {known}"
         if not deal.is_dropped and known:
             assert papers[uuid] >= 1, f"{deal.label} never came out: {known}"
@@ -90,10 +90,10 @@ async def check_jobs(world: World, work: Work) -> None:
 
 
 def times_released(world: World, deal: Deal) -> int:
-    """How often a job may come out: a twin at each node where somebody released it before that
-    node could hear of the other.
+    """How often a job that waits at more than one node may come out: at each where somebody
+    released it before that could hear of the others.
     """
-    return max(1, len(world.released_at.get(deal.uuid, ()))) if deal.is_twin else 1
+    return max(1, len(world.released_at.get(deal.uuid, ())))
 
 
 def told_of(hq: Life, uuid: UUID) -> set[JobState]:
@@ -270,7 +270,9 @@ async def check_paid(world: World, work: Work) -> None:
         if not deal.site and world.is_put_back("hq"):
             is_kept = False  # that was paid there, perhaps, and forgotten
         least = 1 if is_kept and True not in is_free else 0  # who drops it may have paid as well
-        most = times_released(world, deal) if False in is_free else 0
+        is_at_two = not deal.site and (deal.is_twin or again(world, deal) > 0)
+        most = times_released(world, deal) if is_at_two else 1
+        most = most if False in is_free else 0
         assert least <= paid[uuid] <= most, f"{deal.label} was paid {paid[uuid]} times"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -26,11 +27,14 @@ from spoold.codec.pages.contents import Contents
 from spoold.daemon.lines import open_other_sites
 from spoold.daemon.operations import (
     copies,
+    errands,
     handing_down,
+    queueing,
     rehoming,
     rights,
     site_desk,
     sites,
+    steering,
     uplink,
 )
 from spoold.daemon.operations.table import Table
@@ -53,6 +57,7 @@ from spoold.release.counts import Counts
 from spoold.release.desk import Desk
 from spoold.release.releasing import Releases
 from spoold.site import objects
+from spoold.site.attending import Attending
 from spoold.site.authority import Authority
 from spoold.site.errands import Errands
 from spoold.site.far_desk import FarDesk
@@ -90,11 +95,10 @@ PAGE_OBJECTS = 3  # of the copy: pages break where objects belong together
 LIMITS = SimpleNamespace(
     document_bytes_max=1 << 20, job_bytes_max=1 << 20, spool_share=1.0, reserve_bytes=0
 )
-OPERATIONS = [
-    operation
-    for room in (copies, handing_down, rehoming, rights, site_desk, sites, uplink)
-    for operation in room.OPERATIONS
-]
+ROOMS = (
+    copies, errands, handing_down, queueing, rehoming, rights, site_desk, sites, steering, uplink,
+)  # fmt: skip
+OPERATIONS = [operation for room in ROOMS for operation in room.OPERATIONS]
 
 
 ALIVE: ContextVar[Life] = ContextVar("the life that a task belongs to")
@@ -268,9 +272,9 @@ class Life:
             self.recalling = Recalling(journal, reader, self.presence, clock, QUESTION_S)
             self.charging.authority = self.recalling
             self.wanting = Wanting(journal, reader, self.presence, clock, QUESTION_S)
-            errands = Errands(self.presence, QUESTION_S)
+            self.errands = Errands(self.presence, QUESTION_S)
             self.far_desk = open_other_sites(
-                reader, self.wanting, errands, self.catalogue, self.desk
+                reader, self.wanting, self.errands, self.catalogue, self.desk
             )
             run += [Twins(journal, reader, self.presence).run, self.handing.late.run,
                     self.recalling.run]  # fmt: skip
@@ -340,8 +344,9 @@ class Life:
         line.listen(self._note_line)
         line.listen(self.counts.look_again)
         losers = Losers(line, journal, reader, clock)
+        attending = Attending(line, partial(errands.do, self))
         run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run,
-                self.giving.run, losers.run, fence.run]  # fmt: skip
+                self.giving.run, losers.run, attending.run, fence.run]  # fmt: skip
 
     def _note_line(self, state: LineState) -> None:
         self._note({"upstream": GUIDS["hq"].bytes, "line": state.value, "reason": ""})
@@ -383,6 +388,7 @@ class Life:
             recalling=self.recalling,
             handing=self.handing,
             wanting=self.wanting,
+            errands=self.errands,
             desk=self.desk,
             far_desk=self.far_desk,
             objects=self.objects,

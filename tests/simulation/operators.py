@@ -12,7 +12,7 @@ from simulation.work import PATIENCE_S, Work, may_fail
 from simulation.world import NAMES
 from spoold.model.job import JobReason
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import ChangeJob
+from spoold.spool.store import ChangeJob, EndHold
 
 
 class Operators:
@@ -31,6 +31,7 @@ class Operators:
         await self._book_again()
         for life in list(world.lives.values()):
             await self._settle(life)
+            await self._let_go(life)
             if world.is_put_back(life.name):
                 await self._give_up_copies(life)
         for name in NAMES:
@@ -69,6 +70,13 @@ class Operators:
                         job.id, event, life.wall_clock(), reasons=reasons, only_from=(job.state,)
                     )
                     await life.journal.commit(change)
+
+    async def _let_go(self, life: Life) -> None:
+        """What staff have had held goes on."""
+        why = JobReason.JOB_HOLD_UNTIL_SPECIFIED
+        with may_fail(life, PATIENCE_S):
+            for job in await self._work.held(life, why):
+                await life.journal.commit(EndHold(job.id, why, life.wall_clock()))
 
     async def _give_up_copies(self, life: Life) -> None:
         """What is reserved for copies of which nobody will tell any more: they were made, and that

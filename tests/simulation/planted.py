@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from spoold.dispatch import queues, recovery
 from spoold.model import policy
-from spoold.site import detector, fencing, giving, lateness, receiver, uplink
+from spoold.site import detector, errands, fencing, giving, lateness, receiver, uplink
 from spoold.spool import (
     accepting,
     held,
@@ -314,6 +314,11 @@ BUGS = {
         "A site throws a job away that it gave, before that has come out.",
         (Patch(giving.Giving._note, 'if JobState(told["state"]).is_final:', "if True:"),),
         5,
+    ),
+    "errand-kept": Bug(
+        "A site is told later, too, of what was refused since it did not ask in time.",
+        (Patch(errands.Errands.run, "del self._errands[number]", "pass"),),
+        42,
     ),
     "times-as-told": Bug(
         "What a site tells was when its clock says, however wrong that is known to be.",
