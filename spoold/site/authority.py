@@ -9,18 +9,17 @@ for everybody at the begin and now and then (if the policy says so), and for who
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import structlog
 import trio
 
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
-from spoold.model.node import LineState
 from spoold.model.offline import Beyond, Choice, OfflinePolicy, RightsOut, Strangers, Want
 from spoold.model.purse import Payer, PayerKind
 from spoold.site import rights_wire
-from spoold.site.line import Lost, Upstream
+from spoold.site.line import Line, Lost, Upstream
 from spoold.spool import accounts, held, leases, ledger_views, repairs, sending
 from spoold.spool.held import Standing
 from spoold.spool.journal import Journal
@@ -50,18 +49,6 @@ PAUSE_S = 5.0  # after a failure
 SPENDING_S = 60.0  # for which what was fetched for a piece of work stays here
 
 Holder = tuple[PayerKind, UUID]
-
-
-class Line(Protocol):
-    """The part of `site.line.Line` that is used here."""
-
-    @property
-    def upstream(self) -> Upstream | None: ...
-    @property
-    def is_connected(self) -> bool: ...
-    def listen(self, listener: Callable[[LineState], None]) -> None: ...
-    def hear(self, event: str, hearer: Callable[[dict[str, Any]], None]) -> None: ...
-    async def call(self, op: str, args: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
 
 
 class Authority:

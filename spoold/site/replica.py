@@ -18,7 +18,7 @@ import trio
 from spoold.accounts.vault import Vault, VaultError
 from spoold.model.card import Digests
 from spoold.model.errors import OperationError, SpooldError, StoreFailed
-from spoold.provider.course import Lost
+from spoold.site.line import Line, Lost
 from spoold.spool import replica
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -39,21 +39,6 @@ STREAM_BYTES_MAX = 32 * 1024 * 1024
 KEYS = b"keys of the hashes of cards and PINs"
 
 
-class Upstream(Protocol):
-    """The line, as far as this asks."""
-
-    @property
-    def is_connected(self) -> bool: ...
-
-    async def call(
-        self,
-        op: str,
-        args: dict[str, Any],
-        deadline_s: float,
-        on_event: Callable[[str, dict[str, Any]], None] | None = None,
-    ) -> dict[str, Any]: ...
-
-
 class Erases(Protocol):
     async def note(self, key: bytes) -> None:
         """Remember durably that this person is erased."""
@@ -67,7 +52,7 @@ class Replica:
 
     def __init__(
         self,
-        line: Upstream,
+        line: Line,
         who: Callable[[], tuple[UUID, str]],
         journal: Journal,
         reader: SqliteReader,
