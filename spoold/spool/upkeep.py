@@ -314,11 +314,15 @@ class Upkeep:
             await self._forget(ids, False)
             jobs -= len(ids)
         while size > keep.documents_bytes_max:
-            ids = await self._reader.finished_before(now_us, STEP, with_document=True)
+            ids = []
+            found = await self._reader.finished_sizes(now_us, STEP, with_document=True)
+            for job_id, of_job in found:
+                if size > keep.documents_bytes_max:
+                    ids.append(job_id)
+                    size -= of_job
             if not ids:
                 break
             await self._forget(ids, True)
-            _, size = await self._reader.finished_totals()
 
     async def _prune(self, now_us: int, keep_s: float) -> None:
         """Forget old records, but none that a cursor has still to read.

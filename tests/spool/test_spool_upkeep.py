@@ -286,11 +286,25 @@ async def test_every_document_of_a_job_is_looked_after(spool, upkeep):
     assert (await spool.reader.job(broken)).state is JobState.ABORTED
     assert spool.documents.quarantined() == {}
     await spool.journal.commit(ChangeJob(whole, JobEvent.CANCEL, upkeep.clock[0]))
-    upkeep.keep.documents_bytes_max = 1000
+    upkeep.keep.documents_bytes_max = 0
     upkeep.clock[0] += 1_000_000
     await upkeep.sweep()
     assert [path for path in spool.documents.dir.rglob("*") if path.is_file()] == []
     assert [one.stored for one in await spool.reader.documents(whole)] == ["gone"] * 3
+
+
+async def test_no_more_documents_go_than_must(spool, upkeep):
+    """Of those beyond the bytes that may stay the oldest go, and no other one."""
+    printer = await spool.add_printer()
+    jobs = [(await file_job(spool, printer, f"aa0{number}")).job_id for number in range(5)]
+    for job_id in jobs:
+        upkeep.clock[0] += 1_000_000
+        await spool.journal.commit(ChangeJob(job_id, JobEvent.CANCEL, upkeep.clock[0]))
+    upkeep.clock[0] += 1_000_000
+    upkeep.keep.documents_bytes_max = 700
+    await upkeep.sweep()
+    stored = [(await spool.reader.job(job_id)).document.stored for job_id in jobs]
+    assert stored == ["gone"] * 3 + ["file"] * 2
 
 
 async def test_what_nobody_fetches_is_canceled(spool, upkeep):
