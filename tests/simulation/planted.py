@@ -93,7 +93,7 @@ BUGS = {
             Patch(receiver.Receiver._wait_for_earlier, "while first >", "while False and first >"),
             Patch(receiving.receive_records, "if not change.is_oldest:", "if False:"),
         ),
-        1,
+        2,
     ),
     "poison-blocks": Bug(
         "What follows a record that cannot be applied is not applied either.",
@@ -123,7 +123,7 @@ BUGS = {
                 "    uuid = change.uuid if is_new else None\n",
             ),
         ),
-        0,
+        3,
     ),
     "given-to-two": Bug(
         "An application server prints by itself what it gives to the site that owns the printer.",
@@ -150,7 +150,7 @@ BUGS = {
     "settled-twice": Bug(
         "Asking again to settle a charge charges for it again.",
         (Patch(ledger.settle, "if charge.state is ChargeState.SETTLED:", "if False:"),),
-        4,
+        35,
     ),
     "rights-twice": Bug(
         "A site adds up what it was granted altogether, with each answer.",
@@ -195,7 +195,7 @@ BUGS = {
                 "interrupted(CUT_OFF, detail, True, device)",
             ),
         ),
-        26,
+        57,
     ),
     "no-fence": Bug(
         "A site that returns goes on with printers that were given to others meanwhile.",
@@ -207,7 +207,7 @@ BUGS = {
                 "if True:",
             ),
         ),
-        3,
+        11,
     ),
     "hash-unchecked": Bug(
         "Nobody compares the hashes of records that both nodes have.",
@@ -228,7 +228,7 @@ BUGS = {
     "epoch-unchecked": Bug(
         "Rights of an epoch that is over are spent like those of this one.",
         (Patch(held._is_stale, "return row is not None", "return False"),),
-        105,
+        124,
     ),
     "rewind-forgotten": Bug(
         "A site goes on behind what was acknowledged once, whatever its application server has.",

@@ -62,9 +62,9 @@ def check_time(world: World, site: Life, told: Record, at_us: int) -> None:
     upstream, own = world.clocks["hq"], world.clocks[site.name]
     what = f"{told.kind} {told.position} of {site.name}"
     assert at_us <= upstream.latest_us + BELIEVED_S * 1e6, f"{what} is believed to be to come"
-    if upstream.was_set or own.was_set:
+    made_s = world.made_s.get((site.store.incarnation, told.position))
+    if upstream.was_set or own.was_set or made_s is None:  # its node died as it made it
         return
-    made_s = world.made_s[site.store.incarnation, told.position]
     late_s = (at_us - upstream.shown_us(made_s)) / 1e6
     if told.clock_offset_us is not None:
         assert abs(late_s) <= BELIEVED_S, f"{what} was {late_s:.3f} s later than it was"
