@@ -43,7 +43,7 @@ async def test_source_ports_are_tried_in_turn(listener: socket.socket) -> None:
     """A connection comes from the first free port of the range; none left is an error."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         base = probe.getsockname()[1]
-        ports = range(base, base + 3)
+        ports = range(base, base + 100)  # many linger where thousands of connections were made
         host, port = listener.getsockname()
         network = TcpNetwork()
         first = await network.connect(host, port, timeout_s=30, source_ports=ports)

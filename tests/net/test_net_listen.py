@@ -17,6 +17,7 @@ import trio.testing
 from spoold.model.errors import ConfigError
 from spoold.net import listen, tcp
 from spoold.net.address import Address
+from support.ports import own_port
 
 
 def test_a_taken_port_is_named(listener: socket.socket) -> None:
@@ -61,14 +62,15 @@ def test_a_port_is_free_again_at_once(listener: socket.socket) -> None:
 
 def test_ipv4_and_ipv6_share_a_port() -> None:
     """An IPv6 listener keeps its hands off IPv4, so both can be configured."""
-    try:
-        [six] = listen.bind("[::1]:0")
-    except ConfigError:
-        pytest.skip("no IPv6 here")
-    with six:
-        assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        [four] = listen.bind(f"127.0.0.1:{six.getsockname()[1]}")
-        four.close()
+    with own_port() as port:
+        try:
+            [six] = listen.bind(f"[::1]:{port}")
+        except ConfigError:
+            pytest.skip("no IPv6 here")
+        with six:
+            assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            [four] = listen.bind(f"127.0.0.1:{port}")
+            four.close()
 
 
 async def test_accepting_a_crowd(listener: socket.socket) -> None:
