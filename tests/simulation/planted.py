@@ -275,12 +275,12 @@ BUGS = {
                 "for kind, key in order if kind in found and key in found[kind]]",
             ),
         ),
-        1,
+        13,
     ),
     "same-incarnation": Bug(
         "A restored node goes on in the incarnation of its journal that it was in.",
         (Patch(sqlite._begin_incarnation, "if is_same and not begins_anew:", "if True:"),),
-        38,
+        80,
     ),
     "purse-lost": Bug(
         "A restored application server books again what sites hold, but of purses that it knows.",
@@ -291,7 +291,7 @@ BUGS = {
                 "opened=[escrow]",
             ),
         ),
-        38,
+        80,
     ),
     "travels-undecided": Bug(
         "A site that gives a job away has it wait there as well.",
@@ -308,12 +308,12 @@ BUGS = {
                 "if job is None:",
             ),
         ),
-        7,
+        16,
     ),
     "giver-throws-away": Bug(
         "A site throws a job away that it gave, before that has come out.",
         (Patch(giving.Giving._note, 'if JobState(told["state"]).is_final:', "if True:"),),
-        5,
+        37,
     ),
     "errand-kept": Bug(
         "A site is told later, too, of what was refused since it did not ask in time.",

@@ -8,6 +8,7 @@ what was refused, as a site did not answer in time, is never done later.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -114,7 +115,7 @@ class Staff:
                 assert least <= done[key] <= most, f"{what}; and was done {done[key]} times"
 
 
-async def _done_at(site: Life) -> Any:
+async def _done_at(site: Life) -> AsyncIterator[tuple[str, UUID, str]]:
     """What the journal of a site says that was done for its application server."""
     for row in await stored(site, site.guid):
         told = codec.decode(*row)
