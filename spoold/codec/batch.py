@@ -21,6 +21,7 @@ BATCH_RECORDS_MAX = 500
 BATCH_BYTES_MAX = 60 * 1024  # a message of frames has 64 KiB, with what is around the records
 HASH_BYTES = 32
 POSITION_MAX = (1 << 40) - 1
+ROW_TYPES = frozenset({(bytes, bytes, bytes, bytes), (bytes, bytes, type(None), bytes)})
 OVERHEAD_BYTES = 64  # of a record in a batch: the heads of its fields, and its hash
 
 
@@ -51,7 +52,8 @@ def read(args: Mapping[str, Any]) -> Iterator[Encoded]:
     """The records of a batch, each seen to follow the one before as it is asked for.
 
     Raises:
-        RemoteProtocolError: at once, it is no batch; later, a record does not follow.
+        RemoteProtocolError: at once, it is no batch; later, one of its records is none, or does
+            not follow.
     """
     first, previous, rows = (args.get(name) for name in ("first", "previous", "records"))
     if type(first) is not int or not 1 <= first <= POSITION_MAX:
@@ -62,17 +64,18 @@ def read(args: Mapping[str, Any]) -> Iterator[Encoded]:
         raise _broken(f"a batch has 1 to {BATCH_RECORDS_MAX} records")
     if first + len(rows) - 1 > POSITION_MAX:
         raise _broken(f"a journal ends at {POSITION_MAX} at the latest")
-    records = [_row(row) for row in rows]
-    if args.get("count") != len(rows) or args.get("hash") != records[-1].hash:
+    if args.get("count") != len(rows) or args.get("hash") != _row(rows[-1]).hash:
         raise _broken("the end of the batch is not that of its records")
-    return _linked(first, previous, records)
+    return _linked(first, previous, rows)
 
 
-def _linked(first: int, previous: bytes, records: list[Encoded]) -> Iterator[Encoded]:
-    for position, one in enumerate(records, first):
-        if codec.link(previous, one.header, one.payload) != one.hash:
+def _linked(first: int, previous: bytes, rows: list[object]) -> Iterator[Encoded]:
+    for position, row in enumerate(rows, first):
+        one = _row(row)
+        header, payload, _, hash_ = one
+        if codec.link(previous, header, payload) != hash_:
             raise _broken(f"record {position} does not follow the one before")
-        previous = one.hash
+        previous = hash_
         yield one
 
 
@@ -89,19 +92,14 @@ def understand(position: int, one: Encoded) -> Record:
 
 
 def _row(row: object) -> Encoded:
-    if not isinstance(row, list) or len(row) != 4:
+    if type(row) is not list or len(row) != 4:
         raise _broken("a record has four fields")
-    header, payload, personal, hash_ = row
-    if not (
-        isinstance(header, bytes)
-        and isinstance(payload, bytes)
-        and (personal is None or isinstance(personal, bytes))
-        and isinstance(hash_, bytes)
-    ):
+    if tuple(map(type, row)) not in ROW_TYPES:
         raise _broken("the fields of a record are bytes")
-    if len(header) + len(payload) + len(personal or b"") > RECORD_BYTES_MAX:
+    one = Encoded(*row)
+    if len(one.header) + len(one.payload) + len(one.personal or b"") > RECORD_BYTES_MAX:
         raise _broken(f"a record of more than {RECORD_BYTES_MAX} bytes")
-    return Encoded(header, payload, personal, hash_)
+    return one
 
 
 def _broken(message: str) -> RemoteProtocolError:

@@ -41,7 +41,7 @@ from spoold.spool.store import (
 log = structlog.get_logger("spoold.site")
 
 READ_AHEAD = 2  # batches that are read or committed at a time; the others wait as they came
-READ_AT_ONCE = 64  # records, until others have their turn
+READ_AT_ONCE = 16  # records, until others have their turn
 EARLIER_S = 2.0  # how long a batch waits for the one before it, which was sent first
 DONE = "done"
 
