@@ -42,9 +42,12 @@ class Visits:
         for life in list(self._world.lives.values()):
             with may_fail(life, LAST_PATIENCE_S):
                 for job in await self._roaming(life):
-                    if self._work.deals[job.uuid].is_twin and self._work.is_out(job.uuid):
-                        continue  # it goes by itself
-                    if not self._world.put_backs or not await self._work.throw_away(life, job):
+                    deal = self._work.deals[job.uuid]
+                    if self._world.put_backs and await self._work.throw_away(life, job):
+                        continue
+                    if deal.is_twin and deal.is_dropped:
+                        await self._work.cancel_job(life, job)  # as the other one was
+                    elif not deal.is_twin or not self._work.is_out(job.uuid):  # else it goes
                         waiting[job.owner.name] = None
         rng = self._work.rng
         for name in waiting:
