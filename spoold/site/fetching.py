@@ -250,7 +250,10 @@ class Fetching:
             await upload.suspend()  # what came of it is kept for the next try
 
     async def _come_home(self, offer: dict[str, Any], asked: Submission) -> Accepted | None:
-        """A job that this node gave away, for a printer of its own: it is here, whole.
+        """A job that this node has already, for another printer of its own: it is here, whole.
+
+        It was given away, or it waits for its owner: a provider had gone to both nodes with it, or
+        this one was put back to when it had not given it away yet.
 
         Raises:
             OperationError: `busy`: it is changed in this moment.
@@ -259,8 +262,10 @@ class Fetching:
         job = await self._reader.job_by_uuid(uuid)
         if job is None or job.document.digest != offer["digest"]:
             return None
-        state = job.state
-        if JobReason.JOB_WAITS_ELSEWHERE in job.reasons:
+        state, is_moved = job.state, job.printer_id != printer.id
+        is_given = JobReason.JOB_WAITS_ELSEWHERE in job.reasons
+        is_same = job.submitter == asked.submitter and job.documents == 1
+        if is_given or (is_moved and is_same and job.awaits_release and offer["released"]):
             change = ReleaseJob(
                 job.id,
                 printer.id,
@@ -277,7 +282,7 @@ class Fetching:
                 if error.code != "conflict":
                     raise
                 raise OperationError("busy", error.message) from error
-        elif job.printer_id != printer.id:
+        elif is_moved:
             return None
         return Accepted(job.id, uuid, 0, state, is_duplicate=True)
 

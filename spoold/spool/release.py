@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
 Row = tuple[Any, ...]
+# What a job waits for here that another node has released for a printer here.
+COMES_HOME = frozenset({JobReason.JOB_WAITS_ELSEWHERE, JobReason.JOB_RELEASE_WAIT})
 LACKS_PAYMENT = frozenset(
     {JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value}
 )
@@ -167,7 +169,7 @@ def _left(change: store.ReleaseJob, before: JobState, reasons: tuple[str, ...]) 
     Raises:
         OperationError: `not-possible`: it waits for no release.
     """
-    if change.comes_home and JobReason.JOB_WAITS_ELSEWHERE in reasons:
+    if change.comes_home and not COMES_HOME.isdisjoint(reasons):
         return ()
     if before is not JobState.PENDING_HELD or AWAITS_RELEASE.isdisjoint(reasons):
         raise OperationError(

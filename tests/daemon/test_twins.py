@@ -102,3 +102,19 @@ async def test_a_job_that_was_handed_on_may_be_printed_again_there(pair, tmp_pat
     assert answer == {"jobs": [], "next_after_id": None}
     await wait_job(site, "again", "pending-held")
     assert len(paper(tmp_path)) == 1
+
+
+async def test_what_waits_at_both_comes_out_where_hq_has_it_released(pair, tmp_path):
+    """At the site's printer it is the site's own copy that goes on; once, and no other is left."""
+    hq, site = pair
+    await hq.ask("printer.add", name="roam", release="find-me")
+    await wait_until(lambda: "roam" in site.daemon._acceptance._printers)
+    uuid = uuid4()
+    for house in (site, hq):
+        await put(house, "roam", "twin", uuid)
+    job = await wait_job(hq, "twin", "pending-held")
+    await hq.ask("job.release", job=str(job["id"]), to="desk")
+    await wait_job(hq, "twin", "completed")
+    done = await wait_job(site, "twin", "completed")
+    assert done["printer"] == "desk"
+    assert len(paper(tmp_path)) == 1

@@ -47,7 +47,7 @@ class ReleaseJob:
 
     `releaser` is the person who stands at the machine `where`; None with `is_staff` is an operator,
     without it the node, which clears the job. `seen_us` is the job's `changed_us` that all of this
-    was found by. `comes_home`: the node that it was given to has released it, for a printer here.
+    was found by. `comes_home`: another node that has it, too, has released it, for a printer here.
     `copies` and `attributes` are those that the job gets; None keeps what is.
     `terms` say for the record by which rules. Refused with `not-possible` when somebody else was
     faster, `forbidden` when it is not for the releaser, `conflict` when the job changed meanwhile.
