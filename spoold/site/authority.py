@@ -324,6 +324,9 @@ class Authority:
         granted = rights_wire.read_granted(answer)
         keep = KeepRights(self._site, UUID(incarnation), granted, asked_us, self._wall_clock())
         await self._journal.commit(keep)
+        if granted.epoch != standing.epoch:  # all that is here ahead of need is of the one before
+            self._everybody_at = float("-inf")
+            self._bell.set()
 
     async def report(self) -> None:
         """Tell an application server that was put back what this site holds, before it hears what

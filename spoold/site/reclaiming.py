@@ -52,7 +52,7 @@ class Reclaiming:
         for event in events:
             if type(event) is PolicyChanged:
                 self._tell(event.site)
-            elif type(event) is RightsThawed:  # it was refused what it asked for meanwhile
+            elif type(event) is RightsThawed:  # what it has is of before it began anew
                 self._tell(event.site)
                 self._bell.set()
             elif type(event) is MoneyCame:

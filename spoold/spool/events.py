@@ -219,7 +219,7 @@ class JournalForked:
 
 @dataclass(frozen=True, slots=True)
 class RightsThawed:
-    """A site has begun anew behind its fork, and may have rights again: of another epoch."""
+    """A site has begun anew, and may have rights again: of another epoch, once it asks."""
 
     site: UUID
 

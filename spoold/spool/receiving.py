@@ -168,7 +168,7 @@ def _begin(writer: SqliteStore, change: store.ReceiveRecords) -> _Chain:
             "WHERE journal = ? AND id != ?)",
             (LEFT, change.journal.bytes, id_),
         )
-        rights.thaw(writer, change.journal)
+        rights.thaw(writer, change.journal, change.incarnation)
     if position and not _branches(change):
         _note_missing(writer, change, 0)
     return _Chain(id_, position, hash_, position, OPEN)

@@ -381,13 +381,15 @@ def freeze(writer: SqliteStore, site: UUID) -> None:
     writer.db.execute("UPDATE right_lease SET is_frozen = 1 WHERE site = ?", (site.bytes,))
 
 
-def thaw(writer: SqliteStore, site: UUID) -> None:
-    """A site that was frozen goes on, in another epoch."""
+def thaw(writer: SqliteStore, site: UUID, incarnation: UUID) -> None:
+    """A site goes on as another incarnation; if it was frozen, in another epoch. It is to ask."""
     thawed = writer.db.execute(
         "UPDATE right_lease SET is_frozen = 0, epoch = epoch + 1 WHERE site = ? AND is_frozen = 1",
         (site.bytes,),
     )
-    if thawed.rowcount:
+    lease = leases.find(writer.db, site)
+    # Whoever was put back may know of no fork: all that counts then is whether the site has asked.
+    if thawed.rowcount or (lease is not None and lease.incarnation != incarnation):
         writer.events.append(store.RightsThawed(site))
 
 

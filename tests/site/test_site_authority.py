@@ -11,6 +11,7 @@ import trio
 
 from spoold.accounts.charging import Charging
 from spoold.model.errors import OperationError
+from spoold.model.node import LineState
 from spoold.model.offline import Choice, OfflinePolicy, RightsOut, Strangers
 from spoold.model.purse import Payer, PayerKind
 from spoold.model.usage import Work
@@ -19,7 +20,7 @@ from spoold.site import rights_wire
 from spoold.site.authority import Authority
 from spoold.site.line import Lost
 from spoold.spool import charges
-from spoold.spool.store import PutAccount, PutPolicy
+from spoold.spool.store import BranchJournal, PutAccount, PutPolicy
 from support.money import PAGE, pages
 from support.rights import GUIDS, deployment
 from support.waiting import wait_until
@@ -37,6 +38,7 @@ class Wire:
         self.hall, self.name, self.mode = hall, name, "up"
         self.asked = 0
         self.loses: set[int] = set()  # which questions, by their number
+        self.listeners = []
 
     @property
     def is_connected(self) -> bool:
@@ -48,7 +50,7 @@ class Wire:
         return SimpleNamespace(name="hq", answer={"incarnation": incarnation})
 
     def listen(self, listener) -> None:
-        pass
+        self.listeners.append(listener)
 
     def hear(self, event, hearer) -> None:
         pass
@@ -248,6 +250,23 @@ async def test_a_round_that_was_cut_off_goes_on(hall, monkeypatch, lost):
         await wait_until(lambda: hall.left("a"), holds=lambda found: found == 10 * PAGE)
         nursery.cancel_scope.cancel()
     assert site.wire.asked > lost
+
+
+async def test_in_another_epoch_rights_are_fetched_for_everybody_again(hall):
+    """Whatever was asked first: what the site held ahead of need is gone with the one before."""
+    await hall.pay(40)
+    site = Site(hall)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.authority.run)
+        await wait_until(lambda: hall.left("a"), holds=lambda found: found == 10 * PAGE)
+        journal = hall.at["a"].spool.journal
+        await journal.commit(BranchJournal(journal.head, hall.now_us))
+        assert await hall.left("a") == 0
+        for listener in site.wire.listeners:
+            listener(LineState.UP)
+        await wait_until(lambda: hall.left("a"), holds=lambda found: found > 0)
+        nursery.cancel_scope.cancel()
+    await hall.check()
 
 
 @pytest.mark.parametrize(
