@@ -112,9 +112,13 @@ def holders(world: World, deal: Deal) -> list[str]:
 
 
 def again(world: World, deal: Deal) -> int:
-    """How often a node that may print a job was put back to a state in which it was not printed."""
+    """How often a node that may print a job was put back to a state in which it was not printed, or
+    given up with what it had not told of one that its provider had taken to hq, too.
+    """
     nodes = [deal.site] if deal.site else NAMES
-    return sum(not image.jobs.get(deal.uuid) for name in nodes for image in world.since(name, 0))
+    put_back = sum(not one.jobs.get(deal.uuid) for name in nodes for one in world.since(name, 0))
+    is_given_up = deal.site in world.rehomed and deal.acked.keys() >= {deal.site, "hq"}
+    return put_back + is_given_up
 
 
 async def state_of(life: Life, uuid: UUID) -> JobState | None:
