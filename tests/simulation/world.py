@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 from uuid import UUID
 
 import trio
@@ -20,6 +21,7 @@ from simulation.machines import Machine
 from simulation.network import TO_HQ, TO_SITE, Net
 from simulation.node import SITE_NAMES, Life
 from spoold.model.node import LineState
+from spoold.site.line import Upstream
 from spoold.spool import replication
 
 NAMES = ("hq", *SITE_NAMES)
@@ -30,6 +32,15 @@ PRINTERS = ("front", "vault", "plain")
 LOBBY = "lobby"  # the application server's own printer
 ROAM = "roam"  # its jobs wait where they came in, and come out at any machine
 WORKING = "SELECT uuid FROM job WHERE finished_us IS NULL"
+
+
+class Offer(NamedTuple):
+    """So long after its release a job was offered, if not as a late one (infinite); and over which
+    line of the site.
+    """
+
+    after_s: float
+    upstream: Upstream | None
 
 
 class World:
@@ -54,6 +65,7 @@ class World:
         self.begun_anew: list[str] = []  # sites to which an administrator said so, after a fork
         self.released_at: dict[UUID, set[str]] = {}  # nodes at which what waited was to come out
         self.released_s: dict[UUID, float] = {}  # when the application server let what come out
+        self.offered: dict[UUID, Offer] = {}  # what it offered to a site, as it did so last
         self.clocks = clocks.make(NAMES, begin_us)
         self.made_s: dict[tuple[UUID, int], float] = {}  # when which record of a site was made
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
