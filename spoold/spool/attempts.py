@@ -9,7 +9,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state, onward
-from spoold.spool import accepting, store
+from spoold.spool import accepting, remote_jobs, store
 from spoold.spool.bounds import (
     REASONS_MAX,
     bounded_count,
@@ -154,6 +154,10 @@ def end_attempt(writer: SqliteStore, change: store.EndAttempt) -> JobState:
     move_job(writer, change.job_id, row, after, reasons, message, change.now_us, position)
     if event is JobEvent.NEXT:
         turn_to_document(writer, change.job_id, row[10] + 1)
+    if row[0] in writer.printed_elsewhere:
+        writer.printed_elsewhere.discard(row[0])
+        remote_jobs.merge_waiting(writer, row[0], change.now_us)
+        after = STATE[job_row(writer, change.job_id)[2]]
     return after
 
 

@@ -34,6 +34,7 @@ from spoold.spool import (
     price_lists,
     receiving,
     release,
+    remote_jobs,
     renaming,
     repairs,
     replica,
@@ -62,6 +63,7 @@ def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     replica.load(writer, db)
     gate.load(writer, db)
     ledger.load(writer, db)
+    remote_jobs.load(writer, db)
 
 
 def add_record(writer: SqliteStore, change: store.AddRecord) -> int:

@@ -46,8 +46,9 @@ _SET = (
 TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
 WAITING = (JobState.PENDING, JobState.PENDING_HELD)
+UNDER_WAY = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 _HELD = NUMBER[JobState.PENDING_HELD]
-_PRINTED = (JobState.PROCESSING, JobState.PROCESSING_STOPPED, JobState.COMPLETED)
+_PRINTED = (*UNDER_WAY, JobState.COMPLETED)
 
 
 @dataclass(slots=True)
@@ -203,6 +204,27 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
         writer.events.append(store.TwinFound(UUID(bytes=uuid)))
     elif state is JobState.COMPLETED and _came_out(writer, job_id):
         writer.events.append(store.PrintedTwice(UUID(bytes=uuid), job_id, node))
+    elif state is JobState.COMPLETED and here in UNDER_WAY:
+        writer.printed_elsewhere.add(uuid)
+
+
+def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
+    """Which jobs are under way here, and have come out elsewhere."""
+    under_way = ", ".join(str(NUMBER[one]) for one in UNDER_WAY)
+    rows = db.execute(
+        "SELECT job.uuid FROM job INDEXED BY job_unfinished "
+        "JOIN remote_job ON remote_job.uuid = job.uuid AND remote_job.state = ? "
+        f"WHERE job.finished_us IS NULL AND job.state IN ({under_way})",
+        (NUMBER[JobState.COMPLETED],),
+    )
+    writer.printed_elsewhere = {row[0] for row in rows}
+
+
+def merge_waiting(writer: SqliteStore, uuid: bytes, now_us: int) -> None:
+    """Settle a uuid that waits here again, and came out elsewhere while an attempt went on."""
+    found = writer.db.execute("SELECT node, state FROM remote_job WHERE uuid = ?", (uuid,))
+    for node, state in found.fetchall():
+        merge(writer, UUID(bytes=node), uuid, STATE[state], now_us)
 
 
 def note_given(writer: SqliteStore, uuid: bytes) -> None:

@@ -74,6 +74,7 @@ class SqliteStore:
         self.upstream: str | None = None  # whose objects are copied here; see replica
         self.active: dict[int, tuple[Any, ...]] = {}  # jobs changed lately; see jobs.job_row
         self.lately = lately.Lately()
+        self.printed_elsewhere: set[bytes] = set()  # uuids of jobs under way; see remote_jobs
         # What this transaction has gathered and not written yet.
         self._records: list[Any] = []
         self.jobs: list[Any] = []

@@ -8,11 +8,11 @@ import pytest
 from spoold.codec import record as codec
 from spoold.model.job import JobReason, JobState
 from spoold.model.node import Scope
-from spoold.model.outcome import Delivered, InDoubt
+from spoold.model.outcome import Deferred, Delivered, InDoubt
 from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
-from spoold.spool import received, remote_jobs, sending
+from spoold.spool import fold, received, remote_jobs, sending
 from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
     ChangeJob,
@@ -142,6 +142,32 @@ async def test_a_job_that_was_handed_on_is_settled_by_who_has_printed_it(site, h
     await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
     await ship(site, hq)
     assert (await hq.reader.job(first.job_id)).state is JobState.CANCELED
+
+
+@pytest.mark.parametrize("starts_anew", [False, True])
+async def test_what_came_out_there_during_an_attempt_here_is_canceled_after_it(
+    site, hq, starts_anew
+):
+    """Once it has left nothing on paper; whoever has the job printed all the same may."""
+    here, there = await hq.add_printer(owner=SITE), await site.add_printer()
+    first = await hq.add_job(here, owner="ada", uuid=SITE)
+    number = await hq.journal.commit(StartAttempt(first.job_id, here.device_id, here.id, 1))
+    await site.add_job(there, owner="ada", uuid=SITE)
+    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
+    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
+    await ship(site, hq)
+    assert (await hq.reader.job(first.job_id)).state is JobState.PROCESSING
+    if starts_anew:
+        await hq.journal.call(lambda: fold.load(hq.store, hq.store.db))
+    left = Deferred("connecting-to-device", "")
+    end = EndAttempt(first.job_id, number, left, JobEvent.DEFER, ("connecting-to-device",), 2)
+    assert await hq.journal.commit(end) is JobState.CANCELED
+    assert (await hq.reader.job(first.job_id)).reasons == ("job-done-elsewhere",)
+    again = ChangeJob(first.job_id, JobEvent.RETRY, 3)
+    assert await hq.journal.commit(again) is JobState.PENDING
+    number = await hq.journal.commit(StartAttempt(first.job_id, here.device_id, here.id, 4))
+    end = EndAttempt(first.job_id, number, left, JobEvent.DEFER, ("connecting-to-device",), 5)
+    assert await hq.journal.commit(end) is JobState.PENDING
 
 
 async def test_paper_that_came_out_twice_is_told(site, hq):
