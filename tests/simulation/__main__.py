@@ -46,7 +46,7 @@ class Progress:
 
     def keep(self, path: Path | None) -> None:
         if path is not None:
-            new = path.with_suffix(".new")
+            new = path.with_name(f"{path.name}.new")
             new.write_text(json.dumps(asdict(self), indent=1), "utf-8")
             new.replace(path)
 

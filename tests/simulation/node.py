@@ -190,6 +190,9 @@ class Life:
                 raise
         finally:
             self.disk.close()
+            store = getattr(self, "store", None)
+            if store is not None:
+                store._witness.close()  # as it is: a crash syncs nothing
             self.settled.set()
             self.ended.set()
 
