@@ -57,7 +57,10 @@ def daemon(link, tmp_path_factory):
     """On the near machine, with the printer `default` shared."""
     daemon = Daemon(tmp_path_factory.mktemp("node"), config=CONFIG, prefix=link.near)
     daemon.call("printer.set", name="default", shared=True, info="Straße 5, Büro", offer=OFFER)
-    wait_until(lambda: daemon.call("printer.show", name="default")["announced_as"])
+    try:
+        wait_until(lambda: daemon.call("printer.show", name="default")["announced_as"])
+    except AssertionError:
+        pytest.fail("\n".join([str(daemon.call("printer.show", name="default")), *daemon.log]))
     yield daemon
     daemon.end(9)
 
