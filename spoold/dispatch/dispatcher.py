@@ -22,14 +22,14 @@ from spoold.dispatch.judge import Judge
 from spoold.dispatch.loading import Documents, JobReader, Loading
 from spoold.dispatch.offers import Claims, Offers
 from spoold.dispatch.queues import Choice, as_seen_here
-from spoold.dispatch.recovery import ACTIVE, OpenAttempts, settle_open_attempts
+from spoold.dispatch.recovery import OpenAttempts, settle_open_attempts
 from spoold.dispatch.refresh import Refresh
 from spoold.dispatch.running import FreshJournal, Running
 from spoold.dispatch.schedule import Backoff, Schedule
 from spoold.dispatch.status import PrinterStatus, Statuses
 from spoold.dispatch.verdict import settle
 from spoold.driver import link
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import ACTIVE, JobReason, JobState
 from spoold.model.outcome import Blame, Deferred, Delivered
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent

@@ -19,7 +19,7 @@ from spoold.dispatch.attempt import Journal, note_refusals
 from spoold.driver.handed_on import STUCK, by_owner, job_uuid_of, left_behind
 from spoold.driver.link import Elsewhere, HandingOn
 from spoold.model.errors import OperationError
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import WAITING, JobReason, JobState
 from spoold.model.printer import Device
 from spoold.model.transitions import JobEvent
 from spoold.provider.course import Lost
@@ -113,7 +113,7 @@ class HandedJobs:
             self._bell = trio.Event()
 
     def _moved(self, moved: JobMoved, node: _Node, uuid: UUID) -> None:
-        if moved.new.is_final or moved.new in (JobState.PENDING, JobState.PENDING_HELD):
+        if moved.new.is_final or moved.new in WAITING:
             del self._where[moved.job_id]
             for kept in (node.jobs, node.unfollowed, node.to_cancel, node.stuck):
                 kept.pop(uuid, None)

@@ -21,7 +21,7 @@ from spoold.dispatch.devices import Devices
 from spoold.dispatch.queues import Choice
 from spoold.dispatch.verdict import canceled, canceled_reasons, interrupted, settle
 from spoold.driver.link import Delivery, Driver, Progress, Resuming
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import ACTIVE, Job, JobReason, JobState
 from spoold.model.outcome import Outcome
 from spoold.model.printer import Device, Printer, WhenInDoubt
 from spoold.model.transitions import JobEvent
@@ -29,7 +29,6 @@ from spoold.spool.store import Attempt, Change, EndAttempt
 
 log = structlog.get_logger("spoold.dispatch")
 
-ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 ENDS_A_COMMIT = 256
 CUT_OFF = "interrupted by a restart"
 

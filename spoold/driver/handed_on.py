@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import ACTIVE, Job, JobReason, JobState
 from spoold.model.transitions import JobEvent
 from spoold.spool.handed import HandedJob, JobThere
 from spoold.spool.store import ChangeJob
 
-ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 STUCK = (JobState.PENDING_HELD, JobState.PROCESSING_STOPPED)  # something is in the way there
 UNKNOWN = "unknown"  # the state of a job that the other node never had
 MESSAGE_CHARACTERS_MAX = 255

@@ -23,12 +23,14 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        return self in _FINAL
+        return self in FINAL
 
 
 PRIORITY_MAX = 100  # RFC 8011 5.2.1
 DOCUMENTS_MAX = 100  # of one job
-_FINAL = frozenset({JobState.CANCELED, JobState.ABORTED, JobState.COMPLETED})
+WAITING = (JobState.PENDING, JobState.PENDING_HELD)  # for its turn, or for somebody
+ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)  # a device has it, or some of it
+FINAL = (JobState.CANCELED, JobState.ABORTED, JobState.COMPLETED)
 
 
 class JobReason(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import ACTIVE, FINAL, WAITING, JobReason, JobState
 
 
 class JobEvent(StrEnum):
@@ -37,9 +37,6 @@ class JobEvent(StrEnum):
 
 
 _S = JobState
-_ACTIVE = (_S.PROCESSING, _S.PROCESSING_STOPPED)
-_WAITING = (_S.PENDING, _S.PENDING_HELD)
-_FINISHED = (_S.COMPLETED, _S.ABORTED, _S.CANCELED)
 
 TABLE: dict[tuple[JobState, JobEvent], JobState] = {
     (_S.PENDING_HELD, JobEvent.SUBMIT): _S.PENDING,
@@ -55,7 +52,7 @@ TABLE: dict[tuple[JobState, JobEvent], JobState] = {
     (_S.PENDING, JobEvent.MISFIT): _S.PENDING_HELD,
     (_S.PENDING_HELD, JobEvent.MISFIT): _S.PENDING_HELD,
 }
-for _state in _ACTIVE:
+for _state in ACTIVE:
     TABLE |= {
         (_state, JobEvent.DEFER): _S.PENDING,
         (_state, JobEvent.DELIVER): _S.COMPLETED,
@@ -69,15 +66,15 @@ for _state in _ACTIVE:
         (_state, JobEvent.STOP): _state,
         (_state, JobEvent.CANCELED): _S.CANCELED,
     }
-for _state in _WAITING:
+for _state in WAITING:
     TABLE |= {
         (_state, JobEvent.CANCEL): _S.CANCELED,
         (_state, JobEvent.REFUSE): _S.ABORTED,
         (_state, JobEvent.MOVE): _state,
     }
-for _state in (*_ACTIVE, *_WAITING):
+for _state in (*ACTIVE, *WAITING):
     TABLE[_state, JobEvent.DAMAGE] = _S.ABORTED
-for _state in _FINISHED:
+for _state in FINAL:
     TABLE[_state, JobEvent.RETRY] = _S.PENDING
 
 # What means that nothing more is to be done for a document.

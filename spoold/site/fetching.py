@@ -21,7 +21,7 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.submission import Submission
 from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError, SpooldError
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import ACTIVE, JobReason, JobState
 from spoold.model.node import LineState
 from spoold.model.person import Known, Owner
 from spoold.model.transitions import JobEvent, next_state
@@ -396,7 +396,7 @@ def _cancel_of(job: JobThere, now_us: int) -> ChangeJob | None:
     state = JobState(job.state)
     if state.is_final or JobReason.PROCESSING_TO_STOP_POINT in job.reasons:
         return None
-    is_active = state in (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
+    is_active = state in ACTIVE
     event = JobEvent.STOP if is_active else JobEvent.CANCEL
     next_state(state, event)
     stop = (JobReason.PROCESSING_TO_STOP_POINT.value,) * is_active

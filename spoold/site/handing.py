@@ -26,7 +26,7 @@ from spoold.driver.handed_on import (
     where_it_is,
 )
 from spoold.model.errors import OperationError, SpoolError
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import ACTIVE, Job, JobReason, JobState
 from spoold.model.node import NodeState
 from spoold.model.outcome import Blame, Deferred, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.printer import Printer
@@ -249,10 +249,7 @@ class Handing:
         """The job, when it was offered to this site."""
         job = await self._reader.job(job_id)
         printer = None if job is None else self._printers.get(job.printer_id)
-        is_active = job is not None and job.state in (
-            JobState.PROCESSING,
-            JobState.PROCESSING_STOPPED,
-        )
+        is_active = job is not None and job.state in ACTIVE
         if job is None or printer is None or printer.owner != site or not is_active:
             raise OperationError("not-found", "this job was not offered to this site.")
         return job

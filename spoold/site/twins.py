@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from spoold.model.errors import OperationError, SpooldError, StoreFailed
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import WAITING, JobReason, JobState
 from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
 from spoold.site.line import Line, Lost
@@ -114,10 +114,10 @@ class Losers:
                 self._wall_clock(),
                 reasons=(JobReason.JOB_DONE_ELSEWHERE,),
                 message="It has ended at another node.",
-                only_from=remote_jobs.WAITING,
+                only_from=WAITING,
             )
             for one in there.values()
-            if JobState(one.state) in remote_jobs.WAITING
+            if JobState(one.state) in WAITING
         ]
         if changes:
             await self._journal.commit_all(changes)  # what prints meanwhile stays

@@ -16,9 +16,8 @@ from uuid import UUID
 import structlog
 import trio
 
-from spoold.driver.handed_on import ACTIVE
 from spoold.model.errors import OperationError
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import ACTIVE, Job, JobReason, JobState
 from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
 from spoold.site.presence import Presence

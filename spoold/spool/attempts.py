@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobState
+from spoold.model.job import ACTIVE, JobState
 from spoold.model.outcome import Blame, Deferred, Delivered, HandedOn, InDoubt, Outcome, Refused
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state, onward
@@ -28,8 +28,6 @@ from spoold.spool.rows import STATE, pack
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
-
-ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 
 
 def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:

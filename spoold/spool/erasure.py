@@ -24,7 +24,7 @@ import structlog
 import trio
 
 from spoold.model.errors import OperationError, SpoolError
-from spoold.model.job import JobState
+from spoold.model.job import ACTIVE
 from spoold.model.text import plain
 from spoold.model.transitions import JobEvent
 from spoold.spool import erasing, migrations, replica
@@ -158,7 +158,7 @@ class Erasure:
         """
         waiting = []
         for id_, state, is_finished in await self._jobs(person):
-            if STATE[state] in _PRINTING:
+            if STATE[state] in ACTIVE:
                 raise OperationError(
                     "not-possible",
                     f"job {id_} of this person is being printed.",
@@ -258,9 +258,6 @@ class Erasure:
         if sizes[0] * sizes[1] > REWRITTEN_AT_ONCE_BYTES_MAX:
             return False
         return rewrite(db, self._data_dir)
-
-
-_PRINTING = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 
 
 def _noted(path: Path) -> list[bytes]:

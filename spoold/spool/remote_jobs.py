@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import ACTIVE, WAITING, JobReason, JobState
 from spoold.model.transitions import JobEvent
 from spoold.spool import holding, jobs, people, store
 from spoold.spool.handed import HANDED_ON
@@ -45,10 +45,8 @@ _SET = (
 )
 TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
-WAITING = (JobState.PENDING, JobState.PENDING_HELD)
-UNDER_WAY = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 _HELD = NUMBER[JobState.PENDING_HELD]
-_PRINTED = (*UNDER_WAY, JobState.COMPLETED)
+_PRINTED = (*ACTIVE, JobState.COMPLETED)
 
 
 @dataclass(slots=True)
@@ -204,13 +202,13 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
         writer.events.append(store.TwinFound(UUID(bytes=uuid)))
     elif state is JobState.COMPLETED and _came_out(writer, job_id):
         writer.events.append(store.PrintedTwice(UUID(bytes=uuid), job_id, node))
-    elif state is JobState.COMPLETED and here in UNDER_WAY:
+    elif state is JobState.COMPLETED and here in ACTIVE:
         writer.printed_elsewhere.add(uuid)
 
 
 def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
     """Which jobs are under way here, and have come out elsewhere."""
-    under_way = ", ".join(str(NUMBER[one]) for one in UNDER_WAY)
+    under_way = ", ".join(str(NUMBER[one]) for one in ACTIVE)
     rows = db.execute(
         "SELECT job.uuid FROM job INDEXED BY job_unfinished "
         "JOIN remote_job ON remote_job.uuid = job.uuid AND remote_job.state = ? "

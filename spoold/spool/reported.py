@@ -9,19 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spoold.model.errors import OperationError
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import WAITING, JobReason
 from spoold.model.transitions import JobEvent
 from spoold.spool import accepting, jobs, store
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-_WAITING = (JobState.PENDING, JobState.PENDING_HELD)
-
 
 def report_job(writer: SqliteStore, change: store.ReportJob) -> store.Accepted:
     accepted = accepting.accept_job(writer, change)
-    if accepted.is_duplicate and accepted.state in _WAITING:
+    if accepted.is_duplicate and accepted.state in WAITING:
         cancel = store.ChangeJob(
             accepted.job_id,
             JobEvent.CANCEL,
@@ -29,7 +27,7 @@ def report_job(writer: SqliteStore, change: store.ReportJob) -> store.Accepted:
             change.submitter,
             reasons=(JobReason.JOB_DONE_ELSEWHERE, JobReason.JOB_PRINTED_DIRECTLY),
             message="Its provider has printed it.",
-            only_from=_WAITING,
+            only_from=WAITING,
         )
         try:
             jobs.change_job(writer, cancel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.model.job import AWAITS_RELEASE, PRIORITY_MAX, JobReason, JobState
+from spoold.model.job import ACTIVE, AWAITS_RELEASE, PRIORITY_MAX, WAITING, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import gate, store
@@ -18,8 +18,6 @@ from spoold.spool.rows import NUMBER, STATE, document_id, unpack
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
-WAITING = (JobState.PENDING, JobState.PENDING_HELD)
-ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 Row = tuple[Any, ...]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from spoold import __version__
-from spoold.model.job import JobReason, JobState
+from spoold.model.job import ACTIVE, JobReason, JobState
 from spoold.model.money import UNIT
 from spoold.spool.depth import Depth
 from spoold.spool.events import Event, JobMoved
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 OTHERS = "(others)"
 KEPT_S = 1.0  # however many scrape, the text is made once in this time
-ACTIVE = frozenset({JobState.PROCESSING, JobState.PROCESSING_STOPPED})
 _ENDS = {JobState.COMPLETED: 1, JobState.ABORTED: 3, JobState.CANCELED: 4}
 _COUNTED = ("accepted", "delivered", "in_doubt", "aborted", "canceled")
 _SAID = {

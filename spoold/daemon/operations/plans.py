@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from spoold.daemon.operations.watch import Known
 from spoold.dispatch.verdict import fits
 from spoold.model.errors import OperationError
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import ACTIVE, WAITING, Job, JobReason, JobState
 from spoold.model.policy import INDEFINITE, Hold
 from spoold.model.printer import Printer
 from spoold.model.transitions import JobEvent, next_state, onward
 from spoold.spool.store import JobFilter
 
-WAITING = (JobState.PENDING, JobState.PENDING_HELD)
-ACTIVE = (JobState.PROCESSING, JobState.PROCESSING_STOPPED)
 FOREVER = Hold(INDEFINITE, None)
 
 

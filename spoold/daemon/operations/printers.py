@@ -20,7 +20,7 @@ from spoold.daemon.operations.jobs import AFTER_ID, find_printer
 from spoold.daemon.operations.learning import LEARN, Acquaintance, get_to_know
 from spoold.daemon.operations.offer import merged_offer
 from spoold.daemon.operations.ownership import owner_of
-from spoold.daemon.operations.plans import ACTIVE, WAITING, plan_move
+from spoold.daemon.operations.plans import plan_move
 from spoold.daemon.operations.releasing import check_release, renamed_in, those_naming
 from spoold.daemon.operations.settings import ARGUMENTS, merged, read_settings, read_uri
 from spoold.daemon.operations.showing import maps_of
@@ -29,6 +29,7 @@ from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.driver.link import Local, check_options, driver_for
 from spoold.model.errors import OperationError
+from spoold.model.job import ACTIVE, WAITING
 from spoold.model.printer import Device, Printer, check_printer_name
 from spoold.model.release import ReleaseMode
 from spoold.spool.store import Change, JobFilter, PutDevice, PutPrinter, RemovePrinter

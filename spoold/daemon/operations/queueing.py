@@ -23,14 +23,7 @@ from spoold.daemon.operations.access import (
 )
 from spoold.daemon.operations.elsewhere import run_there
 from spoold.daemon.operations.jobs import JOB, find_job, find_printer, may_read
-from spoold.daemon.operations.plans import (
-    WAITING,
-    Plan,
-    Planner,
-    check_document,
-    plan_cancel,
-    plan_hold,
-)
+from spoold.daemon.operations.plans import Plan, Planner, check_document, plan_cancel, plan_hold
 from spoold.daemon.operations.steering import (
     BATCH_JOBS,
     HOLD,
@@ -46,7 +39,7 @@ from spoold.daemon.operations.table import Argument, Call, Operation, near
 from spoold.dispatch.verdict import fits
 from spoold.intake.arguments import COPIES_MAX
 from spoold.model.errors import OperationError, SpoolError, StoreFailed
-from spoold.model.job import PRIORITY_MAX, Job, JobReason, JobState
+from spoold.model.job import PRIORITY_MAX, WAITING, Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
 from spoold.model.person import Owner, normalise_name
 from spoold.model.principal import Role

@@ -31,9 +31,7 @@ from spoold.daemon.operations.jobs import (
     only_own,
 )
 from spoold.daemon.operations.plans import (
-    ACTIVE,
     FOREVER,
-    WAITING,
     Plan,
     Planner,
     plan_cancel,
@@ -45,7 +43,7 @@ from spoold.daemon.operations.plans import (
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.watch import Known
 from spoold.model.errors import OperationError
-from spoold.model.job import Job, JobReason, JobState
+from spoold.model.job import ACTIVE, WAITING, Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
 from spoold.model.policy import HOLD_KEYWORDS, HOLD_TIME, Hold, hold_of
 from spoold.model.principal import Role

@@ -9,13 +9,13 @@ from uuid import UUID
 from spoold.daemon.operations.access import KNOWN, STAFF
 from spoold.daemon.operations.jobs import JOB, device_names, find_job
 from spoold.daemon.operations.ownership import why_not_printed
-from spoold.daemon.operations.plans import ACTIVE, is_in_doubt
+from spoold.daemon.operations.plans import is_in_doubt
 from spoold.daemon.operations.story_of_costs import cost_entries, counted_entry
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.views import PAGE_BYTES_MAX, job_map, packed_size, plain_value
 from spoold.daemon.operations.watch import Known
 from spoold.dispatch.status import PrinterStatus
-from spoold.model.job import Document, Job, JobReason, JobState
+from spoold.model.job import ACTIVE, Document, Job, JobReason, JobState
 from spoold.model.person import Known as HowKnown
 from spoold.model.printer import Order, Printer
 from spoold.model.record import Kind, Record
