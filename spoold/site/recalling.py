@@ -16,7 +16,7 @@ from spoold.model.offline import Beyond, Want
 from spoold.model.purse import Payer, PayerKind
 from spoold.site.authority import EVENT, WANTED
 from spoold.site.presence import Presence
-from spoold.spool import ledger_views, rights
+from spoold.spool import escrow, ledger_views
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import BalanceChanged, Event
@@ -64,7 +64,7 @@ class Recalling:
 
         The site `but` asks for it: it waits itself, so that it is answered in half of the time.
         """
-        found = await self._reader.look(rights.at_sites, payer.guid)
+        found = await self._reader.look(escrow.at_sites, payer.guid)
         asked = [[payer.kind is PayerKind.ACCOUNT, payer.guid.bytes]]
         here = [
             site

@@ -38,16 +38,18 @@ from spoold.spool import (
     adjustments,
     books,
     charges,
+    escrow,
     ledger,
     nodes,
     postings,
-    rights,
+    rights_spent,
     scoped,
     shared_work,
     store,
 )
 from spoold.spool.leases import EPOCH_MAX
 from spoold.spool.postings import Line, Own, lines_of
+from spoold.spool.rights_spent import Taken
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -142,7 +144,7 @@ def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
     payer = charge.payer
     if epoch and not charge.is_shadow and postings.is_known(writer.db, payer):
         key, total = b"%b/again/%d/%d" % (charge.key, by.chain_id, by.position), charge.quote.total
-        rights.give_back(writer, by.site, epoch, payer.guid, total, key, by.now_us, by.actor)
+        escrow.give_back(writer, by.site, epoch, payer.guid, total, key, by.now_us, by.actor)
 
 
 def _placed(db: sqlite3.Connection, charge: Charge, by: By) -> Charge:
@@ -219,18 +221,18 @@ def _post_settled(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> No
     charges.keep(writer, charge, taken.shares)
 
 
-def _taken(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> tuple[Wallet, rights.Taken]:
+def _taken(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> tuple[Wallet, Taken]:
     """What pays for a charge of a site, and what an accountant should look at."""
     total, payer = charge.quote.total, charge.payer
     if charge.is_shadow:
-        return Wallet(payer.guid), rights.Taken()
+        return Wallet(payer.guid), Taken()
     if not postings.is_known(writer.db, payer):
         shares = _suspended(total)
         flags = [Flag.NO_PAYER.value]
-        return Wallet(payer.guid), rights.Taken(shares, lines_of(shares), flags)
+        return Wallet(payer.guid), Taken(shares, lines_of(shares), flags)
     at_us = charge.happened_us
     wallet = ledger.wallet_of(writer, charge, at_us, by.now_us)
-    return wallet, rights.consume(writer, by.site, epoch, payer.kind, wallet, total, at_us)
+    return wallet, rights_spent.consume(writer, by.site, epoch, payer.kind, wallet, total, at_us)
 
 
 def _strange(
@@ -312,7 +314,7 @@ def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)
-    rights.take_back(writer, by.site, fact.payload, holder, by.now_us, by.actor)
+    rights_spent.take_back(writer, by.site, fact.payload, holder, by.now_us, by.actor)
 
 
 def _reason(fact: Record) -> str:

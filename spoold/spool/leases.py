@@ -245,3 +245,9 @@ def own_policy(db: sqlite3.Connection) -> OfflinePolicy:
     """What holds here when this site is alone, as it was told last."""
     lease = own(db)
     return OfflinePolicy() if lease is None else lease.policy
+
+
+def was_put_back(db: sqlite3.Connection) -> bool:
+    """Whether this node can have lost anything: no site is believed what it never granted."""
+    (own,) = db.execute("SELECT count(*) FROM chain WHERE is_own = 1").fetchone()
+    return bool(own > 1)

@@ -12,7 +12,7 @@ import trio
 
 from spoold.model.offline import Want
 from spoold.model.purse import Payer, PayerKind
-from spoold.spool import leases, ledger_views, rights, sending
+from spoold.spool import escrow, leases, ledger_views, rights, sending
 from spoold.spool.changes.rights import Granted
 from spoold.spool.postings import purses_of
 from spoold.spool.store import (
@@ -173,7 +173,7 @@ class Deployment:
 
     async def rights(self, name: str) -> int:
         """What a site may spend, as the application server sees it."""
-        found = await self.hq.spool.reader.look(rights.holdings, GUIDS[name], b"", 10)
+        found = await self.hq.spool.reader.look(escrow.holdings, GUIDS[name], b"", 10)
         return sum(one.left for one in found)
 
     async def check(self) -> None:

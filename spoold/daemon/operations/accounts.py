@@ -28,7 +28,7 @@ from spoold.model.account import GROUPS_MAX, MEMBERS_MAX, Account
 from spoold.model.money import AMOUNT_MAX
 from spoold.model.purse import EVERYBODY, Allowance, Payer, PayerKind, Period, Terms
 from spoold.model.user import check_group
-from spoold.spool import accounts, nodes, postings, rights, users
+from spoold.spool import accounts, escrow, nodes, postings, users
 from spoold.spool.store import (
     PutAccount,
     PutAllowance,
@@ -175,7 +175,7 @@ async def show(call: Call) -> dict[str, Any]:
 
 async def _at_sites(services: Services, holder: UUID) -> list[dict[str, Any]]:
     """What sites may spend of a holder's money: it is no part of the balance here."""
-    found = await services.reader.look(rights.at_sites, holder)
+    found = await services.reader.look(escrow.at_sites, holder)
     names = await services.reader.look(nodes.names)
     return [
         {"site": names.get(site, str(site)), "amount": amount}

@@ -25,7 +25,7 @@ from spoold.model.person import normalise_name
 from spoold.model.purse import Payer, PayerKind
 from spoold.model.user import PASSWORD_CHARACTERS_MAX
 from spoold.site import rights_wire
-from spoold.spool import accounts, leases, nodes, policies, rights
+from spoold.spool import accounts, escrow, leases, nodes, policies
 from spoold.spool.store import Granted, PutPolicy
 
 TOGETHER_MAX = 100
@@ -107,7 +107,7 @@ async def holdings(call: Call) -> dict[str, Any]:
         key = bytes.fromhex(after)
     except ValueError:
         raise OperationError("bad-request", "that is no next_after_id.") from None
-    found = await services.reader.look(rights.holdings, guid, key, args["limit"] + 1)
+    found = await services.reader.look(escrow.holdings, guid, key, args["limit"] + 1)
     page = found[: args["limit"]]
     names = await Names.of(services, [one.holder for one in page])
     rows = [

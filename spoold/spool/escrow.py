@@ -1,0 +1,154 @@
+"""What stands in escrow: the purses of sites, what was granted into them, and the way back.
+
+Money that a site may spend stands in purses of `rights_holder`, a mirror of each purse that it came
+from; `right_granted` counts what was ever granted, by the purse it came from.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from spoold.model.money import check_amount
+from spoold.model.offline import Right
+from spoold.model.purse import Purse, Share, Wallet
+from spoold.spool import leases, postings, store
+from spoold.spool.postings import lines_of
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+
+def purse_of(site: UUID, epoch: int, source: Purse) -> Purse:
+    """The purse that holds what a site was granted out of another one; nothing is in it yet."""
+    return replace(source, holder=leases.rights_holder(site, epoch, source.holder), balance=0)
+
+
+def address(site: UUID, epoch: int, holder: UUID) -> bytes:
+    """What keys of postings say whose rights they are about."""
+    return site.bytes + epoch.to_bytes(4, "big") + holder.bytes
+
+
+def count(db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, given: list[Right]) -> None:
+    """More was granted: `given`, by the purse that it came from."""
+    before = {one.purse.guid: one.amount for one in leases.granted(db, site, holder, epoch)}
+    for one in given:
+        amount = before.get(one.purse.guid, 0) + one.amount
+        leases.note_granted(db, site, epoch, replace(one, amount=amount))
+
+
+def rights_of(
+    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID
+) -> tuple[Wallet, dict[UUID, UUID]]:
+    """What a site has not reported as spent, and from which purse each part came."""
+    escrow = leases.rights_holder(site, epoch, holder)
+    balances = {one.guid: one.balance for one in postings.purses_of(db, escrow)}
+    purses: list[Purse] = []
+    sources: dict[UUID, UUID] = {}
+    for right in leases.granted(db, site, holder, epoch):
+        there = purse_of(site, epoch, right.purse)
+        purses.append(replace(there, balance=balances.get(there.guid, 0)))
+        sources[there.guid] = right.purse.guid
+    return Wallet(escrow, tuple(purses)), sources
+
+
+def give_back(
+    writer: SqliteStore,
+    site: UUID,
+    epoch: int,
+    holder: UUID,
+    amount: int,
+    key: bytes,
+    now_us: int,
+    actor: str,
+) -> list[Share]:
+    """Rights of a site go back to their holder, as far as there are so many: to which purses.
+
+    The caller has seen that nothing was posted under this key.
+    """
+    wallet, sources = rights_of(writer.db, site, epoch, holder)
+    spent = wallet.spend(max(0, min(check_amount(amount), wallet.balance)))
+    if spent:
+        book_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)
+    return [Share(sources[one.purse], one.amount) for one in spent]
+
+
+def book_back(
+    writer: SqliteStore,
+    site: UUID,
+    epoch: int,
+    holder: UUID,
+    sources: dict[UUID, UUID],
+    spent: list[Share],
+    key: bytes,
+    now_us: int,
+    actor: str,
+) -> None:
+    """Parts of a site's purses go back to those that they came from, by `sources`."""
+    own = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
+    back = own.give_back([Share(sources[one.purse], one.amount) for one in spent])
+    postings.post(
+        writer,
+        key,
+        "right-back",
+        own,
+        [*lines_of(spent), *lines_of(back)],
+        now_us,
+        actor,
+        more={"site": site.bytes, "epoch": epoch},
+    )
+    writer.events.append(store.BalanceChanged(holder))
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a site may spend of one holder's money, as far as it has reported."""
+
+    holder: UUID
+    is_account: bool
+    granted: int
+    left: int
+
+
+def holdings(db: sqlite3.Connection, site: UUID, after: bytes, limit: int) -> list[Holding]:
+    """At most `limit` holders behind the key `after`, by key, of whom a site holds rights."""
+    lease = leases.find(db, site)
+    if lease is None:
+        return []
+    rows = db.execute(
+        "SELECT holder, max(is_account), sum(amount) FROM right_granted "
+        "WHERE site = ? AND epoch = ? AND holder > ? GROUP BY holder ORDER BY holder LIMIT ?",
+        (site.bytes, lease.epoch, after, limit),
+    ).fetchall()
+    found = []
+    for holder, is_account, granted in rows:
+        guid = UUID(bytes=holder)
+        if lease.is_own:
+            left = sum(one.balance for one in postings.purses_of(db, guid))
+        else:
+            left = rights_of(db, site, lease.epoch, guid)[0].balance
+        found.append(Holding(guid, bool(is_account), granted, left))
+    return found
+
+
+def at_sites(db: sqlite3.Connection, holder: UUID) -> dict[UUID, int]:
+    """What sites may spend of a holder's money, by site; it stands in no purse of the holder."""
+    if leases.own(db) is not None:
+        return {}
+    rows = db.execute("SELECT site, epoch FROM right_lease").fetchall()
+    found: dict[UUID, int] = {}
+    for packed, newest in rows:
+        site = UUID(bytes=packed)
+        left = sum(
+            rights_of(db, site, epoch, holder)[0].balance
+            for (epoch,) in db.execute(
+                "SELECT DISTINCT epoch FROM right_granted "
+                "WHERE site = ? AND holder = ? AND epoch <= ?",
+                (packed, holder.bytes, newest),
+            ).fetchall()
+        )
+        if left:
+            found[site] = left
+    return found

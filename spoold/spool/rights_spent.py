@@ -1,0 +1,131 @@
+"""What sites report of their rights, at the application server: what they spent, and give back.
+
+Printed facts are never refused, for the paper is out: what the rights do not cover comes out of the
+holder's purses, flagged.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from spoold.model.charge import Flag
+from spoold.model.money import check_amount
+from spoold.model.offline import Right
+from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
+from spoold.spool import escrow, leases, postings
+from spoold.spool.leases import Lease
+from spoold.spool.postings import Line, lines_of
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+
+@dataclass(slots=True)
+class Taken:
+    """What pays for something that a site made: `shares` of the holder's purses, in which the
+    rights stand as the purses that they came from; `lines` is what is booked.
+    """
+
+    shares: list[Share] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+
+
+def consume(
+    writer: SqliteStore,
+    site: UUID,
+    epoch: int,
+    kind: PayerKind,
+    wallet: Wallet,
+    total: int,
+    happened_us: int,
+) -> Taken:
+    """Who pays for what a site has charged: its rights, and beyond them the payer's `wallet`.
+
+    `epoch` is the one in which the site charged it, 0 for one that knew of no rights.
+    """
+    taken = _spend_rights(writer.db, site, epoch, wallet.holder, total, happened_us)
+    rest = total - sum(one.amount for one in taken.shares)
+    if rest <= 0:
+        return taken
+    more = wallet.spend(rest)
+    taken.shares += more
+    taken.lines += lines_of(more)
+    if not wallet.holds(rest):
+        taken.flags.append(Flag.BEYOND_LIMIT.value)
+    lease = leases.find(writer.db, site) if epoch else None
+    if lease is None:
+        return taken
+    if epoch < lease.epoch:
+        taken.flags.append(Flag.LATE.value)
+        return taken
+    _catch_up(writer, lease, epoch)
+    if wallet.limit is not None:
+        taken.flags.append(Flag.BEYOND_RIGHTS.value)
+    purses = {one.guid: one for one in wallet.in_order()}
+    given = [Right(kind, purses[one.purse], one.amount) for one in more]
+    escrow.count(writer.db, site, epoch, wallet.holder, given)  # given, and spent at once
+    return taken
+
+
+def _catch_up(writer: SqliteStore, lease: Lease, epoch: int) -> None:
+    """A site is in a later epoch than we know: we were put back to what we were before."""
+    if epoch > lease.epoch:
+        lease.epoch, lease.incarnation, lease.upstream = epoch, None, None
+        leases.keep(writer.db, lease)
+
+
+def _spend_rights(
+    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, total: int, happened_us: int
+) -> Taken:
+    """What the rights of a site give of `total`."""
+    wallet, sources = escrow.rights_of(db, site, epoch, holder)
+    counting = tuple(one for one in wallet.purses if one.counts_at(happened_us))
+    wallet = replace(wallet, purses=counting)
+    spent = wallet.spend(max(0, min(total, wallet.balance)))
+    return Taken([Share(sources[one.purse], one.amount) for one in spent], lines_of(spent))
+
+
+def take_back(
+    writer: SqliteStore, site: UUID, payload: dict[str, Any], holder: UUID, now_us: int, actor: str
+) -> None:
+    """A site gives back rights that it does not need; `payload` is its record's.
+
+    Raises:
+        OperationError: `bad-request`: it makes no sense.
+    """
+    key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
+    if postings.is_posted(writer.db, key):
+        return
+    given = escrow.give_back(writer, site, epoch, holder, amount, key, now_us, actor)
+    if leases.was_put_back(writer.db):
+        told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}
+        for one in given:
+            told[one.purse.bytes] = told.get(one.purse.bytes, 0) - one.amount
+        _count_returned(writer, site, epoch, holder, told)
+
+
+def _count_returned(
+    writer: SqliteStore, site: UUID, epoch: int, holder: UUID, told: dict[bytes, int]
+) -> None:
+    """What a site gave back, by purse, was granted in a time that this node has lost, and is here
+    again already: of what the site will report as granted it is not to be booked again.
+    """
+    lease = leases.find(writer.db, site)
+    if lease is None or epoch < lease.epoch:
+        return
+    _catch_up(writer, lease, epoch)
+    is_account = postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder))
+    kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
+    wallet = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
+    usual = (wallet.purse(one) for one in (PurseKind.CREDIT, PurseKind.PAID_IN))
+    purses = {one.guid.bytes: one for one in (*wallet.purses, *usual)}
+    given = [
+        Right(kind, purses[guid], check_amount(amount))
+        for guid, amount in told.items()
+        if guid in purses and amount > 0
+    ]
+    escrow.count(writer.db, site, epoch, holder, given)
