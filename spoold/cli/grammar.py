@@ -21,6 +21,9 @@ USAGE = 2
 UNREACHABLE = 75
 UNKNOWN = 76
 
+LATEST_US = 2**53 - 1  # in the year 2255: what an operation can be told exactly
+DURATION_MAX_DAYS = 36_500
+
 Handler = Callable[[Namespace], int]
 Nouns = _SubParsersAction  # argparse has no public name for it
 
@@ -90,18 +93,21 @@ def states(text: str) -> tuple[str, ...]:
 
 
 def moment_us(text: str) -> int:
-    """A UTC time in µs from an age (`2h`, `3 days`) or a local ISO time (`2025-03-01T14:00`)."""
+    """A UTC time in µs from an age (`2h`, `3 days`) or a local ISO time (`2025-03-01T14:00`).
+
+    What is longer ago than anything can be is 1970: everything is since then.
+    """
     if re.match(r"\s*\d+(\.\d+)?\s*[a-z]", text):
         from spoold.daemon.schema import duration_s
 
         try:
-            return int((time.time() - duration_s(text)) * 1e6)
+            return max(0, int((time.time() - duration_s(text)) * 1e6))
         except ValueError:
             raise ArgumentTypeError(f"{text!r} is no age; write 90min, 2h or 3d") from None
     from datetime import datetime
 
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1e6)
+        return _told_us(max(0.0, datetime.fromisoformat(text).timestamp()))
     except (ValueError, OverflowError):
         raise ArgumentTypeError(
             f"{text!r} is no time; write an age (2h) or a date (2025-03-01, 2025-03-01T14:00)"
@@ -113,9 +119,19 @@ def duration(text: str) -> int:
     from spoold.daemon.schema import duration_s
 
     try:
-        return int(text) if text.isascii() and text.isdecimal() else int(duration_s(text))
+        seconds = int(text) if text.isascii() and text.isdecimal() else int(duration_s(text))
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no time; write 90min, 12h or 3d") from None
+    if seconds > DURATION_MAX_DAYS * 86_400:
+        raise ArgumentTypeError(f"{text!r} is more than {DURATION_MAX_DAYS} days")
+    return seconds
+
+
+def _told_us(seconds: float) -> int:
+    """A time since 1970 in µs; ValueError when it is later than an operation can be told."""
+    if (found := int(seconds * 1e6)) > LATEST_US:
+        raise ValueError(f"{seconds} s is too late")
+    return found
 
 
 def coming_us(text: str) -> int:
@@ -129,7 +145,7 @@ def coming_us(text: str) -> int:
         then += timedelta(days=then <= now)
     else:
         then = datetime.fromisoformat(text)
-    return int(then.timestamp() * 1e6)
+    return _told_us(then.timestamp())
 
 
 def hold_until(text: str) -> dict[str, Any]:
@@ -199,8 +215,13 @@ def pair(text: str) -> tuple[str, str]:
 
 def count(text: str) -> int:
     """A whole number from 1 on."""
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 2**31:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return whole(text, least=1)
+
+
+def whole(text: str, least: int = 0) -> int:
+    """A whole number from `least` on."""
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) < 2**31:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
     return int(text)
 
 

@@ -394,7 +394,8 @@ def resubmit(args: Namespace) -> int:
         for job in args.jobs:
             asked = {"job": job, **wanted}
             try:
-                results.append({**client.call("job.resubmit", asked), "ok": True})
+                answer = client.call("job.resubmit", asked)
+                results.append({**answer, "ok": True, "of": job})
             except OperationError as error:
                 results.append(_refused(asked, error))
     return _report(args, results, "resubmit")
@@ -440,7 +441,8 @@ def _report(args: Namespace, results: list[dict[str, Any]], what: str) -> int:
         for one in results:
             title = f" ({one['title']})" if one.get("title") else ""
             if one["ok"]:
-                line = f"{one['id']}{title}: {what}: {one['state']}"
+                new = f"job {one['id']}, " if "of" in one else ""
+                line = f"{one.get('of', one['id'])}{title}: {what}: {new}{one['state']}"
             else:
                 line = f"{one['id']}{title}: not done: {one['error']} {one.get('advice') or ''}"
             print(plain(line.rstrip()))

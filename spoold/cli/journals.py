@@ -62,13 +62,19 @@ def add_to_journal(journal: Parser) -> None:
     )
     held = grammar.noun(verbs, "quarantine", "look at records of sites that could not be applied")
     grammar.add_json(
-        grammar.command(held, "list", quarantine, "list them", "spoold journal quarantine list")
+        grammar.command(
+            held,
+            "list",
+            quarantine,
+            "list records of sites that could not be applied",
+            "spoold journal quarantine list",
+        )
     )
     showing = grammar.command(
         held,
         "show",
         show,
-        "show one, as far as it can be read",
+        "show a record that could not be applied, as far as it can be read",
         "spoold journal quarantine show 2/17",
     )
     showing.add_argument("id", metavar="ID", help="as the list shows it")
@@ -77,10 +83,10 @@ def add_to_journal(journal: Parser) -> None:
         held,
         "retry",
         retry,
-        "apply them once more: after an upgrade they may make sense",
+        "apply such records once more: after an upgrade they may make sense",
         "spoold journal quarantine retry\nspoold journal quarantine retry 2/17",
     )
-    retrying.add_argument("id", nargs="?", metavar="ID", help="one of them (default: all)")
+    retrying.add_argument("id", nargs="?", metavar="ID", help="one of the list (default: all)")
 
 
 def add_to_site(verbs: Nouns[Parser]) -> None:

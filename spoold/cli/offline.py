@@ -104,7 +104,7 @@ def _add_repair(verbs: Nouns[Parser]) -> None:
         verbs,
         "overrides",
         overrides,
-        "list what sites have changed so; accept it for everybody, or have it taken back",
+        "list what cut-off sites changed by `repair`; accept it for everybody, or take it back",
         """spoold site overrides list
         spoold site overrides accept frontdesk
         spoold site overrides revert frontdesk --site library""",
@@ -147,13 +147,22 @@ def _add_policy(verbs: Nouns[Parser]) -> None:
     setting.add_argument(
         "--passwords", choices=tuple(SWITCH), help="that a directory has accepted there before"
     )
-    setting.add_argument("--password-days", type=int, metavar="N", help="how long ago at most")
-    setting.add_argument("--share", type=int, metavar="PERCENT", help="of a balance, as rights")
+    setting.add_argument(
+        "--password-days", type=grammar.whole, metavar="N", help="how long ago at most"
+    )
+    setting.add_argument(
+        "--share", type=grammar.whole, metavar="PERCENT", help="of a balance, as rights"
+    )
     setting.add_argument("--most", type=_amount, metavar="AMOUNT", help="but no more than this")
-    setting.add_argument("--valid-hours", type=int, metavar="N", help="how long rights hold")
+    setting.add_argument(
+        "--valid-hours", type=grammar.whole, metavar="N", help="how long rights hold"
+    )
     setting.add_argument("--ahead", choices=tuple(SWITCH), help="off: for who was there only")
     setting.add_argument(
-        "--need-share", type=int, metavar="PERCENT", help="of a balance, when it is needed at once"
+        "--need-share",
+        type=grammar.whole,
+        metavar="PERCENT",
+        help="of a balance, when it is needed at once",
     )
     setting.add_argument(
         "--need-most", type=_amount, metavar="AMOUNT", help="but no more than this of anybody"

@@ -169,21 +169,12 @@ def _add_settings(parser: Parser) -> None:
         help="a round in which more users would go changes nothing; 20 without it",
     )
     parser.add_argument(
-        "--every", type=_seconds, metavar="TIME", help="as 15min or 1h; 0: only when asked"
+        "--every", type=grammar.duration, metavar="TIME", help="as 15min or 1h; 0: only when asked"
     )
-    parser.add_argument("--deadline", type=_seconds, metavar="TIME", help="for its whole answer")
+    parser.add_argument(
+        "--deadline", type=grammar.duration, metavar="TIME", help="for its whole answer"
+    )
     grammar.add_json(parser)
-
-
-def _seconds(text: str) -> int:
-    from argparse import ArgumentTypeError
-
-    from spoold.daemon.schema import duration_s
-
-    try:
-        return round(duration_s(text))
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no time; write 90s, 15min or 1h") from None
 
 
 def _settings(args: Namespace) -> dict[str, Any]:

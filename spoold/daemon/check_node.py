@@ -176,9 +176,9 @@ def _certificate(file: Path, days: float) -> Iterator[Finding]:
         yield failed("certificate", f"{file} has expired", advice)
     elif left < days:
         advice = "The daemon renews its own while it runs; replace one that is not its own."
-        yield warning("certificate", f"{file} has {left:.0f} days left", advice)
+        yield warning("certificate", f"{file} has {int(left)} days left", advice)
     else:
-        yield ok("certificate", f"{file} has {left:.0f} days left")
+        yield ok("certificate", f"{file} has {int(left)} days left")
 
 
 def check_printers(devices: Sequence[Device]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ it; `Wrong` says what cannot be, with advice.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
@@ -66,12 +67,14 @@ def quantity(text: str, units: Mapping[str, float]) -> float:
     """The number in `text` times the unit that follows it.
 
     Raises:
-        ValueError: there is no number, or the unit is not in `units`.
+        ValueError: there is no number, it is endless, or the unit is not in `units`.
     """
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2].lower() not in units:
         raise ValueError(f"{text!r} is not a number with a unit")
-    return float(match[1]) * units[match[2].lower()]
+    if math.isinf(found := float(match[1]) * units[match[2].lower()]):
+        raise ValueError(f"{text[:20]!r}… is more than can be counted")
+    return found
 
 
 def duration_s(text: str) -> float:

@@ -112,8 +112,10 @@ class FileDriver:
             if not place.exists():
                 place = place.parent
                 detail = f"{self._directory} is made with the first job."
-            if not place.is_dir():
+            if not place.exists():
                 return self._status(OSError(errno.ENOENT, "No such directory", str(place)))
+            if not place.is_dir():
+                return self._status(OSError(errno.ENOTDIR, "Not a directory", str(place)))
             if not os.access(place, os.W_OK | os.X_OK):
                 return self._status(OSError(errno.EACCES, "Permission denied", str(place)))
             return DeviceStatus(True, detail=detail)
@@ -170,7 +172,10 @@ class FileDriver:
     def _status(self, error: OSError) -> DeviceStatus:
         if error.errno in _FULL:
             reason, advice = "directory-full", "Make room there; the job is tried again."
-        elif error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            reason = "directory-missing"
+            advice = "Name a directory, or move what is in its place; the job is tried again."
+        elif error.errno == errno.ENOENT:
             reason = "directory-missing"
             advice = "Make the directory, or mount its disk; the job is tried again."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

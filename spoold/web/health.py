@@ -282,10 +282,10 @@ def _certificates(facts: Facts, wanted: Thresholds) -> Check:
         text = f"the certificate {name} has expired"
         return Check(Part.CERTIFICATES, Verdict.FAILED, text, advice, values)
     if days < wanted.certificate_days:
-        text = f"the certificate {name} has {days:.0f} days left"
+        text = f"the certificate {name} has {int(days)} days left"
         return Check(Part.CERTIFICATES, Verdict.WARNING, text, advice, values)
     if of_line < wanted.certificate_days:
-        how = f"has {of_line:.0f} days left" if of_line > 0 else "has expired"
+        how = f"has {int(of_line)} days left" if of_line > 0 else "has expired"
         text = f"the certificate of the line to the application server {how}"
         advice = "Nothing is lost by it: the site gets another one when it reaches that server."
         return Check(Part.CERTIFICATES, Verdict.WARNING, text, advice, values)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import threading
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +105,8 @@ def test_waiting_jobs_are_changed_placed_and_copied(run: Run, paused: str, lette
     assert run(f"job release {first} {second}").code == 0
     assert run(f"job promote {second}").out.endswith("promote: pending\n")
     assert run(f"job promote {first} --after {second}").code == 0
+    said = run(f"job resubmit {first}").out
+    assert re.fullmatch(rf"{first}: resubmit: job [0-9]+, pending\n", said)
     made = run(f"job resubmit {first} 4000000 --copies 3 --json")
     assert made.code == grammar.REFUSED
     copy, refused = made.json
@@ -424,6 +428,22 @@ def test_states_and_times_are_parsed() -> None:
     assert grammar.states("waiting,pending,aborted") == ("pending", "pending-held", "aborted")
     assert grammar.moment_us("2 days") < grammar.moment_us("2h") < grammar.moment_us("1s")
     assert grammar.moment_us("2025-03-01T12:00+00:00") == 1_740_830_400_000_000
+
+
+def test_times_beyond_all_bounds_are_told_from_wrong_ones() -> None:
+    """An age before 1970 is since ever; what no operation can be told is wrong usage."""
+    assert grammar.moment_us("99999999999999999999d") == grammar.moment_us("0001-06-01") == 0
+    for read, text in (
+        (grammar.moment_us, "9" * 400 + "d"),
+        (grammar.moment_us, "9999-12-31"),
+        (grammar.hold_until, "9999-12-31"),
+        (grammar.duration, "99999999999999999999"),
+        (grammar.duration, "9" * 400 + "d"),
+        (grammar.whole, "-1"),
+        (grammar.whole, "99999999999999999999"),
+    ):
+        with pytest.raises(ArgumentTypeError, match=r"no time|more than|no age|not a whole"):
+            read(text)
 
 
 def test_the_progress_line_tells_pace_and_rest() -> None:

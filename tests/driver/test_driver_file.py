@@ -101,6 +101,8 @@ async def test_a_file_in_the_way_is_deferred(attempt, tmp_path):
     outcome = await driver.deliver(job.delivery)
     assert isinstance(outcome, Deferred)
     assert outcome.reason == "directory-missing"
+    assert "what is in its place" in outcome.detail
+    assert "Not a directory" in (await driver.probe()).detail
 
 
 async def test_a_full_disk_is_deferred_and_leaves_nothing(attempt, printed):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from spoold.daemon.operations.conversions import CONVERSIONS, read_conversions
 from spoold.daemon.operations.offer import OFFER
@@ -227,6 +227,20 @@ def merged(old: dict[str, str], given: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in {**old, **given}.items() if value}
 
 
+def _port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise OperationError(
+            "bad-request",
+            f"{plain(parts.netloc[:200])!r} names no port that can be.",
+            "A port is a number from 1 to 65535; without one it is that of the scheme.",
+        )
+    return port
+
+
 def read_uri(text: str) -> tuple[str, dict[str, str]]:
     """A device URI in the one form by which devices are compared, and the options of its query.
 
@@ -236,13 +250,13 @@ def read_uri(text: str) -> tuple[str, dict[str, str]]:
     advice = "Write one as socket://192.0.2.7:9100, lpd://192.0.2.7/queue or file:///directory."
     try:
         parts = urlsplit(text)
-        port = parts.port
     except ValueError as error:
         raise OperationError("bad-request", f"{plain(text[:200])!r}: {error}.", advice) from None
     if not parts.scheme or not text.isprintable() or " " in text:
         raise OperationError("bad-request", f"{plain(text[:200])!r} is no device URI.", advice)
     if parts.scheme == "file":
         return text, {}
+    port = _port(parts)
     user, at, where = parts.netloc.rpartition("@")
     if port is not None and port == _PORTS.get(parts.scheme):
         where = where.rpartition(":")[0]
