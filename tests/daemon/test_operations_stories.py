@@ -12,7 +12,7 @@ from spoold.model.job import JobState
 from spoold.model.outcome import Deferred, Delivered
 from spoold.model.person import Known
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import PutProvider
+from spoold.spool.store import ChangeJob, PutProvider
 from support.asking import GUID, OPERATOR, PROVIDER, STRANGER, accept, end, put_in_doubt, start
 
 
@@ -124,6 +124,18 @@ async def test_explain_tells_the_story_in_order(desk):
         "operators: retry",
         "the provider till, with its certificate: show, follow",
     ]
+
+
+async def test_the_end_of_a_story_says_why_it_came_to_that(desk):
+    """Not the reasons alone: what a person reads of the job says it, too."""
+    printer = await desk.spool.add_printer()
+    id_ = await accept(desk, printer)
+    said = "The printer takes no jobs of this user."
+    now_us = desk.services.wall_clock()
+    refused = ChangeJob(id_, JobEvent.REFUSE, now_us, reasons=("aborted-by-system",), message=said)
+    await desk.spool.journal.commit(refused)
+    last = (await desk.ask("job.explain", OPERATOR, job=id_))["story"][-1]
+    assert (last["what"], last["detail"]) == ("aborted", f"aborted-by-system; {said}")
 
 
 async def test_explain_says_why_a_job_waits(desk):

@@ -430,7 +430,9 @@ async def explain(call: Call) -> dict[str, Any]:
         told += attempt_entries(attempt, device_names(known, attempt)[0], job.documents)
     story += sorted(told, key=lambda entry: entry["at_us"])
     if job.finished_us is not None:
-        story.append(_entry(job.finished_us, job.state.value, ", ".join(job.reasons)))
+        parts = [", ".join(job.reasons), job.message]
+        detail = "; ".join(part for part in parts if part)
+        story.append(_entry(job.finished_us, job.state.value, detail))
     answer = {
         "job": job_map(job, known.name_of(job.printer_id)),
         "waits": await why_it_waits(call, job, known),
