@@ -31,6 +31,8 @@ def settle(outcome: Outcome, in_doubt: WhenInDoubt) -> tuple[JobEvent, tuple[str
         case Refused(reason, detail):
             if reason in MISFIT_REASONS:
                 return JobEvent.MISFIT, (reason,), detail
+            if reason == JobReason.JOB_CANCELED_AT_DEVICE:
+                return JobEvent.CANCELED, (reason,), detail
             return JobEvent.REFUSE, (JobReason.ABORTED_BY_SYSTEM,), said(reason, detail)
         case InDoubt(reason, detail):
             message = said(reason, detail)
@@ -78,6 +80,6 @@ def fits(job: Job, printer: Printer) -> bool:
 
 def with_notes(outcome: Outcome, notes: dict[str, Any]) -> Outcome:
     """The outcome with what was noted before it; where the two differ, the outcome holds."""
-    if isinstance(outcome, Delivered | InDoubt):
+    if isinstance(outcome, Delivered | InDoubt | Refused):
         return replace(outcome, evidence={**notes, **outcome.evidence})
     return outcome

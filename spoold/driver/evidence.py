@@ -50,7 +50,12 @@ class Pages:
 
 
 def expected_pages(job: Job) -> int | None:
-    """How many sides the job prints, all copies together; None when nobody counted them."""
+    """How many sides the job prints, all copies together; None when nobody counted them.
+
+    What was counted here goes before what its sender said.
+    """
+    if job.documents == 1 and job.impressions:
+        return job.impressions * max(1, job.copies)
     for name in _PAGE_ATTRIBUTES:
         count = job.attributes.get(name)
         if isinstance(count, int) and not isinstance(count, bool) and count > 0:

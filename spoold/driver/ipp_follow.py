@@ -5,9 +5,9 @@ is raised as a `Verdict`. A printer that is away is waited for; one that forgot 
 doubt, unless a counter proves that it came out. Long printing and printers that stand still are no
 failures: they are reported.
 
-Evidence: printer (its URI), printer-job-id, job-state, job-state-reasons, pages (impressions),
-sheets, job-k-octets, left-out (wishes that the printer did without), and the counters where they
-decided.
+Evidence: printer (its URI), printer-job-id, job-state, job-state-reasons, pages (impressions) and
+sheets, of all rounds, or pages-so-far and sheets-so-far where the end of the job was not seen,
+job-k-octets, left-out (wishes that the printer did without), and the counters where they decided.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from spoold.model.outcome import Blame, Deferred, Delivered, InDoubt, Outcome, R
 STOPPING_S: Final = 10.0  # for a canceled job to come to its end
 AWAY_PAUSE_S_MAX: Final = 30.0
 GONE: Final = FORGOTTEN | {Status.SERVER_ERROR_OPERATION_NOT_SUPPORTED}
+COUNTS: Final = ("pages", "sheets")
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class Printer:
 
 class PrinterJob:
     """`name` is what we call it. `pages` has the page counter from before the job, `sent` what is
-    known of its document.
+    known of its document; `before` are the `COUNTS` of the rounds before, None where one has none.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class PrinterJob:
         self.name = name
         self.left_out: list[str] = []
         self.is_dropped = False  # if it is canceled, it was by us
+        self.before: dict[str, int | None] = dict.fromkeys(COUNTS, 0)
         self._delivery = delivery
         self._peer = peer
         self._settings = settings
@@ -238,12 +240,19 @@ class PrinterJob:
     # --- verdicts ---------------------------------------------------------------------------------
 
     def evidence(self, **more: Any) -> dict[str, Any]:
-        found = {**more, "bytes": self._delivery.source.size}
+        found: dict[str, Any] = {"bytes": self._delivery.source.size}
         if self.left_out:
             found["left-out"] = self.left_out[:32]
         if self._last is not None:
-            found |= evidence_of(self._last)
-        return found | self.pages.as_evidence()
+            said = evidence_of(self._last)
+            found |= {name: value for name, value in said.items() if name not in COUNTS}
+            found |= self.counted(self._last)
+        return found | self.pages.as_evidence() | more
+
+    def counted(self, job: JobView) -> dict[str, int]:
+        """What the printer has counted of a job that has ended, and of the rounds before."""
+        said, before = evidence_of(job), self.before.items()
+        return {name: said[name] + n for name, n in before if n is not None and name in said}
 
     async def _judge(self, job: JobView) -> Delivered:
         """A job that has come to its end.
@@ -259,7 +268,7 @@ class PrinterJob:
             detail = f"The connection broke while the document was sent. {said}"
             raise Verdict(self.doubt("submission-interrupted", detail))
         if ipp_verdict.is_canceled_there(job, self.sent) and not self.is_dropped:
-            raise Verdict(Refused("job-canceled-at-device", said))
+            raise Verdict(Refused(JobReason.JOB_CANCELED_AT_DEVICE, said, self.evidence()))
         if ipp_verdict.is_bad_document(job):
             detail = f"{said} {ipp_verdict.FORMAT_ADVICE}"
             raise Verdict(Refused(JobReason.DOCUMENT_FORMAT_ERROR, detail))
@@ -292,7 +301,7 @@ class PrinterJob:
         last, expected = self._last, self.pages.expected
         counted = 0 if last is None or last.impressions is None else last.impressions
         if self.sent is Sent.WHOLE and expected and counted >= expected:
-            return Delivered(self.evidence(method="ipp-impressions"))
+            return Delivered(self.evidence(method="ipp-impressions", pages=counted))
         self.pages = await evidence.watch_counter(
             self.pages, self._count_now, self._settings.counter_wait_s
         )

@@ -6,7 +6,8 @@ and nothing is sent a second time before it has been asked. Copies that the prin
 jobs of their own, one after the other, each in a round of its own.
 
 Notes beside those of `ipp_follow`: operation (Print-Job, where the printer creates no jobs),
-document-sent, round, copies (of this round), copies-done (in the rounds before).
+document-sent, round, copies (of this round); copies-done, pages-done and sheets-done (in the rounds
+before).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import trio
 from spoold.codec import ipp
 from spoold.codec.ipp_values import Attribute
 from spoold.driver import evidence, ipp_verdict
-from spoold.driver.ipp_follow import Printer, PrinterJob, Verdict
+from spoold.driver.ipp_follow import COUNTS, Printer, PrinterJob, Verdict
 from spoold.driver.ipp_offer import ANY_FORMAT, Offer, wishes_of
 from spoold.driver.ipp_peer import IppRefused, JobView, Peer, job_name
 from spoold.driver.ipp_session import Broken, HttpRefused
@@ -113,7 +114,7 @@ class Errand:
             self._done += self._making
             if self._done >= self._copies:
                 return found
-            await self._next_round()
+            await self._next_round(found)
         elif not self._done:
             detail = "Cut off by a restart before the document left."
             return Deferred(JobReason.SERVICE_OFF_LINE, detail, Blame.NODE)
@@ -129,6 +130,8 @@ class Errand:
         at = self._at = self._new_job()
         at.id = notes.get("printer-job-id")
         at.left_out = list(notes.get("left-out", ()))
+        if self._round > 1:
+            at.before = {name: notes.get(f"{name}-done") for name in COUNTS}
         at.is_dropped = bool(notes.get("dropped"))
         if notes.get(DOCUMENT_SENT):
             at.sent = Sent.WHOLE
@@ -185,15 +188,19 @@ class Errand:
             self._done += self._making
             if self._done >= self._copies:
                 return found
-            await self._next_round()
+            await self._next_round(found)
 
-    async def _next_round(self) -> None:
+    async def _next_round(self, found: Delivered) -> None:
+        """Begin another one, behind what `found` says of those before."""
         self._round += 1
+        before = {name: found.evidence.get(name) for name in COUNTS}
         self._at = self._new_job()
+        self._at.before = before
         await self._delivery.note(
             {
                 "round": self._round,
                 "copies-done": self._done,
+                **{f"{name}-done": count for name, count in before.items()},
                 "printer-job-id": None,
                 DOCUMENT_SENT: False,
             }
@@ -203,6 +210,8 @@ class Errand:
         """An outcome that knows nothing of the copies that are printed already."""
         if not self._done or isinstance(outcome, InDoubt | Delivered):
             return outcome
+        if outcome.reason == JobReason.JOB_CANCELED_AT_DEVICE:
+            return outcome  # nobody misses the others
         detail = f"{self._done} of {self._copies} copies are printed. {outcome.detail}"
         return self._at.doubt("copies-missing", detail)
 
@@ -373,4 +382,5 @@ class Errand:
         except (IppRefused, Broken, HttpRefused):
             return
         if at.id is not None and (job := await at.cancel()) is not None:
-            await self._delivery.note({"canceled-at-device": described(job)[:255]})
+            told = {"canceled-at-device": described(job)[:255]}
+            await self._delivery.note(told | at.counted(job))

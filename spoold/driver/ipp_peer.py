@@ -43,10 +43,12 @@ class IppRefused(Exception):
             text_of(group.first(name)) if group is not None else ""
             for name in ("status-message", "detailed-status-message")
         ]
-        self.said = "; ".join(word for word in dict.fromkeys(words) if word)
+        # Many printers have nothing to say but the status once more.
+        told = [word for word in dict.fromkeys(words) if word not in ("", self.keyword)]
+        said = "; ".join(told).rstrip(".")
         unsupported = answer.group(Tag.UNSUPPORTED)
         self.unsupported = list(unsupported.attributes) if unsupported is not None else []
-        super().__init__(f"{operation.keyword}: {self.keyword}. {self.said}".strip())
+        super().__init__(f"{operation.keyword}: {self.keyword}.{f' {said}.' if said else ''}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,13 +185,13 @@ def described(job: JobView) -> str:
 
 
 def evidence_of(job: JobView) -> dict[str, Any]:
-    """What the printer says of a job, as evidence."""
+    """What the printer says of a job, as evidence: `pages` only when it has ended."""
     found: dict[str, Any] = {
         "printer-job-id": job.id,
         "job-state": job.state_keyword if job.state is not None else None,
         "job-state-reasons": list(job.reasons) or None,
-        "pages": job.impressions,
-        "sheets": job.sheets,
+        "pages" if job.is_final else "pages-so-far": job.impressions,
+        "sheets" if job.is_final else "sheets-so-far": job.sheets,
         "job-k-octets": job.k_octets,
     }
     return {key: value for key, value in found.items() if value is not None}

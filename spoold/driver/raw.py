@@ -28,6 +28,7 @@ from spoold.driver.link import Delivery, DeviceStatus, Network, Progress
 from spoold.driver.options import Options, seconds, switches, texts
 from spoold.driver.sending import Meter, SourceFailed
 from spoold.model.errors import OperationError
+from spoold.model.job import JobReason
 from spoold.model.outcome import Delivered, InDoubt, Outcome, Refused
 from spoold.model.printer import Device
 from spoold.net.stream import Stream
@@ -387,7 +388,8 @@ class _Conversation:
         if any(report.is_canceled for report in reports):
             said = results[-1] if results else "CANCELED"
             printed = f" after {sum(counts)} pages" if counts else ""
-            return Refused("job-canceled-at-device", f"The device said {said}{printed}.")
+            detail = f"The device said {said}{printed}."
+            return Refused(JobReason.JOB_CANCELED_AT_DEVICE, detail, found)
         if reports:
             return self._delivered("pjl-ustatus", found)
         if self._driver._has_pjl:

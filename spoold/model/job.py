@@ -47,6 +47,7 @@ class JobReason(StrEnum):
     PROCESSING_TO_STOP_POINT = "processing-to-stop-point"
     JOB_CANCELED_BY_USER = "job-canceled-by-user"
     JOB_CANCELED_BY_OPERATOR = "job-canceled-by-operator"
+    JOB_CANCELED_AT_DEVICE = "job-canceled-at-device"
     ABORTED_BY_SYSTEM = "aborted-by-system"
     DOCUMENT_FORMAT_ERROR = "document-format-error"
     UNSUPPORTED_DOCUMENT_FORMAT = "unsupported-document-format"

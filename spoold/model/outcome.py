@@ -50,10 +50,15 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The device or its driver will never print this job."""
+    """The device or its driver will never print this job, or no more of it.
+
+    With the reason `job-canceled-at-device` somebody there wanted it no more; `evidence` then has
+    the `pages` that were out by then, where the device counts.
+    """
 
     reason: str
     detail: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

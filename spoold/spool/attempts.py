@@ -169,8 +169,8 @@ def _outcome_fields(outcome: Outcome) -> tuple[str, str, str, int, dict[str, Any
             return "delivered", "", "", bounded_count(sent), bounded_map(evidence)
         case Deferred(reason, detail):
             return "deferred", bounded_word(reason), detail, 0, {}
-        case Refused(reason, detail):
-            return "refused", bounded_word(reason), detail, 0, {}
+        case Refused(reason, detail, evidence):
+            return "refused", bounded_word(reason), detail, 0, bounded_map(evidence)
         case InDoubt(reason, detail, bytes_sent, evidence):
             sent = bounded_count(bytes_sent)
             return "in-doubt", bounded_word(reason), detail, sent, bounded_map(evidence)

@@ -11,11 +11,13 @@ import pytest
 import trio
 import trio.testing
 
+from spoold.codec.ipp_names import JobState as PrinterState
 from spoold.model.job import JobState
 from spoold.model.transitions import JobEvent
 from spoold.net.connect import TcpNetwork
+from spoold.simulate.ipp_engine import Engine, SimulatedJob
 from spoold.simulate.ipp_printer import SimulatedIppPrinter
-from spoold.spool.store import ChangeJob, PutDevice
+from spoold.spool.store import ChangeJob, CountJob, PutDevice
 from support import dispatching
 
 OPTIONS = {
@@ -31,6 +33,14 @@ async def until(check: Callable[[], object]) -> None:
     with trio.fail_after(30):
         while not check():
             await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+async def printing(engine: Engine, job_id: int) -> SimulatedJob:
+    """The printer's job, once it is being printed."""
+    await until(
+        lambda: job_id in engine.jobs and engine.jobs[job_id].state == PrinterState.PROCESSING
+    )
+    return engine.jobs[job_id]
 
 
 class Floor(dispatching.Floor):
@@ -114,8 +124,10 @@ async def test_one_copy_lies_in_the_tray(floor_of, faults):
 async def test_as_many_copies_as_were_asked_for(floor_of, faults, printer):
     """By the printer, or by jobs of their own where it cannot, or does not after all."""
     floor = await floor_of(*faults, printer=printer)
-    await floor.print(copies=3)
+    job = await floor.print(copies=3)
     assert floor.device.engine.sheets == 6
+    (attempt,) = await floor.spool.reader.attempts(job.id)
+    assert attempt.evidence["pages"] == 6  # all of them are paid
 
 
 async def test_wishes_that_were_left_out_are_on_record(floor_of):
@@ -159,9 +171,27 @@ async def test_a_printer_that_says_nothing_of_its_jobs_is_believed_that_it_took_
 async def test_a_job_canceled_at_the_panel_is_not_printed_again(floor_of):
     """Somebody at the printer did not want it."""
     floor = await floor_of("cancel")
-    job = await floor.print(JobState.ABORTED)
-    assert "job-canceled-at-device" in job.message
+    job = await floor.print(JobState.CANCELED)
+    assert job.reasons == ("job-canceled-at-device",)
+    assert job.message == "The printer says: canceled (job-canceled-at-device), 0 impressions."
     assert floor.device.requests.count("Create-Job") == 1
+
+
+async def test_what_was_out_before_a_cancel_at_the_panel_is_counted(floor_of):
+    """The first copy, and a page of the second one; nobody misses the third."""
+    floor = await floor_of(printer={"copies_max": 1})
+    engine = floor.device.engine
+    engine.on_paper = lambda paper: floor.device.set_faults("slow=600000")
+    async with floor.dispatching():
+        job_id = await floor.submit(copies=3)
+        second = await printing(engine, 2)
+        second.impressions = 1
+        engine.cancel(second)
+        job = await floor.wait_state(job_id, JobState.CANCELED)
+    assert job.reasons == ("job-canceled-at-device",)
+    (attempt,) = await floor.spool.reader.attempts(job_id)
+    assert attempt.evidence["pages"] == 3
+    assert floor.device.requests.count("Create-Job") == 2
 
 
 async def test_a_printer_that_always_aborts_is_not_asked_for_ever(floor_of):
@@ -191,10 +221,31 @@ async def test_a_printer_that_forgets_leaves_doubt(floor_of):
     assert floor.device.engine.sheets == 2
 
 
-async def test_a_counter_proves_what_a_printer_forgot(floor_of):
-    """It rose by as many impressions as the job has: delivered."""
+async def test_what_was_out_before_a_cancel_here_is_counted(floor_of):
+    """By the printer, which was told of it: that much has to be paid."""
+    floor = await floor_of("slow=600000")
+    async with floor.dispatching():
+        job_id = await floor.submit()
+        (await printing(floor.device.engine, 1)).impressions = 1
+        reasons = ("processing-to-stop-point", "job-canceled-by-user")
+        await floor.change(job_id, JobEvent.STOP, reasons=reasons)
+        await floor.wait_state(job_id, JobState.CANCELED)
+    (attempt,) = await floor.spool.reader.attempts(job_id)
+    assert attempt.evidence["pages"] == 1
+
+
+@pytest.mark.parametrize("is_counted_here", [False, True])
+async def test_a_counter_proves_what_a_printer_forgot(floor_of, is_counted_here):
+    """It rose by as many impressions as the job has, by its sender's word or ours: delivered."""
     floor = await floor_of("forget")
-    job = await floor.print(attributes={"job-impressions": 2})
+    async with floor.dispatching():
+        said = {} if is_counted_here else {"job-impressions": 2}
+        job_id = await floor.submit(attributes=said, state=JobState.PENDING_HELD)
+        if is_counted_here:
+            counted = CountJob(job_id, 1, {"pages": 2}, floor.spool.wall_clock(), impressions=2)
+            await floor.spool.journal.commit(counted)
+        await floor.change(job_id, JobEvent.RELEASE)
+        job = await floor.wait_state(job_id, JobState.COMPLETED, JobState.PENDING_HELD)
     assert job.state is JobState.COMPLETED
     (attempt,) = await floor.spool.reader.attempts(job.id)
     assert attempt.evidence["method"] == "page-counter"

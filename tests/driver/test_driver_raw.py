@@ -264,6 +264,7 @@ async def test_a_canceled_job_is_refused_and_not_repeated(attempt, printer_on):
         assert isinstance(outcome, Refused)
         assert outcome.reason == "job-canceled-at-device"
         assert "USER_CANCELED" in outcome.detail
+        assert outcome.evidence["pages"] == 0  # what was out by then has to be paid
 
 
 async def test_nothing_is_put_into_a_stream_with_a_job_of_its_own(attempt, printer_on):

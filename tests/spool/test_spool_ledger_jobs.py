@@ -90,6 +90,8 @@ async def test_a_job_pays_what_its_device_has_counted(work, pages, left, flags):
         (JobEvent.REFUSE, Refused("unsupported-document-format"), 20, (Flag.NOT_COUNTED,)),
         (JobEvent.CANCELED, InDoubt("reset", "", 9), 20, (Flag.NOT_COUNTED,)),
         (JobEvent.CANCELED, InDoubt("reset", "", 9, {"pages": 4}), 16, ()),
+        (JobEvent.CANCELED, Refused("job-canceled-at-device", "", {"pages": 4}), 16, ()),
+        (JobEvent.CANCELED, Refused("job-canceled-at-device", "", {"pages": 0}), 20, ()),
         (JobEvent.ASSUME, InDoubt("reset", "", 9), 10, ()),
     ],
 )
