@@ -36,7 +36,10 @@ def add(verbs: Nouns[Parser]) -> None:
         help="only money that was paid in can be paid out; else it is credit",
     )
     adjusting.add_argument(
-        "--until", type=grammar.moment_us, metavar="TIME", help="when the credit ends"
+        "--until",
+        type=grammar.until_us,
+        metavar="TIME",
+        help="when the credit ends: a date (2027-01-01), or how long from now (30d)",
     )
     _add_reason(adjusting)
     refunding = grammar.command(

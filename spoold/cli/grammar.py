@@ -34,6 +34,13 @@ class Parser(ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=Formatter, allow_abbrev=False, **options)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What a command does not know is told by it, with its own usage, and not by the top."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
 
 def noun(nouns: Nouns[Parser], name: str, summary: str) -> Nouns[Parser]:
     """A noun; the verbs are added to what is returned."""
@@ -146,6 +153,20 @@ def coming_us(text: str) -> int:
     else:
         then = datetime.fromisoformat(text)
     return _told_us(then.timestamp())
+
+
+def until_us(text: str) -> int:
+    """A UTC time in µs that comes: `2h` from now, the next `18:00`, or a local ISO time."""
+    try:
+        return coming_us(text)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return int((time.time() + duration(text)) * 1e6)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(
+            f"{text!r} is no time; write how long (2h, 3d), 18:00, or a date (2027-01-01)"
+        ) from None
 
 
 def hold_until(text: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from argparse import Namespace
 from typing import Any
 
@@ -76,7 +75,7 @@ def add(verbs: Nouns[Parser]) -> None:
     emerging.add_argument("state", nargs="?", choices=("on", "off"))
     emerging.add_argument(
         "--until",
-        type=_until_us,
+        type=grammar.until_us,
         metavar="TIME",
         help="how long (2h), or until when (18:00); with on",
     )
@@ -178,14 +177,6 @@ def _amount(text: str) -> int:
         return parse_amount(text)
     except OperationError as error:
         raise argparse.ArgumentTypeError(error.message) from error
-
-
-def _until_us(text: str) -> int:
-    """A UTC time in µs from a time span from now (`2h`), the next `18:00`, or a local ISO time."""
-    try:
-        return grammar.coming_us(text)
-    except (ValueError, OverflowError):
-        return int((time.time() + grammar.duration(text)) * 1e6)
 
 
 def policy(args: Namespace) -> int:

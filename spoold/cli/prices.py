@@ -6,13 +6,14 @@ order, and the unit an impression where none is said.
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentTypeError, Namespace
 from typing import Any
 
 from spoold.cli import grammar, render
 from spoold.cli.booking import print_derivation
 from spoold.cli.control import connect
-from spoold.cli.grammar import DONE, Nouns, Parser
+from spoold.cli.grammar import DONE, USAGE, Nouns, Parser
 from spoold.cli.money import price
 from spoold.cli.render import Column
 from spoold.cli.showing import show_list
@@ -68,7 +69,11 @@ def add(nouns: Nouns[Parser]) -> None:
     )
     setting.add_argument("--default-media", metavar="MEDIUM", help="where a size is not known")
     setting.add_argument(
-        "--from", type=grammar.moment_us, dest="from_us", metavar="TIME", help="else from now on"
+        "--from",
+        type=grammar.until_us,
+        dest="from_us",
+        metavar="TIME",
+        help="a date (2027-01-01), or how long from now (2h); else from now on",
     )
     grammar.add_json(setting)
     listing = grammar.command(
@@ -92,7 +97,7 @@ def add(nouns: Nouns[Parser]) -> None:
     testing.add_argument("--pages", type=grammar.count, default=1, metavar="N")
     testing.add_argument("--color", action="store_true")
     testing.add_argument("--two-sided", action="store_true")
-    testing.add_argument("--media", default="a4", help="a4, or a PWG name")
+    testing.add_argument("--media", type=_medium, default="a4", help="a4, or a PWG name")
     testing.add_argument("--printer", metavar="NAME")
     testing.add_argument("--unknown", action="store_true", help="nobody can count its pages")
     testing.add_argument("--version", type=grammar.count, metavar="N")
@@ -137,6 +142,12 @@ def _read_condition(found: dict[str, Any], word: str, text: str) -> None:
     found[key] = word
 
 
+def _medium(text: str) -> str:
+    if media_size_mm(media_name(text)) is None:
+        raise ArgumentTypeError(f"{text!r} is no medium; write a4, or a PWG name")
+    return text
+
+
 def _percent(text: str) -> int:
     """1/100 of a per cent, from `12.5`."""
     found = price(text.removesuffix("%"))
@@ -167,6 +178,9 @@ def set_prices(args: Namespace) -> int:
         **(args.unknown or {}),
     }
     asked = {key: value for key, value in found.items() if value is not None}
+    if not asked.keys() - {"from_us"}:
+        print("spoold price set: name what to change; see --help.", file=sys.stderr)
+        return USAGE
     with connect(args) as client:
         answer = client.call("price.set", asked)
     if args.json:

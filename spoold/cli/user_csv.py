@@ -57,7 +57,8 @@ def add(verbs: Nouns[Parser]) -> None:
         action="append",
         default=[],
         metavar="TITLE=NAME",
-        help=f"what a column holds: {', '.join(_CELLS)}; `-` for nothing of interest",
+        help=f"what a column holds: {', '.join(_CELLS)}; `-` for nothing of interest. "
+        f"Several groups, roles or cards in a cell have {BETWEEN} between them",
     )
     importing.add_argument(
         "--converter", metavar="NAME|STEPS", help="of cards; see `spoold card converters`"
@@ -200,8 +201,10 @@ def _columns(args: Namespace, titles: list[str]) -> list[str]:
             advice = "Leave it out (--column password=-), and use `spoold user set NAME`."
             raise _fault(args.file, "passwords do not come in files of values", advice)
         if column not in _CELLS and column != "-":
-            advice = f"Say what it is: --column {title.strip()[:40]!r}=NAME, or `=-` for nothing."
-            raise _fault(args.file, f"there is no column {plain(title[:40])!r}", advice)
+            short = plain(title.strip()[:40])
+            advice = f"Say what it holds: --column '{short}=NAME', NAME being one of "
+            advice += f"{', '.join(_CELLS)}; or --column '{short}=-', which leaves it out."
+            raise _fault(args.file, f"it is not known what the column '{short}' holds", advice)
     twice = [one for one, count in Counter(columns).items() if count > 1 and one != "-"]
     if "name" not in columns or twice:
         cause = f"{twice[0]} stands there twice" if twice else "no column is called name"
@@ -294,9 +297,8 @@ def _batches(rows: list[Row]) -> Iterator[list[Row]]:
 def _tell(told: list[Row], *, is_dry: bool) -> None:
     for one in told:
         if one["action"] == "refused":
-            print(
-                plain(f"line {one['line']}: {one['name']}: {one['error']} {one['advice']}".strip())
-            )
+            who = f"{one['name']}: " if one["name"] else ""
+            print(plain(f"line {one['line']}: {who}{one['error']} {one['advice']}".strip()))
         elif one["action"] != "unchanged":
             said = _SAYS[is_dry, one["action"]]
             changes = "; ".join(_change(*item) for item in one.get("changes", {}).items())

@@ -214,18 +214,23 @@ def _is_among(format_: str, formats: tuple[str, ...]) -> bool:
 PRINTER_NAME_CHARACTERS_MAX = 127
 
 
-def check_printer_name(name: str) -> str:
-    """Return `name` when it can name a printer (RFC 8011 5.4.4: at most 127 octets).
+def check_printer_name(name: str, what: str = "printer") -> str:
+    """Return `name` when it can name a printer (RFC 8011 5.4.4: at most 127 octets), or something
+    else (`what`) that takes the same names.
 
     Raises:
         OperationError: `bad-request`, with what is wrong about it.
     """
     if not name or len(name.encode()) > PRINTER_NAME_CHARACTERS_MAX:
-        raise OperationError("bad-request", f"printer name {name[:40]!r} is empty or too long.")
+        raise OperationError(
+            "bad-request",
+            f"{what} name {name[:40]!r} is empty or too long.",
+            f"Use 1 to {PRINTER_NAME_CHARACTERS_MAX} letters and digits.",
+        )
     if not all(c.isalnum() or c in "-_.+" for c in name) or name[0] in "-.":
         raise OperationError(
             "bad-request",
-            f"printer name {name!r} has a character that is not allowed.",
+            f"{what} name {name!r} has a character that is not allowed.",
             "Use letters, digits, '-', '_', '.' and '+', and begin with a letter or digit.",
         )
     return name

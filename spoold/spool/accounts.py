@@ -318,7 +318,9 @@ def check_overdraft(amount: int) -> None:
 
 def unknown(name: str) -> OperationError:
     return OperationError(
-        "not-found", f"there is no account {plain(name[:60])}.", "See `spoold account list`."
+        "not-found",
+        f"there is no account {plain(name[:60])}.",
+        "See `spoold account list`; what people have is user:NAME.",
     )
 
 

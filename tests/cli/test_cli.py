@@ -432,6 +432,8 @@ def test_states_and_times_are_parsed() -> None:
 
 def test_times_beyond_all_bounds_are_told_from_wrong_ones() -> None:
     """An age before 1970 is since ever; what no operation can be told is wrong usage."""
+    now_us = grammar.moment_us("0s")
+    assert grammar.until_us("2h") > now_us > grammar.moment_us("2h")
     assert grammar.moment_us("99999999999999999999d") == grammar.moment_us("0001-06-01") == 0
     for read, text in (
         (grammar.moment_us, "9" * 400 + "d"),
@@ -439,6 +441,7 @@ def test_times_beyond_all_bounds_are_told_from_wrong_ones() -> None:
         (grammar.hold_until, "9999-12-31"),
         (grammar.duration, "99999999999999999999"),
         (grammar.duration, "9" * 400 + "d"),
+        (grammar.until_us, "25:00"),
         (grammar.whole, "-1"),
         (grammar.whole, "99999999999999999999"),
     ):

@@ -82,6 +82,8 @@ def test_prices_are_set_shown_tested_and_kept_in_versions(run: Run) -> None:
         "Total: 1.18"
         in run("price test print --pages 5 --color --two-sided --media a3 --version 1").out
     )
+    late = run("price set print=1 --from 2020-01-01")
+    assert (late.code, "never be in force" in late.err) == (grammar.REFUSED, True)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,11 @@ def test_prices_are_set_shown_tested_and_kept_in_versions(run: Run) -> None:
         ("price set print/copy=1", "two kinds of work"),
         ("price set print=1/km", "no unit"),
         ("price set print=-1", "below zero"),
+        ("price set", "name what to change"),
+        ("price set --from 2h", "name what to change"),
+        ("price set print=1 --from soon", "how long"),
+        ("price test print --media papyrus", "no medium"),
+        ("price list 3", "usage: spoold price list"),
         ("price set --duplex-discount 101", "no discount"),
         ("account set everybody --allowance 5", "names no period"),
         ("account adjust user:ada lots --reason x", "no amount"),

@@ -37,7 +37,8 @@ def test_a_site_is_invited_listed_and_the_invitation_taken_back(run: Run) -> Non
     listed = [one for one in run("site list --json").json if one["name"] == "annex"]
     assert [one["state"] for one in listed] == ["invited"]
     assert "annex" in run("site list").out
-    assert "annex is invited, and has not joined" in run("site show annex").err
+    for verb in ("show", "approve"):
+        assert "annex is invited, and has not joined" in run(f"site {verb} annex").err
     assert "The invitation of annex is taken back." in run("site revoke annex").out
     assert "annex" not in run("site list").out
 
@@ -59,6 +60,8 @@ def test_the_token_stands_nowhere(run: Run, server) -> None:
         ("site show", "this node is an application server"),
         ("site join hq.example.org:9195 --token spj-x", "this node is an application server"),
         ("site invite 'a b'", "cannot name a site"),
+        ("provider enrol 'a b'", "provider name 'a b'"),
+        ("device enrol 'a b' --token", "MFD name 'a b'"),
         ("site invite annex --printer nowhere", "there is no printer"),
         ("site invite annex --ttl 1s", "It can be 60 to"),
     ],

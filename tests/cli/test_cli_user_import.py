@@ -94,6 +94,7 @@ def test_one_row_that_cannot_be_keeps_all_from_being_changed(run: Run, people) -
         assert told in errors
     assert run("user list --json").json == []
     assert "line 3: eve:" in people(rows).out
+    assert "line 10: there are 9 cells" in people(rows).out
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_one_row_that_cannot_be_keeps_all_from_being_changed(run: Run, people) -
         (b"", "no column is called name"),
         (b"full_name\nAda\n", "no column is called name"),
         (b"name,name\n", "twice"),
-        (b"name,shoe size\nada,38\n", "shoe size"),
+        (b"name,shoe size\nada,38\n", "--column 'shoe size=-'"),
         (b"name,password\nada,secret\n", "passwords do not come"),
         (b"name\n\xff\xfe\n", "cp1252"),
         (b'name\n"ada\n', "line 2"),

@@ -88,7 +88,7 @@ async def enrol(call: Call) -> dict[str, Any]:
     token gives way to the new one.
     """
     args, services = call.args, call.services
-    name = check_printer_name(args["name"])
+    name = check_printer_name(args["name"], "MFD")
     async with services.changing:
         known = await services.catalogue.look()
         before = services.mfds.by_name(name)

@@ -183,6 +183,8 @@ def _is_due(node: Node, now_us: int) -> bool:
 
 
 async def approve(call: Call) -> dict[str, Any]:
+    if await call.services.reader.look(nodes.find_called, call.args["name"]) is None:
+        await _refuse_invited(call, call.args["name"])
     node = await call.services.journal.commit(
         ApproveNode(call.args["name"], call.services.wall_clock(), await _scope(call), call.actor)
     )
@@ -236,14 +238,20 @@ async def show_site(call: Call) -> dict[str, Any]:
     look, name = call.services.reader.look, call.args["name"]
     node = await look(nodes.find_called, name)
     if node is None:
-        if name in (one.name for one in await look(nodes.invites, call.services.wall_clock())):
-            raise OperationError(
-                "not-found",
-                f"{name} is invited, and has not joined so far.",
-                "On its machine: `spoold site join`. For another token: `spoold site invite`.",
-            )
+        await _refuse_invited(call, name)
         raise nodes.unknown(name)
     return {**await _node_map(call, node), **await _exposure(call, node)}
+
+
+async def _refuse_invited(call: Call, name: str) -> None:
+    """Raises OperationError: `not-found`, the site has not joined so far."""
+    invites = await call.services.reader.look(nodes.invites, call.services.wall_clock())
+    if name in (one.name for one in invites):
+        raise OperationError(
+            "not-found",
+            f"{name} is invited, and has not joined so far.",
+            "On its machine: `spoold site join`. For another token: `spoold site invite`.",
+        )
 
 
 async def _exposure(call: Call, node: Node) -> dict[str, Any]:

@@ -108,7 +108,7 @@ async def enrol(call: Call) -> dict[str, Any]:
     are named, its users. A new one without users may speak for nobody.
     """
     args, services = call.args, call.services
-    name = check_printer_name(args["name"])
+    name = check_printer_name(args["name"], "provider")
     async with services.changing:
         same = [one for one in await services.reader.providers() if one.name == name]
         if same and same[0].revoked:

@@ -96,6 +96,12 @@ async def set_prices(call: Call) -> dict[str, Any]:
     if args["default_media"] is not None:
         named["default_media"] = media_name(args["default_media"])
     from_us = now_us if args["from_us"] is None else args["from_us"]
+    if from_us < now_us and from_us < (await services.charging.prices()).from_us:
+        raise OperationError(
+            "bad-request",
+            "these prices would never be in force: later ones are already.",
+            "Leave the time out, or name one to come; what was charged stays as it is.",
+        )
     prices = replace(before, rates=tuple(rates.values()), from_us=from_us, **named)
     prices = await services.journal.commit(PutPrices(prices, now_us, call.actor))
     return prices_map(prices, names)
