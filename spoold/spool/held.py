@@ -34,6 +34,7 @@ def keep_rights(writer: SqliteStore, change: store.KeepRights) -> None:
     lease = before or Lease(change.site, is_own=True)
     if change.incarnation != writer.incarnation or granted.epoch < lease.epoch:
         raise OperationError("conflict", "this was asked for before the journal began anew.")
+    is_another = granted.epoch > lease.epoch
     lease.epoch = granted.epoch
     lease.from_us = change.asked_us
     lease.until_us = change.asked_us + granted.valid_us
@@ -43,11 +44,15 @@ def keep_rights(writer: SqliteStore, change: store.KeepRights) -> None:
     leases.keep(writer.db, lease)
     if before is None:
         leases.close_books(writer.db, change.site)
+    elif is_another:
+        for holder in _in_debt(writer.db, lease):
+            _drop(writer, lease, holder, change.now_us, change.actor)
     by_holder: dict[UUID, list[Right]] = {}
     for right in granted.rights:
         by_holder.setdefault(right.purse.holder, []).append(right)
     for holder, rights in by_holder.items():
-        _drop(writer, lease, holder, change.now_us, change.actor)
+        if _is_stale(writer.db, lease, holder):
+            _drop(writer, lease, holder, change.now_us, change.actor)
         _receive(writer, lease, holder, rights, change.now_us, change.actor)
 
 
@@ -93,8 +98,6 @@ def _receive(
 
 def _drop(writer: SqliteStore, lease: Lease, holder: UUID, now_us: int, actor: str) -> None:
     """What is left of epochs before is gone."""
-    if not _is_stale(writer.db, lease, holder):
-        return
     purses = postings.purses_of(writer.db, holder)
     reserved = writer.db.execute(
         "SELECT coalesce(sum(amount), 0) FROM charge "
@@ -120,6 +123,16 @@ def _drop(writer: SqliteStore, lease: Lease, holder: UUID, now_us: int, actor: s
         (lease.site.bytes, holder.bytes, lease.epoch),
     )
     writer.events.append(store.BalanceChanged(holder))
+
+
+def _in_debt(db: sqlite3.Connection, lease: Lease) -> list[UUID]:
+    """Who is below zero here and was never granted anything: the policy has let them go so far."""
+    rows = db.execute(
+        "SELECT holder FROM purse WHERE kind = 'overdraft' AND balance < 0 "
+        "AND holder NOT IN (SELECT holder FROM right_granted WHERE site = ?)",
+        (lease.site.bytes,),
+    )
+    return [UUID(bytes=holder) for (holder,) in rows.fetchall()]
 
 
 def _is_stale(db: sqlite3.Connection, lease: Lease, holder: UUID) -> bool:

@@ -159,6 +159,22 @@ async def test_what_is_reserved_when_the_rights_end_comes_out_of_the_next_ones(h
     await hall.check()
 
 
+async def test_what_was_owed_when_the_rights_end_is_not_taken_out_of_the_next_ones(hall):
+    """Also of somebody who had none: it is charged above, as of the time before."""
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 3, beyond=Beyond(overdraft=5 * PAGE))
+    await hall.settle("a", b"k", 3)
+    hall.now_us += OfflinePolicy().valid_hours * HOUR_US + MARGIN_US
+    await hall.reclaim()
+    await hall.pay(43)
+    await hall.sync("a")
+    await hall.ship("a")
+    await hall.sync("a")
+    assert (await charge_at_hq(hall, b"k")).flags == (Flag.LATE,)
+    assert await hall.rights("a") == await hall.left("a") > 0
+    await hall.check()
+
+
 async def test_a_clock_that_went_back_freezes_rights(hall):
     """Nobody spends by a lease that might be over."""
     await hall.pay(40)
