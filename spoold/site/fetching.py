@@ -250,10 +250,11 @@ class Fetching:
             await upload.suspend()  # what came of it is kept for the next try
 
     async def _come_home(self, offer: dict[str, Any], asked: Submission) -> Accepted | None:
-        """A job that this node has already, for another printer of its own: it is here, whole.
+        """A job that this node has already: it is here, whole.
 
-        It was given away, or it waits for its owner: a provider had gone to both nodes with it, or
-        this one was put back to when it had not given it away yet.
+        It was given away, or it waits, and was released, and paid, above: a provider had gone to
+        both nodes with it, this one was put back to when it had not given it away yet, or its
+        printer was another node's meanwhile.
 
         Raises:
             OperationError: `busy`: it is changed in this moment.
@@ -265,7 +266,8 @@ class Fetching:
         state, is_moved = job.state, job.printer_id != printer.id
         is_given = JobReason.JOB_WAITS_ELSEWHERE in job.reasons
         is_same = job.submitter == asked.submitter and job.documents == 1
-        if is_given or (is_moved and is_same and job.awaits_release and offer["released"]):
+        is_waiting = job.awaits_release or JobReason.JOB_REHOMED in job.reasons
+        if is_given or (is_same and is_waiting and offer["released"]):
             change = ReleaseJob(
                 job.id,
                 printer.id,

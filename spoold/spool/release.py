@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 # What a job waits for here that another node has released for a printer here.
-COMES_HOME = frozenset({JobReason.JOB_WAITS_ELSEWHERE, JobReason.JOB_RELEASE_WAIT})
+COMES_HOME = frozenset(
+    {JobReason.JOB_WAITS_ELSEWHERE, JobReason.JOB_RELEASE_WAIT, JobReason.JOB_REHOMED}
+)
 LACKS_PAYMENT = frozenset(
     {JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value}
 )
@@ -94,6 +96,8 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
         },
         personal or None,
     )
+    if change.comes_home and change.job_id in writer.reserved:  # it is paid for where it comes from
+        ledger.cancel(writer, writer.reserved[change.job_id], change.now_us, change.actor)
     if change.printer_id != row[1]:
         note_origin(writer, change.job_id)
     writer.db.execute(

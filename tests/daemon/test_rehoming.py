@@ -110,6 +110,40 @@ async def test_a_printer_that_went_and_came_back_while_its_site_was_off_prints_n
     await wait_job(hq, "printed", "completed")
 
 
+async def test_what_is_released_above_is_not_paid_at_the_site_again(start, pair, tmp_path):
+    """Its printer went to hq and came back: it had waited for its owner there, or was under way."""
+    hq, site = pair
+    await hq.ask("user.add", name="ada")
+    await hq.ask("account.adjust", name="user:ada", amount=10_0000, reason="cash desk")
+    await hq.ask("price.set", rates=[{"price": 500}], unknown="fixed", unknown_price=500)
+    gate = {"release": "hold", "charging": "on"}
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1", **gate)  # out of order
+    for title in ("waits", "paid"):
+        await submit(hq, title, f"%!PS {title}\n".encode())
+        held = await wait_job(site, title, "pending-held")
+    await site.ask("job.release", job=str(held["id"]))
+    await wait_job(site, "paid", "pending")
+    await site.stop()
+    await wait_until(lambda: not hq.services.sites.here())
+    assert (await hq.ask("printer.rehome", from_site="library"))["in_doubt"] == 2
+    for title in ("waits", "paid"):
+        doubtful = await wait_job(hq, title, "pending-held")
+        await hq.ask("job.settle", job=str(doubtful["id"]), printed=False)
+    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri(), owner="library")
+
+    again = await start("library", "site")
+    await again.line.wait_up()
+    for title in ("waits", "paid"):
+        job = await wait_job(hq, title, "pending-held")
+        await hq.ask("job.release", job=str(job["id"]))
+        await wait_job(hq, title, "completed")
+        await wait_job(again, title, "completed")
+    assert sorted(paper(tmp_path)) == [b"%!PS paid\n", b"%!PS waits\n"]
+    for node in (hq, again):
+        expected = [2] if node is hq else []
+        assert [one["charges"] for one in (await node.ask("usage.sums"))["sums"]] == expected
+
+
 async def test_printers_go_to_another_site(start, pair, tmp_path):
     """Another site beside the same machines takes them over, with what waits."""
     hq, site = pair
