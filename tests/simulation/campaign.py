@@ -20,8 +20,8 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from simulation import clocks, faults
-from simulation.check import check, wrong_rights
+from simulation import clocks, faults, policies
+from simulation.check import check, who_owes, wrong_rights
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
 from simulation.planted import BUGS, Bug
@@ -204,9 +204,12 @@ class Seed:
             work = Work(world)
             visit, staff = Visits(work).visit, Staff(work)
             more = (*(visit,) * VISITS, *(staff.send,) * ERRANDS)
-            setting = clocks.begin(world)
+            setting, generous = clocks.begin(world), policies.begin(world)
             for name in NAMES:
                 await world.start(name)
+            if generous is not None:
+                await generous.decide(world.lives["hq"])
+                more += (work.copy,) * policies.COPIES
             async with trio.open_nursery() as doing:
                 if setting is not None:
                     doing.start_soon(clocks.be_set, world, setting, TROUBLE_S)
@@ -266,7 +269,7 @@ def heads(world: World) -> list[int]:
 def rights_unrest(world: World) -> str:
     hq = world.lives["hq"]
     wrong = (wrong_rights(hq, world.lives[site]) for site in SITE_NAMES)
-    return next((one for one in wrong if one), "")
+    return next((one for one in wrong if one), "") or who_owes(world)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -175,6 +175,17 @@ BUGS = {
         ),
         0,
     ),
+    "cap-each-time": Bug(
+        "Whoever is below zero already may go so far once more, at a site that is cut off.",
+        (
+            Patch(
+                ledger._payable,
+                "limit=wallet.limit + beyond.overdraft",
+                "limit=wallet.limit + beyond.overdraft - min(0, wallet.balance)",
+            ),
+        ),
+        79,
+    ),
     "no-hysteresis": Bug(
         "A line counts as up at the first sign of life.",
         (

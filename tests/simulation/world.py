@@ -67,6 +67,7 @@ class World:
         self.released_s: dict[UUID, float] = {}  # when the application server let what come out
         self.offered: dict[UUID, Offer] = {}  # what it offered to a site, as it did so last
         self.clocks = clocks.make(NAMES, begin_us)
+        self.caps: dict[str, int] = {}  # how far each person may go below zero, by site
         self.made_s: dict[tuple[UUID, int], float] = {}  # when which record of a site was made
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
         self._count = 0
