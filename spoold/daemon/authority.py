@@ -33,6 +33,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spoold.model.errors import IdentityError
 from spoold.model.text import plain
+from spoold.net.address import host_name
 
 AUTHORITY_DAYS = 3650
 NODE_DAYS = 365
@@ -43,7 +44,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DESCRIBED_CHARACTERS_MAX = 400
 COMMON_NAME_BYTES = 64  # RFC 5280, appendix A.1: ub-common-name
 SUBJECT = re.compile(r"spoold:([a-z][a-z-]*):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 KEY_BLOCK = re.compile(
     rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.*?-----END (?:[A-Z]+ )?PRIVATE KEY-----\n?", re.S
 )
@@ -334,17 +334,14 @@ def general_name(name: str) -> x509.GeneralName:
     with contextlib.suppress(ValueError):
         return x509.IPAddress(ip_address(name.partition("%")[0]))
     try:
-        host = name.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        host = ""
-    if not HOST_NAME.fullmatch(host):
+        return x509.DNSName(host_name(name))
+    except ValueError as error:
         raise IdentityError(
             "make a certificate for",
             repr(name),
             "it is no host name",
             "Check the advertised names.",
-        )
-    return x509.DNSName(host)
+        ) from error
 
 
 def _common_name(name: str) -> x509.Name:

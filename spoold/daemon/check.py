@@ -70,7 +70,8 @@ def check(
     try:
         config = configuration.load(config_file, credentials.as_of_unit())
     except ConfigError as error:
-        yield failed("configuration", f"{error.subject}: {error.cause}", error.advice)
+        advice = f"{error.advice} What follows is looked at with the defaults."
+        yield failed("configuration", f"{error.subject}: {error.cause}", advice)
         config = configuration.load(None, os.environ)
     else:
         yield ok("configuration", f"{where}: node {config.node.name}, {config.node.role}")

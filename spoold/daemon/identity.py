@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 RENEWED_BEFORE = timedelta(days=30)
+OWN_FILES = "The daemon's user must own it and be able to read and write it."
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -253,9 +254,10 @@ def read_chain(certificate: Path, key: Path) -> tuple[bytes, bytes]:
     Raises:
         IdentityError: a file cannot be read, is no PEM, or they do not fit.
     """
-    with _explained("read", certificate):
+    advice = "[tls] certificate and key are PEM files that the daemon's user can read."
+    with _explained("read", certificate, advice):
         chain_pem = certificate.read_bytes()
-    with _explained("read", key):
+    with _explained("read", key, advice):
         key_pem = key.read_bytes()
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
@@ -327,7 +329,7 @@ def _read_node(path: Path) -> tuple[x509.Certificate, bytes, UUID]:
 
 
 @contextlib.contextmanager
-def _explained(operation: str, path: Path) -> Iterator[None]:
+def _explained(operation: str, path: Path, advice: str = OWN_FILES) -> Iterator[None]:
     """What the system refuses inside is an IdentityError about `path`."""
     try:
         yield
@@ -336,7 +338,7 @@ def _explained(operation: str, path: Path) -> Iterator[None]:
             operation,
             str(error.filename or path),
             error.strerror,
-            "The daemon's user must own it and be able to read and write it.",
+            advice,
         ) from error
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from spoold.model.errors import ConfigError
 
+_IN_DNS = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 ADVICE = 'Write "0.0.0.0:9191", "[::]:9191" or "name:9191".'
 
@@ -27,6 +28,21 @@ class Address:
         if self.socket_name:
             return f"systemd:{self.socket_name}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def host_name(text: str) -> str:
+    """A host name as the DNS and certificates have it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        name = text.encode("idna").decode("ascii").lower()
+    except UnicodeError as error:
+        raise ValueError(f"{text!r} is no host name") from error
+    if not _IN_DNS.fullmatch(name):
+        raise ValueError(f"{text!r} is no host name")
+    return name
 
 
 def parse_address(text: str) -> Address:

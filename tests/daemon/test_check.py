@@ -53,6 +53,7 @@ def test_a_wrong_configuration_is_told_and_the_rest_is_still_looked_at(tmp_path)
     assert findings[0].verdict is Verdict.FAILED
     assert "claer" in findings[0].text
     assert "'clear'" in findings[0].advice
+    assert "with the defaults" in findings[0].advice
 
 
 def test_a_disk_is_tried_and_left_as_it_was(subject, data_dir, monkeypatch):
@@ -156,6 +157,9 @@ def test_a_key_that_does_not_fit_is_told(subject, tmp_path):
     key.write_bytes(key_pem)
     there = configured(subject, tls=Tls(certificate, key))
     assert Verdict.FAILED in [one.verdict for one in check_node.check_certificates(there)]
+    there = configured(subject, tls=Tls(tmp_path / "none.pem", key))
+    (told,) = [one for one in check_node.check_certificates(there) if "none.pem" in one.text]
+    assert "[tls] certificate and key" in told.advice
 
 
 def test_a_certificate_of_systemd_is_looked_at_while_the_service_runs(tmp_path, monkeypatch):

@@ -151,6 +151,8 @@ def test_everything_written_is_read(write: Write) -> None:
         ('[[listen.raw]]\naddress = "127.0.0.1:9101"', "listen.raw[0]", "Add printer."),
         ("[[listen.raw]]\nprinter = 1", "listen.raw[0].printer", "in quotes"),
         ('[advertise]\nendpoints = ["0.0.0.0:9195"]', "advertise.endpoints[0]", "clients see"),
+        ('[advertise]\nnames = ["a b"]', "advertise.names[0]", "without a port"),
+        ('[advertise]\nnames = ["hq:9195"]', "advertise.names[0]", "without a port"),
         ('[tls]\nkey = "key.pem"', "tls.key", "Add tls.certificate"),
         ("[dispatch]\nbackoff_max_s = 1", "dispatch.backoff_first_s", "backoff_max_s larger"),
     ],
