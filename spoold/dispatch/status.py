@@ -125,7 +125,7 @@ class Statuses:
         supplies = said.supplies if said is not None else ()
         said_us = self._wall_clock() - round(said.age_s * 1_000_000) if said is not None else None
         attempt = self._active.get(device_id)
-        if attempt is not None and attempt.is_sending and _is_for(attempt, queue_id):
+        if attempt is not None and _is_for(attempt, queue_id) and self._works(printer, attempt):
             progress = attempt.progress
             moving = ("moving-to-paused",) if printer.paused else ()
             return PrinterStatus(
@@ -154,6 +154,12 @@ class Statuses:
         return PrinterStatus(
             state, reasons, message, retry_at_us, failures, supplies=supplies, said_us=said_us
         )
+
+    def _works(self, printer: Printer, attempt: Attempt) -> bool:
+        """Whether the printer prints: a device that did well until now from the first try on."""
+        if printer.paused or self._schedule.failures(attempt.choice.device_id):
+            return attempt.is_sending
+        return not attempt.is_ended
 
     def _retry_at_us(self, device_id: int) -> int | None:
         now_s = trio.current_time()

@@ -64,14 +64,17 @@ class Upload:
         """Hear of the meter; tell of the document, and of what the printer says."""
         told = self._told if progress.stalled_s else Told()
         sent = self.bytes_sent()
-        taken = f"{sent} of {self.source.size} bytes are sent" if progress.stalled_s else ""
+        size = self.source.size
+        taken = f"{sent} of {size} bytes are sent"
+        if sent == size:
+            taken = f"all {size} bytes are sent, and the printer has not answered"
         self._report(
             replace(
                 progress,
                 bytes_sent=sent,
                 stalled_s=0.0 if told.is_busy else progress.stalled_s,
                 reasons=told.reasons or progress.reasons,
-                detail="; ".join(part for part in (taken, told.detail) if part),
+                detail="; ".join(filter(None, (taken, told.detail))) if progress.stalled_s else "",
             )
         )
 

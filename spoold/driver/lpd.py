@@ -294,6 +294,7 @@ class _Submission:
             trio.BrokenResourceError: the connection broke.
         """
         self._is_last_awaited = is_last
+        self._meter.awaited = f"the device has not acknowledged {step}"
         is_patient = is_last or has_data
         started_s = trio.current_time()
         while True:

@@ -37,6 +37,11 @@ PORT: Final = 9100
 EOF_PAUSE_S: Final = 0.001
 EOF_PAUSE_S_MAX: Final = 1.0
 IDLE_ANSWERS: Final = 3
+NOT_ENDED: Final = (
+    "the device has every byte, and has not ended the connection; "
+    "for one that never does, set silence=acknowledged"
+)
+NOT_REPORTED: Final = "the device has every byte, and has not reported the job's end"
 
 
 class RawDriver:
@@ -259,6 +264,7 @@ class _Conversation:
         is_end_an_answer = not ear.is_ended  # an end that came before ours says nothing about ours
         if driver._half_close:
             await self._end_our_half()
+        meter.awaited = NOT_ENDED
         tick_s = min(meter.tick_s, max(0.01, driver._drain_timeout_s / 2))
         pause_s = EOF_PAUSE_S
         while True:
@@ -347,6 +353,7 @@ class _Conversation:
         """The reports on our job; none when the device ended, or is idle and said nothing."""
         driver, ear, meter = self._driver, self._ear, self._meter
         name = self._name if self._job_opened else ""
+        meter.awaited = NOT_REPORTED
         idle_answers = 0
         asked_s = trio.current_time()
         while len(ear.ended_jobs(name)) < self._copies and not ear.is_ended:

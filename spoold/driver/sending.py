@@ -51,6 +51,7 @@ class Meter:
         self._last_acknowledged = 0
         self._last_progress_s = trio.current_time()
         self.reasons: tuple[str, ...] = ()  # what the device itself says that it waits for
+        self.awaited = ""  # what it has still to do when it has everything, for people
 
     @property
     def sent(self) -> int:
@@ -97,13 +98,16 @@ class Meter:
             self.moved()
         quiet_s = self.quiet_s
         is_stalled = quiet_s >= self._stall_s
-        detail = f"{acknowledged} of {self.sent} bytes taken by the device" if is_stalled else ""
+        if self.awaited and acknowledged == self.sent:
+            detail = self.awaited
+        else:
+            detail = f"{acknowledged} of {self.sent} bytes taken by the device"
         self._report(
             Progress(
                 bytes_sent=self.sent,
                 stalled_s=quiet_s if is_stalled else 0.0,
                 reasons=(self.reasons or ("stalled",)) if is_stalled else (),
-                detail=detail,
+                detail=detail if is_stalled else "",
             )
         )
 

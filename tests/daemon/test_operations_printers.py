@@ -341,6 +341,15 @@ async def test_a_device_in_trouble_is_shown_with_its_next_try(desk):
     assert "tried again by itself" in shown["advice"][0]
 
 
+async def test_a_device_that_has_stopped_in_the_middle_comes_with_advice(desk):
+    """Nothing has failed, so nothing is tried again: what can be done is another thing."""
+    printer = await desk.spool.add_printer("a")
+    status = PrinterStatus("processing", ("stalled",), "5 of 9 bytes taken", active_job_id=7)
+    shown = printer_map(printer, Known({printer.id: printer}, {}, {"a": printer}), status, {}, 0)
+    assert "goes on by itself" in shown["advice"][0]
+    assert "spoold job cancel 7" in shown["advice"][0]
+
+
 async def test_printers_are_listed_by_name_in_pages(desk):
     """Each once, with its queue, however small the pages."""
     for number in (3, 1, 2, 5, 4):

@@ -42,6 +42,18 @@ async def test_jobs_are_printed_and_noted(floor, spool):
     assert [log["event"] for log in logs].count("job_completed") == 6
 
 
+async def test_a_printer_works_from_when_it_is_tried(floor):
+    """Before the first byte, too: a device may take long to say that it is there."""
+    printer, machine = await floor.add()
+    machine.script = [machine.connecting()]
+    async with floor.dispatching() as dispatcher:
+        (job_id,) = await floor.add_jobs(printer, 1)
+        with trio.fail_after(30):
+            await machine.busy.wait()
+        status = dispatcher.status(printer.id)
+        assert (status.state, status.active_job_id) == ("processing", job_id)
+
+
 async def test_an_attempt_that_has_ended_is_gone_at_once(floor):
     """Nothing of it waits for the collector of cycles: a node makes a thousand a second."""
     printer, _ = await floor.add()

@@ -220,6 +220,19 @@ async def test_a_device_that_stops_reading_stalls_and_is_never_failed(attempt, i
         assert job.progress[-1].bytes_sent > 0
 
 
+async def test_what_a_silent_device_has_not_acknowledged_is_told(attempt, printer_on):
+    """It took the connection and the command: that alone says nothing to an operator."""
+    async with printer_on("silent") as printer:
+        driver, job = attempt(uri(printer), BODY, stall_s="0.02")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.deliver, job.delivery)
+            with trio.fail_after(30):
+                await job.stalled.wait()
+            nursery.cancel_scope.cancel()
+        stalls = [one for one in job.progress if one.stalled_s]
+        assert stalls[0].detail == "the device has not acknowledged the queue"
+
+
 async def test_the_last_acknowledgement_may_take_as_long_as_it_likes(attempt, printer_on):
     """`timeout_s` ends no wait behind the data: the device holds it until it has paper."""
     has_paper = trio.Event()

@@ -208,6 +208,7 @@ async def test_silence_is_not_enough_where_the_device_says_so(attempt, printer_o
                 await job.stalled.wait()
             await trio.sleep(0.15)  # longer than the silence that proves a job elsewhere
             assert outcomes == []
+            assert job.progress[-1].detail.endswith("set silence=acknowledged")
             nursery.cancel_scope.cancel()
 
 

@@ -123,6 +123,12 @@ def advice_on(printer: Printer, status: PrinterStatus, interrupted: int) -> list
             "Its device is tried again by itself; look at its power, cable and paper, or move "
             f"the jobs: `spoold printer redirect {name} OTHER`."
         )
+    if "stalled" in status.reasons and status.active_job_id is not None:
+        told.append(
+            f"Its device has stopped in the middle of job {status.active_job_id}, which goes on by "
+            "itself when the device does: look at its paper and panel, or "
+            f"`spoold job cancel {status.active_job_id}`."
+        )
     if interrupted:
         told.append(
             f"Submissions that broke off today: {interrupted}. They were held, as their ends may "

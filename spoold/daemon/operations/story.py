@@ -58,8 +58,8 @@ _ACTS: dict[str, str] = {
     JobEvent.REPRINT: "settled: to be printed again",
     JobEvent.MISFIT: "held: it cannot print here as it is",
     JobEvent.DAMAGE: "ended: its document is damaged",
-    JobEvent.STALL: "stalled: the device takes no more bytes",
-    JobEvent.RESUME: "going on: the device takes bytes again",
+    JobEvent.STALL: "stalled: the device does not go on",
+    JobEvent.RESUME: "going on",
     JobEvent.REFUSE: "refused",
     JobEvent.HAND_ON: "at another node",
 }
@@ -358,7 +358,7 @@ async def why_it_waits(call: Call, job: Job, known: Known) -> str:
             return f"It was asked to stop, and ends with its attempt ({sent})."
         detail = f" {job.message}" if job.message else ""
         if job.state is JobState.PROCESSING_STOPPED:
-            return f"The device takes no more bytes for now ({sent}).{detail}"
+            return f"The device does not go on for now ({sent}).{detail}"
         return f"It is being printed ({sent}).{detail}"
     ahead = await count_ahead(call, job, printer)
     return why_pending(job, printer, status, ahead, call.services.wall_clock())
