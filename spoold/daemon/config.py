@@ -24,6 +24,7 @@ from spoold.daemon.schema import (
     Wrong,
     duration_s,
     flag,
+    host,
     listed,
     number,
     one_of,
@@ -39,7 +40,7 @@ from spoold.daemon.systemd import socket_names
 from spoold.model.errors import ConfigError, OperationError
 from spoold.model.printer import check_printer_name
 from spoold.net import credentials
-from spoold.net.address import Address, host_name, parse_address
+from spoold.net.address import Address, parse_address
 
 Network = IPv4Network | IPv6Network
 
@@ -62,18 +63,6 @@ def endpoint(value: Any) -> str:
     if where.socket_name or not where.port or where.host in ("0.0.0.0", "::"):
         raise Wrong(f"nobody can connect to {value!r}", 'Write "HOST:PORT" as clients see it.')
     return str(where)
-
-
-@takes("a host name or IP address, without a port")
-def advertised_name(value: Any) -> str:
-    try:
-        ip_address(text(value).partition("%")[0])
-    except ValueError:
-        try:
-            host_name(value)
-        except ValueError as error:
-            raise Wrong(str(error), "Write names as print.example.org, without a port.") from None
-    return str(value)
 
 
 @takes("an IP address or network, as 192.0.2.0/24")
@@ -238,7 +227,7 @@ class AdvertiseTo:
 class Advertise:
     """What others are told: `names` go into the certificate, `endpoints` to print providers."""
 
-    names: Annotated[tuple[str, ...], listed(advertised_name)] = ()
+    names: Annotated[tuple[str, ...], listed(host)] = ()
     endpoints: Endpoints = ()
     to: Annotated[tuple[AdvertiseTo, ...], listed(table(AdvertiseTo))] = ()
 

@@ -12,8 +12,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
+
+from spoold.net.address import host_name
 
 DAY_S = 86_400
 MIB = 1024 * 1024
@@ -94,6 +97,18 @@ def text(value: Any) -> str:
     if not value.isprintable() or not value.strip():
         raise Wrong("the text is empty or has control characters", "Write a plain text.")
     return value
+
+
+@takes("a host name or IP address, without a port")
+def host(value: Any) -> str:
+    try:
+        ip_address(text(value).partition("%")[0])
+    except ValueError:
+        try:
+            host_name(value)
+        except ValueError as error:
+            raise Wrong(str(error), "Write names as print.example.org, without a port.") from None
+    return str(value)
 
 
 @takes("true or false")
