@@ -172,7 +172,8 @@ class Session:
                 response, body = await self._exchange(head, upload)
             except RemoteProtocolError as error:
                 self.abort()
-                raise Broken(f"{self._place.where}: {error}.", may_have_arrived=True) from error
+                cause = f"what it answered is no IPP ({error})"
+                raise Broken(f"{self._place.where}: {cause}.", may_have_arrived=True) from error
             except trio.BrokenResourceError as error:
                 self.abort()
                 cause = str(error) or "the connection broke"
@@ -421,9 +422,9 @@ class Session:
             event = await self._event()
             if not isinstance(event, Response) or event.status != 101:
                 self._habits.is_upgraded = False
-                raise OSError(
-                    errno.EPROTO,
-                    "it gives no TLS; only clear_password=on sends a password without it",
-                )
+                cause = "it asks for TLS and gives none: try ipps:// in the device's URI"
+                if self._login is not None:
+                    cause = "it gives no TLS; only clear_password=on sends a password without it"
+                raise OSError(errno.EPROTO, cause)
             self._stream = await self._trust.secure(stream, self._settings.connect_timeout_s)
             await self._answer()

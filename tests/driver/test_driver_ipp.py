@@ -216,7 +216,8 @@ async def test_a_printer_that_is_busy_with_others_is_not_stalled(ipp_printer_on,
         ("not-accepting", "not-accepting-jobs", "takes no jobs"),
         ("login", "device-wants-login", "password_file"),
         ("hang", "connecting-to-device", "no answer within"),
-        ("garbage", "connecting-to-device", ""),
+        ("garbage", "connecting-to-device", "what it answered is no IPP"),
+        ("upgrade", "connecting-to-device", "it asks for TLS and gives none: try ipps://"),
     ],
 )
 async def test_a_printer_in_trouble_gets_nothing(ipp_printer_on, attempt, fault, reason, words):
