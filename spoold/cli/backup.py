@@ -81,13 +81,13 @@ def add(nouns: Nouns[Parser]) -> None:
 def backup(args: Namespace) -> int:
     *verb, directory = args.words
     place = Path(directory).absolute()
-    if not verb:
+    if not verb and directory not in ("list", "verify"):  # ./list is a directory of that name
         return _take(args, place)
     if verb == ["list"]:
         return _list(args, place)
     if verb == ["verify"]:
         return _verify(args, place)
-    print("spoold: give DIR, list DIR or verify DIR.", file=sys.stderr)
+    print("spoold backup: give DIR, list DIR or verify DIR; see --help.", file=sys.stderr)
     return USAGE
 
 

@@ -79,7 +79,7 @@ def made(directory: Path, node_guid: UUID | None = None) -> list[tuple[str, Head
     """The backups in a directory, the oldest first; those of one node, when it is named."""
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for name in sorted(one for one in os.listdir(directory) if NAMED.fullmatch(one)):
+        for name in sorted(filter(NAMED.fullmatch, os.listdir(directory)), key=_order):
             head = manifest.read_head(directory / name)
             if head is not None and node_guid in (None, UUID(head.node_guid)):
                 found.append((name, head))
@@ -100,7 +100,7 @@ def make(source: Source, directory: Path, now_us: int, step: Step, keep: int | N
     _check_place(source, directory)
     with _explained(directory), _locked(directory):
         _sweep(directory)
-        name = _free_name(directory, now_us)
+        name = _next_name(directory, now_us)
         work = directory / (name + PARTIAL)
         work.mkdir(mode=0o700)
         try:
@@ -341,11 +341,18 @@ def _last(directory: Path, node_guid: UUID) -> tuple[Path, dict[str, Entry]]:
     return directory, {}
 
 
-def _free_name(directory: Path, now_us: int) -> str:
-    name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us // 1_000_000))
-    taken = set(os.listdir(directory))
-    numbered = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(one for one in numbered if one not in taken)
+def _order(name: str) -> tuple[str, int]:
+    """By what backups are sorted, the oldest first."""
+    stamp, _, number = name.partition("-")
+    return stamp, int(number or 1)
+
+
+def _next_name(directory: Path, now_us: int) -> str:
+    """A name behind all that are there, even when the clock went back: the last is the newest."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us // 1_000_000))
+    there = filter(NAMED.fullmatch, os.listdir(directory))
+    last, number = max(map(_order, there), default=("", 0))
+    return stamp if stamp > last else f"{last}-{number + 1}"
 
 
 def _sweep(directory: Path) -> None:

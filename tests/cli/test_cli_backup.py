@@ -65,6 +65,8 @@ def test_what_cannot_be_backed_up_is_told_with_advice(run: Run, tmp_path: Path) 
     refused = run(f"backup {tmp_path / 'file' / 'backups'}")
     assert refused.code == 1
     assert "ReadWritePaths=" in refused.err
+    assert f"{tmp_path / 'file'}" in refused.err
     assert run(f"backup verify {tmp_path}").code == 1
     assert "There is no backup in" in run(f"backup list {tmp_path}").out
-    assert run(f"backup weigh {tmp_path}").code == 2
+    for words in (f"weigh {tmp_path}", "list", "verify"):
+        assert run(f"backup {words}").code == 2

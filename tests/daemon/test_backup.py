@@ -189,6 +189,14 @@ async def test_old_backups_go_only_when_asked_and_only_own(node, place):
     assert left == [other.name, NAME + "-3", NAME + "-4"]
 
 
+async def test_the_last_backup_is_the_newest_whatever_the_clock_says(node, place):
+    """More than nine in a second, and a clock that went back: none is removed as it is made."""
+    for now_us in (NOW_US,) * 11 + (NOW_US - 86_400_000_000,):
+        taken = await trio.to_thread.run_sync(backup.make, node.source, place, now_us, quiet, 2)
+        assert backup.made(place)[-1][0] == taken.path.name
+    assert [name for name, _ in backup.made(place)] == [f"{NAME}-11", f"{NAME}-12"]
+
+
 async def test_a_document_that_is_damaged_in_the_spool_is_told(node, place):
     """The rest is backed up, and the backup says how much it lacks."""
     first, second, _ = sorted(documents_of(node.data_dir))

@@ -62,7 +62,9 @@ async def make(call: Call) -> dict[str, Any]:
             )
     except SpoolError as error:
         log.error("backup_failed", directory=str(directory), reason=str(error))
-        raise OperationError("not-possible", f"{error.cause}.", error.advice) from error
+        raise OperationError(
+            "not-possible", f"{error.subject}: {error.cause}.", error.advice
+        ) from error
     return await _tell(call, made, now_us)
 
 
