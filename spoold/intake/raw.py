@@ -200,12 +200,16 @@ def _describe(upload: Upload, head: bytes) -> None:
 
 
 async def _interrupted(upload: Upload, detail: str) -> None:
-    """Keep what came, held, and say so."""
+    """Keep what came, held, as the job of whom it says and for the printer that it names."""
     try:
+        if upload.offset:
+            await upload.tail()  # its head is there then
+            _describe(upload, upload.head)
         accepted = await upload.interrupt(detail)
     except StoreFailed:
         raise
     except (OperationError, SpoolError) as error:
+        await upload.abandon()
         log.warning("submission_lost", printer=upload.submission.printer, error=str(error))
         return
     if accepted is not None:

@@ -141,6 +141,29 @@ async def test_a_reset_keeps_what_came_and_never_prints_it(spool, connect):
     assert await spool.reader.document_body(job.id) == b"half an inv"
 
 
+@pytest.mark.parametrize("is_reset", [False, True])
+async def test_a_broken_stream_is_for_the_printer_and_of_the_owner_that_it_names(
+    spool, connect, is_reset
+):
+    """Who looks for it looks there, and a release must not print it elsewhere."""
+    other = await spool.add_printer("other")
+    client, done, _ = await connect(limits=Limits(idle_deadline_s=60 if is_reset else 0.15))
+    await send(
+        client,
+        b'\x1b%-12345X@PJL JOB NAME="Half"\r\n@PJL SET USERNAME="Ada"\r\n'
+        b'@PJL SET SPOOLD-PRINTER="other"\r\n@PJL ENTER LANGUAGE=PCL\r\n\x1bE half a page',
+    )
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    if is_reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    with trio.fail_after(30):
+        await done.wait()
+    (job,) = await jobs(spool)
+    assert job.reasons == ("submission-interrupted",)
+    assert (job.printer_id, job.owner.name, job.title) == (other.id, "ada", "Half")
+
+
 async def test_silence_is_not_the_end_of_a_job(spool, connect):
     """A sender that stops is reset, and what came is held."""
     client, done, _ = await connect()
