@@ -8,6 +8,7 @@ the wall, and what is held then waits for its owner again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 import structlog
 import trio
@@ -45,6 +46,7 @@ class Emergencies:
         self._wall_clock = wall_clock
         self._bell = trio.Event()
         self.now: Emergency | None = None
+        self._refused: dict[UUID, str] = {}  # jobs that go on waiting, and the reason that was told
         journal.listen(self._hear)
 
     def _hear(self, events: list[Event]) -> None:
@@ -68,8 +70,11 @@ class Emergencies:
                 await trio.sleep(GATHER_S)
 
     async def _look(self) -> None:
-        self.now = await self._reader.look(emergencies.find)
+        before, self.now = self.now, await self._reader.look(emergencies.find)
         if self.now is None:
+            if before is not None:
+                log.warning("emergency_ended")
+            self._refused.clear()
             return
         now_us = self._wall_clock()
         if not self.now.since_us <= now_us < self.now.until_us:
@@ -77,9 +82,12 @@ class Emergencies:
             await self._journal.commit(SetEmergency(None, now_us))
             log.warning("emergency_ended")
             return
+        if before is None:
+            log.warning("emergency_began", actor=self.now.actor)
         await self._release_all(self.now)
 
     async def _release_all(self, emergency: Emergency) -> None:
+        told, self._refused = self._refused, {}
         known = await self._printers.look()
         for printer in known.printers.values():
             if printer.release is not ReleaseMode.HOLD or not printer.is_ours:
@@ -101,6 +109,9 @@ class Emergencies:
                         await self._releases.release(job, printer, Releaser(emergency.actor))
                         log.info("job_released_in_emergency", job_uuid=str(job.uuid))
                     except OperationError as error:
-                        log.info("job_not_released", job_uuid=str(job.uuid), reason=error.code)
+                        self._refused[job.uuid] = error.code
+                        if told.get(job.uuid) != error.code:
+                            reason = str(error)
+                            log.warning("job_not_released", job_uuid=str(job.uuid), reason=reason)
                 if len(jobs) < TOGETHER:
                     break
