@@ -6,6 +6,7 @@ event loop is. Whoever asks how the node is gets what was seen last, and costs n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -40,6 +41,7 @@ TURN_S = 0.25
 LAG_KEPT_S = 60.0
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 CERTIFICATES_S = 600.0  # how often files of certificates are looked at, and those of providers
+_WAITS = (JobState.PENDING, JobState.PENDING_HELD)
 EXPIRED_DAYS = 30  # for which a provider is told of that nobody has enrolled anew
 
 
@@ -183,7 +185,9 @@ class Monitor:
             backup_us=made_us if isinstance(made_us, int) else None,
             line_gone_us=line.since_us if is_gone and line is not None else None,
             line_reason=line.reason if line is not None else "",
+            stranded=self._stranded(),
             is_to_join=services.membership is not None and not services.membership.is_joined,
+            to_approve=self._to_approve(),
             sites_gone=await self._sites_gone(),
             behind=await services.reader.look(synchronised.behind),
             journals=await journals.look(services),
@@ -286,6 +290,24 @@ class Monitor:
         self._stopped_since = since
         self.stopped = tuple(sorted(stopped, key=lambda one: one.since_us))
         return sum(printer.paused for printer in printers)
+
+    def _stranded(self) -> tuple[tuple[str, int], ...]:
+        """Jobs that wait for printers of nodes that this one hands none to."""
+        services, found = self._services, Counter[str]()
+        for one in self._depths:
+            printer = self._known.printers.get(one.printer_id)
+            if printer is None or printer.owner is None or one.state not in _WAITS:
+                continue
+            is_reached = services.handing.is_site(printer.owner)
+            if not is_reached and not printer.waits_anywhere(services.line is not None):
+                found[printer.name] += one.jobs
+        return tuple(found.items())
+
+    def _to_approve(self) -> str:
+        membership = self._services.membership
+        if membership is None or membership.is_joined or membership.member is None:
+            return ""
+        return membership.member.name
 
     def _absent(self, listen: Listen) -> tuple[str, ...]:
         """What raw streams are to go to and is not there; `default` need not be."""

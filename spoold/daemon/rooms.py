@@ -141,7 +141,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     dispatcher = _dispatcher(ground, lines.network, converter)
     handing = Handing(journal, reader, ground.documents, lines.sites, wall_clock)
     await handing.start()
-    acceptance.hands_on = handing.is_site
+    acceptance.hands_on = held.releases.hands_on = handing.is_site
     acceptance.is_at_site = lines.line is not None
     endpoints = _endpoints(ground, lines)
     if lines.line is not None:

@@ -202,6 +202,7 @@ class Desk:
         if printer is home and home.is_find_me:
             return  # where it will come out nobody has said
         check_place(job, home, printer, await self._releases.formats_of(job))
+        self._releases.check_reach(printer)
         person = person_of(job, owner)
         places = (printer,) if home.id == printer.id else (home, printer)
         if count is None:

@@ -106,7 +106,10 @@ def person_of(job: Job, owner: User | None) -> Person:
 
 
 class Releases:
-    """Releases jobs. `printers` are followed by their events, so that looking is cheap."""
+    """Releases jobs. `printers` are followed by their events, so that looking is cheap.
+
+    `hands_on` says whether a node gets jobs for its printers from this one.
+    """
 
     def __init__(
         self,
@@ -123,6 +126,20 @@ class Releases:
         self._counts = counts
         self._money = money
         self._wall_clock = wall_clock
+        self.hands_on: Callable[[UUID], bool] = lambda node: False
+
+    def check_reach(self, printer: Printer) -> None:
+        """Let a job come out at `printer`, if it is this node's, or of one that this hands jobs to.
+
+        Raises:
+            OperationError: `not-possible`.
+        """
+        if printer.owner is not None and not self.hands_on(printer.owner):
+            raise OperationError(
+                "not-possible",
+                f"{printer.name} belongs to another node, and this one hands it no jobs.",
+                "Ask an operator: `spoold job move` takes it to another printer.",
+            )
 
     async def release(
         self,
@@ -212,6 +229,8 @@ class Releases:
     ) -> ReleaseJob:
         known = await self._printers.look()
         home = known.printers.get(job.printer_id, printer)
+        if not by.is_node:
+            self.check_reach(printer)
         if by.is_staff:
             _check_for_staff(job, printer, await self.formats_of(job))
         elif not by.is_node:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from spoold.spool.replica import Taking
     from spoold.spool.sqlite import SqliteStore
 
+WAS_ELSEWHERE = (
+    "Its printer was another node's meanwhile, which may have printed it: print it "
+    "(`spoold job release`), or cancel it (`spoold job cancel`)."
+)
 _NAMING = ("members", "standby", "releases_at")  # fields of a printer that name others
 
 
@@ -153,9 +157,7 @@ def _fence(
     for job_id, words in handed.fetched_of(writer.db, printer_id):
         if JobReason.JOB_IN_DOUBT not in words:
             reasons = tuple(dict.fromkeys((*words, JobReason.JOB_REHOMED.value)))
-            change = store.ChangeJob(
-                job_id, JobEvent.HOLD, now_us, "node", reasons, "Its printer was another node's."
-            )
+            change = store.ChangeJob(job_id, JobEvent.HOLD, now_us, "node", reasons, WAS_ELSEWHERE)
             jobs.change_job(writer, change)
 
 

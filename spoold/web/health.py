@@ -113,6 +113,7 @@ class Rights:
 class Facts:
     """What was seen at `now_us`. `commit_s` is how long the writer has needed, or needs by now.
 
+    `stranded` are printers of nodes that get no jobs from here, each with how many wait for it.
     `oldest_us` is when the oldest job was submitted that waits for a printer which is not paused.
     `certificates` are each with the end of its life; `providers` those whose own ends soon, or has
     ended lately. `backup_us` is None when there was none.
@@ -131,6 +132,7 @@ class Facts:
     waiting: int = 0
     in_doubt: int = 0
     damaged: int = 0  # jobs that ended in the last day, as their document was missing or changed
+    stranded: tuple[tuple[str, int], ...] = ()
     oldest_us: int | None = None
     oldest_printer: str = ""
     certificates: tuple[tuple[str, int], ...] = ()
@@ -142,6 +144,7 @@ class Facts:
     line_gone_us: int | None = None  # since when a site has no line to its application servers
     line_reason: str = ""
     is_to_join: bool = False  # a site that has joined nobody, or waits to be approved
+    to_approve: str = ""  # what it is called where it waits for that
     sites_gone: tuple[tuple[str, int], ...] = ()  # sites without a line, and since when
     behind: tuple[str, ...] = ()  # sources whose last round of synchronisation failed
     journals: Journals = field(default_factory=Journals)
@@ -265,6 +268,14 @@ def _jobs(facts: Facts, wanted: Thresholds) -> Check:
         advice = "`spoold job list --reason document-damaged`, and have them submitted again; see "
         advice += "whether the disk reports errors (dmesg)."
         return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
+    if facts.stranded:
+        printers = ", ".join(name for name, _ in facts.stranded[:NAMED_MAX])
+        count = sum(jobs for _, jobs in facts.stranded)
+        text = f"{count} {'job waits' if count == 1 else 'jobs wait'} here for {printers}, which "
+        text += "another node prints by now"
+        advice = "It does not get them: `spoold job list --printer`, then `spoold job move`, or "
+        advice += "`spoold job cancel`."
+        return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
     if age_s >= wanted.job_waiting_s:
         text = f"a job for {facts.oldest_printer} has waited for {_hours(age_s)}"
         advice = f"`spoold job list --printer {facts.oldest_printer}`, then `spoold job explain`."
@@ -357,9 +368,13 @@ def _people(facts: Facts) -> Check:
 
 
 def _line(facts: Facts) -> Check:
+    if facts.to_approve:
+        text = "this site waits to be approved by its application server"
+        advice = f"There: `spoold site approve {facts.to_approve}`."
+        return Check(Part.LINE, Verdict.WARNING, text, advice)
     if facts.is_to_join:
         text = "this node is to be a site, and no application server has let it in so far"
-        advice = "`spoold site join` here, then `spoold site approve` there."
+        advice = "`spoold site invite` there, then `spoold site join` here."
         return Check(Part.LINE, Verdict.WARNING, text, advice)
     if facts.line_gone_us is None:
         return _sites(facts)

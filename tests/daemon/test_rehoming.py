@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from daemon.test_handing import give_away, jobs_of, paper, submit, wait_job
 
+from spoold.daemon import monitor
 from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
 from spoold.model.person import Owner
@@ -31,7 +32,9 @@ async def hand_in(site, title, printer="desk"):
     await upload.commit()
 
 
-async def test_the_printers_of_a_dead_site_print_at_another_node(start, pair, tmp_path):
+async def test_the_printers_of_a_dead_site_print_at_another_node(
+    start, pair, tmp_path, monkeypatch
+):
     """What waited prints at once; what the site had is in doubt; when it returns it prints none."""
     hq, site = pair
     await hq.ask("printer.add", name="roam", release="find-me")
@@ -60,11 +63,18 @@ async def test_the_printers_of_a_dead_site_print_at_another_node(start, pair, tm
     assert had["reasons"] == ["job-in-doubt"]
     assert paper(tmp_path) == [b"%!PS waits\n"]
 
+    monkeypatch.setattr(monitor, "LOOK_S", 0.2)
     again = await start("library", "site")
     await again.line.wait_up()
     kept = await wait_job(again, "had", "pending-held")
     assert kept["reasons"] == ["job-rehomed"]
     assert "another node" in kept["message"]
+    told = (await again.ask("job.explain", job=str(kept["id"])))["waits"]
+    assert ("until somebody settles it" in told, "job release" in told) == (True, False)
+    await wait_until(
+        again.services.checks,
+        holds=lambda found: "1 job waits here for desk, which" in " ".join(c.text for c in found),
+    )
     await again.ask("job.release", job=str(kept["id"]))
     await wait_job(again, "had", "pending-held")
     await hq.ask("job.settle", job=str(had["id"]), printed=False)

@@ -262,7 +262,7 @@ class Life:
         self.handing = Handing(journal, reader, self.documents, self.presence, clock)
         await self.handing.start()
         self.handing.late.soon_s = SOON_S
-        self.acceptance.hands_on = self.handing.is_site
+        self.acceptance.hands_on = self.releases.hands_on = self.handing.is_site
         self.acceptance.is_at_site = self.is_site
         keys = Digests([GUIDS[self.name].bytes * 2])
         self.objects = Objects(journal, reader, self.presence, keys, self.guid, clock)

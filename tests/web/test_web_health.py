@@ -78,6 +78,7 @@ def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
         ({"journals": Journals(forked=("annex",))}, Part.JOURNALS, Verdict.FAILED, "annex"),
         ({"journals": Journals(quarantined=3)}, Part.JOURNALS, Verdict.WARNING, "3 records"),
         ({"is_to_join": True}, Part.LINE, Verdict.WARNING, "no application server has let it in"),
+        ({"to_approve": "library"}, Part.LINE, Verdict.WARNING, "waits to be approved"),
         ({"line_gone_us": NOW_US - 9_000_000}, Part.LINE, Verdict.WARNING, "for 9 s"),
         ({"sites_gone": GONE[:1]}, Part.LINE, Verdict.WARNING, "a site has no line: annex for 3 h"),
         ({"sites_gone": GONE}, Part.LINE, Verdict.WARNING, "2 sites have no line: annex for 3 h"),
@@ -97,6 +98,13 @@ def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
         ({"stopped": stopped(12)}, Part.PRINTERS, Verdict.WARNING, "and 2 more"),
         ({"absent": ("labels",)}, Part.PRINTERS, Verdict.WARNING, "refuses them: labels"),
         ({"in_doubt": 2}, Part.JOBS, Verdict.WARNING, "2 jobs are in doubt"),
+        ({"stranded": (("hall", 1),)}, Part.JOBS, Verdict.WARNING, "1 job waits here for hall"),
+        (
+            {"stranded": (("hall", 1), ("roof", 2))},
+            Part.JOBS,
+            Verdict.WARNING,
+            "3 jobs wait here for hall, roof",
+        ),
         ({"damaged": 1}, Part.JOBS, Verdict.WARNING, "1 job was aborted in the last day"),
         ({"oldest_us": NOW_US - 3 * HOUR_US}, Part.JOBS, Verdict.WARNING, "waited for 3 h"),
         (

@@ -247,6 +247,8 @@ def why_held(job: Job) -> str:
             "It is held because the printer wants to know its owner better."
             f"{message} An operator may `spoold job release {job.id}`."
         )
+    if JobReason.JOB_REHOMED in reasons:
+        return f"It is held until somebody settles it.{message}"
     if JobReason.JOB_WAITS_ELSEWHERE in reasons:
         return f"It waits at the application server now, for its owner at a machine.{message}"
     if waits := _why_at_gate(job):
