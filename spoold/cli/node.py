@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RECORDS_SHOWN = 50
 RECORDS_PAGE = 500
 CURSOR_INTERVAL_S = 0.2
+_NOTHING: tuple[object, ...] = (None, [], {})  # what a record says nothing by
 
 
 def add(nouns: Nouns[Parser]) -> None:
@@ -301,7 +302,9 @@ def _print_record(args: Namespace, record: dict[str, Any]) -> None:
         print(render.json_text(record), flush=args.follow)
         return
     payload = {**record.get("payload", {}), **(record.get("personal") or {})}
-    told = "  ".join(f"{key}={_brief(value)}" for key, value in payload.items() if value)
+    told = "  ".join(
+        f"{key}={_brief(value)}" for key, value in payload.items() if value not in _NOTHING
+    )
     line = f"{record['position']:>8}  {render.local_time(record['event_us'])}  {record['kind']}"
     line += f"  {record['actor']}  {told}"
     width = render.terminal_width()

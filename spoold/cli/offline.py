@@ -232,8 +232,12 @@ def repair(args: Namespace) -> int:
     else:
         asked |= {"paused": args.pause, "reason": args.reason}
     with connect(args) as client:
-        client.call("site.repair", asked)
-    print(plain(f"{args.name} is so here until its application server has accepted or undone it."))
+        left = client.call("site.repair", asked)["overrides"]
+    if any(one["printer"] == args.name for one in left):
+        how = "so here until its application server has accepted or undone it"
+    else:
+        how = "as its application server has it"
+    print(plain(f"{args.name} is {how}."))
     return DONE
 
 

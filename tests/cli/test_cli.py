@@ -294,6 +294,10 @@ def test_the_journal_is_read_from_a_position_and_behind_a_cursor(
     assert [one["kind"] for one in news].count("job-accepted") == 1
     assert str(number)
     assert "job-accepted" in run("journal").out
+    run("printer set default --accepting off")
+    said = run("journal --audit").out.splitlines()[-1]
+    run("printer set default --accepting on")
+    assert "  accepting=false  " in said  # what it is not is told as well
 
 
 @pytest.mark.slow

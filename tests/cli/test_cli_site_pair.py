@@ -329,8 +329,12 @@ def test_printers_of_a_site_are_rehomed(joined: At, pair: Pair) -> None:
 
 def test_a_site_is_revoked_for_good(joined: At) -> None:
     """Its line ends, and its own commands say why."""
+    assert joined("hq", "printer add side socket://192.0.2.7 --owner library").code == DONE
+    wait_until(lambda: "side" in joined("site", "printer list").out)
     said = joined("hq", "site revoke library")
-    assert (said.code, said.out) == (DONE, "Site library is revoked, and its line has ended.\n")
+    ended, rest = said.out.splitlines()
+    assert (said.code, ended) == (DONE, "Site library is revoked, and its line has ended.")
+    assert "owns 1 printer still" in rest
     assert joined("hq", "site show library --json").json["state"] == "revoked"
     wait_until(lambda: joined_line(joined) == "gone")
     assert joined("hq", "site approve library").code == REFUSED
@@ -342,15 +346,15 @@ def test_a_site_that_is_cut_off_repairs_a_printer(pair: Pair, at: At) -> None:
     """What it says then, and what stands in the list."""
     assert at("site", "site show --json").json["line"] == "gone"
     for command in (
-        "site repair default --pause --reason jam",
-        "site repair default --device socket://192.0.2.8",
+        "site repair side --pause --reason jam",
+        "site repair side --device socket://192.0.2.8",
     ):
         said = at("site", command)
         assert (said.code, said.out) == (
             DONE,
-            "default is so here until its application server has accepted or undone it.\n",
+            "side is so here until its application server has accepted or undone it.\n",
         ), said.err
-    shown = at("site", "printer show default")
+    shown = at("site", "printer show side")
     assert "paused" in shown.out
     assert "socket://192.0.2.8" in shown.out
     said = at("site", "site overrides list")
@@ -360,6 +364,9 @@ def test_a_site_that_is_cut_off_repairs_a_printer(pair: Pair, at: At) -> None:
     assert "paused jam" in said.out
     assert at("site", "site overrides list nowhere").out == "No site has changed anything.\n"
     assert at("site", "site repair nowhere --resume").code == REFUSED
+    at("site", "site repair side --resume")
+    said = at("site", "site repair side --device socket://192.0.2.7")
+    assert said.out == "side is as its application server has it.\n"
 
 
 def joined_line(at: At) -> str:

@@ -19,7 +19,12 @@ async def cut_off(start):
     hq, site = await start("hq"), await start("library", "site")
     await hq.ask("printer.add", name="frontdesk", uri="socket://127.0.0.1:9")
     await joined(hq, site)
-    await wait_until(lambda: site.services.replica.current_us)
+    await hq.ask("printer.set", name="frontdesk", owner="library")
+    await hq.ask("printer.add", name="elsewhere", uri="socket://127.0.0.1:9")
+    await wait_until(
+        site.services.catalogue.look,
+        holds=lambda found: "elsewhere" in found.by_name and found.by_name["frontdesk"].is_ours,
+    )
     port = hq.running.ports["mutual"][1]
     with pytest.raises(OperationError, match="not cut off"):
         await site.ask("site.repair", name="frontdesk", paused=True)
@@ -57,6 +62,8 @@ async def overrides(house, count):
 async def test_a_repair_is_shown_upstream_and_holds_for_all_once_it_is_accepted(start):
     """Until then the site's copy keeps it, whatever comes of the printer."""
     site, back = await cut_off(start)
+    with pytest.raises(OperationError, match="printed by another node"):
+        await site.ask("site.repair", name="elsewhere", paused=True)
     with pytest.raises(OperationError, match="it belongs to hq"):
         await site.ask("printer.pause", name="frontdesk", reason="jam")
     await site.ask("site.repair", name="frontdesk", paused=True, reason="jam")

@@ -34,6 +34,12 @@ async def repair(call: Call) -> dict[str, Any]:
     async with services.changing:
         known = await services.catalogue.look()
         printer = find_printer(known, args["name"])
+        if not printer.is_ours:
+            raise OperationError(
+                "not-possible",
+                f"{printer.name} is printed by another node: here it would make no difference.",
+                "Repair printers whose jobs this site prints: `spoold printer list`.",
+            )
         if args["uri"] is None:
             field, value = PAUSED, args["reason"] if args["paused"] else None
         else:
