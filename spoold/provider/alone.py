@@ -131,11 +131,11 @@ class Alone:
             if note is None:
                 self._notebook.remove(job_uuid)
             raise
-        except Unreachable:
+        except Unreachable as error:
             if note is not None:
                 raise  # a server got it whole, earlier
             self._notebook.remove(job_uuid)
-            if not may_print():
+            if error.was_refused or not may_print():
                 raise
             printed = self._print(device, source, job_uuid, job, check)
             if printed is None:

@@ -258,7 +258,7 @@ class Provider:
                 if error.was_silent:
                     return None
             except OperationError as error:
-                if not course.note_refusal(server.name, guid, was_in_doubt, error):
+                if not course.note_refusal(server.name, connection.welcome, was_in_doubt, error):
                     return None
                 await trio.sleep(PAUSE_FIRST_S)
             else:

@@ -52,6 +52,10 @@ SLOWEST_BYTES_S = 64 * 1024  # what the default deadline allows a document to ta
 TRANSIENT = frozenset({"busy", "timed-out", "internal-error"})
 # ... or another server may take it now.
 ELSEWHERE = frozenset({"spool-area-full", "not-accepting", "version-not-supported"})
+# A site has but some printers, and hands no jobs on: its application server may take these, too,
+# and is waited for as if there were no site.
+ELSEWHERE_THAN_A_SITE = ELSEWHERE | {"not-found"}
+SITE = "site"  # the role of a server, as in its welcome
 
 
 class Lost(Exception):
@@ -158,6 +162,8 @@ class Course:
     silent: set[str] = field(default_factory=set)  # who has fallen silent once
     distrusted: set[str] = field(default_factory=set)  # the endpoints where it is a certificate
     refusals: dict[str, OperationError] = field(default_factory=dict)
+    last_word: OperationError | None = None  # of a server that is no site
+    waits_since: float | None = None  # sites refused, and others do not answer
     # The bytes of an earlier attempt may have been others; another connection may have had it.
     second_chances: set[str] = field(default_factory=lambda: {"digest-mismatch", "conflict"})
 
@@ -184,10 +190,15 @@ class Course:
             name not in self.refusals and name not in self.causes for name in names
         ):
             return
-        if self.refusals:
-            raise self._refused(next(iter(self.refusals.values())))
-        if now - self.reached_at > unreachable_timeout_s:
-            raise self.given_up("no server could be reached")
+        if not self.refusals:
+            if now - self.reached_at > unreachable_timeout_s:
+                raise self.given_up("no server could be reached")
+            return
+        if self.last_word is not None or all(name in self.refusals for name in names):
+            raise self._refused(self.last_word or next(iter(self.refusals.values())))
+        self.waits_since = now if self.waits_since is None else self.waits_since
+        if now - self.waits_since > unreachable_timeout_s:
+            raise self.given_up("no server that has the printer could be reached")
 
     def note_no_connection(self, name: str, error: Lost) -> None:
         self._note(name, error)
@@ -216,18 +227,24 @@ class Course:
             self.asked_first, self.asked_until = name, now + doubt_timeout_s
             self.kin, self.kin_from = kin, now + KIN_DOUBT_S
 
-    def note_refusal(self, name: str, guid: str, was_in_doubt: bool, error: OperationError) -> bool:
+    def note_refusal(
+        self, name: str, welcome: dict[str, Any], was_in_doubt: bool, error: OperationError
+    ) -> bool:
         """Whether the same endpoint may take it in a moment; else it is another one's turn.
 
         Raises:
             SubmitRefused, AnswerUnknown: this was the last word.
         """
         is_answer = not (was_in_doubt and error.code in TRANSIENT)
+        guid, is_site = str(welcome["node_guid"]), welcome.get("role") == SITE
         if is_answer and self.doubts.pop(guid, name) == self.asked_first:
             self.asked_first = ""
         is_of_kin = self.asked_first not in ("", name) and error.code not in TRANSIENT
-        if error.code in ELSEWHERE or is_of_kin:  # who is asked first may still have it
+        elsewhere = ELSEWHERE_THAN_A_SITE if is_site else ELSEWHERE
+        if error.code in elsewhere or is_of_kin:  # who is asked first may still have it
             self.refusals[name] = error
+            if not is_site:
+                self.last_word = error
             return False
         if error.code not in TRANSIENT and error.code not in self.second_chances:
             raise self._refused(error) from error
@@ -268,9 +285,12 @@ class Course:
         """The error of a job that no server took in time."""
         if self.doubts:
             return self._unknown(message)
-        causes = "; ".join(f"{name}: {cause}" for name, cause in self.causes.items())
-        message = f"{message} ({causes})." if causes else f"{message}."
-        return Unreachable(message, CHECK_SERVERS, self.uuid, self.causes, self.distrusted)
+        said = {name: error.message.rstrip(".") for name, error in self.refusals.items()}
+        causes = self.causes | said
+        listed = "; ".join(f"{name}: {cause}" for name, cause in causes.items())
+        message = f"{message} ({listed})." if listed else f"{message}."
+        distrusted = self.distrusted - said.keys()
+        return Unreachable(message, CHECK_SERVERS, self.uuid, causes, distrusted, bool(said))
 
     def _unknown(self, message: str) -> AnswerUnknown:
         names = tuple(self.doubts.values())

@@ -220,7 +220,7 @@ class DirectProvider(Closing):
                 if error.was_silent:
                     return None
             except OperationError as error:
-                if not course.note_refusal(server.name, guid, was_in_doubt, error):
+                if not course.note_refusal(server.name, line.welcome, was_in_doubt, error):
                     return None
                 self._sleep(PAUSE_FIRST_S)
             else:

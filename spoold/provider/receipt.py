@@ -52,7 +52,7 @@ class Unreachable(SubmitError):
     """No server took the job in time; no server has it. `causes` says why, by endpoint.
 
     `distrusted` are the endpoints at which one side refused the other's certificate: there it
-    will not come about by waiting.
+    will not come about by waiting. `was_refused`: a site was reached, which does not take it.
     """
 
     def __init__(
@@ -62,10 +62,12 @@ class Unreachable(SubmitError):
         job_uuid: UUID | None = None,
         causes: Mapping[str, str] | None = None,
         distrusted: Iterable[str] = (),
+        was_refused: bool = False,
     ) -> None:
         super().__init__(message, advice, job_uuid)
         self.causes = dict(causes or {})
         self.distrusted = frozenset(distrusted)
+        self.was_refused = was_refused
 
 
 class AnswerUnknown(SubmitError):

@@ -124,6 +124,15 @@ def test_a_job_waits_where_it_may_not_be_printed(there, job):
     assert there.find() is None
 
 
+def test_a_site_that_does_not_take_the_job_is_a_server_that_was_reached(there):
+    """Its application server is away: the job waits for it."""
+    there.servers.says = Unreachable("only the site is there.", "", was_refused=True)
+    with pytest.raises(Unreachable):
+        there.run()
+    assert there.device.printed == []
+    assert there.find() is None
+
+
 @pytest.mark.parametrize("says", [AnswerUnknown("lost.", "", UUID_, ("hq",)), KeyboardInterrupt()])
 def test_what_a_server_may_have_is_never_printed(there, says):
     """The answer was lost, or the process ended before it came: the job stays with the servers."""

@@ -16,7 +16,7 @@ from spoold.net.listen import accept_loop, bind
 from spoold.provider import connection, course, line, racing, servers
 from spoold.provider.client import Provider
 from spoold.provider.course import EAGER_BYTES_MAX
-from spoold.provider.receipt import AnswerUnknown, Unreachable
+from spoold.provider.receipt import AnswerUnknown, SubmitRefused, Unreachable
 from spoold.spool.store import PutPrinter
 from support.serving import LARGE
 
@@ -235,11 +235,42 @@ def test_what_kin_refuses_is_not_the_last_word_while_another_may_have_it():
     assert fare.candidates(names, 10.5) == ["hq"]
     assert fare.candidates(names, 11.0) == ["site", "hq"]
     refused = OperationError("not-found", "no such printer.")
-    assert not fare.note_refusal("site", "guid-site", False, refused)
+    welcome = {"node_guid": "guid-site", "role": "application"}
+    assert not fare.note_refusal("site", welcome, False, refused)
     assert fare.candidates(names, 39.0) == ["site", "hq"]
     assert fare.candidates(names, 40.0) == ["site", "stranger", "hq"]
     with pytest.raises(AnswerUnknown):
-        fare.note_refusal("site", "guid-site", False, refused)
+        fare.note_refusal("site", welcome, False, refused)
+
+
+@pytest.mark.parametrize("code", ["not-found", "not-accepting"])
+def test_a_site_that_has_not_the_printer_has_not_the_last_word(code):
+    """Its application server is away for a moment: it is waited for as if there were no site."""
+    names = ["hq", "site"]
+    refused = OperationError(code, "no such printer here.")
+    site = {"node_guid": "guid-site", "role": "site"}
+    fare = course.Course(uuid4(), 4, 0.0)
+    fare.note_no_connection("hq", course.Lost("Connection refused"))
+    assert not fare.note_refusal("site", site, False, refused)
+    for now in (50.0, 60.0):
+        fare.check_hope(names, now, unreachable_timeout_s=10.0)
+    with pytest.raises(Unreachable) as told:
+        fare.check_hope(names, 60.1, unreachable_timeout_s=10.0)
+    assert told.value.causes == {"hq": "Connection refused", "site": "no such printer here"}
+    assert told.value.was_refused
+    with pytest.raises(SubmitRefused):  # nobody else is there to ask
+        fare.check_hope(["site"], 50.0, unreachable_timeout_s=10.0)
+
+
+def test_what_an_application_server_refuses_is_refused():
+    """Whatever a site says that cannot be reached: it has nothing but what that one has."""
+    fare = course.Course(uuid4(), 4, 0.0)
+    refused = OperationError("not-accepting", "the printer takes no jobs now.")
+    hq = {"node_guid": "guid-hq", "role": "application"}
+    assert not fare.note_refusal("hq", hq, False, refused)
+    fare.note_no_connection("site", course.Lost("Connection refused"))
+    with pytest.raises(SubmitRefused):
+        fare.check_hope(["hq", "site"], 0.0, unreachable_timeout_s=10.0)
 
 
 @pytest.mark.slow
