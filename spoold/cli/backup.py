@@ -16,6 +16,7 @@ from spoold.cli import grammar, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, REFUSED, USAGE, Nouns, Parser
 from spoold.cli.render import Column
+from spoold.model.errors import SpoolError
 from spoold.model.text import plain
 
 if TYPE_CHECKING:
@@ -129,7 +130,11 @@ def _list(args: Namespace, place: Path) -> int:
     from spoold.daemon import backup as backups
     from spoold.daemon import manifest
 
-    found = backups.made(place)
+    try:
+        found = backups.made(place)
+    except PermissionError as error:
+        advice = "Only root and the daemon's user may."
+        raise SpoolError("list backups in", str(place), error.strerror, advice) from error
     if args.json:
         render.print_json_list({"name": name, **manifest.as_map(head)} for name, head in found)
         return DONE

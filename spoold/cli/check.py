@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spoold.cli import grammar, render
-from spoold.cli.control import NotRunning, connect, pages
+from spoold.cli.control import NotAnswering, NotRunning, connect, pages
 from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
 from spoold.model.text import plain
 
@@ -44,17 +44,17 @@ def check(args: Namespace) -> int:
     from spoold.daemon import check as checks
     from spoold.daemon import check_machine, check_node
 
-    known = _ask_daemon(args)
+    known, silent = _ask_daemon(args)
     checkers: list[Callable[[Subject], Iterable[Finding]]] = [
         *check_machine.CHECKERS,
         *check_node.CHECKERS,
         *check_machine.AFTER_NODE,
-        partial(_daemon, known),
+        partial(_daemon, known, silent),
     ]
     if args.printers:
         checkers.append(partial(_printers, known))
     found = []
-    for finding in checks.check(args.config, known is not None, checkers):
+    for finding in checks.check(args.config, known is not None or silent != "", checkers):
         found.append(finding)
         if not args.json:
             _print(finding)
@@ -80,16 +80,20 @@ def _print(finding: Finding) -> None:
     print(f"{line}. {plain(finding.advice)}" if finding.advice else line, flush=True)
 
 
-def _ask_daemon(args: Namespace) -> dict[str, Any] | None:
-    """What the daemon says of itself, and its devices if they are asked for; None without one."""
+def _ask_daemon(args: Namespace) -> tuple[dict[str, Any] | None, str]:
+    """What the daemon says of itself, and its devices if they are asked for; None without one.
+    Beside it, why one that is there cannot be asked.
+    """
     try:
         with connect(args) as client:
             status = client.call("status", {})
             if args.printers:
                 status["devices"] = list(_devices(pages(client, "printer.list", {}, "printers")))
-            return status
+            return status, ""
+    except NotAnswering as error:
+        return None, str(error)
     except NotRunning:
-        return None
+        return None, ""
 
 
 def _devices(printers: Iterable[dict[str, Any]]) -> Iterator[Device]:
@@ -104,9 +108,12 @@ def _devices(printers: Iterable[dict[str, Any]]) -> Iterator[Device]:
             yield Device(printer["name"], uri)
 
 
-def _daemon(known: dict[str, Any] | None, subject: Subject) -> Iterator[Finding]:
+def _daemon(known: dict[str, Any] | None, silent: str, subject: Subject) -> Iterator[Finding]:
     from spoold.daemon import check as checks
 
+    if silent:
+        yield checks.warning("daemon", silent, "")
+        return
     if known is None:
         yield checks.ok("daemon", "none is running here")
         return

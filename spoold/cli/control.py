@@ -17,6 +17,10 @@ class NotRunning(Exception):
     """Nobody answers on the control socket."""
 
 
+class NotAnswering(NotRunning):
+    """There is a daemon, and we may not talk to it, or it does not answer."""
+
+
 def candidates(given: str | None, environ: Mapping[str, str]) -> list[Path]:
     """Where the socket may be: what was named alone, else where a daemon would put it."""
     if named := given or environ.get("SPOOLD_CONTROL"):
@@ -51,7 +55,7 @@ def _first_that_answers(where: list[Path]) -> ControlClient:
             return ControlClient(path)
         except _unreachable() as error:
             if not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
-                raise NotRunning(str(error)) from None
+                raise NotAnswering(str(error)) from None
     looked = ", ".join(str(one) for one in where)
     raise NotRunning(
         f"not running here ({looked}): start it with `spoold serve`, or name its "

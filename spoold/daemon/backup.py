@@ -76,13 +76,23 @@ class Made:
 
 
 def made(directory: Path, node_guid: UUID | None = None) -> list[tuple[str, Head]]:
-    """The backups in a directory, the oldest first; those of one node, when it is named."""
-    found = []
+    """The backups in a directory, the oldest first; those of one node, when it is named.
+
+    Raises:
+        PermissionError: there are some, and none that we may read.
+    """
+    found, hidden = [], None
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in sorted(filter(NAMED.fullmatch, os.listdir(directory)), key=_order):
-            head = manifest.read_head(directory / name)
+            try:
+                head = manifest.read_head(directory / name)
+            except PermissionError as error:
+                hidden = error  # another node's, perhaps
+                continue
             if head is not None and node_guid in (None, UUID(head.node_guid)):
                 found.append((name, head))
+    if hidden is not None and not found and node_guid is None:
+        raise hidden
     return found
 
 

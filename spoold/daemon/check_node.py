@@ -141,12 +141,7 @@ def _look_up(name: str) -> list[str]:
 
 def check_certificates(subject: Subject) -> Iterator[Finding]:
     days = subject.config.health.certificate_days
-    folder = subject.data_dir / "identity"
-    if not folder.exists():
-        yield ok("certificate", "the node's own are made at the first start")
-    for name in ("ca.pem", "node.pem"):
-        if (folder / name).exists():
-            yield from _certificate(folder / name, days)
+    yield from _own_certificates(subject.data_dir / "identity", days)
     own = subject.config.tls
     if own.certificate is not None and own.key is not None:
         if own.certificate.parent == credentials.OF_UNIT and not own.certificate.exists():
@@ -159,6 +154,20 @@ def check_certificates(subject: Subject) -> Iterator[Finding]:
             yield failed("certificate", f"{error.subject}: {error.cause}", error.advice)
         else:
             yield from _certificate(own.certificate, days)
+
+
+def _own_certificates(folder: Path, days: float) -> Iterator[Finding]:
+    try:
+        there = [folder / name for name in ("ca.pem", "node.pem") if (folder / name).exists()]
+        is_to_come = not folder.exists()
+    except PermissionError as error:
+        text = f"{error.filename}: {error.strerror}"
+        yield warning("certificate", text, "Check as the daemon's user.")
+        return
+    if is_to_come:
+        yield ok("certificate", "the node's own are made at the first start")
+    for file in there:
+        yield from _certificate(file, days)
 
 
 def _certificate(file: Path, days: float) -> Iterator[Finding]:

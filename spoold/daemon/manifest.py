@@ -100,10 +100,16 @@ def read(folder: Path) -> Manifest:
 
 
 def read_head(folder: Path) -> Head | None:
-    """What a backup says of itself, without a look at its list; None when it says nothing."""
+    """What a backup says of itself, without a look at its list; None when it says nothing.
+
+    Raises:
+        PermissionError: we may not look.
+    """
     try:
         with (folder / NAME).open("rb") as file:
             return head_of(json.loads(file.readline(64 * 1024)))
+    except PermissionError:
+        raise
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

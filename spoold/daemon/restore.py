@@ -91,10 +91,14 @@ def find(place: Path) -> Path:
     Raises:
         SpoolError: there is none.
     """
-    if (place / manifest.NAME).exists():
-        return place
-    for name, _ in reversed(backup.made(place)):
-        return place / name
+    try:
+        if (place / manifest.NAME).exists():
+            return place
+        for name, _ in reversed(backup.made(place)):
+            return place / name
+    except PermissionError as error:
+        advice = "Only root and the daemon's user may: use `sudo`, or runuser."
+        raise SpoolError("find a backup in", str(place), error.strerror, advice) from error
     raise SpoolError(
         "find a backup in", str(place), "there is none", "Name the directory of `spoold backup`."
     )
@@ -227,7 +231,9 @@ def _check_node(data_dir: Path, head: Head) -> None:
 
 def _keep_erasures(path: Path, data_dir: Path, staging: Path) -> None:
     """Whoever was erased by any later backup's word, or this directory's, is erased again."""
-    later = [path.parent / name for name, _ in backup.made(path.parent)]
+    later: list[Path] = []
+    with contextlib.suppress(PermissionError):
+        later = [path.parent / name for name, _ in backup.made(path.parent)]
     noted: dict[str, None] = {}
     for folder in (path, data_dir, *later):
         with contextlib.suppress(OSError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
 import pytest
 
+from spoold.daemon import manifest
 from support.commands import Run
 
 
@@ -59,8 +61,14 @@ def test_what_is_a_credential_is_named(
     assert run(f"restore {tmp_path / 'backups'} --config {config}").code == 0
 
 
-def test_what_cannot_be_backed_up_is_told_with_advice(run: Run, tmp_path: Path) -> None:
-    """A place that cannot be written, and a directory without backups."""
+def _not_permitted(folder: Path) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+
+def test_what_cannot_be_backed_up_is_told_with_advice(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place that cannot be written, a directory without backups, and one of somebody else's."""
     (tmp_path / "file").write_text("")
     refused = run(f"backup {tmp_path / 'file' / 'backups'}")
     assert refused.code == 1
@@ -68,5 +76,10 @@ def test_what_cannot_be_backed_up_is_told_with_advice(run: Run, tmp_path: Path) 
     assert f"{tmp_path / 'file'}" in refused.err
     assert run(f"backup verify {tmp_path}").code == 1
     assert "There is no backup in" in run(f"backup list {tmp_path}").out
+    (tmp_path / "20250301T020000Z").mkdir()
+    monkeypatch.setattr(manifest, "read_head", _not_permitted)
+    for words in (f"list {tmp_path}", f"verify {tmp_path}"):
+        said = run(f"backup {words}")
+        assert (said.code, "Only root and the daemon's user may" in said.err) == (1, True)
     for words in (f"weigh {tmp_path}", "list", "verify"):
         assert run(f"backup {words}").code == 2

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from spoold.cli import check
+from spoold.cli.control import NotAnswering
 from support.commands import Run
 
 
@@ -28,3 +31,21 @@ def test_a_node_that_runs_is_checked_with_its_printers(
     wrong = run(f"check --config {config}")
     assert wrong.code == 1
     assert "FAILED   configuration: " in wrong.out
+
+
+def test_a_daemon_that_may_not_be_asked_is_no_missing_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, and the ports are its own."""
+
+    def refuse(_: object) -> None:
+        raise NotAnswering("it cannot be reached: Permission denied. Only root may.")
+
+    monkeypatch.setattr(check, "connect", refuse)
+    config = tmp_path / "spoold.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        clear = f'clear = ["127.0.0.1:{taken.getsockname()[1]}"]'
+        config.write_text(f'[node]\ndata_dir = "data"\n[listen]\n{clear}\ntls = []\nmutual = []\n')
+        said = run(f"check --config {config}")
+    assert "warning  daemon: it cannot be reached: Permission denied" in said.out
+    assert "is the running daemon's" in said.out

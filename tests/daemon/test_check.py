@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sqlite3
@@ -146,6 +147,17 @@ def test_certificates_tell_their_days(subject, data_dir, years, verdict):
     open_identity(data_dir, node_name="library", names=(), wall_clock=lambda: made_us)
     found = [one for one in check_node.check_certificates(subject) if "node.pem" in one.text]
     assert [one.verdict for one in found] == [verdict]
+
+
+def test_certificates_that_may_not_be_looked_at_are_told(subject, monkeypatch):
+    """As for somebody who is not the daemon's user; everything else is looked at."""
+
+    def exists(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", exists)
+    (told,) = check_node.check_certificates(subject)
+    assert (told.verdict, "Permission denied" in told.text) == (Verdict.WARNING, True)
 
 
 def test_a_key_that_does_not_fit_is_told(subject, tmp_path):
