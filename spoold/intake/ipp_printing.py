@@ -326,10 +326,14 @@ async def send_document(server: Server, ask: Ask) -> Reply:
 
 
 async def _send_nothing(server: Server, ask: Ask, job_id: int, is_last: bool) -> Reply:
-    """Send-Document without a document says at most that none will come (RFC 8011 4.3.1)."""
-    if is_last:
-        return await _close(server, ask, job_id)
+    """Send-Document without a document says at most that no more will come (RFC 8011 4.3.1)."""
     job = await server.job(job_id)
+    if is_last:
+        reply = await _close(server, ask, job_id)
+        if not job.documents_here:
+            # `lp` looks at nothing but the status: it would take its empty file for printed.
+            raise bad("the document is empty, and was to be the only one: the job is aborted.")
+        return reply
     if not job.is_incoming:
         raise Refusal(Status.CLIENT_ERROR_NOT_POSSIBLE, f"job {job_id} takes no more documents.")
     raise bad("there is no document in the request.")

@@ -146,15 +146,16 @@ async def test_a_job_of_several_documents(node, spool):
 
 
 async def test_a_job_that_is_closed_without_a_document_is_aborted(node, spool):
-    """By Close-Job, or by a last document of no length."""
-    for operation, more in (
-        (Operation.CLOSE_JOB, []),
-        (Operation.SEND_DOCUMENT, [ipp.boolean("last-document", True)]),
+    """By Close-Job; or by a last document of no length, which is an error like any empty one."""
+    last = [ipp.boolean("last-document", True)]
+    for operation, more, status in (
+        (Operation.CLOSE_JOB, [], Status.SUCCESSFUL_OK),
+        (Operation.SEND_DOCUMENT, last, Status.CLIENT_ERROR_BAD_REQUEST),
     ):
         made = await node.ask(Operation.CREATE_JOB)
         about = ipp.integer("job-id", made.group(Tag.JOB).first("job-id"))
         answer = await node.ask(operation, about, *more)
-        assert answer.code == Status.SUCCESSFUL_OK
+        assert answer.code == status
         assert (await spool.reader.job(about.first)).state is JobState.ABORTED
 
 
