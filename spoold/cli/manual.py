@@ -9,6 +9,7 @@ $SOURCE_DATE_EPOCH: the same source makes the same pages.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -46,6 +47,7 @@ EXIT_CODES = (
         "B<spoold serve>: the configuration or the data directory cannot be used, or a port is "
         "taken. systemd does not start it again.",
     ),
+    ("130, 141", "A command was interrupted, or whoever read its output has gone."),
     ("143", "B<spoold serve>: a second signal cut the drain short."),
 )
 ENVIRONMENT = (
@@ -248,7 +250,7 @@ def _default(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"[{', '.join(_default(one) for one in value)}]"
+        return f"[{', '.join(json.dumps(str(one)) for one in value)}]"  # as TOML writes it
     if value is None or value == "":
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

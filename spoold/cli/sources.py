@@ -166,7 +166,8 @@ def _add_settings(parser: Parser) -> None:
         "--vanish-share",
         type=grammar.count,
         metavar="PERCENT",
-        help="a round in which more users would go changes nothing; 20 without it",
+        help="a round in which more users would go, and more than one, changes nothing; "
+        "20 without it",
     )
     parser.add_argument(
         "--every", type=grammar.duration, metavar="TIME", help="as 15min or 1h; 0: only when asked"

@@ -22,6 +22,7 @@ from spoold.model.text import plain
 ROLES = ("operator", "admin", "help-desk", "accountant", "user")
 SECRET_FILE_BYTES_MAX = 4096
 USUAL = "default"
+OF_SOURCES = {"rename", "full_name", "email", "groups", "default_account"}  # what a directory tells
 
 
 def add(nouns: Nouns[Parser]) -> None:
@@ -232,6 +233,8 @@ def _put(args: Namespace, op: str, what: str, *, asks: bool) -> int:
         how = "; no password, `spoold user enrol` makes a certificate"
     print(plain(f"User {answer['name']} {what} ({roles}{how})."))
     _tell_advice(answer["advice"])
+    if answer["source"] and asked.keys() & OF_SOURCES:
+        print(plain(f"  What the source {answer['source']} knows comes back with its next round."))
     return DONE
 
 
@@ -354,6 +357,9 @@ def remove(args: Namespace) -> int:
     with connect(args) as client:
         answer = client.call("user.remove", {"name": args.name})
     print(plain(f"User {answer['name']} is removed."))
+    if answer["source"]:
+        print(plain(f"  The next round of the source {answer['source']} adds whom it finds there."))
+        print("  To keep somebody out: `spoold user disable`.")
     return DONE
 
 

@@ -32,7 +32,7 @@ KEYS = {
     "node.data_dir": "Holds everything that must survive.",
     "listen.clear": "IPP, raw streams and frames in the clear; health.",
     "listen.tls": "The same over TLS, and logins.",
-    "listen.mutual": "TLS with client certificates: print providers and users.",
+    "listen.mutual": "TLS with client certificates: print providers, users, MFDs and sites.",
     "listen.lpd": "LPD (RFC 1179). Port 515 takes a socket from systemd.",
     "listen.raw_printer": "Where raw streams on clear, tls and mutual go that name no printer.",
     "listen.ends_on": "How the end of a raw job is known on these ports.",

@@ -63,7 +63,14 @@ def test_people_come_from_a_source(run: Run, source: str) -> None:
     assert "none" in run("user list").out.splitlines()[1]
     assert run("source set hq --logins on").code == 0
     assert "directory" in run("user list").out.splitlines()[1]
-    assert run("user set ada --full-name Ada").out == "User ada is changed (user).\n"
+    assert run("user set ada --role operator").out == "User ada is changed (operator, user).\n"
+    advice = "  What the source hq knows comes back with its next round.\n"
+    assert (
+        run("user set ada --full-name Eve").out
+        == f"User ada is changed (operator, user).\n{advice}"
+    )
+    assert "the source hq adds" in run("user remove bob").out
+    assert run("user sync hq").out == "hq: 3 seen, 1 added, 1 changed.\n"
 
 
 def test_a_round_that_fails_is_an_error_with_advice(run: Run, source: str) -> None:

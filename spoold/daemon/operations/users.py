@@ -196,8 +196,10 @@ async def remove(call: Call) -> dict[str, Any]:
     """Refuse the user from now on, and end the user's connections; the jobs stay."""
     services = call.services
     name = normalise_name(call.args["name"])
+    before = await services.reader.user(name)
+    origin = await services.reader.look(synchronised.origin_of, before.guid) if before else None
     serials = await services.journal.commit(RemoveUser(name, services.wall_clock(), call.actor))
-    return {"name": name, "serials": serials}
+    return {"name": name, "serials": serials, "source": origin.source.name if origin else ""}
 
 
 async def enrol(call: Call) -> dict[str, Any]:
