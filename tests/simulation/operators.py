@@ -97,7 +97,15 @@ class Operators:
         if life is None or hq is None:
             return
         with may_fail(life, PATIENCE_S):
-            for job in await self._work.held(life, JobReason.JOB_REHOMED):
+            known = (await life.catalogue.look()).printers
+            for job in [
+                *await self._work.held(life, JobReason.JOB_REHOMED),
+                *(
+                    one
+                    for one in await self._work.held(life, JobReason.JOB_RELEASE_WAIT)
+                    if not (known[one.printer_id].is_ours or known[one.printer_id].is_find_me)
+                ),
+            ]:
                 if await hq.reader.job_by_uuid(job.uuid) is None:
                     self._work.deals[job.uuid].is_dropped = True
                 await self._work.cancel_job(life, job)
