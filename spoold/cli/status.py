@@ -16,7 +16,7 @@ from spoold.cli.grammar import DONE, REFUSED, Nouns, Parser
 from spoold.cli.offline import told as emergency
 from spoold.model.text import plain
 
-SHOWN_MAX = 5  # printers that are told one by one
+SHOWN_MAX = 5  # printers that are told by name
 LINES_MIN = 24
 VERDICTS = {
     "ok": "All is well.",
@@ -73,7 +73,9 @@ def _figures(answer: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield f"jobs          {', '.join(told)}"
     told = [f"{count} {state}" for state, count in sorted(printers.items())]
-    paused = f" ({answer['paused']} paused)" if answer["paused"] else ""
+    named = answer.get("paused_names", [])[:SHOWN_MAX]
+    named += ["…"] * (len(named) < answer["paused"])
+    paused = f" ({answer['paused']} paused: {plain(', '.join(named))})" if answer["paused"] else ""
     yield f"printers      {', '.join(told) or 'none'}{paused}"
     free, total = answer["spool_free_bytes"], answer["spool_total_bytes"]
     line = f"disk          {render.bytes_text(free)} of {render.bytes_text(total)} free"

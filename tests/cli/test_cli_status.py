@@ -18,7 +18,8 @@ WELL: dict[str, Any] = {
     "jobs": {"pending": 4, "pending-held": 2},
     "jobs_finished": 17,
     "printers": {"idle": 2, "stopped": 1},
-    "paused": 1,
+    "paused": 3,
+    "paused_names": ["annex", "desk"],
     "stopped": [],
     "spool_free_bytes": 1 << 30,
     "spool_total_bytes": 4 << 30,
@@ -56,6 +57,7 @@ def test_a_node_that_is_well_says_so(run: Run) -> None:
         line.split(" ")[0] for line in rest if line
     }
     assert run("status --json").json["verdict"] in ("ok", "warning")
+    assert "printers      2 idle, 1 stopped (3 paused: annex, desk, …)" in told()
 
 
 def test_troubles_come_with_what_to_do() -> None:

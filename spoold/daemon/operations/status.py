@@ -22,7 +22,7 @@ from spoold.spool import chains, exposure, handed, nodes, repairs
 from spoold.web import health
 
 STOPPED_MAX = 10
-SITES_SHOWN_MAX = 20  # of a kind
+NAMES_SHOWN_MAX = 20  # of a kind
 
 
 async def status(call: Call) -> dict[str, Any]:
@@ -45,6 +45,7 @@ async def status(call: Call) -> dict[str, Any]:
     last = await trio.to_thread.run_sync(backup.last, services.config.node.data_dir)
     chain = await services.reader.look(chains.own)
     checks = services.checks()
+    paused = sorted(one.name for one in known.printers.values() if one.paused)
     known_nodes = await services.reader.look(nodes.find_all)
     sites = [one for one in known_nodes if one.is_approved]
     waiting = [one.name for one in known_nodes if one.state is NodeState.PENDING]
@@ -60,7 +61,8 @@ async def status(call: Call) -> dict[str, Any]:
         "jobs_finished": finished,
         "documents_finished_bytes": kept_bytes,
         "printers": printers,
-        "paused": sum(printer.paused for printer in known.printers.values()),
+        "paused": len(paused),
+        "paused_names": paused[:NAMES_SHOWN_MAX],
         "stopped": _stopped(call, known),
         "spool_free_bytes": space.free_bytes,
         "spool_total_bytes": space.total_bytes,
@@ -71,9 +73,9 @@ async def status(call: Call) -> dict[str, Any]:
         "line": None if services.line is None else line_map(call),
         "sites": len(sites),
         "sites_gone": [one.name for one in sites if not services.sites.is_up(one.guid)][
-            :SITES_SHOWN_MAX
+            :NAMES_SHOWN_MAX
         ],
-        "sites_pending": waiting[:SITES_SHOWN_MAX],
+        "sites_pending": waiting[:NAMES_SHOWN_MAX],
         "overrides": len(await services.reader.look(repairs.find_all)),
         "sites_exposed": await _exposed(call, sites),
         "backup_us": (last or {}).get("made_us"),
@@ -90,7 +92,7 @@ async def _exposed(call: Call, sites: list[Node]) -> dict[str, int]:
     found: dict[str, int] = {}
     for site in sites:
         since = await call.services.objects.untold_from(site.guid)
-        if since is not None and len(found) < SITES_SHOWN_MAX:
+        if since is not None and len(found) < NAMES_SHOWN_MAX:
             count = await call.services.reader.look(exposure.count_untold, since)
             if count:
                 found[site.name] = count
