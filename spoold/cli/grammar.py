@@ -174,12 +174,15 @@ def hold_until(text: str) -> dict[str, Any]:
     if text in HOLD_KEYWORDS:
         return {"hold_until": text}
     try:
-        return {"hold_until_us": coming_us(text)}
+        until = coming_us(text)
     except (ValueError, OverflowError):
         words = ", ".join(HOLD_KEYWORDS)
         raise ArgumentTypeError(
             f"{text!r} is no time to hold until; write 18:30, 2025-03-01T14:00, or one of {words}"
         ) from None
+    if until <= time.time() * 1e6:
+        raise ArgumentTypeError(f"{text!r} is past: the job would print at once")
+    return {"hold_until_us": until}
 
 
 def add_hold_until(parser: ArgumentParser) -> None:

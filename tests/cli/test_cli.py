@@ -446,10 +446,13 @@ def test_times_beyond_all_bounds_are_told_from_wrong_ones() -> None:
         (grammar.duration, "99999999999999999999"),
         (grammar.duration, "9" * 400 + "d"),
         (grammar.until_us, "25:00"),
+        (grammar.hold_until, "2020-01-01"),
         (grammar.whole, "-1"),
         (grammar.whole, "99999999999999999999"),
     ):
-        with pytest.raises(ArgumentTypeError, match=r"no time|more than|no age|not a whole"):
+        with pytest.raises(
+            ArgumentTypeError, match=r"no time|is past|more than|no age|not a whole"
+        ):
             read(text)
 
 
