@@ -20,7 +20,7 @@ from spoold.daemon.config import Config, Listen
 from spoold.daemon.identity import NodeIdentity
 from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.watch import Known
-from spoold.model.job import JobState
+from spoold.model.job import WAITING, JobState
 from spoold.model.node import LineState
 from spoold.model.policy import ExpiryClock
 from spoold.spool import depth, leases, nodes, synchronised
@@ -41,7 +41,6 @@ TURN_S = 0.25
 LAG_KEPT_S = 60.0
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 CERTIFICATES_S = 600.0  # how often files of certificates are looked at, and those of providers
-_WAITS = (JobState.PENDING, JobState.PENDING_HELD)
 EXPIRED_DAYS = 30  # for which a provider is told of that nobody has enrolled anew
 
 
@@ -296,7 +295,7 @@ class Monitor:
         services, found = self._services, Counter[str]()
         for one in self._depths:
             printer = self._known.printers.get(one.printer_id)
-            if printer is None or printer.owner is None or one.state not in _WAITS:
+            if printer is None or printer.owner is None or one.state not in WAITING:
                 continue
             is_reached = services.handing.is_site(printer.owner)
             if not is_reached and not printer.waits_anywhere(services.line is not None):
