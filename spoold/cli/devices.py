@@ -128,7 +128,10 @@ def list_devices(args: Namespace) -> int:
         render.print_json_list({"kind": kind, **one} for kind, one in kinds)
         return DONE
     none = "No devices yet: `spoold printer add NAME DEVICE-URI`."
-    render.print_table(COLUMNS, [_row(one) for one in devices], none)
+    used = [one for one in devices if one.get("printers")]
+    render.print_table(COLUMNS, [_row(one) for one in used], none)
+    if left := len(devices) - len(used):
+        print(f"Besides, {render.counted(left, 'device')} of printers that are gone: see --json.")
     if mfds:
         print()
         render.print_table(MFD_COLUMNS, [_mfd_row(one) for one in mfds], "")

@@ -73,3 +73,13 @@ def test_what_cannot_be_is_refused_with_advice(run: Run, command: str, told: str
     said = run(command)
     assert (said.code, told in said.err) == (grammar.REFUSED, True), said.err
     assert "panel-2" not in run("device list").out
+
+
+def test_a_device_of_no_printer_is_counted_and_not_listed(run: Run, tmp_path: Path) -> None:
+    """It stays known, as jobs name it; mistyped addresses do not fill the list."""
+    assert run(f"printer add typo file://{tmp_path}/mistyped").code == 0
+    assert "mistyped" in run("device list").out
+    assert run("printer remove typo").code == 0
+    said = run("device list").out
+    assert ("mistyped" in said, "of printers that are gone: see --json" in said) == (False, True)
+    assert "mistyped" in run("device list --json").out
