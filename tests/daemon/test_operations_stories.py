@@ -179,6 +179,14 @@ async def test_explain_says_why_a_job_waits(desk):
         message="the PDF has no %%EOF at its end",
     )
     assert "(the PDF has no %%EOF at its end), so its end may be missing. C" in await why(cut)
+    poor = await accept(
+        desk,
+        printer,
+        state=JobState.PENDING_HELD,
+        reasons=("account-limit-reached",),
+        message="this costs 0.25, and 0.00 is left.",
+    )
+    assert (await why(poor)).endswith("tried at once. This costs 0.25, and 0.00 is left.")
     story = (await desk.ask("job.explain", job=cut))["story"]
     assert "the submission was interrupted" in [entry["what"] for entry in story]
     await start(desk, urgent, printer)

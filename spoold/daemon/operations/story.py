@@ -228,7 +228,7 @@ async def changes_of(call: Call, job: Job) -> tuple[list[Record], bool]:
 
 def why_held(job: Job) -> str:
     reasons = job.reasons
-    message = f" {job.message}" if job.message else ""
+    message = f" {job.message[:1].upper()}{job.message[1:]}" if job.message else ""
     if job.is_incoming:
         return "It is open: its sender has still to send its document, or to say that it was all."
     if JobReason.JOB_IN_DOUBT in reasons:
