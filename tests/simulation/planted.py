@@ -298,8 +298,8 @@ BUGS = {
         (
             Patch(
                 rights._book_again,
-                "opened=[escrow, replace(purse, balance=0)]",
-                "opened=[escrow]",
+                "opened=[there, replace(purse, balance=0)]",
+                "opened=[there]",
             ),
         ),
         80,
