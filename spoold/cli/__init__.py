@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from spoold import __version__
 from spoold.cli import grammar
@@ -75,6 +76,8 @@ def parser(first: str = "") -> grammar.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is what `grammar` lists."""
     words = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, TextIOWrapper):  # what a terminal cannot show is written as \u6f22
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = parser(words[0] if words else "").parse_args(words)
     try:
         code: int = args.handler(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -463,6 +464,19 @@ def test_the_progress_line_tells_pace_and_rest() -> None:
         "[############............]  50 %  512.0 MiB of 1.0 GiB  64.0 MiB/s  8 s left"
     )
     assert line(0, 10, 0, 0.0).endswith("0 of 10 B")
+
+
+def test_what_a_terminal_cannot_show_is_escaped(
+    run: Run, server: Server, paused: str, letter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A title in another script ends no listing where the locale is ASCII."""
+    submit(run, paused, letter, "--title", "漢字")
+    assert server.running is not None
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    control = str(server.running.control)
+    assert cli.main(["job", "list", "--printer", paused, "--control", control]) == grammar.DONE
+    assert b"\\u6f22\\u5b57" in out.buffer.getvalue()
 
 
 @pytest.mark.slow
