@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -81,6 +82,18 @@ AWAITS_RELEASE = frozenset(
         JobReason.JOB_NOT_ALLOWED.value,
     }
 )
+
+LACKS_PAYMENT = frozenset(
+    {JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value}
+)
+
+
+def reasons_after(reasons: Iterable[str], over: str) -> tuple[str, ...]:
+    """What is left when one reason of a held job is over: whether somebody can pay for it by now
+    is to be found out again.
+    """
+    left = tuple(one for one in reasons if one != over)
+    return (JobReason.JOB_BEING_COUNTED.value,) if left and set(left) <= LACKS_PAYMENT else left
 
 
 # Somebody else's word is waited for: nobody but an operator releases these.

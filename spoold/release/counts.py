@@ -24,7 +24,7 @@ import trio
 from spoold.codec.pages.contents import Contents, Reason, unknown
 from spoold.counting.counter import CountsPages
 from spoold.model.errors import OperationError, SpoolFull
-from spoold.model.job import AWAITS_RELEASE, Document, Job, JobReason, JobState
+from spoold.model.job import AWAITS_RELEASE, LACKS_PAYMENT, Document, Job, JobReason, JobState
 from spoold.model.printer import ANY_FORMAT, Printer
 from spoold.model.release import Charging
 from spoold.model.transitions import JobEvent
@@ -260,9 +260,9 @@ class Counts:
 
     async def _try_again(self, job: Job | None, clears: Clears) -> None:
         """Let a job go on, or say no longer on one that waits for its owner what it lacked."""
-        if job is None or held.LACKS_PAYMENT.isdisjoint(job.reasons):
+        if job is None or LACKS_PAYMENT.isdisjoint(job.reasons):
             return
-        others = tuple(one for one in job.reasons if one not in held.LACKS_PAYMENT)
+        others = tuple(one for one in job.reasons if one not in LACKS_PAYMENT)
         if others not in ((), (_WAITS,)):
             return
         with suppress(OperationError, SpoolFull):  # it went on meanwhile
@@ -282,7 +282,9 @@ class Counts:
         """Before another one is looked at: what has waited longest is paid for first."""
         self._mine = job.id
         try:
-            await self._journal.commit(ChangeJob(job.id, JobEvent.RELEASE, self._wall_clock()))
+            now_us = self._wall_clock()
+            change = ChangeJob(job.id, JobEvent.RELEASE, now_us, only_for=job.reasons)
+            await self._journal.commit(change)
             await self._do(job.id, clears)
         finally:
             self._mine = None
@@ -299,6 +301,7 @@ class Counts:
             only_from=(JobState.PENDING_HELD,),
             hold_until=job.hold_until,
             release_us=job.release_us,
+            only_for=job.reasons,
         )
 
     async def _work(self, clears: Clears) -> None:

@@ -19,7 +19,7 @@ import trio
 
 from spoold.codec.pages.contents import Contents
 from spoold.model.errors import OperationError
-from spoold.model.job import Document, Job, JobReason, JobState
+from spoold.model.job import LACKS_PAYMENT, Document, Job, JobReason, JobState
 from spoold.model.printer import Device, Printer
 from spoold.model.release import NO_CHANGES, Changes, Charging, Terms
 from spoold.model.transitions import JobEvent
@@ -160,7 +160,7 @@ class Releases:
                 change = await self._plan(job, printer, by, changes, account)
                 released: Released = await self._journal.commit(change)
             except OperationError as error:
-                is_new = error.code in held.LACKS_PAYMENT and error.code not in job.reasons
+                is_new = error.code in LACKS_PAYMENT and error.code not in job.reasons
                 if is_new and not by.is_node:  # whom a clearing has held says so by itself
                     await self._hold(job, (*job.reasons, error.code), error.message, by.actor)
                 if error.code != "conflict":
@@ -184,7 +184,7 @@ class Releases:
         try:
             done = await self.release(job, printer, by)
         except OperationError as error:
-            is_unpaid = error.code in held.LACKS_PAYMENT
+            is_unpaid = error.code in LACKS_PAYMENT
             reason = error.code if is_unpaid else JobReason.JOB_NOT_ALLOWED.value
             if error.code in ("busy", "not-possible") and await self._has_moved_on(job):
                 return
@@ -294,8 +294,9 @@ class Releases:
             only_from=(JobState.PENDING_HELD,),
             hold_until=job.hold_until,
             release_us=job.release_us,
+            only_for=job.reasons,
         )
-        with suppress(OperationError):  # somebody else has it by now
+        with suppress(OperationError):  # somebody else has it by now, or has held it
             await self._journal.commit(change)
 
 

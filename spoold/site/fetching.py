@@ -21,7 +21,7 @@ from spoold.intake.acceptance import Acceptance
 from spoold.intake.submission import Submission
 from spoold.intake.upload import Upload
 from spoold.model.errors import OperationError, SpooldError
-from spoold.model.job import ACTIVE, JobReason, JobState
+from spoold.model.job import ACTIVE, JobReason, JobState, reasons_after
 from spoold.model.node import LineState
 from spoold.model.person import Known, Owner
 from spoold.model.transitions import JobEvent, next_state
@@ -217,7 +217,7 @@ class Fetching:
             and there.state == JobState.PENDING_HELD
             and JobReason.JOB_REHOMED in there.reasons
         ):
-            rest = tuple(one for one in there.reasons if one != JobReason.JOB_REHOMED)
+            rest = reasons_after(there.reasons, JobReason.JOB_REHOMED)
             event, only = JobEvent.HOLD if rest else JobEvent.RELEASE, (JobState.PENDING_HELD,)
             now_us = self._wall_clock()
             change = ChangeJob(there.job_id, event, now_us, reasons=rest, only_from=only)

@@ -234,6 +234,8 @@ def _decided(
         raise OperationError("not-possible", f"the job is {before} by now.", "Look at it again.")
     if change.only_with and change.only_with not in had:
         raise OperationError("not-possible", f"{change.only_with} is over by now.")
+    if change.only_for and change.only_for != had:
+        raise OperationError("not-possible", "the job waits for something else by now.")
     check_is_here(change.event, had, change.reasons)
     event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
     after = next_state(before, event)

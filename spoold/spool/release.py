@@ -12,7 +12,14 @@ from uuid import UUID
 
 from spoold.model.charge import Charge, job_key
 from spoold.model.errors import OperationError
-from spoold.model.job import AWAITS_RELEASE, WAITS_FOR_OTHERS, Job, JobReason, JobState
+from spoold.model.job import (
+    AWAITS_RELEASE,
+    LACKS_PAYMENT,
+    WAITS_FOR_OTHERS,
+    Job,
+    JobReason,
+    JobState,
+)
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.model.user import User
@@ -28,9 +35,6 @@ Row = tuple[Any, ...]
 # What a job waits for here that another node has released for a printer here.
 COMES_HOME = frozenset(
     {JobReason.JOB_WAITS_ELSEWHERE, JobReason.JOB_RELEASE_WAIT, JobReason.JOB_REHOMED}
-)
-LACKS_PAYMENT = frozenset(
-    {JobReason.ACCOUNT_INFO_NEEDED.value, JobReason.ACCOUNT_LIMIT_REACHED.value}
 )
 
 

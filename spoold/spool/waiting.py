@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spoold.model.errors import OperationError
-from spoold.model.job import ACTIVE, AWAITS_RELEASE, PRIORITY_MAX, WAITING, JobReason, JobState
+from spoold.model.job import (
+    ACTIVE,
+    AWAITS_RELEASE,
+    PRIORITY_MAX,
+    WAITING,
+    JobReason,
+    JobState,
+    reasons_after,
+)
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent, next_state
 from spoold.spool import gate, store
@@ -33,8 +41,7 @@ def end_hold(writer: SqliteStore, change: store.EndHold) -> JobState:
     ).fetchone()
     if change.is_due and (release_us is None or release_us > change.now_us):
         raise OperationError("not-possible", "the job has been held for longer.")
-    left = tuple(one for one in reasons if one != change.reason)
-    left = gate.after_hold(writer, change.job_id, row[1], left)
+    left = gate.after_hold(writer, change.job_id, row[1], reasons_after(reasons, change.reason))
     event = JobEvent.HOLD if left else JobEvent.RELEASE
     after = next_state(before, event)
     position = writer.add_record(

@@ -8,11 +8,12 @@ import trio.testing
 
 from spoold.model import release as modes
 from spoold.model.job import JobReason, JobState
+from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
 from spoold.release import counts
 from spoold.spool import release as held
-from spoold.spool.store import ChangeJob
+from spoold.spool.store import ChangeJob, EndHold
 from support.money import PAGE
 from support.waiting import wait_until
 
@@ -126,6 +127,42 @@ async def test_what_waits_for_money_is_looked_at_again_whatever_changes(
             await node.purses.pay_in(bob, PAGE)
             await trio.sleep(0.02)
     await node.pending(job_id)
+
+
+@pytest.mark.slow
+async def test_what_holds_a_job_while_its_payment_is_looked_for_goes_on(
+    node, spool, nursery, monkeypatch
+):
+    """As that its printer was another node's meanwhile: there is money, and still it waits."""
+    paid = await spool.add_printer("paid", charging=modes.Charging.ON)
+    ada = await node.purses.person("ada")
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    job_id = (await spool.add_job(paid, PAGES, owner="ada")).job_id
+    await node.held(job_id, "account-limit-reached")
+    both = ("account-limit-reached", JobReason.JOB_REHOMED.value)
+    looked = trio.Event()
+
+    async def can_be_paid(job):
+        if not looked.is_set():
+            await spool.journal.commit(ChangeJob(job.id, JobEvent.HOLD, 1, reasons=both))
+            looked.set()
+        return True
+
+    monkeypatch.setattr(node.releases, "can_be_paid", can_be_paid)
+    await node.purses.pay_in(ada, 100 * PAGE)
+    with trio.fail_after(30):
+        await looked.wait()
+        await node.purses.pay_in(ada, PAGE)
+        await spool.journal.commit(EndHold(job_id, JobReason.JOB_REHOMED.value, 2))
+        await node.pending(job_id)
+    records = await spool.reader.records(1, 1000)
+    told = [
+        (one.payload["event"], *one.payload["reasons"])
+        for one in records
+        if one.kind == Kind.JOB_CHANGED
+    ]
+    assert told[told.index(("hold", *both)) + 1] == ("hold", "job-being-counted")
 
 
 @pytest.mark.slow

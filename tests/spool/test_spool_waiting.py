@@ -90,6 +90,14 @@ async def test_a_job_is_held_as_long_as_one_reason_is_left(spool):
     assert (await spool.reader.job(opened.job_id)).reasons == ("job-incoming",)
 
 
+async def test_whether_a_job_can_be_paid_is_found_out_again_when_a_hold_ends(spool):
+    """Money that came while it was held for something else, too, has moved nothing."""
+    printer = await spool.add_printer()
+    job = await hold(spool, printer, "account-limit-reached", HELD)
+    assert await spool.journal.commit(EndHold(job.job_id, HELD, 100)) is JobState.PENDING_HELD
+    assert (await spool.reader.job(job.job_id)).reasons == ("job-being-counted",)
+
+
 async def test_attributes_change_while_a_job_waits(tmp_path, spool_at):
     """Title, priority, copies and template attributes; what is not named stays, None takes away."""
     async with spool_at(tmp_path) as spool:

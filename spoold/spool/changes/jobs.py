@@ -247,8 +247,8 @@ class EndAttempt:
 class ChangeJob:
     """A change of a job by somebody (`actor`) or by a rule (`node`). Answer: the new `JobState`.
 
-    Refused with `not-possible` when the job is in none of the states `only_from`, or is not held
-    for the reason `only_with`.
+    Refused with `not-possible` when the job is in none of the states `only_from`, is not held for
+    the reason `only_with`, or for others than `only_for`, if that names any.
     """
 
     job_id: int
@@ -262,6 +262,7 @@ class ChangeJob:
     hold_until: str = ""
     release_us: int | None = None
     only_with: str = ""
+    only_for: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
