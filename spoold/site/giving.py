@@ -6,7 +6,8 @@ a commit before anything leaves; from then on nobody else than the application s
 and what it has not said to have is sent again until it has it, over as many lines as that takes.
 The document stays here until the job has ended there. Only what is refused waits here again, and
 what a line that breaks has cut off before its last byte. A job whose document is missing or
-damaged ends here, as it would at a printer.
+damaged ends here, as it would at a printer. What an operator cancels here is canceled there, too,
+and a document that is on its way stops.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from spoold.spool.documents import Documents
 from spoold.spool.handed import HANDED_ON
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.store import ChangeJob, JobFilter
+from spoold.spool.store import ChangeJob, Event, JobFilter, JobMoved
 
 log = structlog.get_logger("spoold.site")
 
@@ -69,6 +70,10 @@ class Giving:
         self._bell = trio.Event()
         self._slots = trio.Semaphore(AT_ONCE)
         self._busy: set[UUID] = set()
+        self._let_go_of: set[UUID] = set()  # they wait for nobody here
+        self._sending: dict[UUID, trio.CancelScope] = {}
+        self._unwanted: set[UUID] = set()  # canceled here since, which is still to be told
+        journal.listen(self._hear)
         line.hear(EVENT, self._asked)
         line.listen(self._line_changed)
 
@@ -79,6 +84,19 @@ class Giving:
     def _line_changed(self, state: LineState) -> None:
         self._is_to_settle = True
         self._bell.set()
+
+    def _hear(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is not JobMoved or event.uuid not in self._let_go_of:
+                continue
+            if ELSEWHERE in event.reasons:
+                continue
+            self._let_go_of.discard(event.uuid)
+            if event.new is JobState.CANCELED and JobReason.JOB_DONE_ELSEWHERE not in event.reasons:
+                self._unwanted.add(event.uuid)
+                if event.uuid in self._sending:
+                    self._sending[event.uuid].cancel()
+                self._bell.set()
 
     async def run(self) -> None:
         """Give, for ever."""
@@ -92,6 +110,9 @@ class Giving:
                 if self._is_to_settle and self._line.state is LineState.UP:
                     self._is_to_settle = False
                     nursery.start_soon(self._settle, nursery)
+                for uuid in self._unwanted - self._busy if self._line.is_connected else ():
+                    self._busy.add(uuid)
+                    nursery.start_soon(self._attend, self._cancel_there, uuid)
 
     async def _look(self, nursery: trio.Nursery) -> None:
         """Begin to give what is wanted now."""
@@ -116,6 +137,7 @@ class Giving:
             found = await self._reader.jobs(which)
             for job in found:
                 after_id = job.id
+                self._let_go_of.add(job.uuid)
                 if job.uuid not in self._busy:
                     self._busy.add(job.uuid)
                     nursery.start_soon(self._attend, self._hand_over, job.uuid)
@@ -138,6 +160,8 @@ class Giving:
             self._bell.set()
         finally:
             self._busy.discard(uuid)
+            if uuid in self._unwanted and do != self._cancel_there:
+                self._bell.set()
 
     # -- one job ---------------------------------------------------------------------------------
 
@@ -173,6 +197,7 @@ class Giving:
             raise OperationError(
                 "not-possible", "the job is held for something else, too.", "Fetch it there."
             )
+        self._let_go_of.add(job.uuid)
         await self._journal.commit(self._held_for(job, ELSEWHERE, only_with=RELEASE_WAIT))
         return True
 
@@ -247,7 +272,9 @@ class Giving:
         document = await self._open(job)
         try:
             args = await self._arguments(job, document.size)
-            await self._line.upload(args, document, note_end)
+            with trio.CancelScope() as self._sending[job.uuid]:
+                await self._line.upload(args, document, note_end)
+                return
         except OperationError as error:
             if error.code in ("busy", "digest-mismatch"):
                 raise  # another line is just bringing it, or what had come was damaged
@@ -257,7 +284,26 @@ class Giving:
                 raise
             raise _NotGiven(None) from None
         finally:
+            self._sending.pop(job.uuid, None)
             document.close()
+        raise Lost("it was canceled here")
+
+    async def _cancel_there(self, uuid: UUID) -> None:
+        """Somebody canceled here what the application server has by now, or may have.
+
+        Raises:
+            Lost: it has not heard of that.
+        """
+        error = OperationError("not-possible", "the job is canceled by now.", "List again.")
+        await self._keep(uuid, error)
+        try:
+            await self._line.call("handed.cancel", {"job": str(uuid)}, ANSWER_S)
+        except OperationError as error:
+            # It never had it whole, has come to its end with it, or had it before this site.
+            log.info("given_job_not_canceled", job_uuid=str(uuid), reason=str(error))
+        else:
+            log.info("given_job_canceled", job_uuid=str(uuid))
+        self._unwanted.discard(uuid)
 
     async def _arguments(self, job: Job, size: int) -> dict[str, Any]:
         name = await self._printer_name(job.printer_id)
@@ -283,9 +329,9 @@ class Giving:
         """The application server has it: here it waits for its end there, or has come to it."""
         upstream = self._line.upstream
         name = "the application server" if upstream is None else upstream.name
-        message = f"{name} has it as job {told['job_id']}."
+        message = f"It is job {told['job_id']} at {name}."
         if told["job_id"] is None:
-            message = f"{name} knows that it was printed."
+            message = f"It was printed, as {name} knows."
         if JobState(told["state"]).is_final:
             change = ChangeJob(
                 job.id,

@@ -128,7 +128,7 @@ async def test_it_is_paid_once_and_goes_home_when_it_was_not(trio_of, tmp_path):
             ]
     assert await release(panel, number) == ["account-limit-reached"]  # as who chooses who pays
     told = await annex.ask("job.explain", job=str(job["id"]))
-    assert told["waits"].endswith("at a machine. hq has it as job 1.")
+    assert told["waits"].endswith("at a machine. It is job 1 at hq.")
     assert told["may_act"][:2] == ["operators: cancel", "the user ada, after a login: show"]
     stake = (await annex.ask("status"))["at_stake"]
     assert (stake["jobs"], stake["jobs_elsewhere"]) == (0, 1)
@@ -296,6 +296,42 @@ async def test_a_line_that_is_cut_leaves_it_there(pair, tmp_path, monkeypatch, w
     assert told == [""]
     await wait_job(annex, "mine", "canceled")
     assert paper(tmp_path) == [LARGE]
+
+
+@pytest.mark.parametrize("when", ["on its way", "there"])
+async def test_what_is_canceled_at_the_site_comes_out_nowhere(pair, tmp_path, monkeypatch, when):
+    """Its document stops on its way, and who waits for it hears why; or it is canceled at both."""
+    hq, annex = pair
+    job = await submit(annex, "mine", "wander", LARGE)
+    panel = await panel_of(hq)
+    far = await shown(panel, "mine")
+    is_under_way = trio.Event()
+
+    async def stand_still(*args):
+        is_under_way.set()
+        await trio.sleep_forever()
+
+    async def cancel():
+        with trio.fail_after(30):
+            await is_under_way.wait()
+        await annex.ask("job.cancel", job=job["id"])
+
+    if when == "there":
+        monkeypatch.setattr(wanting, "BRING_S", 0.0)
+        await release(panel, far["id"])
+        here = await wait_job(hq, "mine", "pending-held")
+        await wait_until(lambda: jobs_of(annex, "mine"), holds=lambda jobs: jobs[0]["message"])
+        await annex.ask("job.cancel", job=job["id"])
+        await wait_job(hq, "mine", "canceled")
+        assert await release(panel, here["id"]) == ["not-possible"]
+    else:
+        monkeypatch.setattr(Upload, "write", stand_still)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel)
+            assert await release(panel, far["id"]) == ["not-possible"]
+        assert await jobs_of(hq, "mine") == []
+    assert (await jobs_of(annex, "mine"))[0]["reasons"] == ["job-canceled-by-operator"]
+    assert paper(tmp_path) == []
 
 
 async def submit_two(house, title, printer):
