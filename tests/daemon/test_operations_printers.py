@@ -224,6 +224,8 @@ async def test_a_pool_has_printers_as_members(desk):
     assert (shown["members"], shown["standby"]) == (["a"], [])
     shown = await desk.ask("printer.set", name="pool", uri="socket://192.0.2.11")
     assert (shown["uri"], shown["members"]) == ("socket://192.0.2.11", [])
+    (advice,) = (await desk.ask("printer.set", name="pool", members=["a"]))["advice"]
+    assert "`spoold printer set pool --uri socket://192.0.2.11` undoes it" in advice
 
 
 async def test_pause_and_resume(desk):

@@ -231,6 +231,9 @@ async def change(call: Call) -> dict[str, Any]:
             advice += _named_in_config(services, old.name)
         if args["members"] is not None or args["standby"] is not None:
             printer = _as_pool(known, old, printer, args, options)
+            if (left := known.device_of(old)) is not None:
+                back = f"`spoold printer set {printer.name} --uri {left.uri}`"
+                advice.append(f"It is a pool now, and prints on its members; {back} undoes it.")
         elif wish != Wish(None, {}):
             printer, put, told = await _with_device(call, known, printer, wish)
             changes += put
