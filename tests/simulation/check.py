@@ -132,8 +132,12 @@ def again(world: World, deal: Deal) -> int:
     """
     nodes = [deal.site] if deal.site else NAMES
     put_back = sum(not one.jobs.get(deal.uuid) for name in nodes for one in world.since(name, 0))
-    is_given_up = deal.site in world.rehomed and deal.acked.keys() >= {deal.site, "hq"}
-    return put_back + is_given_up
+    return put_back + is_given_up(world, deal)
+
+
+def is_given_up(world: World, deal: Deal) -> bool:
+    """Whether a provider had taken a job to hq, too, and to a site that was given up."""
+    return deal.site in world.rehomed and deal.acked.keys() >= {deal.site, "hq"}
 
 
 async def state_of(life: Life, uuid: UUID) -> JobState | None:
@@ -289,7 +293,7 @@ async def check_paid(world: World, work: Work) -> None:
             is_kept = False  # that was paid there, perhaps, and forgotten
         least = 1 if is_kept and True not in is_free else 0  # who drops it may have paid as well
         is_at_two = not deal.site and (deal.is_twin or again(world, deal) > 0)
-        most = times_released(world, deal) if is_at_two else 1
+        most = times_released(world, deal) if is_at_two else 1 + is_given_up(world, deal)
         most = most if False in is_free else 0
         assert least <= paid[uuid] <= most, f"{deal.label} was paid {paid[uuid]} times"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import trio
 
-from simulation import images
+from simulation import images, rehoming
 from simulation.network import TO_HQ, TO_SITE
 from simulation.node import SITE_NAMES
 from simulation.world import NAMES, World
@@ -19,29 +20,44 @@ POINTS = (
     "job-counted", "job-released", "let-go", "let-go", "given-before-word", "given-before-word",
     "given-before-answer", "attempt-after-mark", "attempt-before-end", "attempt-before-end",
 )  # fmt: skip
-REHOMED = 0.1  # of all seeds: a site is given up for dead, and nothing else goes wrong
+REHOMED = 0.1  # of all seeds: a site is given up for dead, and no other node crashes
 AS_BEFORE = 0.25  # of all seeds: nodes go on from earlier states, beside what else goes wrong
+
+Fault = Callable[[World, Random], Awaitable[None]]
 
 
 async def strike(world: World, seconds: float) -> None:
     """So many faults over so many seconds, one beside the other."""
     chance = world.chance("faults")
     which = chance.random()
-    if which < REHOMED:
-        await rehome(world, chance)
-        return
-    moments = sorted(chance.uniform(0, seconds) for _ in range(chance.randint(1, FAULTS_MOST)))
-    kinds = (reset, cut, cut, cut_half, cut_half, slow, crash_site, crash_site, crash_hq,
-             crash_inside, crash_inside, crash_inside)  # fmt: skip
-    begun_s = trio.current_time()
+    lines = (reset, cut, cut, cut_half, cut_half, slow)
+    nodes = (crash_site, crash_site, crash_hq, crash_inside, crash_inside, crash_inside)
     async with trio.open_nursery() as nursery:
+        if which < REHOMED:
+            nursery.start_soon(rehome, world, chance)
+            more = world.chance("lines")
+            await _strike(world, more, _moments(more, seconds, 0), seconds, lines)
+            return
+        moments = _moments(chance, seconds, 1)
         if which < REHOMED + AS_BEFORE:
             for _ in range(chance.choice((1, 1, 2))):
                 nursery.start_soon(put_back, world, Random(chance.random()), seconds)
+        await _strike(world, chance, moments, seconds, lines + nodes)
+
+
+def _moments(chance: Random, seconds: float, least: int) -> list[float]:
+    count = chance.randint(least, FAULTS_MOST)
+    return sorted(chance.uniform(0, seconds) for _ in range(count))
+
+
+async def _strike(
+    world: World, chance: Random, moments: list[float], seconds: float, kinds: tuple[Fault, ...]
+) -> None:
+    begun_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
         for moment in moments:
             await trio.sleep_until(begun_s + moment)
-            fault = chance.choice(kinds)
-            nursery.start_soon(fault, world, Random(chance.random()))
+            nursery.start_soon(chance.choice(kinds), world, Random(chance.random()))
         await trio.sleep_until(begun_s + seconds)
 
 
@@ -120,17 +136,23 @@ async def _come_back(world: World, chance: Random, name: str) -> None:
 
 
 async def rehome(world: World, chance: Random) -> None:
-    """A site is dead, its printers go to another node for good; and then it returns after all."""
+    """A site is dead, its printers go to another node for good; and then it returns after all, and
+    they do, perhaps.
+    """
     name = chance.choice(SITE_NAMES)
     heir = chance.choice(["hq", *(site for site in SITE_NAMES if site != name)])
     await trio.sleep(chance.uniform(1, 8))
     world.kill(name, is_silent=chance.random() < 0.5)
     await trio.sleep(_while_s(chance))
-    world.tell("hq", f"gives the printers of {name} to {heir}")
-    hq = world.lives["hq"]
-    await hq.administer("printer.rehome", from_site=name, to=heir)
-    world.rehomed.append(name)
+    await rehoming.give_away(world, name, heir)
+    turn = world.chance("turn")
+    is_returned, is_first = turn.random() < rehoming.RETURNED, turn.random() < 0.5
+    if is_returned and is_first:
+        await rehoming.give_back(world, name)
     await _come_back(world, chance, name)
+    if is_returned and not is_first:
+        await trio.sleep(_while_s(turn))
+        await rehoming.give_back(world, name)
 
 
 async def put_back(world: World, chance: Random, seconds: float) -> None:

@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from simulation.node import SITE_NAMES, Life
 from simulation.visits import Visits
-from simulation.work import PATIENCE_S, Work, may_fail
-from simulation.world import NAMES
+from simulation.work import PATIENCE_S, Work, held, may_fail
+from simulation.world import NAMES, World
 from spoold.model.job import JobReason
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import ChangeJob, EndHold
+
+
+async def settle(world: World, life: Life) -> None:
+    """An operator looks whether what is in doubt came out."""
+    with may_fail(life, PATIENCE_S):
+        for job in await held(life, JobReason.JOB_IN_DOUBT):
+            is_out = world.is_out(job.uuid)
+            event = JobEvent.ASSUME if is_out else JobEvent.REPRINT
+            reasons = (JobReason.JOB_ASSUMED_PRINTED.value,) if is_out else ()
+            world.tell(life.name, f"is told: {event} {job.uuid}")
+            with may_fail(life, PATIENCE_S):
+                change = ChangeJob(
+                    job.id, event, life.wall_clock(), reasons=reasons, only_from=(job.state,)
+                )
+                await life.journal.commit(change)
 
 
 class Operators:
@@ -30,7 +45,7 @@ class Operators:
             await self._begin_anew(site)
         await self._book_again()
         for life in list(world.lives.values()):
-            await self._settle(life)
+            await settle(world, life)
             await self._let_go(life)
             if world.is_put_back(life.name):
                 await self._give_up_copies(life)
@@ -57,25 +72,11 @@ class Operators:
             booked = [await self._work.book(key) for key in list(self._work.payments)]
             self._booked_again = count if all(booked) else 0
 
-    async def _settle(self, life: Life) -> None:
-        """An operator looks whether what is in doubt came out."""
-        with may_fail(life, PATIENCE_S):
-            for job in await self._work.held(life, JobReason.JOB_IN_DOUBT):
-                is_out = self._work.is_out(job.uuid)
-                event = JobEvent.ASSUME if is_out else JobEvent.REPRINT
-                reasons = (JobReason.JOB_ASSUMED_PRINTED.value,) if is_out else ()
-                self._world.tell(life.name, f"is told: {event} {job.uuid}")
-                with may_fail(life, PATIENCE_S):
-                    change = ChangeJob(
-                        job.id, event, life.wall_clock(), reasons=reasons, only_from=(job.state,)
-                    )
-                    await life.journal.commit(change)
-
     async def _let_go(self, life: Life) -> None:
         """What staff have had held goes on."""
         why = JobReason.JOB_HOLD_UNTIL_SPECIFIED
         with may_fail(life, PATIENCE_S):
-            for job in await self._work.held(life, why):
+            for job in await held(life, why):
                 await life.journal.commit(EndHold(job.id, why, life.wall_clock()))
 
     async def _give_up_copies(self, life: Life) -> None:
@@ -91,21 +92,21 @@ class Operators:
 
     async def _give_up(self, site: str) -> None:
         """What a site has of printers that were given away: it is canceled there, and is done by
-        the new owner, if that knows of it.
+        the new owner, if that knows of it. What nobody else knows goes on where printers are the
+        site's own again.
         """
         life, hq = self._work.life(site), self._work.life("hq")
         if life is None or hq is None:
             return
         with may_fail(life, PATIENCE_S):
             known = (await life.catalogue.look()).printers
-            for job in [
-                *await self._work.held(life, JobReason.JOB_REHOMED),
-                *(
-                    one
-                    for one in await self._work.held(life, JobReason.JOB_RELEASE_WAIT)
-                    if not (known[one.printer_id].is_ours or known[one.printer_id].is_find_me)
-                ),
-            ]:
-                if await hq.reader.job_by_uuid(job.uuid) is None:
-                    self._work.deals[job.uuid].is_dropped = True
-                await self._work.cancel_job(life, job)
+            rehomed = await held(life, why := JobReason.JOB_REHOMED)
+            waiting = await held(life, JobReason.JOB_RELEASE_WAIT)
+            for job in {one.id: one for one in (*rehomed, *waiting)}.values():
+                printer, there = known[job.printer_id], await hq.reader.job_by_uuid(job.uuid)
+                is_gone = not (printer.is_ours or printer.is_find_me)
+                if is_gone or (why in job.reasons and there and there.state.is_final):
+                    self._work.deals[job.uuid].is_dropped |= there is None
+                    await self._work.cancel_job(life, job)
+                elif why in job.reasons and there is None:  # else it goes on when it is offered
+                    await life.journal.commit(EndHold(job.id, why, life.wall_clock()))

@@ -22,6 +22,7 @@ from spoold.spool import (
     ledger,
     receiving,
     replica,
+    replica_things,
     replication,
     rights,
     sqlite,
@@ -218,7 +219,19 @@ BUGS = {
                 "if True:",
             ),
         ),
-        11,
+        200,
+    ),
+    "back-as-before": Bug(
+        "A site that never heard that others had its printers goes on with what it was given.",
+        (
+            Patch(
+                replica_things._fence,
+                'if fields["owner"] is not None or before.get("owner_epoch") == '
+                'fields.get("owner_epoch"):',
+                "if True:",
+            ),
+        ),
+        413,
     ),
     "hash-unchecked": Bug(
         "Nobody compares the hashes of records that both nodes have.",

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from simulation.node import Life
-from simulation.work import PEOPLE, Work, may_fail
+from simulation.work import PEOPLE, Work, held, may_fail
 from simulation.world import NAMES
 from spoold.daemon.operations import everywhere
 from spoold.model.job import Job, JobReason
@@ -47,16 +47,16 @@ class Visits:
                         continue
                     if deal.is_twin and deal.is_dropped:
                         await self._work.cancel_job(life, job)  # as the other one was
-                    elif not deal.is_twin or not self._work.is_out(job.uuid):  # else it goes
+                    elif not deal.is_twin or not self._world.is_out(job.uuid):  # else it goes
                         waiting[job.owner.name] = None
         rng = self._work.rng
         for name in waiting:
             await self._stand(rng.choice(NAMES), name, rng, LAST_PATIENCE_S)
 
     async def _roaming(self, life: Life) -> list[Job]:
-        held = await self._work.held(life, JobReason.JOB_RELEASE_WAIT)
-        known = (await life.catalogue.look()).printers if held else {}
-        return [job for job in held if known[job.printer_id].is_find_me]
+        waiting = await held(life, JobReason.JOB_RELEASE_WAIT)
+        known = (await life.catalogue.look()).printers if waiting else {}
+        return [job for job in waiting if known[job.printer_id].is_find_me]
 
     async def _stand(self, node: str, name: str, rng: Random, patience_s: float) -> None:
         life = self._work.life(node)
@@ -92,7 +92,7 @@ class Visits:
         """
         uuid = UUID(job["uuid"])
         may_wait = self._world.put_backs or self._work.deals[uuid].is_twin
-        return bool(may_wait) and self._work.is_out(uuid)
+        return bool(may_wait) and self._world.is_out(uuid)
 
 
 class Panel:

@@ -209,31 +209,24 @@ class Work:
             return
         with may_fail(life, PATIENCE_S):
             known = (await life.catalogue.look()).printers
-            held = [
+            waiting = [
                 job
-                for job in await self.held(life, JobReason.JOB_RELEASE_WAIT)
+                for job in await held(life, JobReason.JOB_RELEASE_WAIT)
                 if not known[job.printer_id].is_find_me
             ]
             if self.world.is_put_back(site):
-                held = [job for job in held if not await self.throw_away(life, job)]
-            for job in held if rng is None else held and [rng.choice(held)]:
+                waiting = [job for job in waiting if not await self.throw_away(life, job)]
+            for job in waiting if rng is None else waiting and [rng.choice(waiting)]:
                 await self.release_job(life, job)
 
     async def throw_away(self, life: Life, job: Job) -> bool:
         """A job that waits again since a disk was put back: whoever has its paper deletes it."""
-        is_out = self.is_out(job.uuid)
+        is_out = self.world.is_out(job.uuid)
         if is_out:
             self.world.tell(life.name, f"is told that {job.uuid} was fetched before")
             self.deals[job.uuid].is_dropped = True
             await self.cancel_job(life, job)
         return is_out
-
-    def is_out(self, uuid: UUID) -> bool:
-        return any(uuid in one.papers for one in self.world.machines.values())
-
-    async def held(self, life: Life, reason: JobReason) -> list[Job]:
-        which = JobFilter(states=(JobState.PENDING_HELD,), reason=reason.value)
-        return await life.reader.jobs(which)
 
     async def release_job(self, life: Life, job: Job) -> None:
         printer = (await life.catalogue.look()).printers[job.printer_id]
@@ -446,6 +439,12 @@ class Work:
                 charge = Settle(key, None, now_us, unreserved=free)
                 await life.journal.commit_all([AddRecord(NOVELTY, {}, now_us), charge])
                 self._note(life, key, 0)
+
+
+async def held(life: Life, reason: JobReason) -> list[Job]:
+    """The jobs of a node that wait for something."""
+    which = JobFilter(states=(JobState.PENDING_HELD,), reason=reason.value)
+    return await life.reader.jobs(which)
 
 
 @contextmanager

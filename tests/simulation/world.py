@@ -106,6 +106,10 @@ class World:
         self._count += 1
         return self.base / f"{name}.{self._count}"
 
+    def is_out(self, uuid: UUID) -> bool:
+        """Whether a job has come out of any machine."""
+        return any(uuid in one.papers for one in self.machines.values())
+
     # -- what earlier states have cost -----------------------------------------------------------
 
     def is_put_back(self, name: str) -> bool:
