@@ -54,7 +54,8 @@ def check(args: Namespace) -> int:
     if args.printers:
         checkers.append(partial(_printers, known))
     found = []
-    for finding in checks.check(args.config, known is not None or silent != "", checkers):
+    daemon = known["node_guid"] if known is not None else "" if silent else None
+    for finding in checks.check(args.config, daemon, checkers):
         found.append(finding)
         if not args.json:
             _print(finding)
@@ -117,6 +118,10 @@ def _daemon(known: dict[str, Any] | None, silent: str, subject: Subject) -> Iter
     if known is None:
         yield checks.ok("daemon", "none is running here")
         return
+    if not subject.is_running:
+        text = f"the one that answers is of another node, {known['node_name']}"
+        yield checks.warning("daemon", text, "Name the socket of this node's with --control.")
+        return
     version = known.get("version", "")
     yield checks.ok("daemon", f"spoold {version} has run for {_uptime(known)}")
     for one in known.get("checks", ()):
@@ -133,7 +138,7 @@ def _printers(known: dict[str, Any] | None, subject: Subject) -> Iterator[Findin
     from spoold.daemon import check as checks
     from spoold.daemon import check_node
 
-    if known is None:
+    if known is None or not subject.is_running:
         advice = "Start it, and check again."
         yield checks.warning("printers", "the daemon that knows them does not run", advice)
     else:

@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is checked. `is_running`: a daemon answers on its control socket."""
+    """What is checked. `is_running`: its daemon answers on the control socket."""
 
     config: Config
     is_running: bool
@@ -63,9 +63,13 @@ def failed(what: str, text: str, advice: str) -> Finding:
 
 
 def check(
-    config_file: str | None, is_running: bool, checkers: Iterable[Checker]
+    config_file: str | None, daemon: str | None, checkers: Iterable[Checker]
 ) -> Iterator[Finding]:
-    """Look at the configuration, then at everything else by it."""
+    """Look at the configuration, then at everything else by it.
+
+    `daemon` is the GUID of the node that answers on the control socket; "" where one is there and
+    may not be asked, None where there is none.
+    """
     where = config_file or "the defaults"
     try:
         config = configuration.load(config_file, credentials.as_of_unit())
@@ -75,6 +79,17 @@ def check(
         config = configuration.load(None, os.environ)
     else:
         yield ok("configuration", f"{where}: node {config.node.name}, {config.node.role}")
-    subject = Subject(config, is_running)
+    subject = Subject(config, _is_of(config.node.data_dir, daemon))
     for checker in checkers:
         yield from checker(subject)
+
+
+def _is_of(data_dir: Path, daemon: str | None) -> bool:
+    """Whether the daemon that answers is the one of this data directory."""
+    try:
+        guid = (data_dir / "node-guid").read_text("ascii").strip()
+    except FileNotFoundError:
+        return False
+    except (OSError, UnicodeError):
+        return daemon is not None
+    return daemon in (guid, "")

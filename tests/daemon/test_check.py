@@ -49,7 +49,7 @@ def test_a_wrong_configuration_is_told_and_the_rest_is_still_looked_at(tmp_path)
     """File, key and advice; then everything else by the defaults."""
     file = tmp_path / "spoold.toml"
     file.write_text("[listen]\nclaer = []\n")
-    findings = list(check.check(str(file), False, [check_machine.check_limits]))
+    findings = list(check.check(str(file), None, [check_machine.check_limits]))
     assert [one.what for one in findings] == ["configuration", "files"]
     assert findings[0].verdict is Verdict.FAILED
     assert "claer" in findings[0].text
@@ -185,7 +185,7 @@ def test_a_certificate_of_systemd_is_looked_at_while_the_service_runs(tmp_path, 
     )
 
     def found():
-        findings = list(check.check(str(file), False, [check_node.check_certificates]))
+        findings = list(check.check(str(file), None, [check_node.check_certificates]))
         assert only(findings, "configuration").verdict is Verdict.OK
         return findings[-1]
 
