@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PURPOSES = {
     "clear": "print jobs in the clear (IPP, raw, frames), and health",
-    "tls": "the same over TLS, logins and web pages",
+    "tls": "the same over TLS, logins, and MFDs with a token",
     "mutual": "client certificates: print providers, MFDs, and the lines of sites",
     "lpd": "print jobs by LPD",
 }
