@@ -213,7 +213,8 @@ class Membership:
             raise OperationError(
                 "conflict",
                 f"this site has joined already, as {self.member and self.member.name}.",
-                f"To join another deployment, stop it and move {self._path} away.",
+                "To join another deployment, or this one when it was restored to before that, "
+                f"stop it and move {self._path} away.",
             )
         await self._ask(server, token)
         assert self.member is not None

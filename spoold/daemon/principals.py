@@ -128,11 +128,10 @@ class Principals:
             return principal
         shown = "" if der is None else described(der)
         self._on_refused("certificate_refused", stream.peer, shown)
-        raise OperationError(
-            "forbidden",
-            "the certificate is of nobody enrolled here.",
-            "See `spoold provider enrol`, `spoold user enrol` and `spoold device enrol`.",
-        )
+        advice = "See `spoold provider enrol`, `spoold user enrol` and `spoold device enrol`."
+        if peer is not None and peer.kind == "node":
+            advice = "A site that joined after the backup that was restored here joins again."
+        raise OperationError("forbidden", "the certificate is of nobody enrolled here.", advice)
 
     def _is_in_time(self, peer: PeerIdentity) -> bool:
         """Where TLS has not looked: at a site, certificates end later while it is on its own."""

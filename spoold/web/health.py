@@ -385,6 +385,9 @@ def _line(facts: Facts) -> Check:
     elif "certificate revoked" in facts.line_reason:
         advice = "It was shut out there for ever: as another node, in a new data directory, it may "
         advice += "join again."
+    elif "without close_notify" in facts.line_reason:
+        advice += " If that server was restored to before this site joined, it does not know it: "
+        advice += "`spoold site invite` there, then `spoold site join` here."
     return Check(
         Part.LINE,
         Verdict.WARNING,

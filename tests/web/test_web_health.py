@@ -60,6 +60,15 @@ def test_a_line_that_fails_for_its_name_has_advice():
     assert "[advertise] names" in check.advice
 
 
+def test_a_site_that_is_turned_away_without_a_word_is_told_of_restored_servers():
+    """As one is whose application server was put back to before it joined."""
+    reason = "hq:9195: the connection broke: TLS: the connection ended without close_notify"
+    [check] = [
+        one for one in judged(line_gone_us=NOW_US, line_reason=reason) if one.part is Part.LINE
+    ]
+    assert "restored to before this site joined" in check.advice
+
+
 def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
     """It has another way in, or none."""
     reason = "hq:9195: the connection broke: TLS: the peer says: certificate revoked"
