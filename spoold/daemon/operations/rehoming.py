@@ -27,7 +27,10 @@ async def rehome(call: Call) -> dict[str, Any]:
         new = await find_node(services, args["to"])
         if old is None or old == new:
             raise OperationError(
-                "bad-request", "the printers are there already.", "Name two different nodes."
+                "bad-request",
+                "the printers are there already.",
+                "Name two different nodes; by its GUID (`spoold site list`) one whose name another "
+                "has by now.",
             )
         known = await services.catalogue.look()
         found = sorted(
