@@ -43,6 +43,7 @@ exit codes:
 76  sent, but the answer is unknown: run it again with the --uuid that it names
 """
 ENDED = "the server ended the connection"  # as a port of TLS does to who speaks in the clear
+NO_TLS = "the peer says: protocol version"  # as the clear port does to who speaks TLS
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what stands for all addresses, and who we are there
 PROGRESS_BYTES_MIN = 8 * 1024 * 1024
 PROGRESS_INTERVAL_S = 0.1
@@ -144,6 +145,8 @@ def _what_to_check(args: Namespace, error: Unreachable) -> str:
         )
     if not _is_over_tls(args) and any(ENDED in cause for cause in error.causes.values()):
         return "Ports 9192 and 9195 speak TLS: name the CA of the server with --ca."
+    if _is_over_tls(args) and any(NO_TLS in cause for cause in error.causes.values()):
+        return "Port 9191 speaks no TLS: go to 9192, or to 9195 with a certificate."
     return error.advice
 
 

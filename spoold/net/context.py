@@ -56,6 +56,10 @@ _CERTIFICATE_ALERTS = frozenset({
 })  # fmt: skip
 
 
+# How OpenSSL says it of a key of the same kind, and of one of another kind.
+_KEY_OF_ANOTHER = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+
+
 @contextlib.contextmanager
 def _as_file(pem: bytes) -> Iterator[str]:
     """A path at which OpenSSL finds `pem`, which stays in memory; good inside the context."""
@@ -74,10 +78,11 @@ def _load_chain(context: ssl.SSLContext, chain_pem: bytes, key_pem: bytes) -> No
             # without a password function OpenSSL would ask at the terminal
             context.load_cert_chain(chain, key, password=lambda: b"")
     except (ssl.SSLError, OSError) as error:
+        is_of_another = getattr(error, "reason", None) in _KEY_OF_ANOTHER
         raise IdentityError(
             "use",
             "the TLS certificate",
-            reason_of(error),
+            "the key is not that of the certificate" if is_of_another else reason_of(error),
             "The chain is PEM, the server's certificate first; its key is PEM without a password.",
         ) from error
 

@@ -179,6 +179,8 @@ def test_submit_says_what_to_do_about_certificates_and_ports_of_tls(
     """A CA or a certificate that is missing, and a port of TLS that is spoken to in the clear."""
     tls = f"submit --wait 1 --server {server.address('tls')}"
     assert "Ports 9192 and 9195 speak TLS" in run(tls, str(letter)).err
+    clear = f"submit --wait 1 --tls --server {server.address('clear')}"
+    assert "Port 9191 speaks no TLS" in run(clear, str(letter)).err
     said = run(f"{tls} --tls", str(letter))
     assert said.code == grammar.REFUSED
     assert "unable to get local issuer certificate" in said.err

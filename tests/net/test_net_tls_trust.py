@@ -10,6 +10,12 @@ from uuid import uuid4
 import pytest
 import trio
 import trio.testing
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from spoold.daemon import authority as authorities
 from spoold.daemon.authority import Authority
@@ -214,6 +220,12 @@ def test_unusable_certificates_are_explained() -> None:
     for chain, key in ((NODE_CHAIN, other_key), (b"rubbish", NODE_KEY), (NODE_CHAIN, b"")):
         with pytest.raises(IdentityError, match="TLS certificate"):
             tls.server_context(chain, key)
+    rsa_key = rsa.generate_private_key(65537, 2048).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    for other in (other_key, rsa_key):
+        with pytest.raises(IdentityError, match="the key is not that of the certificate"):
+            tls.server_context(NODE_CHAIN, other)
     with pytest.raises(IdentityError, match="CA certificates"):
         tls.server_context(NODE_CHAIN, NODE_KEY, client_ca_pem=b"rubbish")
 
