@@ -76,8 +76,8 @@ def parser(first: str = "") -> grammar.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is what `grammar` lists."""
     words = sys.argv[1:] if argv is None else argv
-    if isinstance(sys.stdout, TextIOWrapper):  # what a terminal cannot show is written as \u6f22
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")  # what it lacks is written as \u6f22
     args = parser(words[0] if words else "").parse_args(words)
     try:
         code: int = args.handler(args)
