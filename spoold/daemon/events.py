@@ -79,6 +79,7 @@ EVENTS = {
     "emergency_hindered": "Held jobs could not be looked at; it is tried again.",
     "job_released_in_emergency": "A job that waited for its owner prints at once.",
     "job_not_released": "It goes on waiting in an emergency, for the reason given.",
+    "names_lacking": "Clients do not believe this site by these names: another node has them.",
     "site_names_refused": "A site asked for names that are others'; it serves without them.",
     "servers_not_kept": "Where application servers are could not be written; it is asked again.",
     "site_line_changed": "The line of a site is up, or gone.",

@@ -35,6 +35,7 @@ SERVERS_MAX = 16
 ASK_INTERVAL_S = 5.0  # while it waits for an approval
 LOOK_INTERVAL_S = 3600.0
 RENEW_AGAIN_S = 60.0
+NAMES_AGAIN_S = 3600.0  # how often names are asked for that others have
 RENEWED_AT = 2 / 3  # of a certificate's life
 
 
@@ -80,6 +81,7 @@ class Membership:
         self._offset_us = offset_us
         self._changed = trio.Event()
         self._asking = trio.Lock()
+        self._names_due_s = float("-inf")
         self.listeners: list[Callable[[], None]] = []  # told when there are other certificates
         self.member = _read(self._path)
 
@@ -177,18 +179,33 @@ class Membership:
         return self.member is not None and self.member.certificate_pem not in ("", before)
 
     async def run(self) -> None:
-        """Renew the certificate in time, for ever."""
+        """Renew the certificates in time, for ever; and when they lack names, which were another
+        node's so far, or stand in the configuration only now.
+        """
         while True:
             await self.wait_joined()
             due_s = (self._due_us() - self._now_us()) / 1e6
+            if self._names_lacking():
+                due_s = min(due_s, self._names_due_s - trio.current_time())
             if due_s > 0:
                 await trio.sleep(min(due_s, LOOK_INTERVAL_S))
                 continue
+            self._names_due_s = trio.current_time() + NAMES_AGAIN_S
             for server in self.servers():
                 if await self.renew(server):
                     log.info("certificate_renewed", server=server)
                     break
+            if names := self._names_lacking():
+                log.warning("names_lacking", names=names, next_s=NAMES_AGAIN_S)
             await trio.sleep(RENEW_AGAIN_S)
+
+    def _names_lacking(self) -> list[str]:
+        """The names under which this site wants to serve, and is not believed by its clients."""
+        if self.member is None or not self.member.server_pem:
+            return []
+        known = set(joining.names_in(self.member.server_pem))
+        wanted = joining.host_names(map(authorities.general_name, self._names))
+        return [one for one in wanted if one not in known]
 
     def _now_us(self) -> int:
         return self._wall_clock() + (self._offset_us() or 0)
@@ -247,6 +264,7 @@ class Membership:
                     refusal = error
             if refusal is not None:
                 raise refusal
+            self._names_due_s = trio.current_time() + NAMES_AGAIN_S
             found = dict.fromkeys((server, *joining.servers_of(answer), *member.servers))
             self._write(
                 replace(

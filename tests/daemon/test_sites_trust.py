@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from spoold.codec.dnssd import host_name
-from spoold.daemon import authority, joining
+from spoold.daemon import authority, joining, membership
 from spoold.daemon.config import Advertise
 from spoold.daemon.identity import PeerIdentity
 from spoold.daemon.principals import GRACE_US, Principals
@@ -127,6 +127,27 @@ async def test_asking_often_makes_few_certificates(start):
         site.services.node_guid, private_key(membership), [*names, "new.example.org"]
     )
     assert "new.example.org" in joining.names_in((await ask(request))["server_pem"])
+
+
+async def test_a_site_gets_its_name_when_another_one_has_it_no_more(start, monkeypatch):
+    """As when a machine is replaced: the new one has joined before the old one was revoked."""
+    monkeypatch.setattr(membership, "NAMES_AGAIN_S", 0.05)
+    monkeypatch.setattr(membership, "RENEW_AGAIN_S", 0.05)
+    name = "print.example.org"
+    hq, old, new = [
+        await start(house, role, advertise=Advertise(names=(name,) if role == "site" else ()))
+        for house, role in (("hq", "application"), ("old", "site"), ("new", "site"))
+    ]
+    await joined(hq, old, "old")
+    await joined(hq, new, "new")
+
+    def names() -> list[str]:
+        return joining.names_in(new.services.membership.member.server_pem)
+
+    assert name in joining.names_in(old.services.membership.member.server_pem)
+    assert name not in names()
+    await hq.ask("site.revoke", name="old")
+    await wait_until(lambda: name in names())
 
 
 async def test_a_key_that_is_not_known_gets_nothing(start):
