@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from spoold.model.errors import OperationError
+from spoold.model.outcome import Delivered
 from spoold.model.principal import Port, Principal, Role
 from spoold.model.release import ReleaseMode
+from spoold.model.transitions import JobEvent
 from spoold.spool import release as held
 from spoold.spool.store import PutUser
+from support.asking import end, start
 from support.money import PAGE, Purses
 
 OPERATOR = Principal("user:op", Port.TLS, frozenset({Role.OPERATOR}), "op")
@@ -211,6 +214,12 @@ async def test_explain_tells_who_paid_and_how_the_price_came_about(desk, ada, sa
     assert told["reserved 0.10"] == "paid-in 0.50 -> 0.40"
     shown = await desk.ask("job.show", job=job_id)
     assert (shown["pages"], shown["media_sheets"]) == (2, 2)
+    number = await start(desk, job_id, safe)
+    await end(desk, job_id, number, Delivered({"pages": 1}), JobEvent.DELIVER)
+    story = (await desk.ask("job.explain", job=job_id))["story"]
+    told = {entry["what"]: entry["detail"] for entry in story}
+    back = told["charged for less than was reserved; given back 0.05"]
+    assert back == "paid-in 0.40 -> 0.45"
 
 
 async def test_who_may_act_names_the_machine(desk, ada, safe):

@@ -97,6 +97,8 @@ def charge_entries(story: Story, names: Names) -> list[Entry]:
     ]
     for entry in story.entries:
         step = _STEPS.get(entry.cause, entry.cause)
+        if entry.cause == "settle" and entry.amount > 0:
+            step = "charged for less than was reserved; given back"
         purses = [
             f"{line.kind}{f' {line.period}' if line.period else ''} "
             f"{format_amount(line.before)} -> {format_amount(line.after)}"
