@@ -348,6 +348,24 @@ async def test_a_restart_while_the_printer_prints_prints_nothing_twice(floor_of)
     assert (attempt.outcome, attempt.evidence["method"]) == ("delivered", "ipp-job-state")
 
 
+async def test_a_restart_between_copies_prints_and_counts_each_once(floor_of):
+    """Copies in jobs of their own: the second one is under way, and the first is not forgotten."""
+    floor = await floor_of(printer={"copies_max": 1})
+    engine = floor.device.engine
+    engine.on_paper = lambda paper: floor.device.set_faults("slow=600000")
+    async with floor.dispatching():
+        job_id = await floor.submit(copies=3)
+        second = await printing(engine, 2)
+        await until_noted(floor.spool, job_id)
+    engine.on_paper = None
+    floor.device.set_faults()
+    engine.cancel(second)  # the printer sleeps over its page
+    async with floor.dispatching():
+        await floor.wait_state(job_id, JobState.CANCELED)
+    (attempt,) = await floor.spool.reader.attempts(job_id)
+    assert attempt.evidence["pages"] == engine.sheets == 2
+
+
 async def test_a_restart_after_the_printer_finished_prints_nothing_twice(floor_of):
     """What it printed while spoold was away is found in its history."""
     floor = await floor_of("hold")
