@@ -104,6 +104,10 @@ class Groups:
                 self._above.setdefault(below, set()).add(key)
             self._above.setdefault(key, set()).update(map(dn_key, entry.all(member_of)))
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._names.values())
+
     def of(self, entry: Entry, user_name: str) -> set[str]:
         """The names of the groups that a person is in."""
         start = user_name.casefold() if self._by_user_name else dn_key(entry.dn)
@@ -126,6 +130,8 @@ def understand(source: Source, people: Iterable[Entry], groups: Iterable[Entry])
     """
     found = Understood()
     known = Groups(source, groups, found.troubles)
+    for name in sorted(set(source.members_of) - known.names):
+        found.troubles.append(f"there is no group {plain(name)}, whose members are to be users")
     by_name: dict[str, list[Person]] = {}
     for entry in people:
         id_ = entry.first(source.attribute("id"))

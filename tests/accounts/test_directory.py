@@ -55,6 +55,9 @@ def test_groups_may_be_in_groups_and_in_rings():
     only = understand(source(groups=["ALL"], members_of=["Library"]), [person("ada")], groups)
     assert groups_of(only) == {"ada": ("all",)}
     assert understand(source(members_of=["guests"]), [person("ada")], groups).ids == set()
+    wrong = understand(source(members_of=["staff", "gests"]), [person("ada")], groups)
+    assert wrong.troubles == ["there is no group gests, whose members are to be users"]
+    assert groups_of(wrong) == {"ada": ("all", "library", "staff")}
 
 
 def test_active_directory_says_of_a_member_what_it_is_member_of():
