@@ -56,15 +56,16 @@ def safe_title(title: str) -> str:
 
 def file_name(job: Job, copy: int = 1) -> str:
     """The name of a job's file: always the same for the same document of a job and its copy."""
-    title = safe_title(job.title)
     media_type = job.document.format.partition(";")[0].strip().lower()
+    extension = EXTENSIONS.get(media_type, ".prn")
+    title = safe_title(job.title).removesuffix(extension)  # often the name of a file
     return "".join(
         (
             f"{job.id:010d}-{job.uuid}",
             f"-d{job.document_number:03d}" if job.documents > 1 else "",
             f"-{copy}" if copy > 1 else "",
             f"-{title}" if title else "",
-            EXTENSIONS.get(media_type, ".prn"),
+            extension,
         )
     )
 

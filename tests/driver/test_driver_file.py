@@ -36,12 +36,14 @@ def printed(tmp_path):
     return directory
 
 
-@pytest.mark.parametrize("in_file", [False, True])
-async def test_a_document_becomes_a_file_of_its_name(attempt, printed, in_file):
+@pytest.mark.parametrize(
+    ("in_file", "title"), [(False, "Q3: report"), (True, "Q3: report"), (False, "Q3: report.pdf")]
+)
+async def test_a_document_becomes_a_file_of_its_name(attempt, printed, in_file, title):
     """Number, uuid, title and extension; whole, and nothing beside it."""
     body = os.urandom(9 << 20) if in_file else BODY
     driver, job = attempt(
-        f"file://{printed}", body, in_file=in_file, title="Q3: report", format="application/pdf"
+        f"file://{printed}", body, in_file=in_file, title=title, format="application/pdf"
     )
     outcome = await driver.deliver(job.delivery)
     assert isinstance(outcome, Delivered)
