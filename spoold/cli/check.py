@@ -54,7 +54,7 @@ def check(args: Namespace) -> int:
     if args.printers:
         checkers.append(partial(_printers, known))
     found = []
-    daemon = known["node_guid"] if known is not None else "" if silent else None
+    daemon = known.get("node_guid", "") if known is not None else "" if silent else None
     for finding in checks.check(args.config, daemon, checkers):
         found.append(finding)
         if not args.json:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from argparse import Namespace
 from typing import Any
 
 from spoold.cli import grammar, render
 from spoold.cli.control import connect
 from spoold.cli.grammar import DONE, Nouns, Parser
+from spoold.cli.money import price
 from spoold.cli.render import Column
 from spoold.cli.showing import show_list
 from spoold.model.errors import OperationError
-from spoold.model.money import format_amount, parse_amount
+from spoold.model.money import format_amount
 from spoold.model.text import plain
 
 SWITCH = {"on": True, "off": False}
@@ -141,7 +141,7 @@ def _add_policy(verbs: Nouns[Parser]) -> None:
     )
     setting.add_argument("--account", metavar="NAME", help="the shared account of these rules")
     setting.add_argument(
-        "--overdraft", type=_amount, metavar="AMOUNT", help="how far each may go below zero"
+        "--overdraft", type=price, metavar="AMOUNT", help="how far each may go below zero"
     )
     setting.add_argument(
         "--passwords", choices=tuple(SWITCH), help="that a directory has accepted there before"
@@ -152,7 +152,7 @@ def _add_policy(verbs: Nouns[Parser]) -> None:
     setting.add_argument(
         "--share", type=grammar.whole, metavar="PERCENT", help="of a balance, as rights"
     )
-    setting.add_argument("--most", type=_amount, metavar="AMOUNT", help="but no more than this")
+    setting.add_argument("--most", type=price, metavar="AMOUNT", help="but no more than this")
     setting.add_argument(
         "--valid-hours", type=grammar.whole, metavar="N", help="how long rights hold"
     )
@@ -164,19 +164,12 @@ def _add_policy(verbs: Nouns[Parser]) -> None:
         help="of a balance, when it is needed at once",
     )
     setting.add_argument(
-        "--need-most", type=_amount, metavar="AMOUNT", help="but no more than this of anybody"
+        "--need-most", type=price, metavar="AMOUNT", help="but no more than this of anybody"
     )
     setting.add_argument(
-        "--alarm", type=_amount, metavar="AMOUNT", help="so much at need in a day is unusual"
+        "--alarm", type=price, metavar="AMOUNT", help="so much at need in a day is unusual"
     )
     grammar.add_json(setting)
-
-
-def _amount(text: str) -> int:
-    try:
-        return parse_amount(text)
-    except OperationError as error:
-        raise argparse.ArgumentTypeError(error.message) from error
 
 
 def policy(args: Namespace) -> int:

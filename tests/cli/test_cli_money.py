@@ -95,6 +95,7 @@ def test_prices_are_set_shown_tested_and_kept_in_versions(run: Run) -> None:
         ("price set print=1/km", "no unit"),
         ("price set print=-1", "below zero"),
         ("price set", "name what to change"),
+        ("site policy --all --overdraft -1", "below zero"),
         ("price set --from 2h", "name what to change"),
         ("price set print=1 --from soon", "how long"),
         ("price test print --media papyrus", "no medium"),
