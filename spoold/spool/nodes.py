@@ -198,6 +198,13 @@ def join_node(writer: SqliteStore, change: store.JoinNode) -> Node:
 
 def approve_node(writer: SqliteStore, change: store.ApproveNode) -> Node:
     node = _by_name(writer, change.name)
+    if node is None and find_called(writer.db, change.name) is not None:
+        raise OperationError(
+            "not-possible",
+            f"the site {plain(change.name[:60])} was revoked.",
+            "Its machine may join as another node: with another data directory, and a token of "
+            "`spoold site invite`.",
+        )
     if node is None:
         raise unknown(change.name)
     scope = node.scope if change.scope is None else change.scope

@@ -136,6 +136,8 @@ async def test_a_name_is_free_again_after_its_site_was_revoked(start):
     await hq.ask("printer.add", name="hall", uri="file:///nowhere", options={}, owner="library")
     gone = await hq.ask("site.revoke", name="library")
     assert (gone["had_joined"], gone["printers"]) == (True, ["hall"])
+    with pytest.raises(OperationError, match="library was revoked"):
+        await hq.ask("site.approve", name="library")
     await joined(hq, other)
     states = [one["state"] for one in (await hq.ask("site.list"))["sites"]]
     assert sorted(states) == ["approved", "revoked"]
