@@ -103,10 +103,12 @@ class Charging:
         Raises:
             OperationError: `account-info-needed`: nobody is known who would.
         """
-        if self.authority is not None and by not in DECIDED:
-            account = await self.authority.account(account)
         if user is not None and user.disabled and by not in DECIDED:
             raise _nobody(f"the user {plain(user.name[:60])} is disabled.")
+        if self.authority is not None and by not in DECIDED:
+            chosen, account = account, await self.authority.account(account)
+            if account not in ("", chosen):
+                by = "rule"  # of a site that is cut off: it pays for everybody
         if not account:
             if user is None:
                 raise _nobody("nobody is known who would pay.")

@@ -171,6 +171,19 @@ async def test_choices_of_accounts_can_be_fixed_for_an_outage(hall):
     assert await site.authority.account("") == ""
 
 
+async def test_the_account_of_an_outage_takes_whoever_has_chosen_another(hall):
+    """Nobody need be in it: the policy has decided that."""
+    spool = hall.at["a"].spool
+    account = await spool.journal.commit(PutAccount("offline", 1, is_new=True))
+    await set_policy(hall, choice=Choice.ACCOUNT, account="offline")
+    site, ada = Site(hall), await spool.reader.user("ada")
+    with pytest.raises(OperationError, match="not for this user"):
+        await site.charging.payer("offline", ada, "choice")
+    site.wire.mode = "gone"
+    payer = await site.charging.payer("physics", ada, "choice")
+    assert (payer.guid, payer.by, payer.person) == (account.guid, "rule", ada.guid)
+
+
 async def test_a_restored_application_server_is_told_what_the_site_holds(hall):
     """Before anything else is asked for; the site loses nothing."""
     await hall.pay(40)
