@@ -390,7 +390,9 @@ def _disabled() -> OperationError:
 
 def _unknown_card() -> OperationError:
     return OperationError(
-        "unauthorized", "this card is not known.", "Log in without it, and make it yours."
+        "unauthorized",
+        "this card is not known.",
+        "Log in without it; make it yours, or ask whoever runs this server to.",
     )
 
 
