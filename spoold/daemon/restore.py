@@ -193,6 +193,7 @@ def restore(
             damaged = _copy_all(path, contents, staging, step)
             _keep_erasures(path, data_dir, staging)
             plan = trio.run(_begin_anew, data_dir, staging, contents, now_us, prints)
+            backup.note_last(staging, {"path": str(path), "made_us": contents.head.made_us})
             plan["damaged"] = damaged
             plan["aside"] = _aside_name(data_dir, now_us)
             plan["names"] = sorted(one.name for one in staging.iterdir())

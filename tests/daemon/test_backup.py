@@ -259,6 +259,7 @@ async def test_a_restored_node_knows_it_and_uses_no_number_twice(node, place, tm
     assert done.held == 6
     assert done.first_job_id == last + 1_000_001
     assert (elsewhere / "node-guid").read_text() == (node.data_dir / "node-guid").read_text()
+    assert backup.last(elsewhere) == {"path": str(made.path), "made_us": NOW_US}
     async with spool_at(elsewhere) as spool:
         assert spool.journal.identity[1] == done.incarnation != parent
         jobs = await spool.reader.jobs(JobFilter(limit=10))
