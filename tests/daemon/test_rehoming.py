@@ -159,6 +159,9 @@ async def test_printers_go_to_another_site(start, pair, tmp_path):
     hq, site = pair
     annex = await start("annex", "site")
     await joined(hq, annex, "annex")
+    await wait_until(lambda: "desk" in annex.daemon._acceptance._printers)
+    shown = {one["name"]: one["owner"] for one in (await annex.ask("printer.list"))["printers"]}
+    assert shown["desk"] == "another site"
     await site.stop()
     await wait_until(lambda: len(hq.services.sites.here()) == 1)
     await submit(hq, "letter")

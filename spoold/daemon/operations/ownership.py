@@ -44,10 +44,15 @@ async def find_node(services: Services, name: str) -> UUID | None:
 
 
 async def names_of_owners(services: Services, printers: Iterable[Printer]) -> dict[UUID, str]:
-    """What the nodes are called that own these printers; those that this node knows."""
-    if all(one.is_ours for one in printers):
+    """What the nodes are called that own these printers; those that this node knows.
+
+    A site knows its application server alone.
+    """
+    owners = {one.owner for one in printers if one.owner is not None}
+    if not owners:
         return {}
-    return await services.reader.look(nodes.names) | upstream_name(services)
+    known = await services.reader.look(nodes.names) | upstream_name(services)
+    return dict.fromkeys(owners if services.line is not None else (), "another site") | known
 
 
 def upstream_name(services: Services) -> dict[UUID, str]:
