@@ -6,7 +6,8 @@ Runs at every node; where no site was granted anything, there is nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 import structlog
@@ -14,6 +15,7 @@ import trio
 
 from spoold.model.errors import SpoolError, StoreFailed
 from spoold.model.money import format_amount
+from spoold.model.node import LineState
 from spoold.site.authority import EVENT, REVERTED
 from spoold.site.presence import Presence
 from spoold.spool.journal import Journal
@@ -35,6 +37,8 @@ INTERVAL_S = 60.0
 GATHER_S = 0.2  # in which money that came is told together
 DAY_S = 86_400.0
 TOLD_MAX = 50  # holders by name; of more sites ask for everybody
+LATELY_MAX = 500  # that somebody got money is told of so many to a site that comes back
+UNHEARD_S = 5.0  # before its line was known to be gone, a site may have heard nothing
 
 
 class Reclaiming:
@@ -45,8 +49,11 @@ class Reclaiming:
         self._bell = trio.Event()
         self._came = trio.Event()
         self._richer: set[MoneyCame] = set()
+        self._lately: deque[tuple[float, MoneyCame]] = deque(maxlen=LATELY_MAX)
+        self._away: dict[UUID, float] = {}  # since when which site has heard nothing
         self._drawn: dict[UUID, tuple[float, int]] = {}  # by site: since when, and how much
         journal.listen(self._hear)
+        sites.listen(self._line_changed)
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
@@ -57,6 +64,7 @@ class Reclaiming:
                 self._bell.set()
             elif type(event) is MoneyCame:
                 self._richer.add(event)
+                self._lately.append((trio.current_time(), event))
                 self._came.set()
             elif type(event) is RightsDrawn:
                 self._note_drawn(event)
@@ -64,6 +72,20 @@ class Reclaiming:
                 self._sites.tell(event.site, REVERTED)
             elif type(event) is NodeChanged or type(event) is JournalForked:
                 self._bell.set()
+
+    def _line_changed(self, site: UUID, state: LineState) -> None:
+        """A site that is back hears who got money meanwhile, before it may be away again."""
+        if state is not LineState.UP:
+            self._away[site] = trio.current_time() - UNHEARD_S
+            return
+        since = self._away.pop(site, float("-inf"))
+        found = {event for at, event in self._lately if at >= since}
+        holders = _holders(found)
+        if len(holders) < len(found):
+            self._tell(site)
+            return
+        for start in range(0, len(holders), TOLD_MAX):
+            self._sites.tell(site, EVENT, {"holders": holders[start : start + TOLD_MAX]})
 
     def _note_drawn(self, event: RightsDrawn) -> None:
         """An alarm when a site gets more at need in a day than is usual."""
@@ -98,9 +120,9 @@ class Reclaiming:
             await self._came.wait()
             await trio.sleep(GATHER_S)
             found, self._richer, self._came = self._richer, set(), trio.Event()
-            holders = [[one.is_account, one.holder.bytes] for one in found if one.holder]
+            holders = _holders(found)
             is_few = len(holders) == len(found) <= TOLD_MAX
-            self._sites.tell_all(EVENT, {"holders": sorted(holders)} if is_few else {})
+            self._sites.tell_all(EVENT, {"holders": holders} if is_few else {})
 
     async def _reclaim(self) -> None:
         while True:
@@ -114,3 +136,8 @@ class Reclaiming:
                 log.warning("rights_not_reclaimed", reason=str(error))
             with trio.move_on_after(INTERVAL_S):
                 await self._bell.wait()
+
+
+def _holders(found: Iterable[MoneyCame]) -> list[list[bool | bytes]]:
+    """As sites are told of them; who is nobody by name is left out."""
+    return sorted([one.is_account, one.holder.bytes] for one in found if one.holder)

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from spoold.model.errors import OperationError
+from spoold.model.node import LineState
 from spoold.site.authority import EVENT
 from spoold.site.reclaiming import Reclaiming
 from spoold.spool.store import BranchJournal
@@ -18,9 +19,27 @@ from support.rights import GUIDS, deployment
 def listen(hall) -> list[tuple[UUID, str]]:
     """What sites are told from now on."""
     told: list[tuple[UUID, str]] = []
-    sites = SimpleNamespace(tell=lambda site, event: told.append((site, event)))
+    sites = SimpleNamespace(
+        tell=lambda site, event: told.append((site, event)), listen=lambda hear: None
+    )
     Reclaiming(hall.hq.journal, sites, lambda: hall.now_us)
     return told
+
+
+async def test_a_site_that_was_away_hears_who_got_money_meanwhile(tmp_path, spool_at):
+    """Before it may be away again; one that was here has heard of it."""
+    async with deployment(tmp_path, spool_at) as hall:
+        told, hear = [], []
+        sites = SimpleNamespace(tell=lambda *what: told.append(what), listen=hear.append)
+        Reclaiming(hall.hq.journal, sites, lambda: hall.now_us)
+        (line_changed,) = hear
+        line_changed(GUIDS["a"], LineState.UP)
+        line_changed(GUIDS["b"], LineState.UP)
+        line_changed(GUIDS["a"], LineState.GONE)
+        await hall.pay(40)
+        assert told == []
+        line_changed(GUIDS["a"], LineState.UP)
+        assert told == [(GUIDS["a"], EVENT, {"holders": [[False, hall.ada.bytes]]})]
 
 
 async def test_a_site_that_has_begun_anew_hears_that_it_may_have_rights_again(tmp_path, spool_at):
