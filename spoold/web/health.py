@@ -269,18 +269,27 @@ def _jobs(facts: Facts, wanted: Thresholds) -> Check:
         advice += "whether the disk reports errors (dmesg)."
         return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
     if facts.stranded:
-        printers = ", ".join(name for name, _ in facts.stranded[:NAMED_MAX])
-        count = sum(jobs for _, jobs in facts.stranded)
-        text = f"{count} {'job waits' if count == 1 else 'jobs wait'} here for {printers}, which "
-        text += "another node prints by now"
-        advice = "It does not get them: `spoold job list --printer`, then `spoold job move`, or "
-        advice += "`spoold job cancel`."
-        return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
+        return _stranded(facts, values)
     if age_s >= wanted.job_waiting_s:
         text = f"a job for {facts.oldest_printer} has waited for {_hours(age_s)}"
         advice = f"`spoold job list --printer {facts.oldest_printer}`, then `spoold job explain`."
         return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
     return Check(Part.JOBS, values=values)
+
+
+def _stranded(facts: Facts, values: dict[str, Any]) -> Check:
+    """At a site printers have gone to other nodes; an application server has revoked a site."""
+    printers = ", ".join(name for name, _ in facts.stranded[:NAMED_MAX])
+    count = sum(jobs for _, jobs in facts.stranded)
+    text = f"{count} {'job waits' if count == 1 else 'jobs wait'} here for {printers}, "
+    if facts.journals.uplink_lag is None:
+        text += "whose node was revoked"
+        advice = "`spoold printer rehome` gives its printers to another node."
+    else:
+        text += "which another node prints by now"
+        advice = "It does not get them: `spoold job list --printer`, then `spoold job move`, or "
+        advice += "`spoold job cancel`."
+    return Check(Part.JOBS, Verdict.WARNING, text, advice, values)
 
 
 def _certificates(facts: Facts, wanted: Thresholds) -> Check:
