@@ -21,6 +21,7 @@ from spoold.model.text import plain
 if TYPE_CHECKING:
     from spoold.provider.alone import Alone, Paper, Told
     from spoold.provider.endpoint import Credentials
+    from spoold.provider.receipt import Unreachable
 
 EXAMPLES = """
 spoold provider agent --server hq.example.org:9195 --credentials till.pem --state /var/lib/till
@@ -28,7 +29,7 @@ spoold provider agent --once --server hq.example.org:9195 --credentials till.pem
 
 exit codes of --once:
 0   servers know of all that was printed without them
-1   one was refused; it is tried again
+1   one was refused, and is tried again; or the certificate was
 75  no server could be reached
 """
 LOOK_S = 60.0
@@ -90,8 +91,7 @@ def run(args: Namespace) -> int:
         try:
             return REFUSED if _tell(alone, args.server, tls).refused else DONE
         except Unreachable as error:
-            print(plain(f"spoold: {error}"), file=sys.stderr)
-            return UNREACHABLE
+            return _complain(error)
     signal.signal(signal.SIGTERM, _end)
     is_away = False
     while True:
@@ -100,9 +100,17 @@ def run(args: Namespace) -> int:
             is_away = False
         except Unreachable as error:
             if not is_away:
-                print(plain(f"spoold: {error}"), file=sys.stderr)
+                _complain(error)
             is_away = True
         time.sleep(SOON_S if is_away and alone.has_to_tell else LOOK_S)
+
+
+def _complain(error: Unreachable) -> int:
+    """Say that no server was reached; the exit code."""
+    advice = "Look at the credentials, and at `spoold provider list` there."
+    said = f"{error.message} {advice}" if error.is_for_good else str(error)
+    print(plain(f"spoold: {said}"), file=sys.stderr)
+    return REFUSED if error.is_for_good else UNREACHABLE
 
 
 def _tell(alone: Alone, servers: list[str], tls: Credentials) -> Told:

@@ -120,9 +120,8 @@ def submit(args: Namespace) -> int:
     except SubmitRefused as error:
         return _complain(error, REFUSED)
     except Unreachable as error:
-        is_for_good = len(error.distrusted) == len(error.causes) > 0
         said = f"{error.message} {_what_to_check(args, error)}"
-        return _complain(said, REFUSED if is_for_good else UNREACHABLE)
+        return _complain(said, REFUSED if error.is_for_good else UNREACHABLE)
     except AnswerUnknown as error:
         code = _complain(error, UNKNOWN)
         print(f"  Run it again with --uuid {error.job_uuid}.", file=sys.stderr)

@@ -241,7 +241,7 @@ class Delivery:
                 else:
                     raise _refused(error) from error
             except Unreachable as error:
-                if len(error.distrusted) == len(error.causes) > 0:
+                if error.is_for_good:
                     say("ERROR", f"{error.message} Look at the credentials of the backend.")
                     raise Ended(AUTHENTICATE) from error
                 self._show_connecting(True)

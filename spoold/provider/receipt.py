@@ -69,6 +69,11 @@ class Unreachable(SubmitError):
         self.distrusted = frozenset(distrusted)
         self.was_refused = was_refused
 
+    @property
+    def is_for_good(self) -> bool:
+        """Every endpoint is one where a certificate was refused: waiting changes nothing."""
+        return len(self.distrusted) == len(self.causes) > 0
+
 
 class AnswerUnknown(SubmitError):
     """The job was sent whole to `endpoints`, and nobody could say whether it was accepted.
