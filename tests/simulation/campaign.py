@@ -20,7 +20,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from simulation import clocks, faults, policies
+from simulation import clocks, edits, faults, policies
 from simulation.check import check, who_owes, wrong_rights
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
@@ -204,6 +204,9 @@ class Seed:
             work = Work(world)
             visit, staff = Visits(work).visit, Staff(work)
             more = (*(visit,) * VISITS, *(staff.send,) * ERRANDS)
+            choosy = edits.begin(work)
+            if choosy is not None:
+                more += (choosy.edit,) * edits.STEPS
             setting, generous = clocks.begin(world), policies.begin(world)
             for name in NAMES:
                 await world.start(name)
@@ -220,7 +223,7 @@ class Seed:
             assert not work.waiting, f"nobody answers: {', '.join(work.waiting)}"
             for name in PEOPLE:
                 await work.pay_in(name, LARGE)
-            await check_in_peace(world, work, staff)
+            await check_in_peace(world, work, staff, choosy)
             self.virtual_s = trio.current_time()
             await world.end()
 
@@ -244,7 +247,9 @@ async def wait_quiet(world: World, operators: Operators | None = None) -> None:
     raise AssertionError(f"it does not come to rest: {unrest}")
 
 
-async def check_in_peace(world: World, work: Work, staff: Staff) -> None:
+async def check_in_peace(
+    world: World, work: Work, staff: Staff, choosy: edits.Edits | None
+) -> None:
     """What does not hold while something has begun to go on again is looked at once more."""
     operators = Operators(work)
     while True:
@@ -253,6 +258,8 @@ async def check_in_peace(world: World, work: Work, staff: Staff) -> None:
         try:
             await check(world, work)
             await staff.check()
+            if choosy is not None:
+                await choosy.check()
         except AssertionError:
             if heads(world) == before and -1 not in before:
                 raise

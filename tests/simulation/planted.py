@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from spoold.daemon.operations import errands as errands_done
 from spoold.dispatch import queues, recovery
 from spoold.model import policy
 from spoold.site import detector, errands, fencing, giving, lateness, receiver, uplink
@@ -22,7 +23,6 @@ from spoold.spool import (
     ledger,
     receiving,
     replica,
-    replica_things,
     replication,
     rights,
     sqlite,
@@ -74,7 +74,7 @@ BUGS = {
     "not-synced": Bug(
         "Commits are acknowledged before they are synced.",
         (Patch(sqlite._open, "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF"),),
-        3,
+        5,
     ),
     "cursor-outside": Bug(
         "Records of a site are applied in one transaction, and its position moves in another.",
@@ -185,7 +185,7 @@ BUGS = {
                 "limit=wallet.limit + beyond.overdraft - min(0, wallet.balance)",
             ),
         ),
-        79,
+        75,
     ),
     "no-hysteresis": Bug(
         "A line counts as up at the first sign of life.",
@@ -220,18 +220,6 @@ BUGS = {
             ),
         ),
         200,
-    ),
-    "back-as-before": Bug(
-        "A site that never heard that others had its printers goes on with what it was given.",
-        (
-            Patch(
-                replica_things._fence,
-                'if fields["owner"] is not None or before.get("owner_epoch") == '
-                'fields.get("owner_epoch"):',
-                "if True:",
-            ),
-        ),
-        413,
     ),
     "hash-unchecked": Bug(
         "Nobody compares the hashes of records that both nodes have.",
@@ -343,6 +331,17 @@ BUGS = {
         "A site is told later, too, of what was refused since it did not ask in time.",
         (Patch(errands.Errands.run, "del self._errands[number]", "pass"),),
         42,
+    ),
+    "deleted-in-name": Bug(
+        "Whoever deletes what waits at a site is told that this was done, and it was not.",
+        (
+            Patch(
+                errands_done._delete_held,
+                "[done] = await services.desk.delete(user, [job.id])\n",
+                "return {}\n",
+            ),
+        ),
+        4,
     ),
     "times-as-told": Bug(
         "What a site tells was when its clock says, however wrong that is known to be.",

@@ -15,6 +15,7 @@ from simulation.node import Life
 from simulation.work import PEOPLE, Work, held, may_fail
 from simulation.world import NAMES
 from spoold.daemon.operations import everywhere
+from spoold.model.errors import OperationError
 from spoold.model.job import Job, JobReason
 from spoold.model.printer import Printer
 from spoold.release.desk import PAGE_JOBS_MAX
@@ -63,10 +64,10 @@ class Visits:
         if life is None:
             return
         with may_fail(life, patience_s):
-            machines = await self._machines(life)
-            if not machines:
+            found = await machines(life)
+            if not found:
                 return  # they went to another node
-            printer = rng.choice(machines)
+            printer = rng.choice(found)
             panel = Panel(life, name, printer)
             listed = await panel.held()
             wanted = [one for one in listed if one["fits"] and not self._is_done(one)]
@@ -78,14 +79,6 @@ class Visits:
                 for error in await panel.release([one["id"] for one in wanted]):
                     self._world.tell(node, f"does not: {error}")
 
-    async def _machines(self, life: Life) -> list[Printer]:
-        """Those at which people stand there; at the application server they choose any one."""
-        printers = (await life.catalogue.look()).printers.values()
-        machines = [
-            one for one in printers if not one.is_find_me and (one.is_ours or not life.is_site)
-        ]
-        return sorted(machines, key=lambda one: one.name)
-
     def _is_done(self, job: dict[str, Any]) -> bool:
         """Whether it waits only as a disk was put back, or as another node has it, too: whoever has
         the paper leaves it there.
@@ -95,11 +88,18 @@ class Visits:
         return bool(may_wait) and self._world.is_out(uuid)
 
 
+async def machines(life: Life) -> list[Printer]:
+    """Those at which people stand at a node; at the application server they choose any one."""
+    printers = (await life.catalogue.look()).printers.values()
+    found = [one for one in printers if not one.is_find_me and (one.is_ours or not life.is_site)]
+    return sorted(found, key=lambda one: one.name)
+
+
 class Panel:
-    """The panel of a machine at which somebody has logged in."""
+    """The panel of a machine of a node at which somebody has logged in."""
 
     def __init__(self, life: Life, name: str, printer: Printer) -> None:
-        self._life = life
+        self.life = life
         self._name = name
         self._printer = printer
 
@@ -117,10 +117,22 @@ class Panel:
         errors = (one["error"] for one in answer["results"])
         return [f"{error['code']}: {error['message']}" for error in errors if error]
 
+    async def delete(self, job: int) -> None:
+        """Raises OperationError: it was not deleted, or nobody knows."""
+        answer = await everywhere.delete(self._call(jobs=[job]), await self._user())
+        error = answer["results"][0].get("error")
+        if error:
+            raise OperationError(error["code"], error["message"])
+
+    async def change(self, job: int, copies: int) -> None:
+        """Raises OperationError: it was not changed, or nobody knows."""
+        call = self._call(job=job, copies=copies, sides=None, color=None)
+        await everywhere.change(call, await self._user(), self._printer)
+
     async def _user(self) -> Any:
-        user = await self._life.reader.user(self._name)
+        user = await self.life.reader.user(self._name)
         assert user is not None
         return user
 
     def _call(self, **args: Any) -> Any:
-        return SimpleNamespace(services=self._life, args=args)
+        return SimpleNamespace(services=self.life, args=args)
