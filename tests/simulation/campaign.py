@@ -6,7 +6,7 @@ import gc
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +20,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from simulation import clocks, edits, faults, policies
+from simulation import clocks, edits, emergencies, faults, policies
 from simulation.check import check, who_owes, wrong_rights
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
@@ -207,6 +207,9 @@ class Seed:
             choosy = edits.begin(work)
             if choosy is not None:
                 more += (choosy.edit,) * edits.STEPS
+            urgent = emergencies.begin(work)
+            if urgent is not None:
+                more += (urgent.declare,) * emergencies.STEPS
             setting, generous = clocks.begin(world), policies.begin(world)
             for name in NAMES:
                 await world.start(name)
@@ -223,7 +226,8 @@ class Seed:
             assert not work.waiting, f"nobody answers: {', '.join(work.waiting)}"
             for name in PEOPLE:
                 await work.pay_in(name, LARGE)
-            await check_in_peace(world, work, staff, choosy)
+            checks = [one.check for one in (staff, choosy, urgent) if one is not None]
+            await check_in_peace(world, work, checks)
             self.virtual_s = trio.current_time()
             await world.end()
 
@@ -248,7 +252,7 @@ async def wait_quiet(world: World, operators: Operators | None = None) -> None:
 
 
 async def check_in_peace(
-    world: World, work: Work, staff: Staff, choosy: edits.Edits | None
+    world: World, work: Work, checks: Sequence[Callable[[], Awaitable[None]]]
 ) -> None:
     """What does not hold while something has begun to go on again is looked at once more."""
     operators = Operators(work)
@@ -257,9 +261,8 @@ async def check_in_peace(
         before = heads(world)
         try:
             await check(world, work)
-            await staff.check()
-            if choosy is not None:
-                await choosy.check()
+            for one in checks:
+                await one()
         except AssertionError:
             if heads(world) == before and -1 not in before:
                 raise

@@ -55,6 +55,7 @@ from spoold.model.printer import Device
 from spoold.model.record import Kind
 from spoold.release.counts import Counts
 from spoold.release.desk import Desk
+from spoold.release.emergency import Emergencies
 from spoold.release.releasing import Releases
 from spoold.site import objects
 from spoold.site.attending import Attending
@@ -109,6 +110,7 @@ class World(Protocol):
 
     net: Net
     machines: dict[str, Machine]
+    is_urgent: bool
 
     def clock(self, name: str) -> int: ...
     def tell(self, who: str, what: str) -> None: ...
@@ -289,6 +291,9 @@ class Life:
         await nursery.start(self.objects.run)
         nursery.start_soon(Reclaiming(journal, self.presence, clock).run)
         await nursery.start(self.counts.run, self.releases)
+        if self.world.is_urgent:
+            found = Emergencies(journal, reader, self.catalogue, self.releases, clock)
+            nursery.start_soon(found.run)
         if self.is_site:
             nursery.start_soon(self._let_go)
         else:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from spoold.daemon.operations import errands as errands_done
 from spoold.dispatch import queues, recovery
 from spoold.model import policy
+from spoold.release import emergency
 from spoold.site import detector, errands, fencing, giving, lateness, receiver, uplink
 from spoold.spool import (
     accepting,
@@ -326,6 +327,17 @@ BUGS = {
         "A site throws a job away that it gave, before that has come out.",
         (Patch(giving.Giving._note, 'if JobState(told["state"]).is_final:', "if True:"),),
         37,
+    ),
+    "emergency-goes-on": Bug(
+        "An emergency ends a while after the time at which it is to end.",
+        (
+            Patch(
+                emergency.Emergencies._look,
+                "now_us < self.now.until_us:",
+                "now_us < self.now.until_us + 60_000_000:",
+            ),
+        ),
+        172,
     ),
     "errand-kept": Bug(
         "A site is told later, too, of what was refused since it did not ask in time.",

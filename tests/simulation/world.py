@@ -22,7 +22,7 @@ from simulation.network import TO_HQ, TO_SITE, Net
 from simulation.node import SITE_NAMES, Life
 from spoold.model.node import LineState
 from spoold.site.line import Upstream
-from spoold.spool import replication
+from spoold.spool import emergencies, replication
 
 NAMES = ("hq", *SITE_NAMES)
 BEGIN_US = int(datetime(2026, 3, 10, 9, tzinfo=UTC).timestamp()) * 10**6
@@ -67,6 +67,7 @@ class World:
         self.released_s: dict[UUID, float] = {}  # when the application server let what come out
         self.offered: dict[UUID, Offer] = {}  # what it offered to a site, as it did so last
         self.clocks = clocks.make(NAMES, begin_us)
+        self.is_urgent = False  # nodes may have emergencies
         self.caps: dict[str, int] = {}  # how far each person may go below zero, by site
         self.made_s: dict[tuple[UUID, int], float] = {}  # when which record of a site was made
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
@@ -196,6 +197,8 @@ class World:
             life = self.lives[name]
             if working := await life.reader._all(WORKING):
                 return f"{name} works on {[str(UUID(bytes=row[0])) for row in working]}"
+            if self.is_urgent and emergencies.find(life.store.db) is not None:
+                return f"the emergency of {name} goes on"
             if not life.is_site:
                 continue
             standing = hq.objects.standing(life.guid)
