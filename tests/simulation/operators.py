@@ -10,7 +10,7 @@ from simulation.node import SITE_NAMES, Life
 from simulation.visits import Visits
 from simulation.work import PATIENCE_S, Work, held, may_fail
 from simulation.world import NAMES, World
-from spoold.model.job import JobReason
+from spoold.model.job import JobReason, JobState
 from spoold.model.transitions import JobEvent
 from spoold.spool.store import ChangeJob, EndHold
 
@@ -106,7 +106,8 @@ class Operators:
                 printer, there = known[job.printer_id], await hq.reader.job_by_uuid(job.uuid)
                 is_gone = not (printer.is_ours or printer.is_find_me)
                 if is_gone or (why in job.reasons and there and there.state.is_final):
-                    self._work.deals[job.uuid].is_dropped |= there is None
+                    is_here_alone = there is None or there.state is JobState.CANCELED
+                    self._work.deals[job.uuid].is_dropped |= is_here_alone
                     await self._work.cancel_job(life, job)
                 elif why in job.reasons and there is None:  # else it goes on when it is offered
                     await life.journal.commit(EndHold(job.id, why, life.wall_clock()))
