@@ -242,10 +242,16 @@ async def check_money(world: World, work: Work) -> None:
 def check_flags(world: World, hq: Life) -> None:
     """Nobody spent more than there was, but for a site that spent the same rights twice: its disk
     was put back, and nobody knew; or it had promised them before it was restored, and began anew.
-    Rights are taken back early by an application server whose clock is set ahead by so much.
+    Where the application server was put back, too, nobody knows any more what such a site was
+    granted. Rights are taken back early by one whose clock is set ahead by so much.
     """
     beyond = BEYOND - ({Flag.LATE} if world.clocks["hq"].leapt_s >= RIGHTS_S else set())
-    twice = {f"node:{GUIDS[one.image.name]}" for one in world.put_backs if not one.is_restored}
+    is_forgotten = world.is_put_back("hq")
+    twice = {
+        f"node:{GUIDS[one.image.name]}"
+        for one in world.put_backs
+        if is_forgotten or not one.is_restored
+    }
     promised = {key for one in world.put_backs if one.is_restored for key in one.image.promised}
     rows = hq.store.db.execute(
         "SELECT flags, actor, charge.key FROM charge JOIN entry ON entry.charge = charge.key "

@@ -100,10 +100,14 @@ class Operators:
             return
         with may_fail(life, PATIENCE_S):
             known = (await life.catalogue.look()).printers
+            above = (await hq.catalogue.look()).printers.values()
+            its_own = {one.guid for one in above if one.owner == life.guid}
             rehomed = await held(life, why := JobReason.JOB_REHOMED)
             waiting = await held(life, JobReason.JOB_RELEASE_WAIT)
             for job in {one.id: one for one in (*rehomed, *waiting)}.values():
                 printer, there = known[job.printer_id], await hq.reader.job_by_uuid(job.uuid)
+                if printer.guid in its_own and not printer.is_ours:
+                    continue  # it comes back, which the site has not heard of
                 is_gone = not (printer.is_ours or printer.is_find_me)
                 if is_gone or (why in job.reasons and there and there.state.is_final):
                     is_here_alone = there is None or there.state is JobState.CANCELED
