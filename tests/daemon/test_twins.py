@@ -118,3 +118,45 @@ async def test_what_waits_at_both_comes_out_where_hq_has_it_released(pair, tmp_p
     done = await wait_job(site, "twin", "completed")
     assert done["printer"] == "desk"
     assert len(paper(tmp_path)) == 1
+
+
+async def test_what_is_released_at_both_in_the_same_moment_is_paid_once(
+    pair, tmp_path, monkeypatch
+):
+    """Neither has heard of the other's release; it comes out once, and that is paid at hq."""
+    hq, site = pair
+    await hq.ask("user.add", name="ada")
+    await hq.ask("account.adjust", name="user:ada", amount=10_0000, reason="cash desk")
+    await hq.ask("price.set", rates=[{"price": 500}], unknown="fixed", unknown_price=500)
+    nowhere = {"uri": "socket://127.0.0.1:1", "charging": "on"}
+    await hq.ask("printer.set", name="desk", **nowhere)
+    await hq.ask("printer.add", name="roam", release="find-me")
+    await wait_until(lambda: "roam" in site.daemon._acceptance._printers)
+    uuid = uuid4()
+    for house in (site, hq):
+        await put(house, "roam", "twin", uuid)
+    there = await wait_job(site, "twin", "pending-held")
+    here = await wait_job(hq, "twin", "pending-held")
+
+    takes, gate = hq.services.receiver.take, trio.Event()
+
+    async def late(*args):
+        await gate.wait()
+        return await takes(*args)
+
+    monkeypatch.setattr(hq.services.receiver, "take", late)
+    await site.ask("job.release", job=str(there["id"]), to="desk")
+    await wait_job(site, "twin", "pending")
+    await hq.ask("job.release", job=str(here["id"]), to="desk")
+    await wait_until(
+        lambda: site.ask("account.charges", job=there["id"]),
+        holds=lambda found: [one["state"] for one in found["charges"]] == ["canceled"],
+    )
+    gate.set()
+    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
+    await wait_job(hq, "twin", "completed")
+    await wait_job(site, "twin", "completed")
+    assert len(paper(tmp_path)) == 1
+    for house in (hq, site):
+        expected = [1] if house is hq else []
+        assert [one["charges"] for one in (await house.ask("usage.sums"))["sums"]] == expected

@@ -299,9 +299,7 @@ async def check_paid(world: World, work: Work) -> None:
             is_kept = False  # that was paid there, perhaps, and forgotten
         least = 1 if is_kept and True not in is_free else 0  # who drops it may have paid as well
         is_at_two = not deal.site and (deal.is_twin or again(world, deal) > 0)
-        is_at_two |= deal.site in world.rehomed  # two released it, in the same moment
-        most = times_released(world, deal) if is_at_two else 1
-        most = max(most, 1 + is_given_up(world, deal))
+        most = times_released(world, deal) if is_at_two else 1 + is_given_up(world, deal)
         most = most if False in is_free else 0
         assert least <= paid[uuid] <= most, f"{deal.label} was paid {paid[uuid]} times"
 
