@@ -136,8 +136,10 @@ def again(world: World, deal: Deal) -> int:
 
 
 def is_given_up(world: World, deal: Deal) -> bool:
-    """Whether a provider had taken a job to hq, too, and to a site that was given up."""
-    return deal.site in world.rehomed and deal.acked.keys() >= {deal.site, "hq"}
+    """Whether hq has a job that a site which was given up may have, too: its provider had taken it
+    to both, or it was handed on to that site, where people go on until it hears.
+    """
+    return deal.site in world.rehomed and "hq" in deal.acked
 
 
 async def state_of(life: Life, uuid: UUID) -> JobState | None:
