@@ -23,6 +23,15 @@ async def put(house, printer: str, title: str, uuid: UUID) -> None:
     await upload.commit()
 
 
+async def put_at_both(hq, site) -> None:
+    """A job `twin` waits at both, for its owner at any machine."""
+    await hq.ask("printer.add", name="roam", release="find-me")
+    await wait_until(lambda: "roam" in site.daemon._acceptance._printers)
+    uuid = uuid4()
+    for house in (site, hq):
+        await put(house, "roam", "twin", uuid)
+
+
 async def until_heard(hq, title: str, state: str) -> None:
     """The application server knows from the site's records how the job is there."""
     with trio.fail_after(30):
@@ -107,11 +116,7 @@ async def test_a_job_that_was_handed_on_may_be_printed_again_there(pair, tmp_pat
 async def test_what_waits_at_both_comes_out_where_hq_has_it_released(pair, tmp_path):
     """At the site's printer it is the site's own copy that goes on; once, and no other is left."""
     hq, site = pair
-    await hq.ask("printer.add", name="roam", release="find-me")
-    await wait_until(lambda: "roam" in site.daemon._acceptance._printers)
-    uuid = uuid4()
-    for house in (site, hq):
-        await put(house, "roam", "twin", uuid)
+    await put_at_both(hq, site)
     job = await wait_job(hq, "twin", "pending-held")
     await hq.ask("job.release", job=str(job["id"]), to="desk")
     await wait_job(hq, "twin", "completed")
@@ -130,11 +135,7 @@ async def test_what_is_released_at_both_in_the_same_moment_is_paid_once(
     await hq.ask("price.set", rates=[{"price": 500}], unknown="fixed", unknown_price=500)
     nowhere = {"uri": "socket://127.0.0.1:1", "charging": "on"}
     await hq.ask("printer.set", name="desk", **nowhere)
-    await hq.ask("printer.add", name="roam", release="find-me")
-    await wait_until(lambda: "roam" in site.daemon._acceptance._printers)
-    uuid = uuid4()
-    for house in (site, hq):
-        await put(house, "roam", "twin", uuid)
+    await put_at_both(hq, site)
     there = await wait_job(site, "twin", "pending-held")
     here = await wait_job(hq, "twin", "pending-held")
 

@@ -168,6 +168,13 @@ async def test_a_printer_that_says_nothing_of_its_jobs_is_believed_that_it_took_
     assert floor.device.engine.sheets == 2
 
 
+async def copy_by_copy(floor_of):
+    """A printer that makes no copies by itself, and sleeps over its page once the first is out."""
+    floor = await floor_of(printer={"copies_max": 1})
+    floor.device.engine.on_paper = lambda paper: floor.device.set_faults("slow=600000")
+    return floor
+
+
 async def test_a_job_canceled_at_the_panel_is_not_printed_again(floor_of):
     """Somebody at the printer did not want it."""
     floor = await floor_of("cancel")
@@ -179,9 +186,8 @@ async def test_a_job_canceled_at_the_panel_is_not_printed_again(floor_of):
 
 async def test_what_was_out_before_a_cancel_at_the_panel_is_counted(floor_of):
     """The first copy, and a page of the second one; nobody misses the third."""
-    floor = await floor_of(printer={"copies_max": 1})
+    floor = await copy_by_copy(floor_of)
     engine = floor.device.engine
-    engine.on_paper = lambda paper: floor.device.set_faults("slow=600000")
     async with floor.dispatching():
         job_id = await floor.submit(copies=3)
         second = await printing(engine, 2)
@@ -350,9 +356,8 @@ async def test_a_restart_while_the_printer_prints_prints_nothing_twice(floor_of)
 
 async def test_a_restart_between_copies_prints_and_counts_each_once(floor_of):
     """Copies in jobs of their own: the second one is under way, and the first is not forgotten."""
-    floor = await floor_of(printer={"copies_max": 1})
+    floor = await copy_by_copy(floor_of)
     engine = floor.device.engine
-    engine.on_paper = lambda paper: floor.device.set_faults("slow=600000")
     async with floor.dispatching():
         job_id = await floor.submit(copies=3)
         second = await printing(engine, 2)
