@@ -60,8 +60,9 @@ CARDS = Digests([bytes(range(32))])
 @dataclass
 class Deal:
     """A job, as those know it who have to do with it. `acked` are the nodes that said they have
-    it, and how many disks had been put back by then; `is_dropped`: somebody wanted it canceled, or
-    settled it so.
+    it, and how many disks had been put back by then; `sent_to` those that were asked to take it,
+    of which one may have it and have died before it said so; `is_dropped`: somebody wanted it
+    canceled, or settled it so.
     """
 
     uuid: UUID
@@ -71,12 +72,13 @@ class Deal:
     owner: str
     count: int
     acked: dict[str, int] = field(default_factory=dict)
+    sent_to: set[str] = field(default_factory=set)
     is_dropped: bool = False
 
     @property
     def is_twin(self) -> bool:
         """Whether two nodes may have people wait for it: their provider did not hear the first."""
-        return not self.site and len(self.acked) > 1
+        return not self.site and len(self.sent_to) > 1
 
     @property
     def body(self) -> bytes:
@@ -188,6 +190,7 @@ class Work:
             try:
                 if upload.accepted is None:
                     await upload.write(deal.body)
+                deal.sent_to.add(server)
                 accepted = await upload.commit(len(deal.body))
             finally:
                 await upload.suspend()
