@@ -113,6 +113,19 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
     return after
 
 
+def canceling(state: JobState, why: str) -> tuple[JobEvent, tuple[str, ...]]:
+    """The event by which a job in `state` is canceled, and its reasons from then on: one that is
+    being printed is asked to stop.
+
+    Raises:
+        OperationError: `not-possible`: it is finished.
+    """
+    if state in ACTIVE:
+        return JobEvent.STOP, (JobReason.PROCESSING_TO_STOP_POINT, why)
+    next_state(state, JobEvent.CANCEL)
+    return JobEvent.CANCEL, (why,)
+
+
 def onward(
     event: JobEvent, before: tuple[str, ...], reasons: tuple[str, ...], *, has_more: bool
 ) -> tuple[JobEvent, tuple[str, ...]]:

@@ -7,7 +7,7 @@ and what it has not said to have is sent again until it has it, over as many lin
 The document stays here until the job has ended there. Only what is refused waits here again, and
 what a line that breaks has cut off before its last byte. A job whose document is missing or
 damaged ends here, as it would at a printer. What an operator cancels here is canceled there, too,
-and a document that is on its way stops.
+by the record of it; a document that is on its way stops.
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ class Giving:
         self._bell = trio.Event()
         self._slots = trio.Semaphore(AT_ONCE)
         self._busy: set[UUID] = set()
-        self._let_go_of: set[UUID] = set()  # they wait for nobody here
         self._sending: dict[UUID, trio.CancelScope] = {}
-        self._unwanted: set[UUID] = set()  # canceled here since, which is still to be told
         journal.listen(self._hear)
         line.hear(EVENT, self._asked)
         line.listen(self._line_changed)
@@ -87,16 +85,10 @@ class Giving:
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
-            if type(event) is not JobMoved or event.uuid not in self._let_go_of:
-                continue
-            if ELSEWHERE in event.reasons:
-                continue
-            self._let_go_of.discard(event.uuid)
-            if event.new is JobState.CANCELED and JobReason.JOB_DONE_ELSEWHERE not in event.reasons:
-                self._unwanted.add(event.uuid)
-                if event.uuid in self._sending:
-                    self._sending[event.uuid].cancel()
-                self._bell.set()
+            if type(event) is JobMoved and event.new is JobState.CANCELED:
+                sending = self._sending.get(event.uuid)
+                if sending is not None:
+                    sending.cancel()
 
     async def run(self) -> None:
         """Give, for ever."""
@@ -110,9 +102,6 @@ class Giving:
                 if self._is_to_settle and self._line.state is LineState.UP:
                     self._is_to_settle = False
                     nursery.start_soon(self._settle, nursery)
-                for uuid in self._unwanted - self._busy if self._line.is_connected else ():
-                    self._busy.add(uuid)
-                    nursery.start_soon(self._attend, self._cancel_there, uuid)
 
     async def _look(self, nursery: trio.Nursery) -> None:
         """Begin to give what is wanted now."""
@@ -137,7 +126,6 @@ class Giving:
             found = await self._reader.jobs(which)
             for job in found:
                 after_id = job.id
-                self._let_go_of.add(job.uuid)
                 if job.uuid not in self._busy:
                     self._busy.add(job.uuid)
                     nursery.start_soon(self._attend, self._hand_over, job.uuid)
@@ -160,8 +148,6 @@ class Giving:
             self._bell.set()
         finally:
             self._busy.discard(uuid)
-            if uuid in self._unwanted and do != self._cancel_there:
-                self._bell.set()
 
     # -- one job ---------------------------------------------------------------------------------
 
@@ -197,7 +183,6 @@ class Giving:
             raise OperationError(
                 "not-possible", "the job is held for something else, too.", "Fetch it there."
             )
-        self._let_go_of.add(job.uuid)
         await self._journal.commit(self._held_for(job, ELSEWHERE, only_with=RELEASE_WAIT))
         return True
 
@@ -219,6 +204,7 @@ class Giving:
         """
         job = await self._reader.job_by_uuid(uuid)
         if job is None or ELSEWHERE not in job.reasons:
+            await self._keep(uuid, _over())
             return
         can_be_there = not is_fresh or job.intake == HANDED_ON
         try:
@@ -228,14 +214,21 @@ class Giving:
                 crash_point("given-before-word")
                 told = await self._tell(uuid)
         except _NotGiven as error:
-            await self._journal.commit(self._held_for(job, RELEASE_WAIT, only_with=ELSEWHERE))
-            if error.refusal is not None:
-                await self._keep(uuid, error.refusal)
+            await self._have_it_wait(job, error.refusal)
             return
         except _Damaged as error:
             await self._end_damaged(job, error)
             return
         await self._note(job, told)
+
+    async def _have_it_wait(self, job: Job, why: OperationError | None) -> None:
+        """It waits here again; whoever wanted it is told why, if there is anything to say."""
+        try:
+            await self._journal.commit(self._held_for(job, RELEASE_WAIT, only_with=ELSEWHERE))
+        except OperationError:
+            why = _over()
+        if why is not None:
+            await self._keep(job.uuid, why)
 
     async def _tell(self, uuid: UUID, *, can_be_there: bool = True) -> dict[str, Any]:
         """What the application server has of a job that is its own.
@@ -286,24 +279,7 @@ class Giving:
         finally:
             self._sending.pop(job.uuid, None)
             document.close()
-        raise Lost("it was canceled here")
-
-    async def _cancel_there(self, uuid: UUID) -> None:
-        """Somebody canceled here what the application server has by now, or may have.
-
-        Raises:
-            Lost: it has not heard of that.
-        """
-        error = OperationError("not-possible", "the job is canceled by now.", "List again.")
-        await self._keep(uuid, error)
-        try:
-            await self._line.call("handed.cancel", {"job": str(uuid)}, ANSWER_S)
-        except OperationError as error:
-            # It never had it whole, has come to its end with it, or had it before this site.
-            log.info("given_job_not_canceled", job_uuid=str(uuid), reason=str(error))
-        else:
-            log.info("given_job_canceled", job_uuid=str(uuid))
-        self._unwanted.discard(uuid)
+        raise _NotGiven(_over())
 
     async def _arguments(self, job: Job, size: int) -> dict[str, Any]:
         name = await self._printer_name(job.printer_id)
@@ -367,6 +343,10 @@ class Giving:
 
     async def _keep(self, uuid: UUID, error: OperationError) -> None:
         await self._line.call("site.gave", {"job_uuid": str(uuid), **not_done(error)}, ANSWER_S)
+
+
+def _over() -> OperationError:
+    return OperationError("not-possible", "the job is canceled by now.", "List again.")
 
 
 class _NotGiven(Exception):

@@ -14,7 +14,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.record import Kind
-from spoold.spool import gate, store
+from spoold.spool import gate, remote_jobs, store
 from spoold.spool.bounds import TEXT_CHARACTERS_MAX, packed_attributes
 from spoold.spool.jobs import awaits_release, note_hold, person
 from spoold.spool.rows import DOCUMENTS_PER_JOB, NUMBER, STATE
@@ -39,6 +39,8 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
         first = _first_answer(writer, change, printer_guid)
         if first is not None:
             return first
+        if change.handed_by and remote_jobs.is_canceled(writer.db, change.handed_by, uuid):
+            raise OperationError("not-possible", "the job was canceled where it came from.")
     else:
         uuid = uuid7(writer, change.now_us)
     attributes = packed_attributes(change.attributes) if change.attributes else None

@@ -143,7 +143,7 @@ def _job_moved(writer: SqliteStore, site: Site, position: int, fact: Record) -> 
     """Any record that says in which state its job is from then on."""
     told = fact.payload
     row = remote_jobs.row_of(writer, site.journal.bytes, site.jobs, told)
-    before = row.state
+    before, was_given = row.state, JobReason.JOB_WAITS_ELSEWHERE in row.reasons.split()
     row.state = JobState(told["state"])
     row.reasons = " ".join(told["reasons"])
     row.changed_us = int(fact.event_us)
@@ -154,7 +154,10 @@ def _job_moved(writer: SqliteStore, site: Site, position: int, fact: Record) -> 
         first = told["number"] == 1
         row.size = int(told["size"]) + (0 if first else row.size)
         row.format = str(told["format"]) if first else row.format
-    if row.state is not before:
+    if row.state is JobState.CANCELED and was_given:
+        if JobReason.JOB_DONE_ELSEWHERE not in told["reasons"]:
+            remote_jobs.cancel_given(writer, site.journal, row.uuid, told["reasons"], site.now_us)
+    elif row.state is not before:
         remote_jobs.merge(writer, site.journal, row.uuid, row.state, site.now_us)
     elif JobReason.JOB_WAITS_ELSEWHERE in told["reasons"]:
         remote_jobs.note_given(writer, row.uuid)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from spoold.model.errors import OperationError
 from spoold.model.job import ACTIVE, WAITING, JobReason, JobState
-from spoold.model.transitions import JobEvent
+from spoold.model.transitions import JobEvent, canceling
 from spoold.spool import holding, jobs, people, store
 from spoold.spool.handed import HANDED_ON
 from spoold.spool.rows import NUMBER, STATE, unpack
@@ -47,6 +47,12 @@ TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
 _HELD = NUMBER[JobState.PENDING_HELD]
 _PRINTED = (*ACTIVE, JobState.COMPLETED)
+_CANCELED_FOR = (
+    JobReason.JOB_CANCELED_BY_USER,
+    JobReason.JOB_CANCELED_BY_OPERATOR,
+    JobReason.JOB_CANCELED_AT_DEVICE,
+    JobReason.JOB_CANCELED_AFTER_TIMEOUT,
+)
 
 
 @dataclass(slots=True)
@@ -204,6 +210,39 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
         writer.events.append(store.PrintedTwice(UUID(bytes=uuid), job_id, node))
     elif state is JobState.COMPLETED and here in ACTIVE:
         writer.printed_elsewhere.add(uuid)
+
+
+def cancel_given(
+    writer: SqliteStore, node: UUID, uuid: bytes, reasons: Sequence[str], now_us: int
+) -> None:
+    """A node has canceled, for these reasons, a job that it had given to this one."""
+    writer.flush()
+    row = writer.db.execute(
+        "SELECT id, state, handed_by FROM job WHERE uuid = ? AND finished_us IS NULL", (uuid,)
+    ).fetchone()
+    if row is None:
+        return
+    job_id, state, handed_by = row
+    if handed_by != f"node:{node}" and not holding.can_have(writer.db, node, job_id):
+        writer.events.append(store.ClaimRefused(UUID(bytes=uuid), job_id, node))
+        return
+    why = next((one for one in reasons if one in _CANCELED_FOR), JobReason.JOB_CANCELED_BY_USER)
+    event, words = canceling(STATE[state], why)
+    message = "It was canceled where it came from."
+    change = store.ChangeJob(job_id, event, now_us, f"node:{node}", words, message)
+    jobs.change_job(writer, change)
+
+
+def is_canceled(db: sqlite3.Connection, identity: str, uuid: UUID) -> bool:
+    """Whether the node with this identity has told that it canceled its job."""
+    kind, _, guid = identity.partition(":")
+    if kind != "node":
+        return False
+    row = db.execute(
+        "SELECT 1 FROM remote_job WHERE uuid = ? AND node = ? AND state = ?",
+        (uuid.bytes, UUID(guid).bytes, NUMBER[JobState.CANCELED]),
+    ).fetchone()
+    return row is not None
 
 
 def load(writer: SqliteStore, db: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ from spoold.model.errors import OperationError
 from spoold.model.node import LineState
 from spoold.model.person import Owner
 from spoold.model.release import NO_CHANGES
+from spoold.net.address import Address
 from spoold.site import wanting
 from spoold.site.far_desk import FAR
 from spoold.spool.store import NO_DOCUMENT, AttachDocument, NewDocument, OpenJob
@@ -331,6 +332,28 @@ async def test_what_is_canceled_at_the_site_comes_out_nowhere(pair, tmp_path, mo
             assert await release(panel, far["id"]) == ["not-possible"]
         assert await jobs_of(hq, "mine") == []
     assert (await jobs_of(annex, "mine"))[0]["reasons"] == ["job-canceled-by-operator"]
+    assert paper(tmp_path) == []
+
+
+async def test_a_cancel_outlives_the_site_that_made_it(start, pair, tmp_path, monkeypatch):
+    """Its line was down, and it was started anew: the application server hears by its record."""
+    hq, annex = pair
+    job = await submit(annex, "mine", "wander", LARGE)
+    panel = await panel_of(hq)
+    monkeypatch.setattr(wanting, "BRING_S", 0.0)
+    await release(panel, (await shown(panel, "mine"))["id"])
+    here = await wait_job(hq, "mine", "pending-held")
+    await wait_until(lambda: jobs_of(annex, "mine"), holds=lambda jobs: jobs[0]["message"])
+    port = hq.running.ports["mutual"]
+    await hq.stop()
+    await wait_until(lambda: annex.line.state is LineState.GONE)
+    await annex.ask("job.cancel", job=job["id"])
+    await annex.stop()
+    hq = await start("hq", **PATIENT, listen={"mutual": (Address(*port),)})
+    assert (await jobs_of(hq, "mine"))[0]["state"] == "pending-held"
+    await start("annex", "site", **PATIENT)
+    told = await wait_job(hq, "mine", "canceled")
+    assert (told["id"], told["reasons"]) == (here["id"], ["job-canceled-by-operator"])
     assert paper(tmp_path) == []
 
 

@@ -1,18 +1,21 @@
-"""y"""
+"""What records of jobs at a site change at its application server."""
 
 from __future__ import annotations
+
+from uuid import UUID
 
 import msgpack
 import pytest
 
 from spoold.codec import record as codec
+from spoold.model.errors import OperationError
 from spoold.model.job import JobReason, JobState
 from spoold.model.node import Scope
 from spoold.model.outcome import Deferred, Delivered, InDoubt
 from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
-from spoold.spool import fold, received, remote_jobs, sending
+from spoold.spool import fold, received, remote_jobs, sending, store
 from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
     ChangeJob,
@@ -77,6 +80,7 @@ async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq)
     assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
 
 
+JOB = UUID("00000000-0000-4000-8000-0000000000f0")
 HALL = "00000000-0000-4000-8000-0000000000ff"  # a printer that the site is not told of
 
 
@@ -187,6 +191,51 @@ async def test_paper_that_came_out_twice_is_told(site, hq):
     assert (await hq.reader.job(first.job_id)).state is JobState.COMPLETED
     (job,) = await hq.reader.look(remote_jobs.by_uuid, SITE)
     assert job.state is JobState.COMPLETED
+
+
+async def give(site, printer) -> store.Accepted:
+    """A job that the site has given away, and canceled afterwards."""
+    job = await site.add_job(printer, owner="ada", uuid=JOB)
+    given = ChangeJob(job.job_id, JobEvent.HOLD, 1, reasons=(JobReason.JOB_WAITS_ELSEWHERE,))
+    await site.journal.commit(given)
+    why = (JobReason.JOB_CANCELED_AFTER_TIMEOUT,)
+    await site.journal.commit(ChangeJob(job.job_id, JobEvent.CANCEL, 2, reasons=why))
+    return job
+
+
+@pytest.mark.parametrize(
+    ("by", "is_canceled"), [(f"node:{SITE}", True), (f"node:{HQ}", False), ("", False)]
+)
+async def test_what_a_site_gave_and_then_canceled_is_canceled_here(site, hq, by, is_canceled):
+    """By its record alone, if that site has given it."""
+    here, there = await hq.add_printer(owner=HQ), await site.add_printer()
+    job = await hq.add_job(here, owner="ada", uuid=JOB, handed_by=by)
+    await give(site, there)
+    await ship(site, hq)
+    found = await hq.reader.job(job.job_id)
+    assert (found.state is JobState.CANCELED) is is_canceled
+    assert (found.reasons == ("job-canceled-after-timeout",)) is is_canceled
+
+
+async def test_what_a_site_gave_and_then_canceled_stops_where_it_is_being_printed(site, hq):
+    here, there = await hq.add_printer(owner=HQ), await site.add_printer()
+    job = await hq.add_job(here, owner="ada", uuid=JOB, handed_by=f"node:{SITE}")
+    await hq.journal.commit(StartAttempt(job.job_id, here.device_id, here.id, 1))
+    await give(site, there)
+    await ship(site, hq)
+    found = await hq.reader.job(job.job_id)
+    assert found.state is JobState.PROCESSING
+    assert found.reasons == ("processing-to-stop-point", "job-canceled-after-timeout")
+
+
+async def test_what_a_site_has_canceled_is_not_taken_from_it_any_more(site, hq):
+    """Its document came later than the record: nobody wants it."""
+    here = await hq.add_printer(owner=HQ)
+    await give(site, await site.add_printer())
+    await ship(site, hq)
+    with pytest.raises(OperationError, match="canceled where it came from"):
+        await hq.add_job(here, owner="ada", uuid=JOB, handed_by=f"node:{SITE}")
+    assert (await hq.add_job(here, owner="ada", uuid=JOB)).state is JobState.PENDING
 
 
 @pytest.fixture

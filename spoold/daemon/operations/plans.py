@@ -15,7 +15,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import ACTIVE, WAITING, Job, JobReason, JobState
 from spoold.model.policy import INDEFINITE, Hold
 from spoold.model.printer import Printer
-from spoold.model.transitions import JobEvent, next_state, onward
+from spoold.model.transitions import JobEvent, canceling, next_state, onward
 from spoold.spool.store import JobFilter
 
 FOREVER = Hold(INDEFINITE, None)
@@ -133,15 +133,12 @@ def plan_release_of_many(which: JobFilter) -> Planner:
 
 def plan_cancel(why: JobReason) -> Planner:
     def plan(job: Job) -> Plan:
-        if job.state in ACTIVE:
-            return Plan(
-                job.state,
-                JobEvent.STOP,
-                ACTIVE,
-                (JobReason.PROCESSING_TO_STOP_POINT, why),
-                advice="It ends when its attempt has stopped.",
-            )
-        return Plan(next_state(job.state, JobEvent.CANCEL), JobEvent.CANCEL, WAITING, (why,))
+        event, reasons = canceling(job.state, why)
+        only_from, advice = WAITING, ""
+        if event is JobEvent.STOP:
+            only_from, advice = ACTIVE, "It ends when its attempt has stopped."
+        after = next_state(job.state, event)
+        return Plan(after, event, only_from, reasons, advice=advice)
 
     return plan
 
