@@ -125,10 +125,15 @@ class Reclaiming:
             self._sites.tell_all(EVENT, {"holders": holders} if is_few else {})
 
     async def _reclaim(self) -> None:
+        settled_s = trio.current_time() + INTERVAL_S  # until then sites have come back
         while True:
             self._bell = trio.Event()
+            here = None
+            if trio.current_time() >= settled_s:
+                here = frozenset(site.node.guid for site in self._sites.here())
+            change = ReclaimRights(self._wall_clock(), here)
             try:
-                while count := await self._journal.commit(ReclaimRights(self._wall_clock())):
+                while count := await self._journal.commit(change):
                     log.info("rights_reclaimed", holders=count)
             except StoreFailed:
                 raise

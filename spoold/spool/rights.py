@@ -61,7 +61,7 @@ def _renew(writer: SqliteStore, change: store.GrantRights) -> Lease:
     if change.epoch > lease.epoch:  # we were put back to what we were before
         lease.epoch, lease.incarnation = change.epoch, change.incarnation
     is_same = lease.incarnation in (None, change.incarnation)
-    if not lease.epoch or not is_same or change.now_us >= lease.until_us > 0:
+    if not lease.epoch or not is_same:
         lease.epoch += 1
     lease.incarnation = change.incarnation
     lease.from_us = change.now_us
@@ -204,11 +204,8 @@ def end(writer: SqliteStore, site: UUID) -> None:
 def reclaim_rights(writer: SqliteStore, change: store.ReclaimRights) -> int:
     """See `ReclaimRights`: what was granted in epochs that are over goes back."""
     _extend(writer, change.now_us)
-    writer.db.execute(
-        "UPDATE right_lease SET epoch = epoch + 1, until_us = 0 "
-        "WHERE is_own = 0 AND until_us > 0 AND until_us <= ?",
-        (change.now_us,),
-    )
+    if change.here is not None:
+        _end_leases(writer, change.here, change.now_us)
     rows = writer.db.execute(
         "SELECT DISTINCT g.site, g.epoch, g.holder FROM right_lease AS l JOIN right_granted AS g "
         "ON g.site = l.site AND g.epoch < l.epoch WHERE l.is_own = 0 LIMIT ?",
@@ -217,6 +214,13 @@ def reclaim_rights(writer: SqliteStore, change: store.ReclaimRights) -> int:
     for packed, epoch, holder in rows:
         _end_epoch(writer, UUID(bytes=packed), epoch, UUID(bytes=holder), change)
     return len(rows)
+
+
+def _end_leases(writer: SqliteStore, here: frozenset[UUID], now_us: int) -> None:
+    for lease in leases.find_all(writer.db):
+        if not lease.is_own and 0 < lease.until_us <= now_us and lease.site not in here:
+            lease.epoch, lease.until_us = lease.epoch + 1, 0
+            leases.keep(writer.db, lease)
 
 
 def _extend(writer: SqliteStore, now_us: int) -> None:

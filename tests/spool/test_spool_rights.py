@@ -127,6 +127,22 @@ async def test_rights_end_with_the_lease_and_go_back_after_the_margin(hall):
     await hall.check()
 
 
+@pytest.mark.parametrize("here", [frozenset({GUIDS["a"]}), None])
+async def test_a_clock_that_is_set_ahead_takes_nothing_from_a_site_that_is_here(hall, here):
+    """Nor from one that may be, as this node has just begun: it goes on with what it has."""
+    await hall.pay(40)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 6)
+    hall.now_us += 10 * 24 * HOUR_US
+    assert await hall.hq.journal.commit(ReclaimRights(hall.now_us, here)) == 0
+    await hall.sync("a")
+    assert await hall.left("a") >= 4 * PAGE
+    await hall.settle("a", b"k", 6)
+    await hall.ship("a")
+    assert await hall.left("hq") + await hall.rights("a") == 34 * PAGE
+    await hall.check()
+
+
 async def test_work_of_rights_that_were_taken_back_is_charged_late(hall):
     """It was printed: the person pays, and the new rights are not touched."""
     await hall.pay(40)

@@ -68,9 +68,14 @@ class ReturnRights:
 
 @dataclass(slots=True)
 class ReclaimRights:
-    """Take back, of at most `limit` holders, what sites hold no more. Answer: of how many."""
+    """Take back, of at most `limit` holders, what sites hold no more. Answer: of how many.
+
+    Sites that are `here` keep what they have, whatever the time is: a clock may have been set
+    ahead. None: so does every site, as it is not known yet who is.
+    """
 
     now_us: int
+    here: frozenset[UUID] | None = frozenset()
     limit: int = 200
     actor: str = "node"
 
