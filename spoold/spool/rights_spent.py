@@ -101,18 +101,21 @@ def take_back(
     if postings.is_posted(writer.db, key):
         return
     given = escrow.give_back(writer, site, epoch, holder, amount, key, now_us, actor)
-    if leases.was_put_back(writer.db):
+    lost = amount - sum(one.amount for one in given)
+    if lost > 0 and leases.was_put_back(writer.db):
         told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}
         for one in given:
             told[one.purse.bytes] = told.get(one.purse.bytes, 0) - one.amount
-        _count_returned(writer, site, epoch, holder, told)
+        _count_returned(writer, site, epoch, holder, told, lost)
 
 
 def _count_returned(
-    writer: SqliteStore, site: UUID, epoch: int, holder: UUID, told: dict[bytes, int]
+    writer: SqliteStore, site: UUID, epoch: int, holder: UUID, told: dict[bytes, int], lost: int
 ) -> None:
-    """What a site gave back, by purse, was granted in a time that this node has lost, and is here
-    again already: of what the site will report as granted it is not to be booked again.
+    """Of what a site gave back, by purse, so much was granted in a time that this node has lost,
+    and is here again already: of what the site will report as granted it is not to be booked again.
+
+    Credit comes last: at the site it may be what another purse had given (`Wallet.give_back`).
     """
     lease = leases.find(writer.db, site)
     if lease is None or epoch < lease.epoch:
@@ -121,11 +124,13 @@ def _count_returned(
     is_account = postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder))
     kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
     wallet = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
-    usual = (wallet.purse(one) for one in (PurseKind.CREDIT, PurseKind.PAID_IN))
-    purses = {one.guid.bytes: one for one in (*wallet.purses, *usual)}
-    given = [
-        Right(kind, purses[guid], check_amount(amount))
-        for guid, amount in told.items()
-        if guid in purses and amount > 0
-    ]
+    paid_in, credit = (wallet.purse(one) for one in (PurseKind.PAID_IN, PurseKind.CREDIT))
+    purses = {one.guid.bytes: one for one in (*wallet.purses, paid_in)}
+    purses.pop(credit.guid.bytes, None)
+    given: list[Right] = []
+    for guid, purse in (*purses.items(), (credit.guid.bytes, credit)):
+        part = min(check_amount(max(0, told.get(guid, 0))), lost)
+        lost -= part
+        if part:
+            given.append(Right(kind, purse, part))
     escrow.count(writer.db, site, epoch, holder, given)

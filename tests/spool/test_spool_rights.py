@@ -248,6 +248,23 @@ async def test_a_restored_application_server_books_again_what_sites_hold(hall):
         await hall.check()
 
 
+async def test_what_comes_back_as_credit_of_a_site_is_not_granted_twice(hall):
+    """At the site it was owed, and filled by rights, before less was printed than reserved."""
+    await hall.pay(4)
+    await hall.restore("hq", await hall.image("hq"))
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 3, beyond=Beyond(overdraft=3 * PAGE))  # one was granted
+    await hall.pay(36)
+    await hall.sync("a", least=3)
+    await hall.settle("a", b"k", 1)
+    assert await hall.give_back("a", 0) > 0
+    for _ in range(2):
+        await hall.ship("a")
+        await hall.sync("a")
+    assert await hall.rights("a") == await hall.left("a") > 0
+    await hall.check()
+
+
 async def test_what_a_site_holds_of_lost_purses_is_booked_again_and_comes_back(hall):
     """The money had come in after the backup: it is owed until it is booked once more."""
     image = await hall.image("hq")
