@@ -20,7 +20,6 @@ from spoold.driver.handed_on import told_of
 from spoold.intake.acceptance import Acceptance
 from spoold.intake.submission import Submission
 from spoold.intake.upload import Upload
-from spoold.model.charge import ChargeState
 from spoold.model.errors import OperationError, SpooldError
 from spoold.model.job import ACTIVE, JobReason, JobState, reasons_after
 from spoold.model.node import LineState
@@ -28,12 +27,19 @@ from spoold.model.person import Known, Owner
 from spoold.model.transitions import JobEvent, next_state
 from spoold.site.handing import CANCELED, OFFERED
 from spoold.site.line import Line, Lost
-from spoold.spool import handed, ledger_views
+from spoold.spool import handed
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.handed import HANDED_ON, LINE, JobThere
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.store import Accepted, Cancel, ChangeJob, Event, JobMoved, ReleaseJob
+from spoold.spool.store import (
+    Accepted,
+    ChangeJob,
+    Event,
+    JobMoved,
+    PaidElsewhere,
+    ReleaseJob,
+)
 
 log = structlog.get_logger("spoold.site")
 
@@ -258,7 +264,7 @@ class Fetching:
         printer was another node's meanwhile.
 
         Raises:
-            OperationError: `busy`: it is changed in this moment.
+            OperationError: `busy`: it is changed in this moment; `paid-here`: it came out here.
         """
         uuid, printer = UUID(offer["job_uuid"]), self._acceptance.printer(asked.printer)
         job = await self._reader.job_by_uuid(uuid)
@@ -287,15 +293,9 @@ class Fetching:
                 raise OperationError("busy", error.message) from error
         elif is_moved:
             return None
-        elif is_same and offer["released"]:
-            await self._let_it_be_paid_above(job.id)
+        elif is_same and offer["released"]:  # here and there in the same moment: one pays
+            await self._journal.commit(PaidElsewhere(job.id, self._wall_clock()))
         return Accepted(job.id, uuid, 0, state, is_duplicate=True)
-
-    async def _let_it_be_paid_above(self, job_id: int) -> None:
-        """It was released here and there in the same moment: it comes out once."""
-        for story in await self._reader.look(ledger_views.charges_of_job, job_id):
-            if story.charge.state is ChargeState.RESERVED:
-                await self._journal.commit(Cancel(story.charge.key, self._wall_clock()))
 
     async def _copy(self, offer: dict[str, Any], upload: Upload) -> None:
         size = offer["size"]

@@ -399,6 +399,8 @@ def _settled(
     if is_canceled:
         reasons = tuple(one for one in job.reasons if one != JobReason.PROCESSING_TO_STOP_POINT)
         return Deferred(code, message, Blame.NODE), JobEvent.CANCELED, reasons, message
+    if code == "paid-here":
+        return Deferred(code, message), JobEvent.CANCELED, (JobReason.JOB_DONE_ELSEWHERE,), message
     if code in _NEVER:
         reasons = (JobReason.ABORTED_BY_SYSTEM,)
         return Refused(code, message), JobEvent.REFUSE, reasons, message

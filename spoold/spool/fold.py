@@ -167,6 +167,7 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.Reserve: ledger.reserve_change,
     store.Settle: ledger.settle_change,
     store.Cancel: ledger.cancel_change,
+    store.PaidElsewhere: ledger.paid_elsewhere,
     store.CarryLedger: carrying.carry,
     store.Refund: adjustments.refund,
     store.GrantRights: rights.grant_rights,

@@ -193,8 +193,8 @@ def change_job(writer: SqliteStore, change: store.ChangeJob) -> JobState:
         payload |= {"hold_until": change.hold_until, "release_us": change.release_us}
     personal = {"message": message} if message else None
     position = writer.add_record(Kind.JOB_CHANGED, change.actor, change.now_us, payload, personal)
-    if RELEASE_WAIT in reasons and change.job_id in writer.reserved:
-        ledger.cancel(writer, writer.reserved[change.job_id], change.now_us, change.actor)
+    if RELEASE_WAIT in reasons:
+        ledger.cancel_of_job(writer, change.job_id, change.now_us, change.actor)
     if JobReason.JOB_INCOMING in had and after.is_final:
         writer.db.execute("DELETE FROM incoming WHERE job_id = ?", (change.job_id,))
     was_timed = JobReason.JOB_HOLD_UNTIL_SPECIFIED in had

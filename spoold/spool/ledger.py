@@ -31,7 +31,7 @@ from spoold.model.purse import (
 from spoold.model.usage import Usage, check_usage
 from spoold.spool import accounts, charges, held, postings, shared_work, store
 from spoold.spool.postings import Line, Opened, Own, lines_of
-from spoold.spool.rows import unpack
+from spoold.spool.rows import NUMBER, unpack
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -372,6 +372,27 @@ def settle_change(writer: SqliteStore, change: store.Settle) -> Charge:
 
 def cancel_change(writer: SqliteStore, change: store.Cancel) -> Charge:
     return cancel(writer, change.key, change.now_us, change.actor)
+
+
+def cancel_of_job(writer: SqliteStore, job_id: int, now_us: int, actor: str) -> bool:
+    """What is reserved for a job goes back; whether there was anything."""
+    key = writer.reserved.get(job_id)
+    if key is not None:
+        cancel(writer, key, now_us, actor)
+    return key is not None
+
+
+def paid_elsewhere(writer: SqliteStore, change: store.PaidElsewhere) -> None:
+    """See `PaidElsewhere`."""
+    if cancel_of_job(writer, change.job_id, change.now_us, change.actor):
+        return
+    row = writer.db.execute(
+        "SELECT 1 FROM job JOIN charge ON charge.job_id = job.id AND charge.state = 'settled' "
+        "AND NOT is_shadow AND amount > refunded WHERE job.id = ? AND job.state = ?",
+        (change.job_id, NUMBER[JobState.COMPLETED]),
+    ).fetchone()
+    if row is not None:
+        raise OperationError("paid-here", "it came out here, and was paid, before it was offered.")
 
 
 def _charged_at_a_site(

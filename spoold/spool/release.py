@@ -100,8 +100,8 @@ def release_job(writer: SqliteStore, change: store.ReleaseJob) -> store.Released
         },
         personal or None,
     )
-    if change.comes_home and change.job_id in writer.reserved:  # it is paid for where it comes from
-        ledger.cancel(writer, writer.reserved[change.job_id], change.now_us, change.actor)
+    if change.comes_home:  # it is paid for where it comes from
+        ledger.cancel_of_job(writer, change.job_id, change.now_us, change.actor)
     if change.printer_id != row[1]:
         note_origin(writer, change.job_id)
     writer.db.execute(

@@ -37,6 +37,7 @@ from spoold.spool.changes.mfds import TouchSessions as TouchSessions
 from spoold.spool.changes.money import Adjust as Adjust
 from spoold.spool.changes.money import Cancel as Cancel
 from spoold.spool.changes.money import CarryLedger as CarryLedger
+from spoold.spool.changes.money import PaidElsewhere as PaidElsewhere
 from spoold.spool.changes.money import PutAccount as PutAccount
 from spoold.spool.changes.money import PutAllowance as PutAllowance
 from spoold.spool.changes.money import PutPrices as PutPrices
@@ -196,6 +197,7 @@ Change = (
     | Reserve
     | Settle
     | Cancel
+    | PaidElsewhere
     | CarryLedger
     | Refund
     | GrantRights

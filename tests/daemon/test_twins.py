@@ -125,10 +125,13 @@ async def test_what_waits_at_both_comes_out_where_hq_has_it_released(pair, tmp_p
     assert len(paper(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("is_printed", [False, True])
 async def test_what_is_released_at_both_in_the_same_moment_is_paid_once(
-    pair, tmp_path, monkeypatch
+    pair, tmp_path, monkeypatch, is_printed
 ):
-    """Neither has heard of the other's release; it comes out once, and that is paid at hq."""
+    """Neither has heard of the other's release; it comes out once. That is paid at hq, or at the
+    site, if it was printed there before hq could offer it.
+    """
     hq, site = pair
     await hq.ask("user.add", name="ada")
     await hq.ask("account.adjust", name="user:ada", amount=10_0000, reason="cash desk")
@@ -146,18 +149,30 @@ async def test_what_is_released_at_both_in_the_same_moment_is_paid_once(
         return await takes(*args)
 
     monkeypatch.setattr(hq.services.receiver, "take", late)
+    printable = {"name": "desk", "uri": (tmp_path / "paper").as_uri()}
     await site.ask("job.release", job=str(there["id"]), to="desk")
     await wait_job(site, "twin", "pending")
+    if is_printed:
+        await hq.ask("printer.set", **printable)
+        await wait_job(site, "twin", "completed")
     await hq.ask("job.release", job=str(here["id"]), to="desk")
+    expected = ["settled"] if is_printed else ["canceled"]
     await wait_until(
         lambda: site.ask("account.charges", job=there["id"]),
-        holds=lambda found: [one["state"] for one in found["charges"]] == ["canceled"],
+        holds=lambda found: [one["state"] for one in found["charges"]] == expected,
     )
+    if is_printed:
+        done = await wait_job(hq, "twin", "canceled")
+        assert done["reasons"] == ["job-done-elsewhere"]
     gate.set()
-    await hq.ask("printer.set", name="desk", uri=(tmp_path / "paper").as_uri())
-    await wait_job(hq, "twin", "completed")
+    await hq.ask("printer.set", **printable)
+    await wait_job(hq, "twin", "canceled" if is_printed else "completed")
     await wait_job(site, "twin", "completed")
     assert len(paper(tmp_path)) == 1
     for house in (hq, site):
-        expected = [1] if house is hq else []
-        assert [one["charges"] for one in (await house.ask("usage.sums"))["sums"]] == expected
+        sums = [1] if is_printed or house is hq else []
+
+        def is_told(found, sums=sums):
+            return [one["charges"] for one in found["sums"]] == sums
+
+        await wait_until(lambda house=house: house.ask("usage.sums"), holds=is_told)

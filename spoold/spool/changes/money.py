@@ -149,6 +149,18 @@ class Cancel:
 
 
 @dataclass(slots=True)
+class PaidElsewhere:
+    """What a job costs is paid at another node: nothing is reserved for it here. Answer: None.
+
+    Refused with `paid-here` when it has come out here, and that is paid.
+    """
+
+    job_id: int
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
 class Refund:
     """Give back a part of a settled charge, to where it came from. Answer: the `Charge`.
 
