@@ -154,9 +154,10 @@ def _job_moved(writer: SqliteStore, site: Site, position: int, fact: Record) -> 
         first = told["number"] == 1
         row.size = int(told["size"]) + (0 if first else row.size)
         row.format = str(told["format"]) if first else row.format
-    if row.state is JobState.CANCELED and was_given:
-        if JobReason.JOB_DONE_ELSEWHERE not in told["reasons"]:
-            remote_jobs.cancel_given(writer, site.journal, row.uuid, told["reasons"], site.now_us)
+    if row.state is JobState.CANCELED:
+        if not before.is_final:
+            journal, reasons, now_us = site.journal, told["reasons"], site.now_us
+            remote_jobs.cancel_too(writer, journal, row.uuid, reasons, now_us, was_given=was_given)
     elif row.state is not before:
         remote_jobs.merge(writer, site.journal, row.uuid, row.state, site.now_us)
     elif JobReason.JOB_WAITS_ELSEWHERE in told["reasons"]:

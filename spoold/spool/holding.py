@@ -30,7 +30,7 @@ def can_have(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
     return (
         can_print(db, node, job_id)
         or _can_print(db, node, job_id, _FIRST)
-        or _was_handed(db, node, job_id)
+        or was_handed(db, node, job_id)
     )
 
 
@@ -55,7 +55,7 @@ def _can_print(db: sqlite3.Connection, node: UUID, job_id: int, which: str) -> b
     )
 
 
-def _was_handed(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
+def was_handed(db: sqlite3.Connection, node: UUID, job_id: int) -> bool:
     """Whether this node has given the job to that one."""
     rows = db.execute("SELECT evidence FROM attempt WHERE job_id = ?", (job_id,))
     return any(packed and unpack(packed).get("node") == str(node) for (packed,) in rows)

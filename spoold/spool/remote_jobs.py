@@ -212,18 +212,33 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
         writer.printed_elsewhere.add(uuid)
 
 
-def cancel_given(
-    writer: SqliteStore, node: UUID, uuid: bytes, reasons: Sequence[str], now_us: int
+def cancel_too(
+    writer: SqliteStore,
+    node: UUID,
+    uuid: bytes,
+    reasons: Sequence[str],
+    now_us: int,
+    *,
+    was_given: bool,
 ) -> None:
-    """A node has canceled, for these reasons, a job that it had given to this one."""
+    """A node has canceled a job, for these reasons. So is it here, if that had given it to this
+    node, or it is in doubt here whether it came out there.
+    """
+    if JobReason.JOB_DONE_ELSEWHERE in reasons:
+        return
     writer.flush()
     row = writer.db.execute(
-        "SELECT id, state, handed_by FROM job WHERE uuid = ? AND finished_us IS NULL", (uuid,)
+        "SELECT id, state, handed_by, reasons FROM job WHERE uuid = ? AND finished_us IS NULL",
+        (uuid,),
     ).fetchone()
     if row is None:
         return
-    job_id, state, handed_by = row
-    if handed_by != f"node:{node}" and not holding.can_have(writer.db, node, job_id):
+    job_id, state, handed_by, had = row
+    if not was_given:
+        is_doubted = JobReason.JOB_IN_DOUBT in had.split()
+        if not is_doubted or not holding.was_handed(writer.db, node, job_id):
+            return
+    elif handed_by != f"node:{node}" and not holding.can_have(writer.db, node, job_id):
         writer.events.append(store.ClaimRefused(UUID(bytes=uuid), job_id, node))
         return
     why = next((one for one in reasons if one in _CANCELED_FOR), JobReason.JOB_CANCELED_BY_USER)

@@ -228,6 +228,23 @@ async def test_what_a_site_gave_and_then_canceled_stops_where_it_is_being_printe
     assert found.reasons == ("processing-to-stop-point", "job-canceled-after-timeout")
 
 
+@pytest.mark.parametrize("owner", [SITE, HQ])
+async def test_a_job_in_doubt_is_canceled_when_who_had_it_tells_that_it_was_canceled(
+    site, hq, owner
+):
+    """Its printer was given to another node meanwhile; whoever did not have it says nothing."""
+    here, there = await hq.add_printer(owner=HQ), await site.add_printer()
+    job = await hq.add_job(here, owner="ada", uuid=JOB)
+    number = await hq.journal.commit(StartAttempt(job.job_id, 0, here.id, 1))
+    left, reasons = InDoubt("rehomed", evidence={"node": str(owner)}), (JobReason.JOB_IN_DOUBT,)
+    await hq.journal.commit(EndAttempt(job.job_id, number, left, JobEvent.DOUBT, reasons, 2))
+    fetched = await site.add_job(there, owner="ada", uuid=JOB)
+    why = (JobReason.JOB_CANCELED_BY_USER,)
+    await site.journal.commit(ChangeJob(fetched.job_id, JobEvent.CANCEL, 2, reasons=why))
+    await ship(site, hq)
+    assert ((await hq.reader.job(job.job_id)).state is JobState.CANCELED) is (owner == SITE)
+
+
 async def test_what_a_site_has_canceled_is_not_taken_from_it_any_more(site, hq):
     """Its document came later than the record: nobody wants it."""
     here = await hq.add_printer(owner=HQ)
