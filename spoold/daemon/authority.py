@@ -225,6 +225,18 @@ def fingerprint_of(ca_pem: bytes) -> str:
     return first.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
+def may_serve(certificate: x509.Certificate) -> bool:
+    """Whether a server may show it; one that does not say what for may be used for anything
+    (RFC 5280 4.2.1.12).
+    """
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    any_ = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage or any_ in usage
+
+
 def make_ca(wall_clock: Clock) -> tuple[bytes, bytes]:
     """Certificate and key (both PEM) of a new CA."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -21,7 +21,7 @@ from spoold.daemon.check_machine import existing
 from spoold.daemon.identity import read_chain
 from spoold.daemon.lock import READY, STAGING
 from spoold.model.errors import ConfigError, IdentityError
-from spoold.net import credentials, listen
+from spoold.net import credentials, dnssd, listen
 from spoold.net.address import Address
 from spoold.spool.migrations import newest
 
@@ -131,6 +131,24 @@ def check_names(subject: Subject) -> Iterator[Finding]:
             yield warning("name", f"{name}, this machine's name, cannot be looked up", advice)
 
 
+def check_interfaces(subject: Subject) -> Iterator[Finding]:
+    """The interfaces that printers are to be announced on are there, and have addresses."""
+    named = subject.config.dnssd.interfaces
+    if not subject.config.dnssd.enabled or not named:
+        return
+    try:
+        found = {one.name: one for one in dnssd.interfaces(named)}
+    except dnssd.Unusable as error:
+        yield warning("interface", str(error), "Nothing is announced until it is there.")
+        return
+    for name in named:
+        if name in found:
+            yield ok("interface", f"{name} has {', '.join(found[name].addresses[:3])}")
+        else:
+            advice = "Nothing is announced there: `ip address` lists those of this machine."
+            yield warning("interface", f"dnssd.interfaces: {name} has no address here", advice)
+
+
 def _look_up(name: str) -> list[str]:
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -231,4 +249,4 @@ def _each(function: Callable[[Asked], Answer], values: Iterable[Asked]) -> list[
         return list(pool.map(function, values))
 
 
-CHECKERS = (check_data_dir, check_ports, check_names, check_certificates)
+CHECKERS = (check_data_dir, check_ports, check_names, check_interfaces, check_certificates)

@@ -458,6 +458,12 @@ def _check_together(config: Config) -> None:
     for key, other in (("certificate", "key"), ("key", "certificate")):
         if getattr(config.tls, key) and not getattr(config.tls, other):
             raise Wrong("the other half is missing", f"Add tls.{other}, a PEM file.", f"tls.{key}")
+    if config.limits.job_bytes_max < config.limits.document_bytes_max:
+        raise Wrong(
+            "a job would be smaller than its document may be",
+            "Make it as large as limits.document_bytes_max, or that smaller.",
+            "limits.job_bytes_max",
+        )
     if config.dispatch.backoff_first_s > config.dispatch.backoff_max_s:
         raise Wrong(
             "the first wait is longer than the longest",

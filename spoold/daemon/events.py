@@ -105,8 +105,6 @@ EVENTS = {
     "visitor_copied": "Somebody logged in whom this site had no copy of; it has one from now on.",
     "releases_too_late": "Jobs that were released and did not reach their machine soon wait again.",
     "job_given": "A job that waited here is wanted elsewhere: the application server has it.",
-    "given_job_canceled": "A job that was given to the application server is canceled there, too.",
-    "given_job_not_canceled": "A job that was canceled here goes on there, or has ended there.",
     "job_not_given": "A job that is wanted elsewhere could not be given; it is tried again.",
     "wanted_jobs_unheard": "Which jobs are wanted elsewhere could not be asked; they stay here.",
     "twins_canceled": "Jobs that waited here have ended at the application server, and go.",

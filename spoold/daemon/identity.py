@@ -252,7 +252,7 @@ def read_chain(certificate: Path, key: Path) -> tuple[bytes, bytes]:
     """A certificate chain and its key from elsewhere, for 9192; they fit each other.
 
     Raises:
-        IdentityError: a file cannot be read, is no PEM, or they do not fit.
+        IdentityError: a file cannot be read, is no PEM, they do not fit, or are for no server.
     """
     advice = "[tls] certificate and key are PEM files that the daemon's user can read."
     with _explained("read", certificate, advice):
@@ -280,6 +280,13 @@ def read_chain(certificate: Path, key: Path) -> tuple[bytes, bytes]:
             str(certificate),
             f"its first certificate does not belong to the key {key}",
             "The server's certificate comes first, then the intermediate ones.",
+        )
+    if not authorities.may_serve(chain[0]):
+        raise IdentityError(
+            "use",
+            str(certificate),
+            "its first certificate is for clients alone",
+            "Have one made for a server (extended key usage serverAuth).",
         )
     return chain_pem, key_pem
 

@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from spoold.daemon import authority as authorities
 from spoold.daemon.authority import PeerIdentity, identify
@@ -234,19 +233,12 @@ def check_upstream(der: bytes | None, ca_pem: str) -> None:
 
 def _check_kind(peer: PeerIdentity, der: bytes) -> None:
     """Raises ValueError. Sites have certificates of the same CA, and of other kinds."""
-    if peer.kind != "node" or not _may_serve(der):
+    if peer.kind != "node" or not authorities.may_serve(x509.load_der_x509_certificate(der)):
         raise ValueError("it is not the certificate of an application server")
 
 
 def _has_fingerprint(certificate: x509.Certificate, fingerprint: bytes) -> bool:
     return hmac.compare_digest(certificate.fingerprint(hashes.SHA256()), fingerprint)
-
-
-def _may_serve(der: bytes) -> bool:
-    usage = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(
-        x509.ExtendedKeyUsage
-    )
-    return ExtendedKeyUsageOID.SERVER_AUTH in usage.value
 
 
 async def ask(connection: Connection, args: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from spoold.daemon import authority, check, check_machine, check_node
 from spoold.daemon.check import Subject, Verdict
 from spoold.daemon.check_node import Device
-from spoold.daemon.config import Config, Limits, Listen, Node, Tls
+from spoold.daemon.config import Config, DnsSd, Limits, Listen, Node, Tls
 from spoold.daemon.identity import open_identity
 from spoold.daemon.lock import READY, STAGING
 from spoold.net import credentials
@@ -113,6 +113,18 @@ def test_a_port_that_is_taken_is_told_unless_by_the_daemon(subject):
         assert verdicts == [Verdict.FAILED, Verdict.OK, Verdict.OK, Verdict.FAILED]
         running = replace(there, is_running=True)
         assert next(iter(check_node.check_ports(running))).verdict is Verdict.OK
+
+
+def test_an_interface_that_is_not_there_is_told(subject):
+    """Whatever is named is looked for, loopback too; without a name there is nothing to see."""
+    named = configured(subject, dnssd=DnsSd(interfaces=("lo", "nothing0")))
+    there, missing = check_node.check_interfaces(named)
+    assert (there.verdict, missing.verdict) == (Verdict.OK, Verdict.WARNING)
+    assert "127.0.0.1" in there.text
+    assert "nothing0" in missing.text
+    assert not list(check_node.check_interfaces(subject))
+    silent = configured(subject, dnssd=DnsSd(enabled=False, interfaces=("nothing0",)))
+    assert not list(check_node.check_interfaces(silent))
 
 
 def test_a_data_directory_for_all_to_read_is_told(subject, data_dir):

@@ -154,6 +154,7 @@ def test_everything_written_is_read(write: Write) -> None:
         ('[advertise]\nnames = ["a b"]', "advertise.names[0]", "without a port"),
         ('[advertise]\nnames = ["hq:9195"]', "advertise.names[0]", "without a port"),
         ('[tls]\nkey = "key.pem"', "tls.key", "Add tls.certificate"),
+        ("[limits]\njob_bytes_max = 1", "limits.job_bytes_max", "or that smaller"),
         ("[dispatch]\nbackoff_max_s = 1", "dispatch.backoff_first_s", "backoff_max_s larger"),
     ],
 )

@@ -348,6 +348,11 @@ def test_a_chain_from_elsewhere_must_fit_its_key(tmp_path: Path) -> None:
         identity.read_chain(chain, rubbish)
     with pytest.raises(IdentityError, match="missing"):
         identity.read_chain(tmp_path / "missing", key)
+    client_key, client_chain, _ = authority.enrol("provider", uuid4(), "other", 90)
+    for path, pem in ((rubbish, client_chain), (other, client_key)):
+        path.write_bytes(pem)
+    with pytest.raises(IdentityError, match="for clients alone"):
+        identity.read_chain(rubbish, other)
     locked = authorities.private_keys(key_pem)[0].private_bytes(
         authorities.Encoding.PEM,
         authorities.PrivateFormat.PKCS8,
