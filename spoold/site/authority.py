@@ -152,6 +152,18 @@ class Authority:
             return ""
         return policy.account if policy.choice is Choice.ACCOUNT else named
 
+    async def elsewhere(self, person: UUID) -> tuple[int, int | None] | None:
+        """What a person has beside the rights that are here, and can spend of it (None: without a
+        limit), in 1/10,000; None: nobody says so in time.
+        """
+        try:
+            asked = {"holder": person.bytes}
+            answer = await self._line.call("site.standing", asked, self._deadline_s)
+        except (Lost, OperationError):
+            return None
+        balance, available = answer.get("balance"), answer.get("available")
+        return (balance, available) if isinstance(balance, int) else None
+
     async def password(self, name: str, password: str) -> bool | None:
         """Whether this is the password of somebody whom a directory knows; None: nobody says.
 

@@ -166,6 +166,7 @@ EXPECTED = {
     "site.reverted": LINES,
     "site.revoke": ADMINS,
     "site.rights": LINES,
+    "site.standing": LINES,
     "site.set-emergency": ADMINS,
     "site.set-policy": ADMINS,
     "site.settle": ADMINS,

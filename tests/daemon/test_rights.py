@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import trio
 
+from spoold.daemon.operations.standing import standing_of
 from spoold.model.charge import ChargeState
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
@@ -111,6 +112,36 @@ async def test_money_at_one_site_can_be_spent_at_another(start):
     await until_left(site, ada, 0)
 
 
+async def test_people_see_everywhere_what_they_have_in_all(start):
+    """Wherever parts of it are; what a site that is away holds is theirs, and not at hand. A site
+    that is cut off shows what may be spent there.
+    """
+    hq, site, ada = await with_money(start)
+    annex = await start("annex", "site", **PATIENT)
+    await joined(hq, annex, "annex")
+    await until_left(site, ada, 25 * PAGE)
+    await wait_until(lambda: left(annex, ada))
+    kept = await left(annex, ada)
+
+    def seen(house):
+        return standing_of(house.services, ada.guid)
+
+    for house in (hq, site, annex):
+        assert await seen(house) == (100 * PAGE, 100 * PAGE)
+    charging = site.services.charging
+    await charging.reserve(b"some", ada, pages(10), None)
+    await charging.settle(b"some", pages(10))
+    for house in (site, hq):
+        told = (90 * PAGE, 90 * PAGE)
+        await wait_until(partial(seen, house), holds=lambda found, told=told: found == told)
+    await annex.stop()
+    await wait_until(lambda: not hq.services.sites.is_up(annex.services.node_guid))
+    assert await seen(site) == await seen(hq) == (90 * PAGE, 90 * PAGE - kept)
+    await alone(hq, site)
+    there = await left(site, ada)
+    assert await seen(site) == (there, there)
+
+
 async def test_a_site_asks_for_more_while_its_line_is_up(start):
     """And what it charges comes out of its rights at the application server."""
     hq, site, ada = await with_money(start)
@@ -167,6 +198,8 @@ async def test_a_site_gets_no_money_of_people_whom_it_has_no_copy_of(start):
     assert {one.purse.holder for one in granted.rights} == {ada.guid}
     assert await left(hq, bob) == 100 * PAGE
     assert await left(hq, ada) < 75 * PAGE
+    assert await site.services.alone.elsewhere(ada.guid) is not None
+    assert await site.services.alone.elsewhere(bob.guid) is None
 
 
 async def test_a_site_asks_whether_a_password_is_right(start):

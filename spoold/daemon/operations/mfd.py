@@ -7,24 +7,21 @@ who logged in since. See `codec/FRAMES.md`, section 10.
 
 from __future__ import annotations
 
-import sqlite3
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from spoold.accounts.authentication import ALL, Credential, Method
 from spoold.daemon.operations.access import DEVICES, KNOWN
 from spoold.daemon.operations.devices import printer_names
+from spoold.daemon.operations.standing import standing_of
 from spoold.daemon.operations.table import WHOLE_MAX, Argument, Call, Operation
 from spoold.model import card as cards
 from spoold.model.errors import OperationError
 from spoold.model.mfd import SECRET_CHARACTERS_MAX, Mfd, Session, SessionEnd
 from spoold.model.printer import Printer
-from spoold.model.purse import PayerKind, Wallet
 from spoold.model.text import plain
 from spoold.model.user import User
 from spoold.release.news import Mode
-from spoold.spool.ledger_views import wallet_at
 from spoold.spool.postings import terms
 
 CREDENTIAL_CHARACTERS_MAX = 512
@@ -76,14 +73,9 @@ async def printer_of(call: Call, mfd: Mfd) -> Printer:
 
 async def standing(call: Call, user: User) -> dict[str, Any]:
     """What the person has, and can spend (nil: without a limit), in 1/10,000; and of what."""
-    services = call.services
-    now_us = services.wall_clock()
-    wallet, currency = await services.reader.look(_purse_of, user.guid, now_us)
-    return {"balance": wallet.balance, "available": wallet.available, "currency": currency}
-
-
-def _purse_of(db: sqlite3.Connection, person: UUID, at_us: int) -> tuple[Wallet, str]:
-    return wallet_at(db, PayerKind.PERSON, person, at_us), terms(db).currency
+    has = await standing_of(call.services, user.guid)
+    currency = (await call.services.reader.look(terms)).currency
+    return {**has._asdict(), "currency": currency}
 
 
 async def session_map(call: Call, mfd: Mfd, session: Session, user: User) -> dict[str, Any]:

@@ -39,7 +39,7 @@ async def ask(call: Call) -> dict[str, Any]:
     site, services = await site_of(call), call.services
     now_us = services.wall_clock()
     change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
-    its = [one for one in change.wants if await _is_its(call, site, one)]
+    its = [one for one in change.wants if await is_its(call, site, one.kind, one.holder)]
     here = services.sites.find(site.guid)
     told = () if here is None else rights_wire.read_books(here.about)
     change = replace(change, wants=tuple(its), books=told)
@@ -56,11 +56,11 @@ async def ask(call: Call) -> dict[str, Any]:
     return rights_wire.told(granted)
 
 
-async def _is_its(call: Call, site: Node, want: Want) -> bool:
+async def is_its(call: Call, site: Node, kind: PayerKind, holder: UUID) -> bool:
     """Whether a site may have money of this holder: shared accounts are at each, people are not."""
-    if want.kind is PayerKind.ACCOUNT or not site.scope.groups:
+    if kind is PayerKind.ACCOUNT or not site.scope.groups:
         return True
-    user = await call.services.reader.user_by_guid(want.holder)
+    user = await call.services.reader.user_by_guid(holder)
     return user is not None and await is_copied(call, site, user)
 
 
