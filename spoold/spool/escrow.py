@@ -137,18 +137,15 @@ def at_sites(db: sqlite3.Connection, holder: UUID) -> dict[UUID, int]:
     """What sites may spend of a holder's money, by site; it stands in no purse of the holder."""
     if leases.own(db) is not None:
         return {}
-    rows = db.execute("SELECT site, epoch FROM right_lease").fetchall()
+    rows = db.execute(
+        "SELECT DISTINCT g.site, g.epoch FROM right_lease AS l CROSS JOIN right_granted AS g "
+        "ON g.site = l.site AND g.holder = ? AND g.epoch <= l.epoch",
+        (holder.bytes,),
+    ).fetchall()
     found: dict[UUID, int] = {}
-    for packed, newest in rows:
+    for packed, epoch in rows:
         site = UUID(bytes=packed)
-        left = sum(
-            rights_of(db, site, epoch, holder)[0].balance
-            for (epoch,) in db.execute(
-                "SELECT DISTINCT epoch FROM right_granted "
-                "WHERE site = ? AND holder = ? AND epoch <= ?",
-                (packed, holder.bytes, newest),
-            ).fetchall()
-        )
+        left = rights_of(db, site, epoch, holder)[0].balance
         if left:
-            found[site] = left
+            found[site] = found.get(site, 0) + left
     return found
