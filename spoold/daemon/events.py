@@ -108,6 +108,8 @@ EVENTS = {
     "job_not_given": "A job that is wanted elsewhere could not be given; it is tried again.",
     "wanted_jobs_unheard": "Which jobs are wanted elsewhere could not be asked; they stay here.",
     "twins_canceled": "Jobs that waited here have ended at the application server, and go.",
+    "jobs_disowned": "This site was put back, and does not know jobs any more that it had told of.",
+    "jobs_forgotten_there": "A site that was put back does not know jobs that it had told of.",
     "twins_not_settled": "What was printed elsewhere could not be asked for; it is tried again.",
     "jobs_not_fetched": "Fetching jobs over the line broke off; it is done again.",
     "errand_done": "Staff of the application server did something to a job of a site.",

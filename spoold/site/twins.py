@@ -5,6 +5,9 @@ application server when the site's record of it comes (`spool/remote_jobs.merge`
 way: what has come out at the application server, and waits at a site, is canceled at the site; so
 is what a site has given away (`giving`), when it has ended there. The site asks on each line and
 when it is told; a job that has moved on meanwhile is left alone.
+
+A site whose disk was put back has lost jobs that it had told of: it says which of them it does not
+know, so that they are listed no more.
 """
 
 from __future__ import annotations
@@ -22,10 +25,10 @@ from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
 from spoold.site.line import Line, Lost
 from spoold.site.presence import Presence
-from spoold.spool import handed, remote_jobs
+from spoold.spool import handed, leases, remote_jobs
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.store import ChangeJob, Event, JobMoved, TwinFound
+from spoold.spool.store import ChangeJob, Event, JobMoved, JournalBranched, TwinFound
 
 log = structlog.get_logger("spoold.site")
 
@@ -77,22 +80,37 @@ class Losers:
         self._reader = reader
         self._wall_clock = wall_clock
         self._bell = trio.Event()
+        self._is_to_disown = True
         line.hear(EVENT, self._wake)
-        line.listen(self._wake)
+        line.listen(self._line_changed)
+        journal.listen(self._hear)
 
-    def _wake(self, _: dict[str, Any] | LineState) -> None:
+    def _wake(self, _: dict[str, Any]) -> None:
         self._bell.set()
 
+    def _line_changed(self, state: LineState) -> None:
+        self._is_to_disown = True
+        self._bell.set()
+
+    def _hear(self, events: list[Event]) -> None:
+        if any(type(event) is JournalBranched for event in events):
+            self._is_to_disown = True
+            self._bell.set()
+
     async def run(self) -> None:
-        """Cancel, for ever."""
+        """Cancel, and disown, for ever."""
         while True:
             await self._line.wait_up()
             self._bell = trio.Event()
             try:
                 await self._settle()
+                if self._is_to_disown:
+                    self._is_to_disown = False
+                    await self._disown()
             except StoreFailed:
                 raise
             except (Lost, OperationError, SpooldError) as error:
+                self._is_to_disown = True
                 log.info("twins_not_settled", reason=str(error))
                 await trio.sleep(RETRY_S)
                 continue
@@ -122,3 +140,17 @@ class Losers:
         if changes:
             await self._journal.commit_all(changes)  # what prints meanwhile stays
             log.info("twins_canceled", jobs=len(changes))
+
+    async def _disown(self) -> None:
+        """Say which of the jobs that this node has told of it does not know any more."""
+        if not await self._reader.look(leases.was_put_back):
+            return
+        before: int | None = 0
+        while before is not None:
+            answer = await self._line.call("site.unfinished", {"before": before}, ANSWER_S)
+            before, uuids = answer["next_before"], [UUID(one) for one in answer["jobs"]]
+            there = await self._reader.look(handed.find_there, uuids)
+            unknown = [str(one) for one in uuids if one not in there]
+            if unknown:
+                await self._line.call("site.forgot", {"jobs": unknown}, ANSWER_S)
+                log.warning("jobs_disowned", jobs=len(unknown))

@@ -62,6 +62,7 @@ def branch_journal(writer: SqliteStore, change: store.BranchJournal) -> UUID:
         change.now_us,
         {"position": change.position, "incarnation": old.incarnation},
     )
+    writer.events.append(store.JournalBranched(change.position))
     return new
 
 

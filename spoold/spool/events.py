@@ -218,6 +218,13 @@ class JournalForked:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalBranched:
+    """This node was put back, as another one has shown: it goes on from this position."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class RightsThawed:
     """A site has begun anew, and may have rights again: of another epoch, once it asks."""
 
@@ -292,6 +299,7 @@ Event = (
     | RecordQuarantined
     | RecordsMissing
     | JournalForked
+    | JournalBranched
     | RightsThawed
     | SiteTold
     | PrintedTwice

@@ -190,6 +190,7 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.StartRound: receiving.start_round,
     store.FinishRound: receiving.finish_round,
     store.RetryQuarantined: receiving.retry_quarantined,
+    store.ForgetRemote: remote_jobs.forget,
     store.PruneReceived: receiving.prune_received,
 }
 DECIDE |= {change: replica.guarded(DECIDE[change], of) for change, of in replica.GUARDS.items()}

@@ -175,6 +175,12 @@ def remove(writer: SqliteStore, node: bytes, uuid: bytes) -> None:
     writer.db.execute("DELETE FROM remote_job WHERE uuid = ? AND node = ?", (uuid, node))
 
 
+def forget(writer: SqliteStore, change: store.ForgetRemote) -> None:
+    """See `ForgetRemote`."""
+    for uuid in change.uuids:
+        remove(writer, change.node.bytes, uuid.bytes)
+
+
 def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us: int) -> None:
     """Settle a uuid that is found here, too, now that it is in `state` at another node."""
     if state in (JobState.CANCELED, JobState.ABORTED):

@@ -72,6 +72,7 @@ from spoold.spool.changes.people import RenameUser as RenameUser
 from spoold.spool.changes.people import RevokeUser as RevokeUser
 from spoold.spool.changes.receiving import BranchJournal as BranchJournal
 from spoold.spool.changes.receiving import FinishRound as FinishRound
+from spoold.spool.changes.receiving import ForgetRemote as ForgetRemote
 from spoold.spool.changes.receiving import Parent as Parent
 from spoold.spool.changes.receiving import PruneReceived as PruneReceived
 from spoold.spool.changes.receiving import Received as Received
@@ -115,6 +116,7 @@ from spoold.spool.events import Event as Event
 from spoold.spool.events import JobClaimed as JobClaimed
 from spoold.spool.events import JobMoved as JobMoved
 from spoold.spool.events import JobPlaced as JobPlaced
+from spoold.spool.events import JournalBranched as JournalBranched
 from spoold.spool.events import JournalForked as JournalForked
 from spoold.spool.events import MfdChanged as MfdChanged
 from spoold.spool.events import MoneyCame as MoneyCame
@@ -220,6 +222,7 @@ Change = (
     | StartRound
     | FinishRound
     | RetryQuarantined
+    | ForgetRemote
     | PruneReceived
 )
 

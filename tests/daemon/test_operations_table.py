@@ -166,6 +166,8 @@ EXPECTED = {
     "site.reverted": LINES,
     "site.revoke": ADMINS,
     "site.rights": LINES,
+    "site.unfinished": LINES,
+    "site.forgot": LINES,
     "site.standing": LINES,
     "site.set-emergency": ADMINS,
     "site.set-policy": ADMINS,

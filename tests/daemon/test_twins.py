@@ -9,7 +9,9 @@ import trio
 
 from spoold.intake.submission import Submission
 from spoold.model.person import Owner
-from spoold.spool import remote_jobs
+from spoold.model.record import Kind
+from spoold.spool import leases, remote_jobs
+from spoold.spool.store import AddRecord
 from support.houses import give_away, joined, paper, wait_job
 from support.waiting import wait_until
 
@@ -176,3 +178,24 @@ async def test_what_is_released_at_both_in_the_same_moment_is_paid_once(
             return [one["charges"] for one in found["sums"]] == sums
 
         await wait_until(lambda house=house: house.ask("usage.sums"), holds=is_told)
+
+
+async def test_what_a_site_has_lost_with_its_disk_is_listed_no_more(pair, monkeypatch):
+    """The records of it came before; what the site still has stays listed."""
+    hq, site = pair
+    await put(site, "desk", "kept", uuid4())
+    await until_heard(hq, "kept", "pending-held")
+    [accepted] = [
+        one for one in await site.services.reader.records(1, 1000) if one.kind == Kind.JOB_ACCEPTED
+    ]
+    lost = accepted.payload | {"uuid": uuid4().bytes, "job": 1_000_000}
+    await site.services.journal.commit(
+        AddRecord(Kind.JOB_ACCEPTED, lost, accepted.event_us, personal={"title": "lost"})
+    )
+    await until_heard(hq, "lost", "pending-held")
+    monkeypatch.setattr(leases, "was_put_back", lambda _: True)
+    hq.services.sites.drop(site.services.node_guid)
+    await wait_until(
+        lambda: hq.ask("job.elsewhere", site="library"),
+        holds=lambda found: [one["title"] for one in found["jobs"]] == ["kept"],
+    )

@@ -44,6 +44,7 @@ async def check(world: World, work: Work) -> None:
     for site in SITE_NAMES:
         life = world.lives[site]
         check_records(world, hq, life)
+        await check_listed(hq, life)
         assert not (wrong := wrong_rights(hq, life)), wrong
         await check_copy(hq, life)
         await times.check(world, hq, life)
@@ -160,6 +161,18 @@ def check_records(world: World, hq: Life, site: Life) -> None:
         assert found == records, f"the records of {site.name} upstream are not its own"
     if not world.is_put_back(site.name):
         assert theirs == own, f"upstream is more of {site.name} than it has"
+
+
+async def check_listed(hq: Life, site: Life) -> None:
+    """What is listed of a site upstream as not at its end is there, and is not at its end."""
+    rows = await hq.reader._all(
+        "SELECT uuid FROM remote_job WHERE node = ? AND finished_us IS NULL", site.guid.bytes
+    )
+    for (packed,) in rows:
+        uuid = UUID(bytes=packed)
+        state = await state_of(site, uuid)
+        is_there = state is not None and not state.is_final
+        assert is_there, f"{uuid} is listed at {site.name}, and is {state} there"
 
 
 def chains_of(life: Life, journal: UUID) -> dict[bytes, list[tuple[Any, ...]]]:

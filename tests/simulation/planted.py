@@ -17,7 +17,7 @@ from spoold.daemon.operations import errands as errands_done
 from spoold.dispatch import queues, recovery
 from spoold.model import policy
 from spoold.release import emergency
-from spoold.site import detector, errands, fencing, giving, lateness, receiver, uplink
+from spoold.site import detector, errands, fencing, giving, lateness, receiver, twins, uplink
 from spoold.spool import (
     accepting,
     held,
@@ -377,5 +377,10 @@ BUGS = {
             ),
         ),
         204,
+    ),
+    "lost-listed": Bug(
+        "What a site has lost with its disk is listed as waiting there for ever.",
+        (Patch(twins.Losers._disown, "if unknown:", "if False:"),),
+        276,
     ),
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from spoold.codec.frame import OFFSET_MAX
 from spoold.daemon.operations.access import LINES, SITES
 from spoold.daemon.operations.handing import read_uuids
@@ -13,10 +15,14 @@ from spoold.daemon.operations.views import fitting
 from spoold.driver.handed_on import job_uuid_of
 from spoold.site.handing import OFFERS_MAX
 from spoold.spool import remote_jobs
+from spoold.spool.store import ForgetRemote
+
+log = structlog.get_logger("spoold.site")
 
 HANDED_MAX = 200
 STATES_MAX = 100
 DONE_MAX = 500
+UNFINISHED_MAX = 500
 
 
 async def offers(call: Call) -> dict[str, Any]:
@@ -83,6 +89,26 @@ async def done(call: Call) -> dict[str, Any]:
         "jobs": [str(one.uuid) for one in found if not one.is_its_own],
         "next_after_id": found[-1].key if len(found) == DONE_MAX else None,
     }
+
+
+async def unfinished(call: Call) -> dict[str, Any]:
+    """The jobs that the site has, and that are not at their end, as it has told; a page of them."""
+    site, before = await site_of(call), call.args["before"]
+    look = call.services.reader.look
+    found = await look(remote_jobs.page, site.guid, before, UNFINISHED_MAX, True)
+    return {
+        "jobs": [str(one.uuid) for _, one in found],
+        "next_before": found[-1][0] if len(found) == UNFINISHED_MAX else None,
+    }
+
+
+async def forgot(call: Call) -> dict[str, Any]:
+    """The site was put back to before it had these jobs."""
+    site = await site_of(call)
+    uuids = tuple(read_uuids(call.args["jobs"]))
+    await call.services.journal.commit(ForgetRemote(site.guid, uuids))
+    log.warning("jobs_forgotten_there", site=site.name, jobs=len(uuids))
+    return {}
 
 
 _STATE = Argument(
@@ -156,5 +182,30 @@ OPERATIONS = (
         LINES,
         done,
         "Jobs that wait at a site and have come out elsewhere.",
+    ),
+    Operation(
+        "site.unfinished",
+        (Argument("before", (int,), default=0),),
+        SITES,
+        LINES,
+        unfinished,
+        "Jobs that a site has, as it has told, for one that was put back.",
+    ),
+    Operation(
+        "site.forgot",
+        (
+            Argument(
+                "jobs",
+                (list,),
+                required=True,
+                least=1,
+                most=UNFINISHED_MAX,
+                each=Argument("", least=32, most=45),
+            ),
+        ),
+        SITES,
+        LINES,
+        forgot,
+        "Jobs that a site does not know any more.",
     ),
 )

@@ -118,6 +118,16 @@ class RetryQuarantined:
 
 
 @dataclass(slots=True)
+class ForgetRemote:
+    """A node does not know these jobs, of which it has told: nothing is listed of them any more.
+    Answer: None.
+    """
+
+    node: UUID
+    uuids: tuple[UUID, ...]
+
+
+@dataclass(slots=True)
 class PruneReceived:
     """Forget records of a foreign chain up to `position`; its hash stays. Answer: how many."""
 
