@@ -314,7 +314,7 @@ async def check_paid(world: World, work: Work) -> None:
         at = {name for name, one in world.machines.items() if uuid in one.papers}
         is_free = {name.startswith("plain") for name in at or {deal.printer}}
         is_kept = deal.uuid in kept and not deal.is_dropped
-        if not deal.site and world.is_put_back("hq"):
+        if deal.site != "hq" and world.is_put_back(deal.site or "hq"):
             is_kept = False  # that was paid there, perhaps, and forgotten
         least = 1 if is_kept and True not in is_free else 0  # who drops it may have paid as well
         is_at_two = not deal.site and (deal.is_twin or again(world, deal) > 0)

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+from simulation.check import is_given_up
 from simulation.node import GUIDS
 from simulation.staff import Outcome
 from simulation.visits import PATIENCES_S, Panel, machines
@@ -106,8 +107,9 @@ class Edits:
             what = f"{' '.join(map(str, key))} was asked: {', '.join(outcomes)}"
             assert least <= done[key] <= most, f"{what}; and was done {done[key]} times"
             deal = self._work.deals[key[1]]
+            is_at_two = deal.is_twin or is_given_up(self._world, deal)
             for papers in (one.papers for one in asked if one.op == DELETE):
-                if papers is not None and not (deal.is_twin or self._world.put_backs):
+                if papers is not None and not (is_at_two or self._world.put_backs):
                     assert papers == self._papers(key[1]), f"{what}; and comes out after that"
 
     async def _done(self) -> Counter[tuple[str, UUID, int]]:
