@@ -16,6 +16,7 @@ from random import Random
 import trio
 
 BUFFER_BYTES = 128 * 1024  # in flight in one direction of a stream; who sends more waits
+LATE_S = 0.1  # what takes longer has left before its link was whole
 TO_HQ, TO_SITE = 0, 1
 _END, _RESET = "end", "reset"
 
@@ -46,6 +47,9 @@ class Pipe:
         if isinstance(data, bytes):
             self._size += len(data)
         self._lot.unpark_all()
+
+    def is_late(self, now_s: float) -> bool:
+        return bool(self._queue) and self._queue[-1][0] > now_s + LATE_S
 
     async def wait_room(self) -> None:
         while self._size >= BUFFER_BYTES and not self.is_closed:
@@ -189,6 +193,12 @@ class Link:
             else:
                 ends[end].abort()
         self.pairs.clear()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether something is still on its way that left when everything took its time."""
+        now_s = trio.current_time()
+        return any(one._incoming.is_late(now_s) for ends in self.pairs for one in ends)
 
     async def wait_whole(self) -> None:
         while any(self.is_dead):

@@ -191,6 +191,9 @@ class World:
 
     async def unrest(self) -> str:
         """What is still going on somewhere; "" when all is quiet."""
+        for link in self.net.links.values():
+            if link.is_late:
+                return f"something is on its way to or from {link.name}"
         hq = self.lives["hq"]
         newest = await hq.reader.look(replication.newest)
         for name in NAMES:
