@@ -304,7 +304,7 @@ BUGS = {
                 "opened=[there]",
             ),
         ),
-        80,
+        490,
     ),
     "travels-undecided": Bug(
         "A site that gives a job away has it wait there as well.",
@@ -321,7 +321,7 @@ BUGS = {
                 "if job is None:",
             ),
         ),
-        16,
+        43,
     ),
     "giver-throws-away": Bug(
         "A site throws a job away that it gave, before that has come out.",
