@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Emergency(NamedTuple):
-    """Since when and until when, who began it, and why."""
+    """When it was set last, and until when, who has set it, and why: a clock that shows a time
+    before that was set back, and nobody knows how long it was to last.
+    """
 
     since_us: int
     until_us: int
@@ -30,18 +32,17 @@ def find(db: sqlite3.Connection) -> Emergency | None:
 
 def set_emergency(writer: SqliteStore, change: store.SetEmergency) -> None:
     """See `SetEmergency`."""
-    before = find(writer.db)
     reason = bounded_text(change.reason)
     if change.until_us is None:
-        if before is None:
+        if find(writer.db) is None:
             raise OperationError("not-possible", "there is no emergency.")
         writer.db.execute("DELETE FROM emergency")
     else:
-        since_us = change.now_us if before is None else before.since_us
         writer.db.execute(
             "INSERT INTO emergency VALUES (1, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            "until_us = excluded.until_us, actor = excluded.actor, reason = excluded.reason",
-            (since_us, change.until_us, change.actor, reason),
+            "since_us = excluded.since_us, until_us = excluded.until_us, actor = excluded.actor, "
+            "reason = excluded.reason",
+            (change.now_us, change.until_us, change.actor, reason),
         )
     writer.add_record(
         Kind.EMERGENCY_CHANGED,

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from spoold.daemon.operations.watch import Catalogue
 from spoold.model.release import Charging, ReleaseMode
 from spoold.release.emergency import Emergencies
+from spoold.spool.emergencies import find
 from spoold.spool.store import SetEmergency
 from support.waiting import wait_until
 
@@ -41,3 +42,19 @@ async def test_what_nobody_pays_for_is_told_of_once_however_often_it_is_tried(no
     assert told("emergency_began") == told("emergency_ended") == [""]
     [reason] = {one["reason"] for one in logs if one["event"] == "job_not_released"}
     assert "nobody here is called stranger" in reason
+
+
+async def test_what_was_set_by_a_clock_that_was_ahead_ends_when_that_is_set_right(node):
+    """Also where it only went on: else it would last as much longer as the clock was wrong."""
+    spool, begun_us = node.spool, node.spool.wall_clock()
+    catalogue = Catalogue(spool.journal, spool.reader)
+    one = Emergencies(
+        spool.journal, spool.reader, catalogue, node.releases, lambda: begun_us + HOUR_US // 2
+    )
+    async with trio.open_nursery() as nursery:
+        for ahead_us in (0, 240 * HOUR_US):
+            now_us = begun_us + ahead_us
+            await spool.journal.commit(SetEmergency(now_us + HOUR_US, now_us, "no readers", "ada"))
+        nursery.start_soon(one.run)
+        await wait_until(lambda: spool.reader.look(find), holds=lambda found: found is None)
+        nursery.cancel_scope.cancel()
