@@ -39,7 +39,8 @@ def accept_job(writer: SqliteStore, change: store.AcceptJob) -> store.Accepted:
         first = _first_answer(writer, change, printer_guid)
         if first is not None:
             return first
-        if change.handed_by and remote_jobs.is_canceled(writer.db, change.handed_by, uuid):
+        is_given = bool(change.handed_by) and JobReason.JOB_RELEASE_WAIT in change.reasons
+        if is_given and remote_jobs.is_canceled(writer.db, change.handed_by, uuid):
             raise OperationError("not-possible", "the job was canceled where it came from.")
     else:
         uuid = uuid7(writer, change.now_us)

@@ -251,7 +251,10 @@ def cancel_too(
     event, words = canceling(STATE[state], why)
     message = "It was canceled where it came from."
     change = store.ChangeJob(job_id, event, now_us, f"node:{node}", words, message)
-    jobs.change_job(writer, change)
+    try:
+        jobs.change_job(writer, change)
+    except OperationError:
+        return
 
 
 def is_canceled(db: sqlite3.Connection, identity: str, uuid: UUID) -> bool:

@@ -246,13 +246,17 @@ async def test_a_job_in_doubt_is_canceled_when_who_had_it_tells_that_it_was_canc
 
 
 async def test_what_a_site_has_canceled_is_not_taken_from_it_any_more(site, hq):
-    """Its document came later than the record: nobody wants it."""
+    """Its document came later than the record: nobody wants it. What it hands on to be printed it
+    has retried since, and not told so yet.
+    """
     here = await hq.add_printer(owner=HQ)
     await give(site, await site.add_printer())
     await ship(site, hq)
+    handed = {"owner": "ada", "uuid": JOB, "handed_by": f"node:{SITE}"}
+    held = {"state": JobState.PENDING_HELD, "reasons": (JobReason.JOB_RELEASE_WAIT,)}
     with pytest.raises(OperationError, match="canceled where it came from"):
-        await hq.add_job(here, owner="ada", uuid=JOB, handed_by=f"node:{SITE}")
-    assert (await hq.add_job(here, owner="ada", uuid=JOB)).state is JobState.PENDING
+        await hq.add_job(here, **handed, **held)
+    assert (await hq.add_job(here, **handed)).state is JobState.PENDING
 
 
 @pytest.fixture
