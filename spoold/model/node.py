@@ -41,6 +41,11 @@ class Scope:
 EVERYTHING = Scope()
 
 
+def identity_of(guid: UUID) -> str:
+    """What a node is called where it acts: in records, and as a principal."""
+    return f"node:{guid}"
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A site server. `key` is the SHA-256 of its public key; `certificate_pem` was given last, for
@@ -60,7 +65,7 @@ class Node:
 
     @property
     def identity(self) -> str:
-        return f"node:{self.guid}"
+        return identity_of(self.guid)
 
     @property
     def is_approved(self) -> bool:

@@ -19,6 +19,7 @@ import trio
 from spoold.codec import batch
 from spoold.codec.record import Encoded
 from spoold.model.errors import OperationError, RemoteProtocolError
+from spoold.model.node import identity_of
 from spoold.site.rate import Rate
 from spoold.spool import received
 from spoold.spool.journal import Journal
@@ -160,7 +161,7 @@ class Receiver:
             None if parent is None else _parent(parent),
             args["oldest"],
             args["behind"],
-            f"node:{site}",
+            identity_of(site),
         )
         while True:
             try:

@@ -29,7 +29,7 @@ from spoold.model.charge import (
 )
 from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
-from spoold.model.node import Node
+from spoold.model.node import Node, identity_of
 from spoold.model.pricing import Quote
 from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
 from spoold.model.record import Record
@@ -73,7 +73,7 @@ class By:
 
     @property
     def actor(self) -> str:
-        return f"node:{self.site}"
+        return identity_of(self.site)
 
     def kept_own_books(self, db: sqlite3.Connection) -> bool:
         return books.kept_own(db, self.site, self.chain_id, self.position)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from spoold.model.errors import OperationError
+from spoold.model.node import identity_of
 from spoold.model.record import Kind
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def admit(writer: SqliteStore, change: store.AdmitGuest) -> None:
         "INSERT INTO guest VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (node, person, change.now_us)
     )
     told = {"node": node, "person": person}
-    writer.add_record(Kind.GUEST_ADMITTED, f"node:{change.node}", change.now_us, told)
+    writer.add_record(Kind.GUEST_ADMITTED, identity_of(change.node), change.now_us, told)
 
 
 def among(db: sqlite3.Connection, node: UUID, people: Sequence[bytes]) -> set[bytes]:

@@ -14,9 +14,10 @@ from uuid import UUID
 from spoold.model.charge import Charge
 from spoold.model.errors import OperationError
 from spoold.model.purse import Payer, PayerKind, Wallet
+from spoold.spool import escrow
 from spoold.spool.carrying import CARRIED
 from spoold.spool.charges import SELECT_CHARGE, charge_of
-from spoold.spool.postings import LEDGER, open_wallet, spare_of
+from spoold.spool.postings import LEDGER, open_wallet, spare_of, terms
 
 
 class PurseLine(NamedTuple):
@@ -92,9 +93,20 @@ def wallets_of(db: sqlite3.Connection, payer: Payer, at_us: int) -> list[Wallet]
     return [wallet_of(db, one, at_us) for one in (payer, spare) if one is not None]
 
 
-def wallet_at(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: int) -> Wallet:
-    """As `wallet_of`, by the holder's kind and key."""
-    return open_wallet(db, kind, holder, at_us).wallet
+class Standing(NamedTuple):
+    """What a holder has here, and what each site may spend beside that; `currency` is that of all
+    amounts.
+    """
+
+    wallet: Wallet
+    at_sites: dict[UUID, int]
+    currency: str
+
+
+def standing(db: sqlite3.Connection, person: UUID, at_us: int) -> Standing:
+    """How a person stands at a moment, in one snapshot."""
+    wallet = open_wallet(db, PayerKind.PERSON, person, at_us).wallet
+    return Standing(wallet, escrow.at_sites(db, person), terms(db).currency)
 
 
 # -- charges -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from spoold.model.errors import OperationError
 from spoold.model.job import ACTIVE, WAITING, JobReason, JobState
+from spoold.model.node import identity_of
 from spoold.model.transitions import JobEvent, canceling
 from spoold.spool import holding, jobs, people, store
 from spoold.spool.handed import HANDED_ON
@@ -244,13 +245,13 @@ def cancel_too(
         is_doubted = JobReason.JOB_IN_DOUBT in had.split()
         if not is_doubted or not holding.was_handed(writer.db, node, job_id):
             return
-    elif handed_by != f"node:{node}" and not holding.can_have(writer.db, node, job_id):
+    elif handed_by != identity_of(node) and not holding.can_have(writer.db, node, job_id):
         writer.events.append(store.ClaimRefused(UUID(bytes=uuid), job_id, node))
         return
     why = next((one for one in reasons if one in _CANCELED_FOR), JobReason.JOB_CANCELED_BY_USER)
     event, words = canceling(STATE[state], why)
     message = "It was canceled where it came from."
-    change = store.ChangeJob(job_id, event, now_us, f"node:{node}", words, message)
+    change = store.ChangeJob(job_id, event, now_us, identity_of(node), words, message)
     try:
         jobs.change_job(writer, change)
     except OperationError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from spoold.model.errors import OperationError
+from spoold.model.node import identity_of
 from spoold.model.record import Kind
 from spoold.spool import replica_people, replica_things, store
 from spoold.spool.poison import POISON
@@ -145,7 +146,7 @@ def apply_objects(writer: SqliteStore, change: store.ApplyObjects) -> store.Appl
     if change.objects or change.is_anew or before.is_taking != is_taking:
         writer.add_record(
             Kind.OBJECTS_COPIED,
-            f"node:{change.upstream}",
+            identity_of(change.upstream),
             change.now_us,
             {"objects": len(change.objects), "round": number, "is_whole": is_whole},
         )

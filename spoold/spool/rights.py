@@ -203,9 +203,7 @@ def end(writer: SqliteStore, site: UUID) -> None:
 
 def reclaim_rights(writer: SqliteStore, change: store.ReclaimRights) -> int:
     """See `ReclaimRights`: what was granted in epochs that are over goes back."""
-    _extend(writer, change.now_us)
-    if change.here is not None:
-        _end_leases(writer, change.here, change.now_us)
+    _end_leases(writer, change)
     rows = writer.db.execute(
         "SELECT DISTINCT g.site, g.epoch, g.holder FROM right_lease AS l JOIN right_granted AS g "
         "ON g.site = l.site AND g.epoch < l.epoch WHERE l.is_own = 0 LIMIT ?",
@@ -216,20 +214,19 @@ def reclaim_rights(writer: SqliteStore, change: store.ReclaimRights) -> int:
     return len(rows)
 
 
-def _end_leases(writer: SqliteStore, here: frozenset[UUID], now_us: int) -> None:
+def _end_leases(writer: SqliteStore, change: store.ReclaimRights) -> None:
+    """Those end that are over, but for those of sites that are here."""
     for lease in leases.find_all(writer.db):
-        if not lease.is_own and 0 < lease.until_us <= now_us and lease.site not in here:
-            lease.epoch, lease.until_us = lease.epoch + 1, 0
-            leases.keep(writer.db, lease)
-
-
-def _extend(writer: SqliteStore, now_us: int) -> None:
-    """Sites may have been told of later ends than this node knows, since it was put back."""
-    for lease in leases.find_all(writer.db):
-        if lease.is_own or not lease.until_us or lease.upstream == writer.incarnation:
+        if lease.is_own or not lease.until_us:
             continue
-        until_us = now_us + lease.policy.valid_hours * HOUR_US + MARGIN_US
-        lease.upstream, lease.until_us = writer.incarnation, until_us
+        if lease.upstream != writer.incarnation:
+            # It may have been told of a later end than this node knows, since that was put back.
+            lease.upstream = writer.incarnation
+            lease.until_us = change.now_us + lease.policy.valid_hours * HOUR_US + MARGIN_US
+        elif change.here is None or lease.site in change.here or lease.until_us > change.now_us:
+            continue
+        else:
+            lease.epoch, lease.until_us = lease.epoch + 1, 0
         leases.keep(writer.db, lease)
 
 

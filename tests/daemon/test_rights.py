@@ -123,8 +123,9 @@ async def test_people_see_everywhere_what_they_have_in_all(start):
     await wait_until(lambda: left(annex, ada))
     kept = await left(annex, ada)
 
-    def seen(house):
-        return standing_of(house.services, ada.guid)
+    async def seen(house):
+        has = await standing_of(house.services, ada.guid)
+        return has.balance, has.available
 
     for house in (hq, site, annex):
         assert await seen(house) == (100 * PAGE, 100 * PAGE)

@@ -18,6 +18,7 @@ from spoold.daemon.operations.table import Argument, Call, Operation, read_argum
 from spoold.daemon.operations.views import uuid_of
 from spoold.model.errors import OperationError
 from spoold.model.job import Job
+from spoold.model.node import identity_of
 from spoold.model.principal import Port, Principal, Role
 from spoold.model.release import Changes
 from spoold.model.user import User
@@ -43,7 +44,7 @@ async def do(services: Services, op: str, args: dict[str, Any]) -> dict[str, Any
     if operation is None or upstream is None or args.get("job") is None:
         raise OperationError("not-found", "that is not done for an application server.")
     roles = frozenset({Role.OPERATOR})
-    principal = Principal(f"node:{upstream.guid}", Port.CONTROL, roles)
+    principal = Principal(identity_of(upstream.guid), Port.CONTROL, roles)
     values = read_arguments(operation.arguments, args)
     return await operation.handler(Call(services, principal, roles, values, _tell_nobody))
 

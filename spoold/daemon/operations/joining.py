@@ -24,7 +24,7 @@ from spoold.daemon.operations.jobs import find_printer
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import IdentityError, OperationError
-from spoold.model.node import INVITE_S, INVITE_S_MAX, LineState, Node, NodeState, Scope
+from spoold.model.node import INVITE_S, INVITE_S_MAX, LineState, Node, NodeState, Scope, identity_of
 from spoold.model.principal import Port
 from spoold.net.address import Address
 from spoold.site.objects import Standing
@@ -115,7 +115,7 @@ async def join(call: Call) -> dict[str, Any]:
         )
     async with services.changing:
         node: Node = await services.journal.commit(
-            JoinNode(guid, joining.key_hash(key), services.wall_clock(), secret, f"node:{guid}")
+            JoinNode(guid, joining.key_hash(key), services.wall_clock(), secret, identity_of(guid))
         )
         if node.state is NodeState.APPROVED:
             node = await _certify(call, node, key, asked)

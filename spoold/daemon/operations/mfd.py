@@ -22,7 +22,6 @@ from spoold.model.printer import Printer
 from spoold.model.text import plain
 from spoold.model.user import User
 from spoold.release.news import Mode
-from spoold.spool.postings import terms
 
 CREDENTIAL_CHARACTERS_MAX = 512
 
@@ -71,13 +70,6 @@ async def printer_of(call: Call, mfd: Mfd) -> Printer:
     return known.by_name[name]
 
 
-async def standing(call: Call, user: User) -> dict[str, Any]:
-    """What the person has, and can spend (nil: without a limit), in 1/10,000; and of what."""
-    has = await standing_of(call.services, user.guid)
-    currency = (await call.services.reader.look(terms)).currency
-    return {**has._asdict(), "currency": currency}
-
-
 async def session_map(call: Call, mfd: Mfd, session: Session, user: User) -> dict[str, Any]:
     """Who is logged in, and what the MFD needs to know for that."""
     services = call.services
@@ -87,7 +79,7 @@ async def session_map(call: Call, mfd: Mfd, session: Session, user: User) -> dic
         "full_name": user.full_name,
         "method": session.method,
         "restricted": user.restricted,
-        **await standing(call, user),
+        **(await standing_of(services, user.guid))._asdict(),
         "started_us": session.started_us,
         "idle_s": mfd.settings.idle_s,
         "printers": printer_names(known, mfd.printers),
@@ -187,7 +179,8 @@ async def follow(call: Call) -> dict[str, Any]:
                 await call.send_event("jobs-changed", {})
             is_changed, follower.is_balance_changed = follower.is_balance_changed, False
             if is_changed:
-                await call.send_event("balance", await standing(call, user))
+                has = await standing_of(services, user.guid)
+                await call.send_event("balance", has._asdict())
             jobs, follower.jobs = follower.jobs, {}
             for moved in jobs.values():
                 await call.send_event(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from spoold.daemon.operations.access import DEVICES, KNOWN
-from spoold.daemon.operations.mfd import PRINTER, SESSION, at_session, printer_of, standing
+from spoold.daemon.operations.mfd import PRINTER, SESSION, at_session, printer_of
 from spoold.daemon.operations.mfd_jobs import ACCOUNT
+from spoold.daemon.operations.standing import standing_of
 from spoold.daemon.operations.table import WHOLE_MAX, Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
@@ -39,8 +40,8 @@ WORKS = (Work.COPY, Work.SCAN, Work.FAX)
 async def accounts(call: Call) -> dict[str, Any]:
     """Who can pay for what the person does: the person, and shared accounts."""
     _, _, user = await at_session(call)
-    has = await standing(call, user)
-    own = {"name": "", "code": "", "balance": has["balance"], "available": has["available"]}
+    has = await standing_of(call.services, user.guid)
+    own = {"name": "", "code": "", "balance": has.balance, "available": has.available}
     found = await call.services.charging.choices(user)
     shared = (
         {"name": one.name, "code": one.code, "balance": None, "available": None} for one in found

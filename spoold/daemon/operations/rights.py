@@ -38,7 +38,7 @@ async def ask(call: Call) -> dict[str, Any]:
     """Rights for the site that calls."""
     site, services = await site_of(call), call.services
     now_us = services.wall_clock()
-    change = rights_wire.read_asked(site.guid, call.args, now_us, f"node:{site.guid}")
+    change = rights_wire.read_asked(site.guid, call.args, now_us, site.identity)
     its = [one for one in change.wants if await is_its(call, site, one.kind, one.holder)]
     here = services.sites.find(site.guid)
     told = () if here is None else rights_wire.read_books(here.about)
@@ -77,7 +77,7 @@ async def password(call: Call) -> dict[str, Any]:
     nor keep the others of the site out.
     """
     site = await site_of(call)
-    where, name = f"node:{site.guid}", normalise_name(call.args["name"])
+    where, name = site.identity, normalise_name(call.args["name"])
     await call.services.authentication.password(
         name, call.args["password"], where, f"{where}/{name}"
     )

@@ -16,51 +16,44 @@ from spoold.daemon.operations.sites import site_of
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError
 from spoold.model.purse import PayerKind
-from spoold.spool import escrow
-from spoold.spool.ledger_views import wallet_at
+from spoold.spool.ledger_views import standing
 
 KEY_BYTES = 16
 
 
 class Has(NamedTuple):
-    """In 1/10,000. `available` is what can be spent, as far as nodes can be asked for their parts;
-    None: without a limit.
+    """In 1/10,000 of a currency. `available` is what can be spent, as far as nodes can be asked for
+    their parts; None: without a limit.
     """
 
     balance: int
     available: int | None
+    currency: str
 
-    def __add__(self, other: object) -> Has:
-        if not isinstance(other, Has):
-            return NotImplemented
-        endless = self.available is None or other.available is None
-        available = None if endless else (self.available or 0) + (other.available or 0)
-        return Has(self.balance + other.balance, available)
+    def and_more(self, balance: int, available: int | None) -> Has:
+        endless = self.available is None or available is None
+        both = None if endless else (self.available or 0) + (available or 0)
+        return Has(self.balance + balance, both, self.currency)
 
 
 async def standing_of(services: Services, person: UUID) -> Has:
     """What a person has in all; at a site whose application server cannot be asked in time, what
     may be spent there.
     """
-    has = await _here(services, person)
+    has = await _known(services, person)
     if services.alone is None:
-        return has + await _at_sites(services, person)
+        return has
     there = await services.alone.elsewhere(person)
-    return has if there is None else has + Has(*there)
+    return has if there is None else has.and_more(*there)
 
 
-async def _here(services: Services, person: UUID) -> Has:
-    now_us = services.wall_clock()
-    wallet = await services.reader.look(wallet_at, PayerKind.PERSON, person, now_us)
-    return Has(wallet.balance, wallet.available)
-
-
-async def _at_sites(services: Services, person: UUID, but: UUID | None = None) -> Has:
-    found: dict[UUID, int] = await services.reader.look(escrow.at_sites, person)
-    if but is not None:
-        found.pop(but, None)
-    there = sum(amount for site, amount in found.items() if services.sites.is_up(site))
-    return Has(sum(found.values()), there)
+async def _known(services: Services, person: UUID, but: UUID | None = None) -> Has:
+    """What this node knows of: what is here, and what sites hold, `but` one of them."""
+    found = await services.reader.look(standing, person, services.wall_clock())
+    held = {site: amount for site, amount in found.at_sites.items() if site != but}
+    there = sum(amount for site, amount in held.items() if services.sites.is_up(site))
+    here = Has(found.wallet.balance, found.wallet.available, found.currency)
+    return here.and_more(sum(held.values()), there)
 
 
 async def elsewhere(call: Call) -> dict[str, Any]:
@@ -69,7 +62,7 @@ async def elsewhere(call: Call) -> dict[str, Any]:
     person = UUID(bytes=call.args["holder"])
     if not await is_its(call, site, PayerKind.PERSON, person):
         raise OperationError("forbidden", "this site has no copy of this person.")
-    has = await _here(services, person) + await _at_sites(services, person, site.guid)
+    has = await _known(services, person, site.guid)
     return {"balance": has.balance, "available": has.available}
 
 
