@@ -247,6 +247,8 @@ async def tasks_of(
     await fence.start()
     dispatcher.is_held_back = True
     uplink.first = alone.report
+    losers = Losers(line, journal, reader, wall_clock)
+    uplink.on_lost = losers.lose
     return [
         uplink.run,
         replica.run,
@@ -254,7 +256,7 @@ async def tasks_of(
         fetching.run,
         giving.run,
         Attending(line, partial(for_upstream.do, services)).run,
-        Losers(line, journal, reader, wall_clock).run,
+        losers.run,
         fence.run,
         lambda: _let_go(dispatcher, lines, replica),
     ]

@@ -6,8 +6,8 @@ way: what has come out at the application server, and waits at a site, is cancel
 is what a site has given away (`giving`), when it has ended there. The site asks on each line and
 when it is told; a job that has moved on meanwhile is left alone.
 
-A site whose disk was put back has lost jobs that it had told of: it says which of them it does not
-know, so that they are listed no more.
+A site whose disk was put back, or that began with an empty one, has lost jobs that it had told of:
+it says which of them it does not know, so that they are listed no more.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Losers:
         self._wall_clock = wall_clock
         self._bell = trio.Event()
         self._is_to_disown = True
+        self._has_lost = False
         line.hear(EVENT, self._wake)
         line.listen(self._line_changed)
         journal.listen(self._hear)
@@ -95,6 +96,12 @@ class Losers:
     def _hear(self, events: list[Event]) -> None:
         if any(type(event) is JournalBranched for event in events):
             self._is_to_disown = True
+            self._bell.set()
+
+    def lose(self) -> None:
+        """The spool was taken away: this one knows nothing of the one before it."""
+        if not self._has_lost:
+            self._has_lost = self._is_to_disown = True
             self._bell.set()
 
     async def run(self) -> None:
@@ -143,7 +150,7 @@ class Losers:
 
     async def _disown(self) -> None:
         """Say which of the jobs that this node has told of it does not know any more."""
-        if not await self._reader.look(leases.was_put_back):
+        if not (self._has_lost or await self._reader.look(leases.was_put_back)):
             return
         before: int | None = 0
         while before is not None:

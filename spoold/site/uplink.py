@@ -86,6 +86,8 @@ class Uplink:
         self.standing = Standing()
         # What has to be told on a line before records are; it may raise Lost.
         self.first: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        # Called when the application server knows incarnations of which nothing is here any more.
+        self.on_lost: Callable[[], None] = lambda: None
 
     # -- for others ------------------------------------------------------------------------------
 
@@ -258,6 +260,8 @@ class Uplink:
         if forked is not None:
             await self._tell_fork(*forked)
         *old, chain = await self._reader.look(sending.chains)
+        if stands.keys() - {one.incarnation for one in (*old, chain)}:
+            self.on_lost()
         for one in old:
             position = stands[one.incarnation].position if one.incarnation in stands else 0
             if position < one.position:

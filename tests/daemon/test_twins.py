@@ -199,3 +199,21 @@ async def test_what_a_site_has_lost_with_its_disk_is_listed_no_more(pair, monkey
         lambda: hq.ask("job.elsewhere", site="library"),
         holds=lambda found: [one["title"] for one in found["jobs"]] == ["kept"],
     )
+
+
+async def test_what_a_site_has_lost_with_its_spool_is_listed_no_more(pair, start, tmp_path):
+    """Nothing is left of it: what it was handed comes to it again, and what it kept is gone."""
+    hq, site = pair
+    await put(site, "desk", "lost", uuid4())
+    await put(hq, "desk", "handed", uuid4())
+    for title in ("lost", "handed"):
+        await until_heard(hq, title, "pending-held")
+    await site.stop()
+    for file in (tmp_path / "library").glob("spool.db*"):
+        file.unlink()
+    site = await start("library", "site")
+    await wait_until(
+        lambda: hq.ask("job.elsewhere", site="library"),
+        holds=lambda found: [one["title"] for one in found["jobs"]] == ["handed"],
+    )
+    await wait_job(site, "handed", "pending-held")

@@ -352,6 +352,7 @@ class Life:
         line.listen(self._note_line)
         line.listen(self.counts.look_again)
         losers = Losers(line, journal, reader, clock)
+        self.uplink.on_lost = losers.lose
         attending = Attending(line, partial(errands.do, self))
         run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run,
                 self.giving.run, losers.run, attending.run, fence.run]  # fmt: skip
