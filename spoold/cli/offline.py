@@ -215,7 +215,7 @@ def rights(args: Namespace) -> int:
 
     asked = {} if args.name is None else {"name": args.name}
     none = "No rights were granted."
-    return show_list(args, "site.holdings", "rights", RIGHTS, row, none, asked=asked)
+    return show_list(args, "site.holdings", "rights", RIGHTS, row, none, asked=asked, by="holder")
 
 
 def repair(args: Namespace) -> int:

@@ -261,6 +261,6 @@ def test_prices(args: Namespace) -> int:
         render.print_json(found)
         return DONE
     print_derivation(found["derivation"])
-    total = format_amount(found["total"])
+    total = f"{format_amount(found['total'])} {found['currency']}".rstrip()
     print(plain(f"Total: {total}, by version {found['version']} of the prices."))
     return DONE

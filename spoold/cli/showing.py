@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from spoold.cli import render
@@ -23,13 +24,17 @@ def show_list(
     *,
     asked: dict[str, Any] | None = None,
     limit: int | None = None,
+    by: str = "",
 ) -> int:
     """Print what a paged operation lists under `key`: JSON, or a table of `row` for each.
 
-    `none` is the sentence when there is nothing; `limit` how many are shown at most.
+    `none` is the sentence when there is nothing; `limit` how many are shown at most; `by` what
+    they are sorted by, where that is not the order in which they come.
     """
     with connect(args) as client:
         found = pages(client, op, asked or {}, key)
+        if by:
+            found = iter(sorted(found, key=itemgetter(by)))
         if args.json:
             render.print_json_list(islice(found, limit))
             return DONE

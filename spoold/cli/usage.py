@@ -13,6 +13,7 @@ from spoold.cli.render import Column
 from spoold.model.money import format_amount
 
 _BY = ("user", "account", "printer")
+_AMOUNTS = ("amount", "shadow")
 _HEAD = ("charges", "impressions", "color impressions", "sheets", "amount", "shadow", "flagged")
 
 
@@ -50,9 +51,11 @@ def show_usage(args: Namespace) -> int:
     if args.csv:
         write_csv((args.by, *_HEAD), ([safe(row[0]), *row[1:]] for row in rows))
         return DONE
+    currency = found[0]["currency"] if found else ""
+    heads = [f"{one} {currency}".strip() if one in _AMOUNTS else one for one in _HEAD]
     columns = (
         Column(args.by.upper(), gives_way=True),
-        *(Column(one.upper(), align_right=True) for one in _HEAD),
+        *(Column(one.upper(), align_right=True) for one in heads),
     )
     shown = [[row[0] or "(nobody)", *row[1:]] for row in rows]
     render.print_table(columns, shown, "Nothing was charged in this time.")

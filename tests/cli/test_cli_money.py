@@ -63,7 +63,9 @@ def test_prices_are_set_shown_tested_and_kept_in_versions(run: Run) -> None:
         "rounded to 0.01                                1  job          0.00   0.005",
         "Total: 1.18, by version 1 of the prices.",
     ]
-    assert "Total: 0.50" in run("price test --unknown").out
+    run("account set everybody --currency EUR")
+    assert "Total: 0.50 EUR, by" in run("price test --unknown").out
+    run("account set everybody --currency ''")
     run("price set print/color=none fax=1.5/job")
     shown = run("price show --json").json
     assert (shown["version"], shown["duplex_discount"]) == (2, 1250)
@@ -170,6 +172,7 @@ def test_somebody_s_money_is_told_and_what_was_booked(run: Run, server: Server, 
     rows = list(csv.reader(io.StringIO(run("usage --since 1h --csv").out)))
     assert rows[0][:3] == ["user", "charges", "impressions"]
     assert rows[1] == ["ada", "1", "12", "12", "12", "1.00", "0.00", "0"]
+    assert "AMOUNT EUR" in run("usage").out.splitlines()[0]
     assert run("usage --by account").out == "Nothing was charged in this time.\n"
     (row,) = run("usage --by printer --json").json
     assert (row["name"], row["amount"]) == ("", 10000)

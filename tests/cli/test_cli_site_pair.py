@@ -289,6 +289,19 @@ def test_rights_are_listed_on_both_ends(joined: At) -> None:
         said = joined(*command)
         assert said.code == DONE
         assert joined(command[0], f"{command[1]} --json").json == []
+    names = ["zoe", "ada", "kim", "bob"]
+    for name in names:
+        assert joined("hq", f"user add {name} --no-password").code == DONE
+        assert joined("hq", f"account adjust user:{name} 4 --reason cash").code == DONE
+
+    def listed(where: str, command: str) -> list[str]:
+        return [row.split()[0] for row in joined(where, command).out.splitlines()[1:]]
+
+    for command in (("hq", "site rights library"), ("site", "site rights")):
+        wait_until(lambda command=command: len(listed(*command)) == 4)
+        assert listed(*command) == [f"user:{name}" for name in sorted(names)]
+    for name in names:
+        assert joined("hq", f"user remove {name}").code == DONE
 
 
 def test_an_emergency_begins_is_seen_and_ends(joined: At) -> None:

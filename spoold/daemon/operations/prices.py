@@ -28,6 +28,7 @@ from spoold.model.pricing import (
 from spoold.model.text import plain
 from spoold.model.usage import COLORS, COUNT_MAX, SIDES, Line, Usage, Work, check_usage, media_name
 from spoold.spool import price_lists
+from spoold.spool.postings import terms
 from spoold.spool.store import PutPrices
 
 READERS = STAFF | MONEY
@@ -184,7 +185,12 @@ async def test_prices(call: Call) -> dict[str, Any]:
     line = Line(impressions, sheets, args["color"], args["sides"], media_name(args["media"]))
     usage = Usage(Work(args["work"]), (line,) if impressions else (), not args["is_unknown"])
     found = quote(prices, check_usage(usage), printer)
-    return {"version": found.price_version, "total": found.total, "derivation": found.told()}
+    return {
+        "version": found.price_version,
+        "total": found.total,
+        "currency": (await call.services.reader.look(terms)).currency,
+        "derivation": found.told(),
+    }
 
 
 # -- the table ---------------------------------------------------------------------------------

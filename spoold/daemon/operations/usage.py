@@ -12,6 +12,7 @@ from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
 from spoold.spool import ledger_views
 from spoold.spool.ledger_views import By
+from spoold.spool.postings import terms
 
 FOREVER_US = 2**53 - 1
 
@@ -44,6 +45,7 @@ async def sums(call: Call) -> dict[str, Any]:
             return printers.get(guid, str(guid))
         return names.person(guid) if by is By.USER else names.holder(guid)
 
+    currency = (await services.reader.look(terms)).currency
     rows = [
         {
             "key": one.key.hex(),
@@ -54,6 +56,7 @@ async def sums(call: Call) -> dict[str, Any]:
             "sheets": one.sheets,
             "amount": one.amount,
             "shadow": one.shadow,
+            "currency": currency,
             "flagged": one.flagged,
         }
         for one in found
