@@ -9,8 +9,9 @@ from pathlib import Path
 
 import trio
 
-from spoold.cli.grammar import DONE, REFUSED, USAGE
+from spoold.cli.grammar import DONE, REFUSED, UNREACHABLE, USAGE
 from spoold.model.text import plain
+from spoold.provider.course import Lost
 from spoold.provider.endpoint import Tls
 from spoold.simulate.mfd import Mfd
 from spoold.simulate.mfd_terminal import Terminal
@@ -20,7 +21,7 @@ TOKEN_BYTES_MAX = 4096
 
 
 def run(args: Namespace) -> int:
-    """Exit code 1 when something was refused, as for scripts."""
+    """Exit code 1 when something was refused, and 75 when nobody answers, as for scripts."""
     try:
         token = ""
         if args.token_file is not None:
@@ -37,6 +38,14 @@ async def _run(mfd: Mfd, commands: list[str]) -> int:
     lines = _named(commands) if commands else _typed()
     async with mfd.opened(), trio.open_nursery() as nursery:
         terminal = Terminal(mfd, _say, nursery)
+        try:
+            server = await mfd.reach()
+        except Lost as error:
+            print(plain(f"spoold: {error}."), file=sys.stderr)
+            if commands:
+                return UNREACHABLE
+        else:
+            _say(f"Connected to {server}.")
         await terminal.run(lines)
         nursery.cancel_scope.cancel()
     return REFUSED if terminal.failures and commands else DONE

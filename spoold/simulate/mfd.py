@@ -99,6 +99,22 @@ class Mfd:
                     lost = error
         raise lost
 
+    async def reach(self) -> str:
+        """Connect, and name the server that is used first.
+
+        Raises:
+            OperationError: it does not let this MFD in. Lost: nobody answers.
+        """
+        why = []
+        for server in self._servers.in_order():
+            try:
+                await self._servers.connected(server)
+            except Lost as error:
+                why.append(f"{server.name}: {error}")
+            else:
+                return server.name
+        raise Lost("no server can be reached: " + "; ".join(why))
+
     def cut(self) -> None:
         """End the connections, as a network does that fails."""
         for server in self._servers.in_order():

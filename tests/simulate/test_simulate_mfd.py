@@ -256,3 +256,6 @@ def test_the_command_takes_what_to_do_from_the_command_line(tmp_path):
         assert PASSWORD not in right.stdout
         wrong = run("login ada wrong", "list")
         assert (wrong.returncode, wrong.stdout.count("! ")) == (1, 2)
+    nobody = run(f"login ada '{PASSWORD}'")
+    assert (nobody.returncode, nobody.stdout, "Traceback" in nobody.stderr) == (75, "", False)
+    assert node.server.address("tls") in nobody.stderr
