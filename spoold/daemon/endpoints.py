@@ -2,12 +2,13 @@
 
 In: [advertise] of this node, and of each site as its hello says it. Out: endpoints in order for a
 client's address. A site that names networks is for the clients in them; one that names none is for
-everybody. What a site has told is kept while it is away: that is when it is wanted.
+everybody. What a site has told is kept while it is away, and over restarts: it is wanted then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
@@ -18,20 +19,26 @@ import trio
 from spoold.daemon.config import Advertise, AdvertiseTo, Config, endpoint
 from spoold.daemon.schema import Wrong
 from spoold.model.node import Node, NodeState
-from spoold.spool.store import Event, NodeChanged
+from spoold.spool.store import Event, NodeChanged, NoteAdvertised
 
 log = structlog.get_logger("spoold.daemon")
 
 TOLD_MAX = 50
 NETWORKS_MAX = 64
 ENDPOINTS_MAX = 16  # of one site
+UNUSABLE = (Wrong, ValueError, TypeError, KeyError)
 
 
 class Endpoints:
-    """`greet` and `hear` are to be called with each hello of a site, and with each commit."""
+    """`greet` and `hear` are to be called with each hello of a site, and with each commit; `keep`
+    has what a site said kept, and `recall` is to be called with what was kept.
+    """
 
-    def __init__(self, config: Callable[[], Config]) -> None:
+    def __init__(
+        self, config: Callable[[], Config], keep: Callable[[NoteAdvertised], object]
+    ) -> None:
         self._config = config
+        self._keep = keep
         self._sites: dict[UUID, tuple[str, Advertise]] = {}
         self._bell = trio.Event()
 
@@ -64,35 +71,43 @@ class Endpoints:
             ):
                 self._ring()
 
+    def recall(self, kept: Iterable[tuple[Node, dict[str, Any]]]) -> None:
+        """What sites said before this process began."""
+        for node, told in kept:
+            with suppress(*UNUSABLE):
+                self._sites[node.guid] = node.name, _read(told)
+
     async def greet(self, node: Node, about: dict[str, Any]) -> dict[str, Any]:
         """A site said hello."""
         more = about.get("more")
         told = more.get("advertise") if isinstance(more, dict) else None
         try:
             found = _read(told)
-        except (Wrong, ValueError, TypeError, KeyError) as error:
+        except UNUSABLE as error:
             log.warning("site_endpoints_unusable", site=node.name, reason=str(error))
             return {}
         if self._sites.get(node.guid) != (node.name, found):
             self._sites[node.guid] = node.name, found
+            self._keep(NoteAdvertised(node.guid, _told(found)))
             self._ring()
         return {}
 
     async def own(self) -> dict[str, Any]:
         """What this site says of itself in its hello."""
-        found = self._config().advertise
-        return {
-            "advertise": {
-                "endpoints": list(found.endpoints[:ENDPOINTS_MAX]),
-                "to": [
-                    {
-                        "networks": [str(network) for network in one.networks],
-                        "endpoints": list(one.endpoints),
-                    }
-                    for one in found.to[:NETWORKS_MAX]
-                ],
+        return {"advertise": _told(self._config().advertise)}
+
+
+def _told(found: Advertise) -> dict[str, Any]:
+    return {
+        "endpoints": list(found.endpoints[:ENDPOINTS_MAX]),
+        "to": [
+            {
+                "networks": [str(network) for network in one.networks],
+                "endpoints": list(one.endpoints),
             }
-        }
+            for one in found.to[:NETWORKS_MAX]
+        ],
+    }
 
 
 def _read(told: Any) -> Advertise:

@@ -61,6 +61,7 @@ from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
 from spoold.site.twins import Twins
 from spoold.site.wanting import Wanting
+from spoold.spool import nodes
 from spoold.spool.directories import make_directory
 from spoold.spool.journal import Journal
 from spoold.spool.people import count_of_other_keys
@@ -143,7 +144,7 @@ async def open_rooms(ground: Ground, around: Surroundings) -> Rooms:
     await handing.start()
     acceptance.hands_on = held.releases.hands_on = handing.is_site
     acceptance.is_at_site = lines.line is not None
-    endpoints = _endpoints(ground, lines)
+    endpoints = await _endpoints(ground, lines)
     if lines.line is not None:
         lines.line.listen(held.counts.look_again)
     replica = await of_site.open_replica(ground, lines)
@@ -278,9 +279,10 @@ async def _people(ground: Ground, alone: Alone | None) -> _People:
     return _People(passwords, authentication, mfds, sessions, News(journal, sessions))
 
 
-def _endpoints(ground: Ground, lines: Lines) -> Endpoints:
+async def _endpoints(ground: Ground, lines: Lines) -> Endpoints:
     """Where clients are told to go, kept current by what sites say, and told to the upstream."""
-    endpoints = Endpoints(ground.config)
+    endpoints = Endpoints(ground.config, lambda change: ground.journal.hand_over([change]))
+    endpoints.recall(await ground.reader.look(nodes.advertised))
     ground.journal.listen(endpoints.hear)
     lines.sites.greetings.append(endpoints.greet)
     if lines.line is not None:

@@ -150,6 +150,7 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.AdmitGuest: guests.admit,
     store.CertifyNode: nodes.certify_node,
     store.RevokeNode: nodes.revoke_node,
+    store.NoteAdvertised: nodes.note_advertised,
     store.NoteTold: exposure.note_told,
     store.PutMfd: mfds.put_mfd,
     store.RevokeMfd: mfds.revoke_mfd,

@@ -264,8 +264,24 @@ def revoke_node(writer: SqliteStore, change: store.RevokeNode) -> list[str]:
         gone = replace(node, state=NodeState.REVOKED, changed_us=change.now_us)
         _put(writer, gone, tuple(serials))
         rights.end(writer, node.guid)
+        writer.db.execute("DELETE FROM advertised WHERE site = ?", (node.guid.bytes,))
     writer.add_record(Kind.NODE_REVOKED, change.actor, change.now_us, payload)
     return serials
+
+
+def note_advertised(writer: SqliteStore, change: store.NoteAdvertised) -> None:
+    """See `NoteAdvertised`."""
+    writer.db.execute(
+        "INSERT OR REPLACE INTO advertised (site, told) VALUES (?, ?)",
+        (change.site.bytes, pack(change.told)),
+    )
+
+
+def advertised(db: sqlite3.Connection) -> list[tuple[Node, dict[str, Any]]]:
+    """Where clients of each site are to go, as it said last."""
+    rows = db.execute("SELECT site, told FROM advertised").fetchall()
+    found = [(find(db, UUID(bytes=site)), unpack(told)) for site, told in rows]
+    return [(node, told) for node, told in found if node is not None]
 
 
 def _revoke_serials(writer: SqliteStore, guid: bytes) -> list[str]:

@@ -52,6 +52,7 @@ from spoold.spool.changes.nodes import ApproveNode as ApproveNode
 from spoold.spool.changes.nodes import CertifyNode as CertifyNode
 from spoold.spool.changes.nodes import InviteNode as InviteNode
 from spoold.spool.changes.nodes import JoinNode as JoinNode
+from spoold.spool.changes.nodes import NoteAdvertised as NoteAdvertised
 from spoold.spool.changes.nodes import NoteTold as NoteTold
 from spoold.spool.changes.nodes import RevokeNode as RevokeNode
 from spoold.spool.changes.objects import PutDevice as PutDevice
@@ -181,6 +182,7 @@ Change = (
     | ApproveNode
     | AdmitGuest
     | CertifyNode
+    | NoteAdvertised
     | NoteTold
     | RevokeNode
     | PutMfd

@@ -152,7 +152,7 @@ async def desk(spool):
         random_bytes=os.urandom,
         sites=sites,
         receiver=Receiver(spool.journal, spool.reader, spool.wall_clock),
-        endpoints=Endpoints(lambda: config),
+        endpoints=Endpoints(lambda: config, lambda _: None),
         far_desk=open_other_sites(spool.reader, wanting, errands, catalogue, at_desk),
         wanting=wanting,
         errands=errands,

@@ -28,13 +28,17 @@ def node(name: str, state=NodeState.APPROVED) -> Node:
     return Node(uuid5(NAMESPACE_DNS, name), name, state, b"", 0, 0)
 
 
+def endpoints_of(found: Advertise) -> Endpoints:
+    return Endpoints(lambda: Config(advertise=found), lambda _: None)
+
+
 async def told_by(found: Advertise) -> dict:
-    return {"more": await Endpoints(lambda: Config(advertise=found)).own()}
+    return {"more": await endpoints_of(found).own()}
 
 
 async def test_own_endpoints_come_first_then_the_sites_of_the_clients_network():
     """A provider in the library hears of the library's server, one in the annex of the annex's."""
-    endpoints = Endpoints(lambda: Config(advertise=Advertise(endpoints=("hq-1:9192", "hq-2:9192"))))
+    endpoints = endpoints_of(Advertise(endpoints=("hq-1:9192", "hq-2:9192")))
     for name, found in (("annex", ANNEX), ("library", LIBRARY), ("spare", ANYWHERE)):
         assert await endpoints.greet(node(name), await told_by(found)) == {}
     own = ["hq-1:9192", "hq-2:9192"]
@@ -59,7 +63,7 @@ async def test_own_endpoints_come_first_then_the_sites_of_the_clients_network():
 )
 async def test_what_a_site_says_and_makes_no_sense_is_left_out(told):
     """A site with another configuration, or a hostile one, changes nothing for clients."""
-    endpoints = Endpoints(lambda: Config(advertise=Advertise(endpoints=("hq:9192",))))
+    endpoints = endpoints_of(Advertise(endpoints=("hq:9192",)))
     await endpoints.greet(node("library"), {"more": {"advertise": told}})
     assert endpoints.told_to("10.1.7.7") == ["hq:9192"]
 
@@ -84,3 +88,26 @@ async def test_a_provider_that_is_connected_hears_of_a_site_that_comes(start, tm
         assert provider.endpoints == [endpoint, "localhost:9"]
         await hq.ask("site.revoke", name="library")
         await wait_until(lambda: provider.endpoints == [endpoint])
+
+
+@pytest.mark.slow
+async def test_a_site_that_is_away_is_named_by_an_application_server_that_has_restarted(start):
+    """That is when it is wanted; once it is revoked it is named no more, not after a restart."""
+    hq = await start("hq")
+    site = await start("library", "site", advertise=LIBRARY)
+    await joined(hq, site)
+
+    def named() -> list[str]:
+        return hq.services.endpoints.told_to("10.1.7.7")
+
+    await wait_until(lambda: named() == ["library:9192"])
+    await site.stop()
+    await hq.stop()
+    hq = await start("hq")
+    assert named() == ["library:9192"]
+    assert hq.services.endpoints.told_to("10.2.7.7") == []
+    await hq.ask("site.revoke", name="library")
+    await wait_until(lambda: named() == [])
+    await hq.stop()
+    hq = await start("hq")
+    assert named() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from spoold.model.node import EVERYTHING, Scope
@@ -77,6 +78,14 @@ class NoteTold:
 
     site: UUID
     revoked: int
+
+
+@dataclass(slots=True)
+class NoteAdvertised:
+    """A site said where its clients are to go; see `daemon/endpoints`. Answer: None."""
+
+    site: UUID
+    told: dict[str, Any]
 
 
 @dataclass(slots=True)
