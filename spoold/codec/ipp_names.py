@@ -6,7 +6,9 @@ The numbers are those of IANA's IPP registry: RFC 8011, RFC 3995, 3996 and 3998,
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
+from uuid import UUID
 
 _SPELLED = {"URI": "URI", "CUPS": "CUPS", "PPD": "PPD", "PPDS": "PPDs"}
 
@@ -244,3 +246,24 @@ def status_keyword(code: int) -> str:
 
 
 _STATUS_BY_KEYWORD = {status.keyword: status for status in Status}
+
+
+# -- names of jobs that are passed on ----------------------------------------------------------
+
+_TOKEN = re.compile(r"\[([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[0-9.]+\]")
+
+
+def passed_on_as(title: str, token: str, octets_max: int) -> str:
+    """The name of a job that a driver passes on: its title as far as there is room, and the token
+    of the attempt, `JOB-UUID/NUMBER`.
+    """
+    ending = f" [{token}]"
+    room = octets_max - len(ending)
+    printable = "".join(c if c.isprintable() else " " for c in title)
+    short = printable.encode("utf-8", "replace")[:room].decode("utf-8", "ignore").strip()
+    return f"{short}{ending}".strip()
+
+
+def passed_on(name: str) -> list[UUID]:
+    """The jobs that were passed on under this name, the last one at its end."""
+    return [UUID(found) for found in _TOKEN.findall(name)]

@@ -14,7 +14,13 @@ from itertools import count
 from typing import Final
 
 from spoold.codec import ipp
-from spoold.codec.ipp_names import JobState, Operation, Status, status_keyword
+from spoold.codec.ipp_names import (
+    JobState,
+    Operation,
+    Status,
+    passed_on_as,
+    status_keyword,
+)
 from spoold.codec.ipp_values import Attribute, Group, Message, Tag
 from spoold.driver.ipp_offer import text_of
 from spoold.driver.ipp_session import Habits, HttpRefused, Session
@@ -261,12 +267,8 @@ class Peer:
 
 
 def job_name(title: str, token: str) -> str:
-    """The title as far as there is room, and the token: at most `NAME_OCTETS_MAX` octets."""
-    ending = f" [{token}]"
-    room = NAME_OCTETS_MAX - len(ending)
-    printable = "".join(c if c.isprintable() else " " for c in title)
-    short = printable.encode("utf-8", "replace")[:room].decode("utf-8", "ignore").strip()
-    return f"{short}{ending}".strip()
+    """What a job is called at the printer."""
+    return passed_on_as(title, token, NAME_OCTETS_MAX)
 
 
 def is_called(said: str, name: str) -> bool:

@@ -18,7 +18,7 @@ from spoold.codec import ipp, raw
 from spoold.codec.ipp_capabilities import COPIES_MAX, supports
 from spoold.codec.ipp_model_job import created_group
 from spoold.codec.ipp_model_printer import HOLD_UNTIL, PrinterSheet
-from spoold.codec.ipp_names import Operation, Status
+from spoold.codec.ipp_names import Operation, Status, passed_on
 from spoold.codec.ipp_plain import TEMPLATE, NotPlain, to_plain
 from spoold.codec.ipp_values import Attribute, Group, Tag
 from spoold.intake import arguments, ipp_document
@@ -214,18 +214,37 @@ def _check_mandatory(ask: Ask, unsupported: list[Attribute]) -> None:
         raise _not_supported(missing)
 
 
+async def _refuse_circle(server: Server, wish: Wish, printer: Printer) -> None:
+    """A printer whose device is this printer again, perhaps by way of others, waits for itself.
+
+    Raises:
+        Refusal: the job comes from a job of this printer that is under way.
+    """
+    for uuid in passed_on(wish.submission.title):
+        job = await server.reader.job_by_uuid(uuid)
+        if job is not None and not job.state.is_final and job.printer_id == printer.id:
+            raise Refusal(
+                Status.CLIENT_ERROR_NOT_FOUND,
+                f"the device URI of {printer.name} leads back to {printer.name} itself: give it "
+                "that of a device.",
+            )
+
+
 # -- Print-Job and Validate-Job ----------------------------------------------------------------
 
 
 async def validate_job(server: Server, ask: Ask) -> Reply:
     printer = server.printer(ask)
     wish = wish_of(server, ask, printer)
+    await _refuse_circle(server, wish, printer)
     server.acceptance.printer(printer.name)  # it takes jobs now
     return Reply(wish.status, unsupported=wish.unsupported)
 
 
 async def print_job(server: Server, ask: Ask) -> Reply:
-    wish = wish_of(server, ask, server.printer(ask))
+    printer = server.printer(ask)
+    wish = wish_of(server, ask, printer)
+    await _refuse_circle(server, wish, printer)
     upload = _admit(server, ask, wish)
     try:
         await ipp_document.receive(ask, upload, wish.compression)
@@ -283,7 +302,9 @@ def _created(
 
 
 async def create_job(server: Server, ask: Ask) -> Reply:
-    wish = wish_of(server, ask, server.printer(ask))
+    printer = server.printer(ask)
+    wish = wish_of(server, ask, printer)
+    await _refuse_circle(server, wish, printer)
     accepted = await server.open_jobs.open(wish.submission)
     return _created(server, ask, accepted, (JobReason.JOB_INCOMING.value,), "", wish)
 

@@ -10,13 +10,14 @@ import pytest
 from spoold.codec import ipp
 from spoold.codec.ipp_names import Operation, Status
 from spoold.codec.ipp_values import Tag
+from spoold.driver.ipp_peer import job_name
 from spoold.intake import ipp as intake_ipp
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.outcome import Delivered
 from spoold.model.principal import Port
 from spoold.model.transitions import JobEvent
-from spoold.spool.store import EndAttempt, StartAttempt
+from spoold.spool.store import ChangeJob, EndAttempt, StartAttempt
 from support.ipp_node import OPERATOR, PDF, THERE, answer_of, decoded, job_group, post, request
 
 
@@ -61,6 +62,32 @@ async def test_a_request_that_is_sent_again_is_the_same_job(node):
     other = await node.ask(Operation.PRINT_JOB, uuid, document=PDF + b"%")
     assert other.code == Status.CLIENT_ERROR_NOT_POSSIBLE
     assert len((await node.jobs())["jobs"]) == 1
+
+
+@pytest.mark.parametrize("operation", ["PRINT_JOB", "CREATE_JOB", "VALIDATE_JOB"])
+async def test_a_printer_whose_device_is_itself_is_told_so(node, spool, operation):
+    """Its job would wait for another one that waits for it; by way of another printer, too. What
+    has ended came round by hand.
+    """
+    made = await node.ask(Operation.PRINT_JOB, document=PDF)
+    job = await spool.reader.job(made.group(Tag.JOB).first("job-id"))
+    elsewhere = job_name("x" * 200, f"{uuid4()}/2")
+    for name in (
+        job_name("x" * 200, f"{job.uuid}/1"),
+        job_name(job_name("x", f"{job.uuid}/1.2"), f"{uuid4()}/1"),
+    ):
+        answer = await node.ask(Operation[operation], ipp.name_("job-name", name))
+        assert answer.code == Status.CLIENT_ERROR_NOT_FOUND
+        assert "itself" in answer.group(Tag.OPERATION).first("status-message")
+    document = PDF if operation == "PRINT_JOB" else b""
+
+    async def asked(name):
+        about = ipp.name_("job-name", name)
+        return (await node.ask(Operation[operation], about, document=document)).code
+
+    assert await asked(elsewhere) == Status.SUCCESSFUL_OK
+    await spool.journal.commit(ChangeJob(job.id, JobEvent.CANCEL, spool.wall_clock()))
+    assert await asked(job_name("x", f"{job.uuid}/1")) == Status.SUCCESSFUL_OK
 
 
 async def test_a_fault_of_ours_is_answered_and_the_node_goes_on(node, monkeypatch):
