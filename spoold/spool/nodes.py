@@ -11,7 +11,7 @@ from spoold.model.errors import OperationError
 from spoold.model.node import Invite, Node, NodeState, Scope
 from spoold.model.record import Kind
 from spoold.model.text import plain
-from spoold.spool import rights, store
+from spoold.spool import repairs, rights, store
 from spoold.spool.rows import pack, unpack
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ def revoke_node(writer: SqliteStore, change: store.RevokeNode) -> list[str]:
         gone = replace(node, state=NodeState.REVOKED, changed_us=change.now_us)
         _put(writer, gone, tuple(serials))
         rights.end(writer, node.guid)
+        repairs.forget_site(writer.db, node.guid)
         writer.db.execute("DELETE FROM advertised WHERE site = ?", (node.guid.bytes,))
     writer.add_record(Kind.NODE_REVOKED, change.actor, change.now_us, payload)
     return serials

@@ -207,10 +207,15 @@ def forget_printer(writer: SqliteStore, printer_id: int) -> None:
     writer.db.execute(
         "UPDATE printer SET name = NULL, fields = ? WHERE id = ?", (fields, printer_id)
     )
-    del writer.printers[printer_id]
+    forget_repairs(writer.db, writer.printers.pop(printer_id))
     writer.take_claim(printer_id)
     writer.gates.pop(printer_id, None)
     writer.events.append(store.PrinterChanged(printer_id, None, None))
+
+
+def forget_repairs(db: sqlite3.Connection, printer: bytes) -> None:
+    """The printer was removed: what sites have changed of it waits for nobody's word any more."""
+    db.execute("DELETE FROM repair WHERE printer = ?", (printer,))
 
 
 def put_provider(writer: SqliteStore, change: store.PutProvider) -> None:

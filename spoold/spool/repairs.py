@@ -87,12 +87,7 @@ def repair_printer(writer: SqliteStore, change: store.RepairPrinter) -> None:
     site = writer.journal
     before = _find(writer.db, site, change.printer, change.field)
     was = _value(printer, device, change.field) if before is None else before.was
-    position = writer.add_record(
-        Kind.PRINTER_REPAIRED,
-        change.actor,
-        change.now_us,
-        {"printer": change.printer.bytes, "field": change.field, "value": change.value, "was": was},
-    )
+    position = _record(writer, change, was)
     _apply(writer, printer, device, change.field, change.value)
     if change.value == was:
         _drop(writer.db, site, change.printer, change.field)
@@ -102,6 +97,15 @@ def repair_printer(writer: SqliteStore, change: store.RepairPrinter) -> None:
         change.actor, False,
     )  # fmt: skip
     _put(writer.db, repair)
+
+
+def _record(writer: SqliteStore, change: store.RepairPrinter, was: str | None) -> int:
+    return writer.add_record(
+        Kind.PRINTER_REPAIRED,
+        change.actor,
+        change.now_us,
+        {"printer": change.printer.bytes, "field": change.field, "value": change.value, "was": was},
+    )
 
 
 def end_repair(writer: SqliteStore, change: store.EndRepair) -> None:
@@ -115,17 +119,23 @@ def end_repair(writer: SqliteStore, change: store.EndRepair) -> None:
     repair_printer(writer, again)
 
 
-def keep_over(writer: SqliteStore, printer_key: bytes) -> None:
-    """Upstream's state of a printer has come: repairs lie over it, unless they say the same."""
-    guid = UUID(bytes=printer_key)
+def keep_over(writer: SqliteStore, printer_key: bytes, now_us: int) -> None:
+    """Upstream's state of a printer and its device has come: repairs lie over it, unless they say
+    the same. Upstream hears of the end of those that do: it may have said so by itself.
+    """
     rows = writer.db.execute(
-        _SELECT + "WHERE site = ? AND printer = ?", (writer.journal.bytes, printer_key)
+        _SELECT + "WHERE site = ?1 AND (printer = ?2 OR (field = 'device' AND printer IN "
+        "(SELECT other.guid FROM printer AS one JOIN printer AS other USING (device_id) "
+        "WHERE one.guid = ?2 AND other.name IS NOT NULL)))",
+        (writer.journal.bytes, printer_key),
     ).fetchall()
     for repair in map(_repair_of, rows):
-        printer, device = _look(writer.db, guid)
+        printer, device = _look(writer.db, repair.printer)
         theirs = _value(printer, device, repair.field)
         if theirs == repair.value:
-            _drop(writer.db, repair.site, guid, repair.field)
+            end = store.RepairPrinter(repair.printer, repair.field, theirs, now_us)
+            _record(writer, end, theirs)
+            _drop(writer.db, repair.site, repair.printer, repair.field)
             continue
         _put(writer.db, repair._replace(was=theirs))
         _apply(writer, printer, device, repair.field, repair.value)
@@ -185,6 +195,11 @@ def _apply(
 # -- at the application server -----------------------------------------------------------------
 
 
+def forget_site(db: sqlite3.Connection, site: UUID) -> None:
+    """It was revoked: what it has changed is seen by nobody else."""
+    db.execute("DELETE FROM repair WHERE site = ?", (site.bytes,))
+
+
 def note(writer: SqliteStore, site: UUID, position: int, fact: Record) -> None:
     """A site tells of a repair, or that it has ended.
 
@@ -193,11 +208,13 @@ def note(writer: SqliteStore, site: UUID, position: int, fact: Record) -> None:
     """
     told = fact.payload
     printer, field = UUID(bytes=told["printer"]), str(told["field"])
-    known = writer.db.execute("SELECT 1 FROM printer WHERE guid = ?", (printer.bytes,)).fetchone()
-    if known is None or field not in (PAUSED, DEVICE):
+    row = writer.db.execute("SELECT name FROM printer WHERE guid = ?", (printer.bytes,)).fetchone()
+    if row is None or field not in (PAUSED, DEVICE):
         raise OperationError("not-found", "there is no such printer, or it has no such field.")
     value, was = (None if told[key] is None else str(told[key]) for key in ("value", "was"))
-    if value == was:
+    if row[0] is None:
+        return  # it was removed
+    if value in (was, _value(*_look(writer.db, printer), field)):
         _drop(writer.db, site, printer, field)
         return
     repair = Repair(site, printer, field, value, was, position, fact.event_us, fact.actor, False)

@@ -135,7 +135,7 @@ def apply_printer(
         "fields = excluded.fields",
         (key, state["name"], device_id, state["fields"]),
     )
-    repairs.keep_over(writer, key)
+    repairs.keep_over(writer, key, taking.now_us)
     if before is not None:
         _fence(writer, before[0], unpack(before[1]), unpack(state["fields"]), taking.now_us)
     _tell_printer(writer, key)
@@ -220,6 +220,7 @@ def _remove_printer(writer: SqliteStore, key: bytes, taking: Taking) -> None:
         db.execute(
             "UPDATE printer SET fields = ? WHERE id = ?", (pack(printer_fields(closed)), printer_id)
         )
+        objects.forget_repairs(db, key)
         taking.note("printer", key, name, f"removed upstream; {waiting} jobs wait here")
         _tell_printer(writer, key)
         return

@@ -114,3 +114,53 @@ async def test_a_repair_that_is_taken_back_at_the_site_needs_nobody(start):
     hq = await back()
     await trio.sleep(0.5)
     await overrides(hq, 0)
+
+
+async def test_a_repair_that_the_application_server_has_made_as_well_is_over(start):
+    """Nobody is asked to settle what both say."""
+    site, back = await cut_off(start)
+    await site.ask("site.repair", name="frontdesk", uri="socket://127.0.0.1:10")
+    await site.ask("site.repair", name="frontdesk", paused=True, reason="jam")
+    hq = await back()
+    await overrides(hq, 2)
+    await hq.ask("printer.set", name="frontdesk", uri="socket://127.0.0.1:10")
+    for house in (site, hq):
+        [left] = await overrides(house, 1)
+        assert left["field"] == "paused"
+    assert await printer(site) == (True, "jam", "socket://127.0.0.1:10")
+
+
+async def test_a_repair_of_a_device_holds_whatever_changes_of_its_other_printers(start):
+    """Upstream speaks of the device with each of them."""
+    site, back = await cut_off(start)
+    hq = await back()
+    await hq.ask("printer.add", name="sidedesk", uri="socket://127.0.0.1:9")
+    await hq.ask("printer.set", name="sidedesk", owner="library")
+    await wait_until(site.services.catalogue.look, holds=lambda found: "sidedesk" in found.by_name)
+    await hq.stop()
+    await wait_until(lambda: site.line.state is LineState.GONE)
+    await site.ask("site.repair", name="frontdesk", uri="socket://127.0.0.1:10")
+    hq = await back()
+    await hq.ask("printer.set", name="sidedesk", info="by the door")
+    await wait_until(
+        site.services.catalogue.look,
+        holds=lambda found: found.by_name["sidedesk"].info == "by the door",
+    )
+    assert await printer(site) == (False, "", "socket://127.0.0.1:10")
+    await overrides(site, 1)
+
+
+@pytest.mark.parametrize("gone", ["printer", "site"])
+async def test_repairs_go_with_what_they_are_of(start, gone):
+    """Nobody could settle them any more."""
+    site, back = await cut_off(start)
+    await site.ask("site.repair", name="frontdesk", paused=True, reason="jam")
+    hq = await back()
+    await overrides(hq, 1)
+    if gone == "printer":
+        await hq.ask("printer.remove", name="frontdesk")
+        await overrides(site, 0)
+    else:
+        await hq.ask("site.revoke", name="library")
+    await overrides(hq, 0)
+    assert (await hq.ask("status"))["overrides"] == 0
