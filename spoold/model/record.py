@@ -113,6 +113,22 @@ _ORDINARY = frozenset(
 STEERED = frozenset({Kind.JOB_CHANGED, Kind.JOB_ATTRIBUTES_SET, Kind.LEDGER_POSTED})
 
 
+# What tells of one job, by its uuid.
+OF_JOBS = frozenset(
+    {
+        Kind.JOB_ACCEPTED,
+        Kind.DOCUMENT_ADDED,
+        Kind.JOB_CHANGED,
+        Kind.JOB_RELEASED,
+        Kind.JOB_COUNTED,
+        Kind.JOB_ATTRIBUTES_SET,
+        Kind.JOB_REMOVED,
+        Kind.ATTEMPT_STARTED,
+        Kind.ATTEMPT_ENDED,
+    }
+)
+
+
 def is_administrative(kind: str, actor: str) -> bool:
     """Whether a record belongs to the audit trail: who changed, allowed or refused what.
 

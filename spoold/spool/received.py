@@ -13,11 +13,12 @@ from uuid import UUID
 from spoold.codec import record as codec
 from spoold.model import policy
 from spoold.model.errors import RemoteProtocolError
-from spoold.model.record import Record
+from spoold.model.record import OF_JOBS, Record
 from spoold.spool.changes.receiving import FORKED, LEFT, OPEN
 from spoold.spool.rows import CHAIN_SHIFT, pack
 
 NOTHING = pack({})  # a payload, where only the header is looked at
+LATER_MAX = 10_000  # records of one job
 RANK = {LEFT: 0, OPEN: 1, FORKED: 2}
 
 
@@ -170,6 +171,26 @@ def record(db: sqlite3.Connection, chain_id: int, position: int) -> Record | Non
         (chain_id << CHAIN_SHIFT | position,),
     ).fetchone()
     return None if row is None else codec.decode(*row)
+
+
+def later(db: sqlite3.Connection, chain_id: int, position: int) -> list[int]:
+    """The positions behind a record of a job at which more is told of that job, in order.
+
+    They are searched for in all that is kept behind it: not for the writer.
+    """
+    try:
+        found = record(db, chain_id, position)
+    except RemoteProtocolError:
+        return []
+    uuid = None if found is None or found.kind not in OF_JOBS else found.payload.get("uuid")
+    if not isinstance(uuid, bytes):
+        return []
+    base = chain_id << CHAIN_SHIFT
+    rows = db.execute(
+        "SELECT id FROM record WHERE id > ? AND id < ? AND instr(payload, ?) ORDER BY id LIMIT ?",
+        (base | position, (chain_id + 1) << CHAIN_SHIFT, uuid, LATER_MAX),
+    )
+    return [id_ - base for (id_,) in rows]
 
 
 def records(db: sqlite3.Connection, chain_id: int, first: int, limit: int) -> list[Record]:

@@ -20,7 +20,7 @@ from spoold.codec import batch
 from spoold.codec import record as codec
 from spoold.codec.record import Encoded
 from spoold.model.errors import OperationError, RemoteProtocolError
-from spoold.model.record import Kind
+from spoold.model.record import OF_JOBS, Kind, Record
 from spoold.spool import applying, rights, store
 from spoold.spool.changes.receiving import FORKED, LEFT, OPEN
 from spoold.spool.crashpoint import crash_point
@@ -401,18 +401,18 @@ def retry_quarantined(writer: SqliteStore, change: store.RetryQuarantined) -> in
         raise OperationError("not-found", "there is no such journal here.")
     site = applying.Site(UUID(bytes=row[0]), change.chain_id, change.now_us)
     applied = 0
-    for position in change.positions:
-        found = writer.db.execute(
-            "SELECT header, payload, personal, hash FROM record JOIN quarantine "
-            "ON quarantine.chain_id = ? AND quarantine.position = ? WHERE record.id = ?",
-            (change.chain_id, position, change.chain_id << CHAIN_SHIFT | position),
-        ).fetchone()
-        if found is None:
-            continue
+    for position, *later in change.positions:
         writer.flush()
         with writer.savepoint() as attempt:
             try:
-                applying.apply(writer, site, position, codec.decode(*found))
+                first = _kept(writer.db, change.chain_id, position, is_quarantined=True)
+                if first is None:
+                    continue
+                applying.apply(writer, site, position, first)
+                for behind in later:
+                    again = _kept(writer.db, change.chain_id, behind, is_quarantined=False)
+                    if again is not None and again.kind in OF_JOBS:
+                        applying.apply(writer, site, behind, again)
                 site.write(writer)
             except POISON:
                 attempt.undo()
@@ -423,7 +423,26 @@ def retry_quarantined(writer: SqliteStore, change: store.RetryQuarantined) -> in
             (change.chain_id, position),
         )
         applied += 1
+    for position in site.erased:
+        row = change.chain_id << CHAIN_SHIFT | position
+        writer.db.execute("UPDATE record SET personal = NULL WHERE id = ?", (row,))
     return applied
+
+
+def _kept(
+    db: sqlite3.Connection, chain_id: int, position: int, *, is_quarantined: bool
+) -> Record | None:
+    """A foreign record, if it is in quarantine, or if it is not.
+
+    Raises:
+        RemoteProtocolError: it is none.
+    """
+    row = db.execute(
+        "SELECT header, payload, personal, hash FROM record WHERE id = ? AND ? = EXISTS "
+        "(SELECT 1 FROM quarantine WHERE chain_id = ? AND position = ?)",
+        (chain_id << CHAIN_SHIFT | position, is_quarantined, chain_id, position),
+    ).fetchone()
+    return None if row is None else codec.decode(*row)
 
 
 def prune_received(writer: SqliteStore, change: store.PruneReceived) -> int:

@@ -1,4 +1,4 @@
-"""x"""
+"""What a site copies of its application server: taken whole, then live and in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""y"""
+"""Printers and what else an application server owns, at a site: kept, reported, made way for."""
 
 from __future__ import annotations
 

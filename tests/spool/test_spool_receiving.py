@@ -1,4 +1,4 @@
-"""x"""
+"""Records of other nodes in the spool: kept as they came, applied once; forks, and quarantine."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import trio
 
 from spoold.codec import record as codec
 from spoold.model.errors import OperationError, SpoolFull
+from spoold.model.job import JobState
 from spoold.model.person import Owner
 from spoold.model.record import Kind
+from spoold.model.transitions import JobEvent
 from spoold.spool import applying, received, receiving, remote_jobs, sending
 from spoold.spool import sqlite as spool_sqlite
 from spoold.spool.store import (
     AcceptJob,
     AddRecord,
     BranchJournal,
+    ChangeJob,
     NewDocument,
     PruneRecords,
+    RemoveJobs,
     RetryQuarantined,
     StartRound,
 )
@@ -267,6 +271,39 @@ async def test_a_record_that_makes_no_sense_blocks_nothing(site, hq):
     assert (job.job_id, job.owner) == (accepted.job_id, "ada")
 
 
+@pytest.mark.parametrize("kind", [Kind.JOB_ACCEPTED, Kind.JOB_CHANGED, Kind.JOB_REMOVED])
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_a_job_is_what_was_said_last_when_an_earlier_record_makes_sense_at_last(
+    site, hq, monkeypatch, kind, is_removed
+):
+    """What came behind the record has been applied already."""
+    printer = await site.add_printer()
+    made = await site.add_job(printer, owner="ada", title="Report")
+    other = await site.add_job(printer, owner="ada", title="Letter")
+    for event in (JobEvent.HOLD, JobEvent.RELEASE, JobEvent.CANCEL):
+        await site.journal.commit(ChangeJob(made.job_id, event, 9))
+    if is_removed:
+        await site.journal.commit(RemoveJobs((made.job_id,), 9))
+
+    def shown(found):
+        return [(one.title, one.state, one.owner) for one in found]
+
+    with monkeypatch.context() as older:
+        older.setitem(applying.APPLY, kind, lambda *_: 1 / 0)
+        await ship(site, hq)
+    places = await hq.reader.look(received.quarantined, (0, 0), 10)
+    assert bool(places) == (is_removed or kind is not Kind.JOB_REMOVED)
+    for one in places:
+        later = await hq.reader.look(received.later, one.chain_id, one.position)
+        retry = RetryQuarantined(one.chain_id, ((one.position, *later),), 1)
+        assert await hq.journal.commit(retry) == 1
+    whole = [] if is_removed else [("Report", JobState.CANCELED, "ada")]
+    assert shown(await hq.reader.look(remote_jobs.by_uuid, made.uuid)) == whole
+    waiting = [("Letter", JobState.PENDING, "ada")]
+    assert shown(await hq.reader.look(remote_jobs.by_uuid, other.uuid)) == waiting
+    assert await hq.reader.look(received.quarantined, (0, 0), 10) == []
+
+
 @pytest.mark.parametrize("error", [AssertionError, StopIteration, RecursionError, OverflowError])
 async def test_nothing_that_a_record_raises_ends_the_node(site, hq, monkeypatch, error):
     """It would be sent again at each start."""
@@ -280,7 +317,7 @@ async def test_nothing_that_a_record_raises_ends_the_node(site, hq, monkeypatch,
     assert await stored(hq) == await stored(site)
     (found,) = await hq.reader.look(received.quarantined, (0, 0), 10)
     assert error.__name__ in found.reason
-    retry = RetryQuarantined(found.chain_id, (found.position,), 1)
+    retry = RetryQuarantined(found.chain_id, ((found.position,),), 1)
     assert await hq.journal.commit(retry) == 0
 
 

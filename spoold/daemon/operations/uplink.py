@@ -260,10 +260,11 @@ async def retry(call: Call) -> dict[str, Any]:
         if not rows:
             break
         after = (rows[-1].chain_id, rows[-1].position)
-        by_chain: dict[int, list[int]] = {}
+        by_chain: dict[int, list[tuple[int, ...]]] = {}
         for one in rows:
             if wanted is None or _place(wanted) == (one.chain_id, one.position):
-                by_chain.setdefault(one.chain_id, []).append(one.position)
+                later = await services.reader.look(received.later, one.chain_id, one.position)
+                by_chain.setdefault(one.chain_id, []).append((one.position, *later))
         for chain_id, positions in by_chain.items():
             tried += len(positions)
             change = RetryQuarantined(chain_id, tuple(positions), services.wall_clock())

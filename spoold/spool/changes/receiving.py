@@ -110,10 +110,14 @@ class FinishRound:
 
 @dataclass(slots=True)
 class RetryQuarantined:
-    """Apply quarantined records of a foreign chain once more. Answer: how many could be."""
+    """Apply quarantined records of a foreign chain once more. Answer: how many could be.
+
+    Each comes with the positions of those that tell later of the same job (`received.later`): they
+    are applied again behind it, so that the job is what was said last.
+    """
 
     chain_id: int
-    positions: tuple[int, ...]
+    positions: tuple[tuple[int, ...], ...]
     now_us: int
 
 
