@@ -13,6 +13,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgpack
+
 from spoold.codec.record import SALT_BYTES
 from spoold.model.errors import OperationError
 from spoold.model.record import Kind
@@ -40,6 +42,11 @@ class Person(NamedTuple):
     @property
     def keys(self) -> tuple[bytes, ...]:
         return (self.key, *self.joined)
+
+    @property
+    def spelled(self) -> tuple[bytes, ...]:
+        """The names as they may stand in what cannot be read."""
+        return tuple(one.encode() for one in (self.name, self.full_name) if one)
 
     @property
     def names(self) -> re.Pattern[str]:
@@ -116,6 +123,8 @@ def traces(
         if personal is None:
             continue
         texts = [] if is_about else _texts(personal)
+        if texts is None:  # it is in quarantine
+            is_about, texts = any(one in personal for one in person.spelled), []
         if is_about or person.name in texts:
             found.records.append(id_)
         elif any(names.search(text) for text in texts):
@@ -135,9 +144,9 @@ def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int, journ
 
     Each node numbers its own jobs: `journal` (0: this node's) tells them apart.
     """
-    payload = unpack(packed)
-    if not isinstance(payload, dict):
-        return False
+    payload = _map(packed)
+    if payload is None:
+        return bool(has_key)
     job = payload.get("job")
     if isinstance(job, int):
         job |= journal << CHAIN_SHIFT
@@ -150,13 +159,22 @@ def _speaks_of(found: Traces, person: Person, packed: bytes, has_key: int, journ
     return bool(has_key) and any(key in payload.values() for key in person.keys)
 
 
-def _texts(personal: bytes) -> list[str]:
-    """The values of a personal part that are texts, alone or in a list."""
-    values = unpack(personal[SALT_BYTES:])
-    return list(_flat(values)) if isinstance(values, dict) else []
+def _map(packed: bytes) -> dict[Any, Any] | None:
+    """What is packed there; None: nothing that a record may hold. Other nodes send such, too."""
+    try:
+        found = unpack(packed)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return None
+    return found if isinstance(found, dict) else None
 
 
-def _flat(values: dict[str, Any]) -> Iterator[str]:
+def _texts(personal: bytes) -> list[str] | None:
+    """The values of a personal part that are texts, alone or in a list; None: it cannot be read."""
+    values = _map(personal[SALT_BYTES:])
+    return None if values is None else list(_flat(values))
+
+
+def _flat(values: dict[Any, Any]) -> Iterator[str]:
     for value in values.values():
         every = value if isinstance(value, list) else [value]
         yield from (one for one in every if isinstance(one, str))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
+from spoold.codec.record import GENESIS, SALT_BYTES, Encoded, link
 from spoold.model.errors import OperationError
 from spoold.model.job import JobState
 from spoold.model.purse import PayerKind, Period, PurseKind
@@ -15,6 +17,7 @@ from spoold.spool import erasure, ledger_views
 from spoold.spool.erasing import find_by_key
 from spoold.spool.erasure import ERASED, PENDING, Erasure, rewrite
 from spoold.spool.ledger_views import By
+from spoold.spool.sending import Batch
 from spoold.spool.store import (
     AddRecord,
     Adjust,
@@ -32,6 +35,7 @@ from spoold.spool.store import (
 from support.chain import verified
 from support.directory import DIGESTS
 from support.money import PAGE, Purses, pages
+from support.sites import SITE, receive, stored
 
 NAME = "xaviera-lovelace"
 SAID = (NAME, "Xaviera Lovelace", "x.lovelace@example.org", "secret diary", "198.51.100.77")
@@ -171,6 +175,28 @@ async def test_what_others_wrote_about_somebody_is_told(spool):
     assert named == ["Letter to Lin Oh", "LIN: call me", "Lin Ohm", "as lin asked"]
     assert done.reasons == 1
     assert (await verified(spool.reader)) == spool.journal.head
+
+
+async def test_what_cannot_be_read_does_not_keep_anybody(spool):
+    """Another node has sent it, and it is in quarantine; what may name her goes all the same."""
+    guid = await live(spool, await spool.add_printer())
+    salt, broken = bytes(SALT_BYTES), b"\xc1"
+    sent = [
+        (b"header", broken + guid.bytes, salt + b"\x81\xa1a\xa1b"),
+        (b"header", broken, salt + broken + NAME.encode()),
+        (b"header", broken, salt + broken + b"somebody else"),
+        (b"header", b"\x91\x01", None),
+    ]
+    records, hash_ = [], GENESIS
+    for header, payload, personal in sent:
+        hash_ = link(hash_, header, payload)
+        records.append(Encoded(header, payload, personal, hash_))
+    chain = SimpleNamespace(incarnation=UUID(int=5), position=len(records), parent=None)
+    await receive(spool, SITE, chain, Batch(1, GENESIS, records))
+    erased = await erasure_of(spool).erase(NAME)
+    assert erased.guid == guid
+    assert texts_in(spool.data_dir) == set()
+    assert [one[2] is None for one in await stored(spool)] == [True, True, False, True]
 
 
 async def test_who_comes_back_is_another_person(spool):
