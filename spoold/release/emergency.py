@@ -8,6 +8,7 @@ the wall, and what is held then waits for its owner again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -79,7 +80,8 @@ class Emergencies:
         now_us = self._wall_clock()
         if not self.now.since_us <= now_us < self.now.until_us:
             self.now = None
-            await self._journal.commit(SetEmergency(None, now_us))
+            with suppress(OperationError):  # somebody has ended it just now
+                await self._journal.commit(SetEmergency(None, now_us))
             log.warning("emergency_ended")
             return
         if before is None:

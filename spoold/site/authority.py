@@ -77,10 +77,11 @@ class Authority:
         self._after: bytes | None = None  # behind whom a round for everybody goes on
         self._spending: dict[UUID, float] = {}  # for whose work more was fetched, and when
         self._is_ahead = True  # until the policy says otherwise
+        self._is_reverted = False  # a repair of this site, even one that it does not know of
         self._reporting = trio.Lock()
         line.listen(self._wake)
         line.hear(EVENT, self._note_change)
-        line.hear(REVERTED, self._wake)
+        line.hear(REVERTED, self._note_reverted)
         line.hear(WANTED, self._note_wanted)
         journal.listen(self._hear)
 
@@ -212,6 +213,10 @@ class Authority:
             elif type(event) is UserChanged and self._is_ahead:
                 self.want(PayerKind.PERSON, event.guid)
 
+    def _note_reverted(self, args: dict[str, Any]) -> None:
+        self._is_reverted = True
+        self._wake(args)
+
     def want(self, kind: PayerKind, holder: UUID) -> None:
         """Rights of this holder are to be here before they are needed."""
         if len(self._due) < WAITING_MAX:
@@ -281,17 +286,21 @@ class Authority:
             self._after = page[-1][1].bytes if page else None
 
     async def _take_back(self) -> None:
-        """Undo repairs of this site that its application server does not want."""
-        own = {one.position: one for one in await self._reader.look(repairs.find_all, self._site)}
-        if not own:
+        """Undo repairs of this site that its application server does not want.
+
+        It is told of the end of one that this site does not know, as well: its disk was put back.
+        """
+        found = await self._reader.look(repairs.find_all, self._site)
+        own = {(one.printer.bytes, one.field): one.position for one in found}
+        if not (own or self._is_reverted):
             return
+        self._is_reverted = False
         answer = await self._line.call("site.reverted", {}, CALL_S)
         for printer, field, position in answer.get("reverted", ()):
-            found = own.get(position)
-            if found is not None and (found.printer.bytes, found.field) == (printer, field):
-                change = EndRepair(found.printer, found.field, self._wall_clock())
-                await self._journal.commit(change)
-                log.warning("repair_reverted", printer=str(found.printer), what=found.field)
+            if own.get((printer, field), position) == position:  # it was not repaired once more
+                guid = UUID(bytes=printer)
+                await self._journal.commit(EndRepair(guid, field, self._wall_clock()))
+                log.warning("repair_reverted", printer=str(guid), what=field)
 
     async def _return(self, holders: Iterable[Holder], policy: OfflinePolicy) -> None:
         """Give back what was fetched for a large piece of work, and is not needed any more."""

@@ -111,12 +111,12 @@ def _record(writer: SqliteStore, change: store.RepairPrinter, was: str | None) -
 def end_repair(writer: SqliteStore, change: store.EndRepair) -> None:
     """See `EndRepair`."""
     repair = _find(writer.db, writer.journal, change.printer, change.field)
+    was = None if repair is None else repair.was
+    again = store.RepairPrinter(change.printer, change.field, was, change.now_us, change.actor)
     if repair is None:
-        return
-    again = store.RepairPrinter(
-        change.printer, change.field, repair.was, change.now_us, change.actor
-    )
-    repair_printer(writer, again)
+        _record(writer, again, was)
+    else:
+        repair_printer(writer, again)
 
 
 def keep_over(writer: SqliteStore, printer_key: bytes, now_us: int) -> None:

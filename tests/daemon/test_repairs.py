@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 import trio
 
@@ -99,6 +101,20 @@ async def test_a_repair_that_is_reverted_is_undone_at_the_site(start):
     await until(site, (False, "", "socket://127.0.0.1:9"))
     await overrides(site, 0)
     await overrides(hq, 0)
+
+
+async def test_a_repair_that_the_site_does_not_know_any_more_can_be_reverted(start):
+    """Its disk was put back; nobody has to accept what nobody wants, to be rid of it."""
+    site, back = await cut_off(start)
+    await site.ask("site.repair", name="frontdesk", uri="socket://127.0.0.1:10")
+    hq = await back()
+    await overrides(hq, 1)
+    with sqlite3.connect(site.running.control.parent / "spool.db") as db:
+        db.execute("DELETE FROM repair")
+    db.close()
+    await hq.ask("site.settle", name="frontdesk", accept=False)
+    await overrides(hq, 0)
+    assert (await printer(hq))[2] == "socket://127.0.0.1:9"
 
 
 async def test_a_repair_that_is_taken_back_at_the_site_needs_nobody(start):

@@ -23,7 +23,9 @@ class RepairPrinter:
 
 @dataclass(slots=True)
 class EndRepair:
-    """A site goes back to what its application server says. Answer: None."""
+    """A site goes back to what its application server says, which hears of that even where there is
+    no such repair. Answer: None.
+    """
 
     printer: UUID
     field: str
