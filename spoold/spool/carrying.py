@@ -34,14 +34,19 @@ class Due(NamedTuple):
     last_id: int
 
 
-def due(db: sqlite3.Connection, before_us: int, after_id: int, limit: int) -> Due:
-    """What is to be carried of the next entries behind one, by the order in which they came."""
+def due(db: sqlite3.Connection, before_us: int, after_id: int, limit: int, now_us: int) -> Due:
+    """What is to be carried of the next entries behind one, by the order in which they came.
+
+    One that a wrong clock has booked in the future stays, and keeps none of those behind it.
+    """
     found = Due(set(), set(), 0)
     rows = db.execute(
         "SELECT id, key, charge, booked_us FROM entry WHERE id > ? ORDER BY id LIMIT ?",
         (after_id, limit),
     ).fetchall()
     for id_, key, charge, booked_us in rows:
+        if booked_us >= max(before_us, now_us):
+            continue
         if booked_us >= before_us:
             return found
         if key != CARRIED and charge is None:
@@ -66,7 +71,7 @@ def _ended(db: sqlite3.Connection, charge: bytes, before_us: int) -> list[int]:
 def carry(writer: SqliteStore, change: store.CarryLedger) -> int:
     """Carry what is due; answers how many entries that were."""
     db = writer.db
-    found = due(db, change.before_us, change.after_id, change.limit)
+    found = due(db, change.before_us, change.after_id, change.limit, change.now_us)
     if not found.entries:
         return 0
     _add_up_charges(db, found.charges)

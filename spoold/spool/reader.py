@@ -37,6 +37,7 @@ from spoold.spool.store import Accepted, Attempt, Certificate, JobFilter, JobMov
 
 T = TypeVar("T")
 RECORDS_STEP = 4096
+FUTURE_MAX = 100  # records that a wrong clock has dated, and that are looked over
 _PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS NOT NULL "
 
 
@@ -373,16 +374,18 @@ class SqliteReader:
         )
         return [codec.decode(*row[1:]) for row in rows]
 
-    async def record_before(self, before_us: int) -> int:
+    async def record_before(self, before_us: int, now_us: int) -> int:
         """The position up to which the records were made before a time, or the anchor.
 
         Times jump with the clock, so it looks from the oldest on, in steps; a record inside of a
-        step whose ends are old counts as old.
+        step whose ends are old counts as old, and one that was made in the future is as old as
+        those behind it: else it would keep all of them.
         """
 
         async def is_old(position: int) -> bool:
-            rows = await self.records(position, 1)
-            return bool(rows) and rows[0].event_us < before_us
+            rows = await self.records(position, FUTURE_MAX)
+            times = [one.event_us for one in rows if one.event_us <= now_us]
+            return bool(times) and times[0] < before_us
 
         last = await self.anchor()
         beyond = last + 1

@@ -332,7 +332,7 @@ class Upkeep:
         cursors = await self._reader.cursors()
         if sending.CURSOR in cursors:
             keep_s = max(keep_s, ACKNOWLEDGED_S)
-        last = await self._reader.record_before(policy.older_than_us(now_us, keep_s))
+        last = await self._reader.record_before(policy.older_than_us(now_us, keep_s), now_us)
         last = min([last, *cursors.values()])
         if last > await self._reader.anchor():
             await self._journal.commit(PruneRecords(last + 1, self._clock()))
@@ -350,11 +350,10 @@ class Upkeep:
         """Add up what was booked long ago; balances and usage by month stay."""
         after_id = 0
         while True:
-            found = await self._reader.look(carrying.due, before_us, after_id, CARRIED_AT_ONCE)
+            most, now_us = CARRIED_AT_ONCE, self._clock()
+            found = await self._reader.look(carrying.due, before_us, after_id, most, now_us)
             if found.entries:
-                await self._journal.commit(
-                    CarryLedger(before_us, after_id, CARRIED_AT_ONCE, self._clock())
-                )
+                await self._journal.commit(CarryLedger(before_us, after_id, most, now_us))
             if not found.last_id:
                 return
             after_id = found.last_id

@@ -60,7 +60,7 @@ class Books(Purses):
         after_id = count = 0
         while True:
             look = self.spool.reader.look
-            found = await look(carrying.due, before_us, after_id, limit)
+            found = await look(carrying.due, before_us, after_id, limit, JULY)
             change = CarryLedger(before_us, after_id, limit, JULY)
             count += await self.journal.commit(change)
             if not found.last_id:
@@ -106,6 +106,20 @@ async def test_what_is_carried_changes_no_sum(books, limit):
     await books.check()
     rows = await books.spool.reader._all("SELECT count(*) FROM entry")
     assert rows == [(1,)]
+
+
+async def test_what_was_booked_in_the_future_does_not_keep_what_came_behind_it(spool):
+    """Nor is it carried before its time."""
+    books = Books(spool)
+    await books.start()
+    ada = await books.person("ada")
+    await books.pay_in(ada, 100 * PAGE, now_us=us(2036, 1, 1))
+    await books.spend(b"may", ada, 10, MAY)
+    await books.spend(b"july", ada, 1, JULY)
+    assert await books.carry(JUNE, 200) > 0
+    assert await books.keys() == [b"july"]
+    assert await books.carry(JUNE, 200) == 0
+    await books.check()
 
 
 async def test_usage_of_long_ago_is_known_by_month(books):

@@ -312,14 +312,28 @@ async def test_attributes_nested_without_end_are_refused(spool):
 async def test_records_of_today_stay_when_those_of_last_month_go(spool):
     """Records go by their own age, not by that of one far before them."""
     day_us = 86_400 * 1_000_000
-    from spoold.spool.store import AddRecord
-
     old = [AddRecord("test-fact", {}, day_us)] * 10
     new = [AddRecord("test-fact", {}, 40 * day_us)] * 6000
     await spool.journal.commit_all(old)
     await spool.journal.commit_all(new)
-    assert await spool.reader.record_before(10 * day_us) == 10
-    assert await spool.reader.record_before(1) == 0
-    assert await spool.reader.record_before(50 * day_us) == 6010
+    now_us = 60 * day_us
+    assert await spool.reader.record_before(10 * day_us, now_us) == 10
+    assert await spool.reader.record_before(1, now_us) == 0
+    assert await spool.reader.record_before(50 * day_us, now_us) == 6010
     with trio.fail_after(30):
         assert await verified(spool.reader) == 6010
+
+
+@pytest.mark.parametrize("first", [0, 3])
+async def test_a_record_of_the_future_does_not_keep_those_behind_it(spool, first):
+    """A clock without a battery shows any year until somebody sets it."""
+    day_us = 86_400 * 1_000_000
+    days = [1] * first + [4000] * 50 + [2, 3, 40, 4000, 41]
+    for day in days:
+        await spool.journal.commit(AddRecord("test-fact", {}, day * day_us))
+    before = spool.reader.record_before
+    assert await before(10 * day_us, 60 * day_us) == first + 52
+    assert await before(41 * day_us, 60 * day_us) == first + 53
+    # The clock is set back: what is young stays, though it may be of the future now.
+    assert await before(1 * day_us, 2 * day_us) == 0
+    assert await before(10 * day_us, 1 * day_us) == first
