@@ -164,6 +164,11 @@ class Authority:
         """The CA that signs today has signed it."""
         return _is_issued_by(certificate, self.trusted[0])
 
+    def is_valid_at(self, now: datetime) -> bool:
+        """What the CA signs can count at that moment."""
+        ca, _ = self._signers[0]
+        return ca.not_valid_before_utc <= now < ca.not_valid_after_utc
+
     def _sign(
         self,
         kind: str,
@@ -176,7 +181,7 @@ class Authority:
     ) -> tuple[bytes, str]:
         ca, ca_key = self._signers[0]
         now = moment(self._clock())
-        if not ca.not_valid_before_utc <= now < ca.not_valid_after_utc:
+        if not self.is_valid_at(now):
             raise IdentityError(
                 "issue a certificate for",
                 name,

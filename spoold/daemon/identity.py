@@ -307,8 +307,8 @@ def _make_authority(folder: Path, wall_clock: Clock) -> None:
 def _is_due(
     certificate: x509.Certificate, authority: Authority, wanted: Sequence[str], now: datetime
 ) -> bool:
-    if now < certificate.not_valid_before_utc:
-        return False
+    if now < certificate.not_valid_before_utc:  # it was made while the clock was ahead
+        return authority.is_valid_at(now)
     if now > certificate.not_valid_after_utc - RENEWED_BEFORE or not authority.is_issuer(
         certificate
     ):

@@ -132,10 +132,25 @@ def test_the_node_certificate_follows_the_names(opened: Callable[..., NodeIdenti
     assert opened("b.example.org").chain_pem == second.chain_pem
 
 
+def test_a_certificate_of_a_clock_that_was_ahead_is_made_again(
+    opened: Callable[..., NodeIdentity], clock: Clock
+) -> None:
+    """Else nobody would believe the node until that time comes."""
+    opened("a.example.org")
+    now_us = clock.now_us + 3 * DAY_US
+    clock.now_us += 400 * DAY_US
+    ahead = opened("a.example.org")
+    clock.now_us = now_us
+    again = opened("a.example.org")
+    assert again.chain_pem != ahead.chain_pem
+    assert again.not_after_us == now_us + 365 * DAY_US
+    assert opened("a.example.org").chain_pem == again.chain_pem
+
+
 def test_a_clock_that_went_back_renews_nothing(
     opened: Callable[..., NodeIdentity], clock: Clock
 ) -> None:
-    """Before the day on which the certificate was made it is kept as it is."""
+    """Before the day on which the CA was made a certificate is kept as it is: none would count."""
     first = opened("a.example.org")
     clock.now_us -= 10 * DAY_US
     assert opened("a.example.org", "b.example.org").chain_pem == first.chain_pem

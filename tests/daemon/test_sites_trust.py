@@ -31,6 +31,8 @@ from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
+DAY_US = 86_400_000_000
+
 
 async def test_a_server_of_another_deployment_is_not_believed(start):
     """The token says whose CA is right: a false server learns nothing of the secret."""
@@ -84,6 +86,20 @@ async def test_a_site_that_slept_too_long_comes_back_by_its_key(start, monkeypat
     await again.line.wait_up()
     assert again.services.membership.member.certificate_pem != before
     assert "certificate-refused" in await kinds(hq)  # the old one was shown first
+
+
+async def test_a_site_whose_certificate_was_made_by_a_clock_that_was_ahead_comes_back(start):
+    """Once that is set right the certificate does not count yet: the site gets another one."""
+    hq, site = await start("hq"), await start("library", "site")
+    ca = hq.services.identity
+    right, ca._clock = ca._clock, lambda: right() + 30 * DAY_US
+    invited = await hq.ask("site.invite", name="library", is_approved=True)
+    await site.ask("site.enter", server=hq.address, token=invited["token"])
+    ahead = site.services.membership.member.certificate_pem
+    ca._clock = right
+    await site.line.wait_up()
+    assert site.services.membership.member.certificate_pem != ahead
+    assert "certificate-refused" in await kinds(hq)  # the other one was shown first
 
 
 async def test_times_in_certificates_do_not_end_the_line(start, monkeypatch):

@@ -176,10 +176,15 @@ async def _allowed(call: Call, node: Node, asked: Sequence[str]) -> list[str]:
 
 
 def _is_due(node: Node, now_us: int) -> bool:
-    """Whether the certificates that it has are of no use soon: so that asking often makes few."""
+    """Whether the certificates that it has are of no use soon, or not yet, as they were made while
+    the clock was ahead: so that asking often makes few.
+    """
+    if not (node.certificate_pem and node.server_pem):
+        return True
     life_us = authorities.SITE_DAYS * 86_400_000_000
+    made = x509.load_pem_x509_certificate(node.certificate_pem.encode()).not_valid_before_utc
     is_over = now_us >= node.not_after_us - life_us // 3 - 60_000_000
-    return is_over or not node.certificate_pem or not node.server_pem
+    return is_over or now_us < authorities.microseconds(made)
 
 
 async def approve(call: Call) -> dict[str, Any]:
