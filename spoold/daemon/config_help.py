@@ -76,7 +76,7 @@ KEYS = {
     "retention.finished_jobs_max": "The most finished jobs that are kept.",
     "retention.documents_s": "Documents of finished jobs; 0 keeps none.",
     "retention.documents_bytes_max": "The most that documents of finished jobs may take.",
-    "retention.records_s": "Records of the journal.",
+    "retention.records_s": "Records of the journal, and the uuids of removed jobs.",
     "retention.charges_s": "Charges and entries of the ledger; then they are sums by month.",
     "retention.quarantine_s": "Damaged and ownerless documents that were moved aside.",
     "retention.sweep_interval_s": "How often this is looked at.",

@@ -123,6 +123,7 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.NoteAttempt: attempts.note_attempt,
     store.EndAttempt: attempts.end_attempt,
     store.RemoveJobs: jobs.remove_jobs,
+    store.ForgetTombstones: jobs.forget_tombstones,
     store.PutDevice: objects.put_device,
     store.PutPrinter: objects.put_printer,
     store.RemovePrinter: objects.remove_printer,

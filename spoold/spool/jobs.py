@@ -7,8 +7,9 @@ raised before anything is written. Then it appends its record and writes what fo
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from spoold.model.errors import OperationError
@@ -281,7 +282,7 @@ def note_origin(writer: SqliteStore, job_id: int) -> None:
     """The printer that a job was submitted to stays known, for the answer to a repeated uuid."""
     writer.db.execute(
         "INSERT OR IGNORE INTO tombstone SELECT job.uuid, job.id, printer.guid, "
-        "job.submitter, document.digest, job.state, job.position FROM job "
+        "job.submitter, document.digest, job.state, job.position, job.changed_us FROM job "
         "JOIN printer ON printer.id = job.printer_id "
         f"JOIN document ON document.id = job.id * {DOCUMENTS_PER_JOB} + 1 WHERE job.id = ?",
         (job_id,),
@@ -325,10 +326,33 @@ def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
             db.execute("DELETE FROM job WHERE id = ?", (job_id,))
             # The printer that a moved job was submitted to stands there already.
             db.execute(
-                "INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (uuid) DO UPDATE SET state = excluded.state, "
-                "digest = excluded.digest",
-                (row[0], job_id, row[3], row[4], row[5], row[1], row[6]),
+                "digest = excluded.digest, removed_us = excluded.removed_us",
+                (row[0], job_id, row[3], row[4], row[5], row[1], row[6], change.now_us),
             )
         writer.add_record(Kind.JOB_REMOVED, "node", change.now_us, payload)
     return files
+
+
+class Tombstones(NamedTuple):
+    """Uuids that are to be forgotten, and the last that was looked at; None: there are no more."""
+
+    due: tuple[bytes, ...]
+    last: bytes | None
+
+
+def old_tombstones(db: sqlite3.Connection, after: bytes, limit: int, before_us: int) -> Tombstones:
+    """The next tombstones behind a uuid, and which of them are of jobs that were removed before."""
+    rows = db.execute(
+        "SELECT uuid, removed_us < ? AND NOT EXISTS (SELECT 1 FROM job "
+        "WHERE job.uuid = tombstone.uuid) FROM tombstone WHERE uuid > ? ORDER BY uuid LIMIT ?",
+        (before_us, after, limit),
+    ).fetchall()
+    due = tuple(uuid for uuid, is_old in rows if is_old)
+    return Tombstones(due, rows[-1][0] if len(rows) == limit else None)
+
+
+def forget_tombstones(writer: SqliteStore, change: store.ForgetTombstones) -> None:
+    """See `ForgetTombstones`."""
+    writer.db.executemany("DELETE FROM tombstone WHERE uuid = ?", [(one,) for one in change.uuids])

@@ -20,6 +20,7 @@ from spoold.spool.changes.jobs import CloseJob as CloseJob
 from spoold.spool.changes.jobs import CopyJob as CopyJob
 from spoold.spool.changes.jobs import EndAttempt as EndAttempt
 from spoold.spool.changes.jobs import EndHold as EndHold
+from spoold.spool.changes.jobs import ForgetTombstones as ForgetTombstones
 from spoold.spool.changes.jobs import NewDocument as NewDocument
 from spoold.spool.changes.jobs import NoteAttempt as NoteAttempt
 from spoold.spool.changes.jobs import OpenJob as OpenJob
@@ -217,6 +218,7 @@ Change = (
     | PutCursor
     | RemoveCursor
     | RemoveJobs
+    | ForgetTombstones
     | PruneRecords
     | ApplyObjects
     | ReceiveRecords

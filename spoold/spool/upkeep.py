@@ -22,7 +22,7 @@ from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.job import JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
-from spoold.spool import carrying, received, release, sending
+from spoold.spool import carrying, jobs, received, release, sending
 from spoold.spool.documents import Documents
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
@@ -32,6 +32,7 @@ from spoold.spool.store import (
     CarryLedger,
     Change,
     ChangeJob,
+    ForgetTombstones,
     PruneReceived,
     PruneRecords,
     RemoveJobs,
@@ -43,6 +44,7 @@ STEP = 200  # rows of one small transaction
 RESUMABLE_S = 24 * 3600.0  # how long an interrupted upload waits for its sender
 PRUNED_AT_ONCE = 2000  # records of another node
 CARRIED_AT_ONCE = 200  # entries of the ledger
+TOMBSTONES_AT_ONCE = 5000  # that are looked at
 ACKNOWLEDGED_S = 30 * 86_400.0
 WITNESS_INTERVAL_S = 5.0
 DOCUMENT_NAME = re.compile(r"[0-9a-f]{4,}(-[0-9a-f]{8})?")
@@ -87,6 +89,7 @@ class Upkeep:
         self._clock = wall_clock
         self._retention = retention
         self._monotonic_s = monotonic_s
+        self._tombstone = b""  # behind which uuid the next sweep looks
         self._clock_file = documents.dir.parent / "clock"
         self.expiry = policy.ExpiryClock(_read_clock(self._clock_file))
 
@@ -215,6 +218,7 @@ class Upkeep:
         await self._remove_surplus(self._clock(), keep)
         await self._prune(now_us, keep.records_s)
         await self._prune_received(now_us, keep.records_s)
+        await self._forget_tombstones(policy.older_than_us(now_us, keep.records_s))
         await self._carry(policy.older_than_us(now_us, keep.charges_s))
         await self._empty_quarantine(now_us, keep.quarantine_s)
         try:
@@ -323,6 +327,14 @@ class Upkeep:
             if not ids:
                 break
             await self._forget(ids, True)
+
+    async def _forget_tombstones(self, before_us: int) -> None:
+        """A stretch of them at each sweep: they have no order in time."""
+        look = (self._tombstone, TOMBSTONES_AT_ONCE, before_us)
+        found = await self._reader.look(jobs.old_tombstones, *look)
+        self._tombstone = found.last or b""
+        for start in range(0, len(found.due), STEP):
+            await self._journal.commit(ForgetTombstones(found.due[start : start + STEP]))
 
     async def _prune(self, now_us: int, keep_s: float) -> None:
         """Forget old records, but none that a cursor has still to read.

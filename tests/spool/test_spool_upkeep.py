@@ -12,6 +12,7 @@ from spoold.model.outcome import Delivered
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
 from spoold.spool import depth, ledger_views
+from spoold.spool import upkeep as upkeep_module
 from spoold.spool.ledger_views import By
 from spoold.spool.store import (
     AttachDocument,
@@ -135,6 +136,35 @@ async def test_documents_go_first_then_jobs_and_waiting_jobs_never(spool, upkeep
     upkeep.clock[0] += 10 * DAY_US
     await upkeep.sweep()
     assert [job.id for job in await spool.reader.jobs(JobFilter())] == [waiting.job_id]
+
+
+async def test_what_is_left_of_removed_jobs_goes_with_their_records(spool, upkeep, monkeypatch):
+    """A stretch at each sweep; the uuid of a job that is there, and of one gone lately, stays."""
+    monkeypatch.setattr(upkeep_module, "TOMBSTONES_AT_ONCE", 3)
+    printer = await spool.add_printer()
+    other = await spool.add_printer("other")
+    old = [(await spool.add_job(printer)).job_id for _ in range(8)]
+    moved = await spool.add_job(printer)
+    to = ChangeJob(moved.job_id, JobEvent.MOVE, upkeep.clock[0], printer_id=other.id)
+    await spool.journal.commit(to)
+
+    async def left() -> set[int]:
+        return {row[0] for row in await spool.reader._all("SELECT job_id FROM tombstone")}
+
+    await spool.journal.commit_all(
+        [ChangeJob(one, JobEvent.CANCEL, upkeep.clock[0]) for one in old]
+    )
+    upkeep.clock[0] += 11 * DAY_US
+    await upkeep.sweep()
+    upkeep.clock[0] += 29 * DAY_US
+    await upkeep.sweep()
+    assert await left() == {*old, moved.job_id}
+    young = (await spool.add_job(printer)).job_id
+    await spool.journal.commit(ChangeJob(young, JobEvent.CANCEL, upkeep.clock[0] - 12 * DAY_US))
+    upkeep.clock[0] += 2 * DAY_US
+    for _ in range(5):
+        await upkeep.sweep()
+    assert await left() == {moved.job_id, young}
 
 
 async def test_charges_are_kept_for_a_year_and_more(spool, upkeep):

@@ -267,8 +267,17 @@ class ChangeJob:
 
 @dataclass(slots=True)
 class RemoveJobs:
-    """Forget finished jobs; their tombstones stay. Answer: file names of documents to unlink."""
+    """Forget finished jobs; their tombstones stay a while. Answer: file names of documents to
+    unlink.
+    """
 
     job_ids: tuple[int, ...]
     now_us: int
     documents_only: bool = False
+
+
+@dataclass(slots=True)
+class ForgetTombstones:
+    """Nobody sends these uuids again, so long is it since their jobs were removed. Answer: None."""
+
+    uuids: tuple[bytes, ...]
