@@ -64,7 +64,7 @@ class Recalling:
 
         The site `but` asks for it: it waits itself, so that it is answered in half of the time.
         """
-        found = await self._reader.look(escrow.at_sites, payer.guid)
+        found = await self._reader.look(escrow.at_sites, payer.guid, self._wall_clock())
         asked = [[payer.kind is PayerKind.ACCOUNT, payer.guid.bytes]]
         here = [
             site

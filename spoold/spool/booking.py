@@ -144,7 +144,8 @@ def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
     payer = charge.payer
     if epoch and not charge.is_shadow and postings.is_known(writer.db, payer):
         key, total = b"%b/again/%d/%d" % (charge.key, by.chain_id, by.position), charge.quote.total
-        escrow.give_back(writer, by.site, epoch, payer.guid, total, key, by.now_us, by.actor)
+        at_us = charge.happened_us
+        escrow.give_back(writer, by.site, epoch, payer.guid, total, at_us, key, by.now_us, by.actor)
 
 
 def _placed(db: sqlite3.Connection, charge: Charge, by: By) -> Charge:
@@ -314,7 +315,8 @@ def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)
-    rights_spent.take_back(writer, by.site, fact.payload, holder, by.now_us, by.actor)
+    at_us = fact.event_us
+    rights_spent.take_back(writer, by.site, fact.payload, holder, at_us, by.now_us, by.actor)
 
 
 def _reason(fact: Record) -> str:

@@ -40,14 +40,18 @@ def count(db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, given: l
 
 
 def rights_of(
-    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID
+    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, at_us: int | None = None
 ) -> tuple[Wallet, dict[UUID, UUID]]:
-    """What a site has not reported as spent, and from which purse each part came."""
+    """What a site has not reported as spent, and from which purse each part came; `at_us`: without
+    what cannot be spent at that moment, as its period is over.
+    """
     escrow = leases.rights_holder(site, epoch, holder)
     balances = {one.guid: one.balance for one in postings.purses_of(db, escrow)}
     purses: list[Purse] = []
     sources: dict[UUID, UUID] = {}
     for right in leases.granted(db, site, holder, epoch):
+        if at_us is not None and not right.purse.counts_at(at_us):
+            continue
         there = purse_of(site, epoch, right.purse)
         purses.append(replace(there, balance=balances.get(there.guid, 0)))
         sources[there.guid] = right.purse.guid
@@ -60,15 +64,17 @@ def give_back(
     epoch: int,
     holder: UUID,
     amount: int,
+    at_us: int,
     key: bytes,
     now_us: int,
     actor: str,
 ) -> list[Share]:
-    """Rights of a site go back to their holder, as far as there are so many: to which purses.
+    """Rights of a site, of those that count `at_us`, go back to their holder, as far as there are
+    so many: to which purses.
 
     The caller has seen that nothing was posted under this key.
     """
-    wallet, sources = rights_of(writer.db, site, epoch, holder)
+    wallet, sources = rights_of(writer.db, site, epoch, holder, at_us)
     spent = wallet.spend(max(0, min(check_amount(amount), wallet.balance)))
     if spent:
         book_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)
@@ -112,7 +118,9 @@ class Holding:
     left: int
 
 
-def holdings(db: sqlite3.Connection, site: UUID, after: bytes, limit: int) -> list[Holding]:
+def holdings(
+    db: sqlite3.Connection, site: UUID, after: bytes, limit: int, now_us: int
+) -> list[Holding]:
     """At most `limit` holders behind the key `after`, by key, of whom a site holds rights."""
     lease = leases.find(db, site)
     if lease is None:
@@ -126,14 +134,15 @@ def holdings(db: sqlite3.Connection, site: UUID, after: bytes, limit: int) -> li
     for holder, is_account, granted in rows:
         guid = UUID(bytes=holder)
         if lease.is_own:
-            left = sum(one.balance for one in postings.purses_of(db, guid))
+            purses = postings.purses_of(db, guid)
+            left = sum(one.balance for one in purses if one.counts_at(now_us))
         else:
-            left = rights_of(db, site, lease.epoch, guid)[0].balance
+            left = rights_of(db, site, lease.epoch, guid, now_us)[0].balance
         found.append(Holding(guid, bool(is_account), granted, left))
     return found
 
 
-def at_sites(db: sqlite3.Connection, holder: UUID) -> dict[UUID, int]:
+def at_sites(db: sqlite3.Connection, holder: UUID, now_us: int) -> dict[UUID, int]:
     """What sites may spend of a holder's money, by site; it stands in no purse of the holder."""
     if leases.own(db) is not None:
         return {}
@@ -145,7 +154,7 @@ def at_sites(db: sqlite3.Connection, holder: UUID) -> dict[UUID, int]:
     found: dict[UUID, int] = {}
     for packed, epoch in rows:
         site = UUID(bytes=packed)
-        left = rights_of(db, site, epoch, holder)[0].balance
+        left = rights_of(db, site, epoch, holder, now_us)[0].balance
         if left:
             found[site] = found.get(site, 0) + left
     return found

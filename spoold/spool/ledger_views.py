@@ -106,7 +106,7 @@ class Standing(NamedTuple):
 def standing(db: sqlite3.Connection, person: UUID, at_us: int) -> Standing:
     """How a person stands at a moment, in one snapshot."""
     wallet = open_wallet(db, PayerKind.PERSON, person, at_us).wallet
-    return Standing(wallet, escrow.at_sites(db, person), terms(db).currency)
+    return Standing(wallet, escrow.at_sites(db, person, at_us), terms(db).currency)
 
 
 # -- charges -----------------------------------------------------------------------------------

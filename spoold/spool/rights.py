@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
 
 
+TOLD_LONGER_US = MARGIN_US  # after the end of a purse a site is told of it, by whatever clock
+
 # -- granting ----------------------------------------------------------------------------------
 
 
@@ -45,9 +47,17 @@ def grant_rights(writer: SqliteStore, change: store.GrantRights) -> store.Grante
     for want in change.wants:
         if not known:  # what it has is of another epoch
             want = replace(want, has=0, known=0)
+        before = leases.granted(writer.db, lease.site, want.holder, lease.epoch)
         if want.holder not in change.withheld:
-            _grant(writer, lease, want, change.now_us, change.actor)
-        rights += leases.granted(writer.db, lease.site, want.holder, lease.epoch)
+            _grant(writer, lease, want, before, change.now_us, change.actor)
+        since_us = change.now_us - TOLD_LONGER_US
+        if want.known != sum(one.amount for one in before):
+            since_us = 0  # it has not heard of all
+        rights += (
+            one
+            for one in leases.granted(writer.db, lease.site, want.holder, lease.epoch)
+            if one.purse.until_us is None or one.purse.until_us > since_us
+        )
     valid_us = lease.policy.valid_hours * HOUR_US
     return store.Granted(lease.epoch, valid_us, writer.incarnation, lease.policy, tuple(rights))
 
@@ -72,8 +82,12 @@ def _renew(writer: SqliteStore, change: store.GrantRights) -> Lease:
     return lease
 
 
-def _grant(writer: SqliteStore, lease: Lease, want: Want, now_us: int, actor: str) -> None:
-    """Give a site what it lacks of somebody's money, as far as there is any."""
+def _grant(
+    writer: SqliteStore, lease: Lease, want: Want, before: list[Right], now_us: int, actor: str
+) -> None:
+    """Give a site what it lacks of somebody's money, as far as there is any; `before` is what it
+    was granted of that so far.
+    """
     try:
         opened = postings.open_wallet(writer.db, want.kind, want.holder, now_us)
     except OperationError:
@@ -81,14 +95,14 @@ def _grant(writer: SqliteStore, lease: Lease, want: Want, now_us: int, actor: st
     wallet = opened.wallet
     if wallet.available is None:
         return  # who is not restricted needs no rights
-    before = leases.granted(writer.db, lease.site, want.holder, lease.epoch)
     total = sum(one.amount for one in before)
     has = want.has + total - want.known
     lacking = _lacking(lease.policy, want.least, has, wallet.available)
     if lacking <= 0:
         return
     there = leases.rights_holder(lease.site, lease.epoch, want.holder)
-    held = sum(one.balance for one in postings.purses_of(writer.db, there))
+    purses = postings.purses_of(writer.db, there)
+    held = sum(one.balance for one in purses if one.counts_at(now_us))
     altogether = max(wallet.available, 0) + held
     lacking = min(lacking, wallet.available, lease.policy.at_need(altogether) - held)
     if lacking <= 0:

@@ -7,7 +7,7 @@ holder's purses, flagged.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -82,17 +82,21 @@ def _spend_rights(
     db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, total: int, happened_us: int
 ) -> Taken:
     """What the rights of a site give of `total`."""
-    wallet, sources = escrow.rights_of(db, site, epoch, holder)
-    counting = tuple(one for one in wallet.purses if one.counts_at(happened_us))
-    wallet = replace(wallet, purses=counting)
+    wallet, sources = escrow.rights_of(db, site, epoch, holder, happened_us)
     spent = wallet.spend(max(0, min(total, wallet.balance)))
     return Taken([Share(sources[one.purse], one.amount) for one in spent], lines_of(spent))
 
 
 def take_back(
-    writer: SqliteStore, site: UUID, payload: dict[str, Any], holder: UUID, now_us: int, actor: str
+    writer: SqliteStore,
+    site: UUID,
+    payload: dict[str, Any],
+    holder: UUID,
+    at_us: int,
+    now_us: int,
+    actor: str,
 ) -> None:
-    """A site gives back rights that it does not need; `payload` is its record's.
+    """A site gave back rights that it did not need, `at_us`; `payload` is its record's.
 
     Raises:
         OperationError: `bad-request`: it makes no sense.
@@ -100,7 +104,7 @@ def take_back(
     key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
     if postings.is_posted(writer.db, key):
         return
-    given = escrow.give_back(writer, site, epoch, holder, amount, key, now_us, actor)
+    given = escrow.give_back(writer, site, epoch, holder, amount, at_us, key, now_us, actor)
     lost = amount - sum(one.amount for one in given)
     if lost > 0 and leases.was_put_back(writer.db):
         told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}

@@ -10,8 +10,9 @@ import pytest
 from spoold.model.charge import Flag
 from spoold.model.errors import OperationError
 from spoold.model.offline import HOUR_US, MARGIN_US, Beyond, OfflinePolicy
+from spoold.model.purse import Period
 from spoold.model.record import Kind
-from spoold.spool import charges, leases, received
+from spoold.spool import charges, escrow, leases, received
 from spoold.spool.store import AddRecord, GrantRights, PutPolicy, ReclaimRights, Settle
 from support.money import PAGE
 from support.rights import GUIDS, deployment
@@ -426,3 +427,40 @@ async def test_settling_without_usage_takes_what_was_reserved(hall):
     await hall.ship("a")
     assert await hall.rights("a") == 6 * PAGE
     assert await hall.left("hq") == 30 * PAGE
+
+
+@pytest.mark.parametrize("need", [100, 50])
+async def test_what_sites_hold_of_a_period_that_is_over_counts_no_more(hall, need):
+    """Neither as what they may spend of somebody's money, nor as what they have enough of."""
+    policy = OfflinePolicy(need_share=need)
+    await hall.hq.journal.commit(PutPolicy(None, policy, hall.now_us))
+    await hall.hq.allow(8 * PAGE, period=Period.DAY)
+    for _ in range(9):
+        await hall.sync("a")
+        assert (await hall.left("hq"), await hall.left("a")) == (6 * PAGE, 2 * PAGE)
+        look, site = hall.hq.spool.reader.look, GUIDS["a"]
+        assert await look(escrow.at_sites, hall.ada, hall.now_us) == {site: 2 * PAGE}
+        assert await hall.rights("a") == 2 * PAGE
+        hall.now_us += DAY_US
+        assert await look(escrow.at_sites, hall.ada, hall.now_us) == {}
+    kept = await hall.ask("a")
+    assert len(kept.granted.rights) <= 3  # the others are of no use any more
+    await hall.check()
+
+
+async def test_what_a_site_gives_back_is_of_the_period_in_which_it_did(hall):
+    """It can be spent elsewhere at once; and what came late is not taken from the next period."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY)
+    await hall.sync("a")
+    hall.now_us += DAY_US
+    await hall.sync("a")
+    assert await hall.give_back("a", 0) == 2 * PAGE
+    await hall.ship("a")
+    assert await hall.left("hq") == 8 * PAGE
+    await hall.sync("a")
+    assert await hall.give_back("a", 0) == 2 * PAGE
+    hall.now_us += DAY_US
+    await hall.ship("a")  # it is tomorrow when that is heard
+    await hall.sync("a")
+    assert (await hall.left("hq"), await hall.left("a")) == (6 * PAGE, 2 * PAGE)
+    await hall.check()

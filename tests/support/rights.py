@@ -13,7 +13,6 @@ import trio
 from spoold.model.offline import Want
 from spoold.model.purse import Payer, PayerKind
 from spoold.spool import escrow, leases, ledger_views, rights, sending
-from spoold.spool.changes.rights import Granted
 from spoold.spool.postings import purses_of
 from spoold.spool.store import (
     Cancel,
@@ -110,7 +109,7 @@ class Deployment:
         """All records of a site go up."""
         await ship(self.at[name].spool, self.hq.spool, GUIDS[name])
 
-    async def ask(self, name: str, least: int = 0) -> tuple[KeepRights, Granted]:
+    async def ask(self, name: str, least: int = 0) -> KeepRights:
         """What a site asks for; the answer is to be kept, or lost."""
         spool = self.at[name].spool
         lease = await spool.reader.look(leases.own)
@@ -173,7 +172,7 @@ class Deployment:
 
     async def rights(self, name: str) -> int:
         """What a site may spend, as the application server sees it."""
-        found = await self.hq.spool.reader.look(escrow.holdings, GUIDS[name], b"", 10)
+        found = await self.hq.spool.reader.look(escrow.holdings, GUIDS[name], b"", 10, self.now_us)
         return sum(one.left for one in found)
 
     async def check(self) -> None:

@@ -175,7 +175,7 @@ async def show(call: Call) -> dict[str, Any]:
 
 async def _at_sites(services: Services, holder: UUID) -> list[dict[str, Any]]:
     """What sites may spend of a holder's money: it is no part of the balance here."""
-    found = await services.reader.look(escrow.at_sites, holder)
+    found = await services.reader.look(escrow.at_sites, holder, services.wall_clock())
     names = await services.reader.look(nodes.names)
     return [
         {"site": names.get(site, str(site)), "amount": amount}

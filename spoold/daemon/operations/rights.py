@@ -107,7 +107,8 @@ async def holdings(call: Call) -> dict[str, Any]:
         key = bytes.fromhex(after)
     except ValueError:
         raise OperationError("bad-request", "that is no next_after_id.") from None
-    found = await services.reader.look(escrow.holdings, guid, key, args["limit"] + 1)
+    look, now_us = services.reader.look, services.wall_clock()
+    found = await look(escrow.holdings, guid, key, args["limit"] + 1, now_us)
     page = found[: args["limit"]]
     names = await Names.of(services, [one.holder for one in page])
     rows = [
