@@ -412,6 +412,7 @@ _WAITING = (
     )
     + "WHERE remote_job.owner = ? AND finished_us IS NULL "
     f"AND state = {_HELD} AND reasons LIKE '%{JobReason.JOB_RELEASE_WAIT}%' "
+    "AND NOT EXISTS (SELECT 1 FROM node WHERE guid = remote_job.node AND state = 'revoked') "
 )
 _WAITING_BEHIND = (
     _WAITING.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ")
@@ -421,7 +422,7 @@ _WAITING_BEHIND = (
 
 def waits_for(db: sqlite3.Connection, user: UUID, after: int, limit: int) -> list[Waits]:
     """Jobs behind a key that wait for a user at other nodes, or for somebody who lets the user
-    release theirs.
+    release theirs; not those of a site that was revoked, which nobody reaches any more.
     """
     found = [
         _waits(row)

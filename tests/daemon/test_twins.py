@@ -217,3 +217,25 @@ async def test_what_a_site_has_lost_with_its_spool_is_listed_no_more(pair, start
         holds=lambda found: [one["title"] for one in found["jobs"]] == ["handed"],
     )
     await wait_job(site, "handed", "pending-held")
+
+
+async def test_what_waits_at_a_site_that_is_revoked_is_shown_to_its_owner_no_more(pair):
+    """Nobody can release it there any more; who looks after the site still sees what it had."""
+    hq, site = pair
+    await hq.ask("user.add", name="ada")
+    await wait_until(
+        lambda: site.ask("user.list"), holds=lambda found: [one["name"] for one in found["users"]]
+    )
+    await put(site, "desk", "letter", uuid4())
+
+    ada = await hq.services.reader.user("ada")
+
+    async def shown():
+        found = await hq.services.reader.look(remote_jobs.waits_for, ada.guid, 0, 10)
+        return [one.job.title for one in found]
+
+    await wait_until(shown, holds=lambda found: found == ["letter"])
+    await hq.ask("site.revoke", name="library")
+    assert await shown() == []
+    had = await hq.ask("job.elsewhere", site="library")
+    assert [one["title"] for one in had["jobs"]] == ["letter"]
