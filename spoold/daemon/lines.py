@@ -41,6 +41,7 @@ from spoold.site.far_desk import FarDesk
 from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
 from spoold.site.giving import Giving
+from spoold.site.leftovers import Leftovers
 from spoold.site.line import Line, Settings
 from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
@@ -257,6 +258,7 @@ async def tasks_of(
         giving.run,
         Attending(line, partial(for_upstream.do, services)).run,
         losers.run,
+        Leftovers(journal, reader, wall_clock).run,
         fence.run,
         lambda: _let_go(dispatcher, lines, replica),
     ]

@@ -7,6 +7,7 @@ from; `right_granted` counts what was ever granted, by the purse it came from.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -64,17 +65,21 @@ def give_back(
     epoch: int,
     holder: UUID,
     amount: int,
-    at_us: int,
+    at_us: int | None,
     key: bytes,
     now_us: int,
     actor: str,
+    only: Collection[UUID] | None = None,
 ) -> list[Share]:
     """Rights of a site, of those that count `at_us`, go back to their holder, as far as there are
-    so many: to which purses.
+    so many: to which purses. `only`: of what came from these purses.
 
     The caller has seen that nothing was posted under this key.
     """
     wallet, sources = rights_of(writer.db, site, epoch, holder, at_us)
+    if only is not None:
+        purses = tuple(one for one in wallet.purses if sources[one.guid] in only)
+        wallet = replace(wallet, purses=purses)
     spent = wallet.spend(max(0, min(check_amount(amount), wallet.balance)))
     if spent:
         book_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)

@@ -175,6 +175,7 @@ DECIDE: dict[type, Callable[[SqliteStore, Any], Any]] = {
     store.GrantRights: rights.grant_rights,
     store.KeepRights: held.keep_rights,
     store.ReturnRights: held.return_rights,
+    store.ReturnOver: held.return_over,
     store.ReclaimRights: rights.reclaim_rights,
     store.PutPolicy: policies.put_policy,
     store.SetEmergency: emergencies.set_emergency,

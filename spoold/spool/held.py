@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.errors import OperationError
 from spoold.model.offline import Right, Want
-from spoold.model.purse import PayerKind, Purse, PurseKind, Wallet
+from spoold.model.purse import PayerKind, Purse, PurseKind, Share, Wallet
 from spoold.spool import leases, postings, store
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, Own, lines_of
@@ -149,26 +149,62 @@ def _address(lease: Lease, holder: UUID) -> bytes:
 
 def return_rights(writer: SqliteStore, change: store.ReturnRights) -> int:
     """See `ReturnRights`."""
-    lease, holder = leases.own(writer.db), change.holder
-    if lease is None or not lease.holds_at(change.now_us) or _is_stale(writer.db, lease, holder):
+    lease = _returns(writer.db, change)
+    if lease is None:
         return 0
-    purses = postings.purses_of(writer.db, holder)
-    wallet = Wallet(holder, tuple(one for one in purses if one.counts_at(change.now_us)))
+    purses = postings.purses_of(writer.db, change.holder)
+    wallet = Wallet(change.holder, tuple(one for one in purses if one.counts_at(change.now_us)))
     amount = wallet.balance - change.keep
-    if amount <= 0:
+    if amount > 0:
+        _return(writer, lease, wallet, wallet.spend(amount), change, {})
+    return max(0, amount)
+
+
+def return_over(writer: SqliteStore, change: store.ReturnOver) -> int:
+    """See `ReturnOver`."""
+    lease = _returns(writer.db, change)
+    if lease is None:
         return 0
+    purses = postings.purses_of(writer.db, change.holder)
+    over = tuple(one for one in purses if one.balance > 0 and _is_over(one, change.before_us))
+    shares = [Share(one.guid, one.balance) for one in over]
+    if shares:
+        _return(writer, lease, Wallet(change.holder, over), shares, change, {"over": True})
+    return sum(one.amount for one in shares)
+
+
+def _is_over(purse: Purse, before_us: int) -> bool:
+    return purse.until_us is not None and purse.until_us <= before_us
+
+
+def _returns(db: sqlite3.Connection, change: store.ReturnRights | store.ReturnOver) -> Lease | None:
+    """The lease by which a site holds what it gives back; None: it holds nothing."""
+    lease = leases.own(db)
+    if lease is None or not lease.holds_at(change.now_us) or _is_stale(db, lease, change.holder):
+        return None
+    return lease
+
+
+def _return(
+    writer: SqliteStore,
+    lease: Lease,
+    wallet: Wallet,
+    shares: list[Share],
+    change: store.ReturnRights | store.ReturnOver,
+    more: dict[str, Any],
+) -> None:
+    amount = sum(one.amount for one in shares)
     postings.post(
         writer,
         b"right-return/" + writer.random(KEY_BYTES),
         "right-return",
         wallet,
-        [*lines_of(wallet.spend(amount)), Line(Own.RIGHTS.guid, amount)],
+        [*lines_of(shares), Line(Own.RIGHTS.guid, amount)],
         change.now_us,
         change.actor,
-        more={"epoch": lease.epoch, "returned": amount},
+        more={"epoch": lease.epoch, "returned": amount, **more},
     )
-    writer.events.append(store.BalanceChanged(holder))
-    return amount
+    writer.events.append(store.BalanceChanged(change.holder))
 
 
 def epoch_of(writer: SqliteStore, holder: UUID, now_us: int) -> int | None:
@@ -219,6 +255,18 @@ def wants(
             has = 0  # it is of another epoch, or of another time
         found.append(Want(kind, holder, least, has, sum(one.amount for one in rights)))
     return Standing(lease.epoch, lease.upstream, tuple(found))
+
+
+def over(db: sqlite3.Connection, before_us: int, after: bytes, limit: int) -> list[UUID]:
+    """At most `limit` holders behind the key `after`, by key, of whom something is here whose
+    period was over before a time.
+    """
+    rows = db.execute(
+        "SELECT DISTINCT holder FROM purse WHERE until_us <= ? AND balance > 0 AND holder > ? "
+        "ORDER BY holder LIMIT ?",
+        (before_us, after, limit),
+    )
+    return [UUID(bytes=holder) for (holder,) in rows]
 
 
 def page(db: sqlite3.Connection, site: UUID, after: bytes, limit: int) -> list[Right]:

@@ -202,6 +202,11 @@ def allowances(db: sqlite3.Connection, recipients: Sequence[str]) -> list[Allowa
     return [Allowance.from_map(unpack(row[0])) for row in rows]
 
 
+def allowance(db: sqlite3.Connection, guid: UUID) -> Allowance | None:
+    row = db.execute("SELECT fields FROM allowance WHERE guid = ?", (guid.bytes,)).fetchone()
+    return None if row is None else Allowance.from_map(unpack(row[0]))
+
+
 def allowance_page(db: sqlite3.Connection, after: bytes, limit: int) -> list[Allowance]:
     """At most `limit` allowances of all recipients, behind a guid."""
     rows = db.execute(

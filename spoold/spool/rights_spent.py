@@ -15,7 +15,7 @@ from spoold.model.charge import Flag
 from spoold.model.money import check_amount
 from spoold.model.offline import Right
 from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
-from spoold.spool import escrow, leases, postings
+from spoold.spool import escrow, late_carry, leases, postings
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, lines_of
 
@@ -96,7 +96,8 @@ def take_back(
     now_us: int,
     actor: str,
 ) -> None:
-    """A site gave back rights that it did not need, `at_us`; `payload` is its record's.
+    """A site gave back rights that it did not need, `at_us`, or of which the period was over;
+    `payload` is its record's.
 
     Raises:
         OperationError: `bad-request`: it makes no sense.
@@ -104,7 +105,15 @@ def take_back(
     key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
     if postings.is_posted(writer.db, key):
         return
-    given = escrow.give_back(writer, site, epoch, holder, amount, at_us, key, now_us, actor)
+    only: set[UUID] | None = None
+    if payload.get("over"):
+        only = {UUID(bytes=bytes(guid)) for guid, _ in payload["lines"]}
+    counts_us = at_us if only is None else None
+    given = escrow.give_back(
+        writer, site, epoch, holder, amount, counts_us, key, now_us, actor, only
+    )
+    for one in given if only is not None else ():
+        late_carry.carry_on(writer, holder, one.purse, now_us, actor)
     lost = amount - sum(one.amount for one in given)
     if lost > 0 and leases.was_put_back(writer.db):
         told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}

@@ -101,6 +101,7 @@ from spoold.spool.changes.rights import KeepRights as KeepRights
 from spoold.spool.changes.rights import KeepVerifier as KeepVerifier
 from spoold.spool.changes.rights import PutPolicy as PutPolicy
 from spoold.spool.changes.rights import ReclaimRights as ReclaimRights
+from spoold.spool.changes.rights import ReturnOver as ReturnOver
 from spoold.spool.changes.rights import ReturnRights as ReturnRights
 from spoold.spool.changes.rights import SetEmergency as SetEmergency
 from spoold.spool.changes.sources import CardOfSource as CardOfSource
@@ -208,6 +209,7 @@ Change = (
     | GrantRights
     | KeepRights
     | ReturnRights
+    | ReturnOver
     | ReclaimRights
     | PutPolicy
     | SetEmergency

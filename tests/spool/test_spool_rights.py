@@ -12,6 +12,7 @@ from spoold.model.errors import OperationError
 from spoold.model.offline import HOUR_US, MARGIN_US, Beyond, OfflinePolicy
 from spoold.model.purse import Period
 from spoold.model.record import Kind
+from spoold.site.leftovers import Leftovers
 from spoold.spool import charges, escrow, leases, received
 from spoold.spool.store import AddRecord, GrantRights, PutPolicy, ReclaimRights, Settle
 from support.money import PAGE
@@ -464,3 +465,60 @@ async def test_what_a_site_gives_back_is_of_the_period_in_which_it_did(hall):
     await hall.sync("a")
     assert (await hall.left("hq"), await hall.left("a")) == (6 * PAGE, 2 * PAGE)
     await hall.check()
+
+
+def leftovers(hall):
+    spool = hall.at["a"].spool
+    return Leftovers(spool.journal, spool.reader, lambda: hall.now_us)
+
+
+@pytest.mark.parametrize("is_granted", [False, True])
+@pytest.mark.parametrize(("most", "carried"), [(20, 8), (7, 7), (0, 0)])
+async def test_what_a_site_had_left_of_a_period_is_carried_over(hall, is_granted, most, carried):
+    """Whether the next period had begun without it or not; and no more than may be."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, carry_over=most * PAGE, from_us=hall.now_us)
+    await hall.sync("a")
+    assert await hall.left("a") == 2 * PAGE
+    hall.now_us += DAY_US + HOUR_US
+    if is_granted:
+        await hall.sync("b", least=1)
+        assert await hall.left("hq") + await hall.left("b") == (8 + min(most, 6)) * PAGE
+    await hall.ship("b")
+    assert await leftovers(hall).look() == 2 * PAGE
+    await hall.ship("a")
+    assert await hall.left("hq") + await hall.left("b") == (8 + carried) * PAGE
+    assert await leftovers(hall).look() == 0
+    await hall.ship("a")
+    await hall.sync("a")
+    every = [await hall.left(name) for name in ("hq", "a", "b")]
+    assert sum(every) == (8 + carried) * PAGE
+    await hall.check()
+
+
+async def test_what_is_carried_late_goes_on_through_the_periods_since(hall):
+    """The site was cut off for days; a report of what was made in time is charged meanwhile."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, carry_over=100 * PAGE, from_us=hall.now_us)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 1)
+    for _ in range(3):
+        hall.now_us += DAY_US
+        await hall.sync("b", least=1)
+        await hall.give_back("b", 0)
+        await hall.ship("b")
+    assert await hall.left("hq") == (4 * 8 - 2) * PAGE
+    await hall.settle("a", b"k", 1)
+    hall.now_us += HOUR_US
+    assert await leftovers(hall).look() == 1 * PAGE
+    await hall.ship("a")
+    assert await hall.left("hq") == (4 * 8 - 1) * PAGE
+    await hall.check()
+
+
+async def test_a_site_keeps_what_is_over_for_a_while(hall):
+    """What was made in time may be reported a little later."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=hall.now_us)
+    await hall.sync("a")
+    hall.now_us += DAY_US + HOUR_US // 2
+    assert await leftovers(hall).look() == 0
+    hall.now_us += HOUR_US // 2
+    assert await leftovers(hall).look() == 2 * PAGE

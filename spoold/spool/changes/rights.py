@@ -67,6 +67,18 @@ class ReturnRights:
 
 
 @dataclass(slots=True)
+class ReturnOver:
+    """A site gives back what it holds of a holder's allowances whose periods were over `before_us`,
+    so that it is carried over as the rest of them. Answer: how much.
+    """
+
+    holder: UUID
+    before_us: int
+    now_us: int
+    actor: str = "node"
+
+
+@dataclass(slots=True)
 class ReclaimRights:
     """Take back, of at most `limit` holders, what sites hold no more. Answer: of how many.
 

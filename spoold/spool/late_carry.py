@@ -1,0 +1,75 @@
+"""What is left of an allowance and comes back from a site when its period is over is carried over.
+
+The next period began without it: what stood in escrow was nobody's to carry. It follows, up to what
+the allowance lets come along in all, and on into each period that has begun since.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from spoold.model.purse import Allowance, Purse, Wallet
+from spoold.spool import postings, store
+from spoold.spool.postings import Line, Own
+
+if TYPE_CHECKING:
+    from spoold.spool.sqlite import SqliteStore
+
+KEY_BYTES = 16
+
+
+def carry_on(writer: SqliteStore, holder: UUID, purse: UUID, now_us: int, actor: str) -> None:
+    """Something has come back into a purse: as much of it as may goes on into the next ones."""
+    while True:
+        every = sorted(postings.purses_of(writer.db, holder), key=lambda one: one.from_us)
+        before = next((one for one in every if one.guid == purse), None)
+        if before is None or before.allowance is None or before.until_us is None:
+            return
+        allowance = postings.allowance(writer.db, before.allowance)
+        of_it = [one for one in every if one.allowance == before.allowance]
+        after = next((one for one in of_it if one.from_us >= before.until_us), None)
+        if allowance is None or after is None:  # the grant of the next one takes it along
+            return
+        room = allowance.carry_over - _came_along(writer.db, allowance, after, of_it)
+        part = min(before.balance, room)
+        if part <= 0:
+            return
+        wallet = Wallet(holder, tuple(every))
+        postings.post(
+            writer,
+            _key(after) + writer.random(KEY_BYTES),
+            "grant",
+            wallet,
+            [
+                Line(before.guid, -part),
+                *(Line(one.purse, -one.amount) for one in wallet.receive(after, part)),
+            ],
+            now_us,
+            actor,
+            more={"allowance": allowance.guid.bytes, "period": after.period},
+        )
+        writer.events.append(store.BalanceChanged(holder))
+        purse = after.guid
+
+
+def _key(purse: Purse) -> bytes:
+    return b"carry/" + purse.guid.bytes + b"/"
+
+
+def _came_along(
+    db: sqlite3.Connection, allowance: Allowance, purse: Purse, of_it: list[Purse]
+) -> int:
+    """How much of the periods before is in what a purse was given."""
+    others = [one.guid.bytes for one in of_it if one.guid != purse.guid]
+    sources = [Own.GIVEN.guid.bytes, *others]
+    late = _key(purse)
+    (given,) = db.execute(
+        "SELECT coalesce(sum(-posting.amount), 0) FROM entry JOIN posting ON entry_id = entry.id "
+        "JOIN purse ON purse.id = purse_id WHERE (entry.key = ? OR (entry.key > ? AND "
+        f"entry.key < ?)) AND purse.guid IN ({', '.join('?' * len(sources))}) "
+        "AND posting.amount < 0",
+        (b"grant/" + purse.guid.bytes, late, late[:-1] + b"0", *sources),
+    ).fetchone()
+    return max(0, int(given) - allowance.amount)
