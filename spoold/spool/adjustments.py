@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def refund(writer: SqliteStore, change: store.Refund) -> Charge:
         )
     kept, rest = split(shares, charge.net - change.amount)
     wallet = wallet_of(writer, charge, change.now_us, change.now_us)
-    back = wallet.give_back(rest)
+    back = wallet.give_back(_at_hand(writer, wallet, rest, change.now_us))
     charge = replace(charge, refunded=charge.refunded + change.amount)
     postings.post(
         writer,
@@ -68,7 +69,18 @@ def refund(writer: SqliteStore, change: store.Refund) -> Charge:
         reason=bounded_text(change.reason),
         more={"charge": charge.key, "refunded": charge.refunded},
     )
+    writer.events.append(store.BalanceChanged(wallet.holder))
     return charges.keep(writer, charge, kept)
+
+
+def _at_hand(
+    writer: SqliteStore, wallet: Wallet, shares: Iterable[Share], now_us: int
+) -> list[Share]:
+    """What came from an allowance whose period is over is credit: there nobody could spend it."""
+    purses = postings.purses_of(writer.db, wallet.holder)
+    over = {one.guid for one in purses if not one.counts_at(now_us)}
+    credit = wallet.purse(PurseKind.CREDIT).guid
+    return [Share(credit, one.amount) if one.purse in over else one for one in shares]
 
 
 def adjust(writer: SqliteStore, change: store.Adjust) -> int:

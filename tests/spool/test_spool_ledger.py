@@ -101,6 +101,23 @@ async def test_purses_are_spent_in_order_and_given_back_where_it_came_from(purse
     await purses.check()
 
 
+async def test_what_is_refunded_of_a_period_that_is_over_can_be_spent(purses):
+    """It is credit; what the allowance of today had paid is that allowance's again."""
+    ada = await purses.person()
+    await purses.allow(2 * PAGE, period=Period.DAY)
+    await purses.reserve(b"k", ada, 2)
+    await purses.journal.commit(Settle(b"k", pages(2), 2))
+    tomorrow_us = 86_400_000_002
+    await purses.reserve(b"m", ada, 2, tomorrow_us)
+    await purses.journal.commit(Settle(b"m", pages(2), tomorrow_us))
+    for key in (b"k", b"m"):
+        refund = Refund(b"r" + key, key, PAGE, "bad toner", tomorrow_us, "uid:0")
+        await purses.journal.commit(refund)
+    assert await purses.purses(ada) == {"credit": PAGE, "allowance": PAGE}
+    await purses.reserve(b"n", ada, 2, tomorrow_us)
+    await purses.check()
+
+
 async def test_what_is_made_beyond_the_reservation_is_charged_and_flagged(purses):
     """The paper is out: the overdraft goes below its limit, and pays for it with what comes in."""
     ada = await purses.person()

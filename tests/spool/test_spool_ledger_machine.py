@@ -175,6 +175,8 @@ async def step(purses: Purses, people: dict[str, UUID], model: Model, what) -> N
             assert await commit(change) == await commit(change)
             model.people[work.person].touch(month)
             work.given, back = model.part(work.given, net - count)
+            over = {f"allowance {one}" for one in range(len(MONTHS)) if one != month}
+            back = [("credit" if name in over else name, amount) for name, amount in back]
             model.people[work.person].give_back(back)
             work.refunded += count
 
