@@ -522,3 +522,19 @@ async def test_a_site_keeps_what_is_over_for_a_while(hall):
     assert await leftovers(hall).look() == 0
     hall.now_us += HOUR_US // 2
     assert await leftovers(hall).look() == 2 * PAGE
+
+
+async def test_what_a_site_that_is_gone_had_left_of_a_period_is_carried_over(hall):
+    """Once its rights are taken back."""
+    allowance = {"period": Period.WEEK, "carry_over": 8 * PAGE, "from_us": hall.now_us}
+    await hall.hq.allow(8 * PAGE, **allowance)
+    await hall.sync("a")
+    hall.now_us += 7 * DAY_US
+    await hall.sync("b", least=1)
+    await hall.give_back("b", 0)
+    await hall.ship("b")
+    assert await hall.left("hq") == 14 * PAGE
+    hall.now_us += MARGIN_US + HOUR_US
+    await hall.reclaim()
+    assert await hall.left("hq") == 16 * PAGE
+    await hall.check()
