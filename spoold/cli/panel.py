@@ -41,7 +41,7 @@ async def _run(mfd: Mfd, commands: list[str]) -> int:
         try:
             server = await mfd.reach()
         except Lost as error:
-            print(plain(f"spoold: {error}."), file=sys.stderr)
+            print(plain(f"spoold: {str(error).rstrip('.')}."), file=sys.stderr)
             if commands:
                 return UNREACHABLE
         else:

@@ -103,7 +103,7 @@ class Mfd:
         """Connect, and name the server that is used first.
 
         Raises:
-            OperationError: it does not let this MFD in. Lost: nobody answers.
+            Lost: nobody answers, or lets this MFD in.
         """
         why = []
         for server in self._servers.in_order():

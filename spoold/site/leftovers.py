@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
 import trio
 
-from spoold.model.errors import SpoolError, StoreFailed
 from spoold.spool import held
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import ReturnOver
-
-log = structlog.get_logger("spoold.site")
 
 LOOK_S = 600.0
 OVER_US = 3_600_000_000
@@ -25,7 +21,7 @@ TOGETHER = 200
 
 
 class Leftovers:
-    """Have `run` run."""
+    """What was refused, as on a full disk, is looked at again the next time."""
 
     def __init__(
         self, journal: Journal, reader: SqliteReader, wall_clock: Callable[[], int]
@@ -35,13 +31,9 @@ class Leftovers:
         self._wall_clock = wall_clock
 
     async def run(self) -> None:
+        """Look now and then, for ever."""
         while True:
-            try:
-                await self.look()
-            except StoreFailed:
-                raise
-            except SpoolError as error:
-                log.info("leftovers_kept", reason=str(error))
+            await self.look()
             await trio.sleep(LOOK_S)
 
     async def look(self) -> int:
@@ -49,12 +41,10 @@ class Leftovers:
         given, after = 0, b""
         now_us = self._wall_clock()
         before_us = now_us - OVER_US
-        while True:
-            holders = await self._reader.look(held.over, before_us, after, TOGETHER)
+        while holders := await self._reader.look(held.over, before_us, after, TOGETHER):
             answers = await self._journal.commit_all(
                 [ReturnOver(one, before_us, now_us) for one in holders]
             )
             given += sum(one for one in answers if isinstance(one, int))
-            if len(holders) < TOGETHER:
-                return given
             after = holders[-1].bytes
+        return given
