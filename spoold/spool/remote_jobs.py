@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -191,9 +192,20 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
     if row is None:
         return
     job_id, here = row[0], STATE[row[1]]
-    if JobReason.JOB_IN_DOUBT in row[2].split() and state is not JobState.COMPLETED:
+    is_doubted = JobReason.JOB_IN_DOUBT in row[2].split()
+    if is_doubted and state is not JobState.COMPLETED:
         return  # what waits there is held, when its printer is not that node's any more
-    if here in WAITING and _rank(state) > _rank(here):
+    if is_doubted and holding.was_handed(writer.db, node, job_id):
+        came_out = store.ChangeJob(
+            job_id,
+            JobEvent.ASSUME,
+            now_us,
+            reasons=(JobReason.JOB_COMPLETED_SUCCESSFULLY,),
+            message="It came out at the node that had it.",
+            only_from=WAITING,
+        )
+        _change(writer, came_out)  # what was reserved for it pays
+    elif here in WAITING and _rank(state) > _rank(here):
         if not holding.can_have(writer.db, node, job_id):
             writer.events.append(store.ClaimRefused(UUID(bytes=uuid), job_id, node))
             return
@@ -207,10 +219,7 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
             message="It is printed at another node.",
             only_from=WAITING,
         )
-        try:
-            jobs.change_job(writer, change)
-        except OperationError:
-            return
+        _change(writer, change)
     elif here is JobState.COMPLETED and state in WAITING:
         writer.events.append(store.TwinFound(UUID(bytes=uuid)))
     elif state is JobState.COMPLETED and _came_out(writer, job_id):
@@ -251,11 +260,13 @@ def cancel_too(
     why = next((one for one in reasons if one in _CANCELED_FOR), JobReason.JOB_CANCELED_BY_USER)
     event, words = canceling(STATE[state], why)
     message = "It was canceled where it came from."
-    change = store.ChangeJob(job_id, event, now_us, identity_of(node), words, message)
-    try:
+    _change(writer, store.ChangeJob(job_id, event, now_us, identity_of(node), words, message))
+
+
+def _change(writer: SqliteStore, change: store.ChangeJob) -> None:
+    """As far as the job lets itself be changed."""
+    with suppress(OperationError):
         jobs.change_job(writer, change)
-    except OperationError:
-        return
 
 
 def is_canceled(db: sqlite3.Connection, identity: str, uuid: UUID) -> bool:

@@ -15,7 +15,7 @@ from spoold.model.outcome import Deferred, Delivered, InDoubt
 from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
-from spoold.spool import fold, received, remote_jobs, sending, store
+from spoold.spool import charges, fold, received, remote_jobs, sending, store
 from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
     ChangeJob,
@@ -29,6 +29,7 @@ from spoold.spool.store import (
     ReleaseJob,
     StartAttempt,
 )
+from support.money import PAGE, Purses
 from support.receiving import add, chain_of, standing
 from support.sites import HQ, SITE, receive, ship, stored
 
@@ -243,6 +244,33 @@ async def test_a_job_in_doubt_is_canceled_when_who_had_it_tells_that_it_was_canc
     await site.journal.commit(ChangeJob(fetched.job_id, JobEvent.CANCEL, 2, reasons=why))
     await ship(site, hq)
     assert ((await hq.reader.job(job.job_id)).state is JobState.CANCELED) is (owner == SITE)
+
+
+@pytest.mark.parametrize("owner", [SITE, HQ])
+async def test_a_job_in_doubt_that_came_out_where_it_was_is_paid(site, hq, owner):
+    """By what was reserved for it here. Whoever never had it is not believed."""
+    here, there = await hq.add_printer(owner=HQ), await site.add_printer()
+    job = await hq.add_job(here, owner="ada", uuid=JOB)
+    purses = Purses(hq)
+    await purses.start()
+    ada = await purses.person("ada")
+    await purses.pay_in(ada, 9 * PAGE)
+    await purses.reserve(b"k", ada, 4, job_id=job.job_id)
+    number = await hq.journal.commit(StartAttempt(job.job_id, 0, here.id, 1))
+    left, reasons = InDoubt("rehomed", evidence={"node": str(owner)}), (JobReason.JOB_IN_DOUBT,)
+    await hq.journal.commit(EndAttempt(job.job_id, number, left, JobEvent.DOUBT, reasons, 2))
+    fetched = await site.add_job(there, owner="ada", uuid=JOB)
+    attempt = await site.journal.commit(StartAttempt(fetched.job_id, 0, there.id, 1))
+    done = EndAttempt(fetched.job_id, attempt, Delivered({"bytes": 9}), JobEvent.DELIVER, (), 2)
+    await site.journal.commit(done)
+    await ship(site, hq)
+    found = await hq.reader.job(job.job_id)
+    assert (found.state is JobState.COMPLETED) is (owner == SITE)
+    assert found.state in (JobState.COMPLETED, JobState.PENDING_HELD)
+    charge = (await hq.reader.look(charges.find, b"k")).charge
+    assert charge.state == ("settled" if owner == SITE else "reserved")
+    assert await purses.purses(ada) == {"paid-in": 5 * PAGE}
+    await purses.check()
 
 
 async def test_what_a_site_has_canceled_is_not_taken_from_it_any_more(site, hq):
