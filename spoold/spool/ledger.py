@@ -23,13 +23,14 @@ from spoold.model.pricing import NO_PRICES, PriceList, Quote, quote
 from spoold.model.purse import (
     Payer,
     PayerKind,
+    PurseKind,
     Share,
     Wallet,
     limit_reached,
     split,
 )
 from spoold.model.usage import Usage, check_usage
-from spoold.spool import accounts, charges, held, postings, shared_work, store
+from spoold.spool import accounts, charges, held, late_carry, leases, postings, shared_work, store
 from spoold.spool.postings import Line, Opened, Own, lines_of
 from spoold.spool.rows import NUMBER, unpack
 
@@ -189,6 +190,7 @@ def settle(
     )
     paid = [Line(Own.REVENUE.guid, sum(one.amount for one in given))]
     _post(writer, charge, "settle", wallet, back, paid, now_us, actor, at_us)
+    _carry_on(writer, wallet, back, now_us, actor)
     return charges.keep(writer, charge, given)
 
 
@@ -212,7 +214,21 @@ def cancel(
         ended_us=now_us,
     )
     _post(writer, charge, "cancel", wallet, back, [], now_us, actor)
+    _carry_on(writer, wallet, back, now_us, actor)
     return charges.keep(writer, charge, [])
+
+
+def _carry_on(
+    writer: SqliteStore, wallet: Wallet, back: Sequence[Share], now_us: int, actor: str
+) -> None:
+    """What has come back of a period that was over meanwhile is carried over like the rest of it;
+    at a site it goes to the application server for that.
+    """
+    known = {one.guid for one in (*wallet.in_order(), wallet.purse(PurseKind.CREDIT))}
+    over = [one.purse for one in back if one.amount < 0 and one.purse not in known]
+    if over and leases.own(writer.db) is None:
+        for purse in over:
+            late_carry.carry_on(writer, wallet.holder, purse, now_us, actor)
 
 
 def _post(

@@ -101,6 +101,25 @@ async def test_purses_are_spent_in_order_and_given_back_where_it_came_from(purse
     await purses.check()
 
 
+@pytest.mark.parametrize("is_granted", [False, True])
+async def test_what_comes_back_of_a_period_that_is_over_is_carried_over(purses, is_granted):
+    """Of work that ended behind midnight, whether the next period had begun by then or not."""
+    ada = await purses.person()
+    tomorrow_us = 86_400_000_002
+    await purses.allow(8 * PAGE, period=Period.DAY, carry_over=7 * PAGE, from_us=1)
+    await purses.reserve(b"k", ada, 4)
+    await purses.reserve(b"m", ada, 4)
+    if is_granted:
+        await purses.reserve(b"n", ada, 1, tomorrow_us)
+    await purses.journal.commit(Settle(b"k", pages(3), tomorrow_us))
+    await purses.journal.commit(Cancel(b"m", tomorrow_us))
+    if is_granted:
+        await purses.journal.commit(Cancel(b"n", tomorrow_us))
+    await purses.reserve(b"o", ada, 13, tomorrow_us)
+    assert await purses.purses(ada) == {}
+    await purses.check()
+
+
 async def test_what_is_refunded_of_a_period_that_is_over_can_be_spent(purses):
     """It is credit; what the allowance of today had paid is that allowance's again."""
     ada = await purses.person()
