@@ -466,5 +466,8 @@ def may_fail(life: Life, patience_s: float, *, is_refused: bool = False) -> Iter
             life.world.tell(life.name, f"refuses: {error}")
         except (SpooldError, Crashed, Lost):
             pass
+        except ExceptionGroup as group:  # it did several things at once
+            if group.split((SpooldError, Crashed, Lost))[1] is not None:
+                raise
         finally:
             ALIVE.reset(token)
