@@ -60,8 +60,8 @@ OWN_KEYS = (b"grant/", REPORT_KEY, b"carried")  # and those of jobs and rights, 
 
 @dataclass(slots=True)
 class By:
-    """Who has posted an entry, and where its record stands. `known` is the key by which a person of
-    that node is known here.
+    """Who has posted an entry, where its record stands, and when that was by the clock there.
+    `known` is the key by which a person of that node is known here.
     """
 
     site: UUID
@@ -69,6 +69,7 @@ class By:
     known: Callable[[bytes], UUID]
     now_us: int
     position: int = 0
+    told_us: int = 0
     _nodes: list[Node | None] = field(default_factory=list)  # that node, once it was looked up
 
     @property
@@ -95,6 +96,7 @@ def book(writer: SqliteStore, fact: Record, by: By) -> None:
     book_one = BOOK.get(cause)
     if book_one is None:
         raise OperationError("not-possible", "this version of spoold books no such entry.")
+    by.told_us = _whole(fact.payload.get("happened_us", fact.event_us))
     book_one(writer, fact, by)
 
 
@@ -144,7 +146,7 @@ def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
     payer = charge.payer
     if epoch and not charge.is_shadow and postings.is_known(writer.db, payer):
         key, total = b"%b/again/%d/%d" % (charge.key, by.chain_id, by.position), charge.quote.total
-        at_us = charge.happened_us
+        at_us = by.told_us
         escrow.give_back(writer, by.site, epoch, payer.guid, total, at_us, key, by.now_us, by.actor)
 
 
@@ -231,9 +233,9 @@ def _taken(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> tuple[Wal
         shares = _suspended(total)
         flags = [Flag.NO_PAYER.value]
         return Wallet(payer.guid), Taken(shares, lines_of(shares), flags)
-    at_us = charge.happened_us
-    wallet = ledger.wallet_of(writer, charge, at_us, by.now_us)
-    return wallet, rights_spent.consume(writer, by.site, epoch, payer.kind, wallet, total, at_us)
+    wallet = ledger.wallet_of(writer, charge, charge.happened_us, by.now_us)
+    taken = rights_spent.consume(writer, by.site, epoch, payer.kind, wallet, total, by.told_us)
+    return wallet, taken
 
 
 def _strange(
@@ -315,7 +317,7 @@ def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)
-    at_us = fact.event_us
+    at_us = by.told_us
     rights_spent.take_back(writer, by.site, fact.payload, holder, at_us, by.now_us, by.actor)
 
 

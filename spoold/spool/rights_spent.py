@@ -41,13 +41,14 @@ def consume(
     kind: PayerKind,
     wallet: Wallet,
     total: int,
-    happened_us: int,
+    told_us: int,
 ) -> Taken:
-    """Who pays for what a site has charged: its rights, and beyond them the payer's `wallet`.
+    """Who pays for what a site has charged: its rights, and beyond them the payer's `wallet`. By
+    `told_us`, its own clock, it has chosen among its purses, however wrong that was.
 
     `epoch` is the one in which the site charged it, 0 for one that knew of no rights.
     """
-    taken = _spend_rights(writer.db, site, epoch, wallet.holder, total, happened_us)
+    taken = _spend_rights(writer.db, site, epoch, wallet.holder, total, told_us)
     rest = total - sum(one.amount for one in taken.shares)
     if rest <= 0:
         return taken
@@ -79,10 +80,10 @@ def _catch_up(writer: SqliteStore, lease: Lease, epoch: int) -> None:
 
 
 def _spend_rights(
-    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, total: int, happened_us: int
+    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, total: int, told_us: int
 ) -> Taken:
     """What the rights of a site give of `total`."""
-    wallet, sources = escrow.rights_of(db, site, epoch, holder, happened_us)
+    wallet, sources = escrow.rights_of(db, site, epoch, holder, told_us)
     spent = wallet.spend(max(0, min(total, wallet.balance)))
     return Taken([Share(sources[one.purse], one.amount) for one in spent], lines_of(spent))
 
