@@ -61,7 +61,8 @@ OWN_KEYS = (b"grant/", REPORT_KEY, b"carried")  # and those of jobs and rights, 
 @dataclass(slots=True)
 class By:
     """Who has posted an entry, where its record stands, and when that was by the clock there.
-    `known` is the key by which a person of that node is known here.
+    `known` is the key by which a person of that node is known here, and `told` which purses have
+    paid there.
     """
 
     site: UUID
@@ -70,6 +71,7 @@ class By:
     now_us: int
     position: int = 0
     told_us: int = 0
+    told: dict[UUID, int] = field(default_factory=dict)
     _nodes: list[Node | None] = field(default_factory=list)  # that node, once it was looked up
 
     @property
@@ -97,6 +99,7 @@ def book(writer: SqliteStore, fact: Record, by: By) -> None:
     if book_one is None:
         raise OperationError("not-possible", "this version of spoold books no such entry.")
     by.told_us = _whole(fact.payload.get("happened_us", fact.event_us))
+    by.told = rights_spent.shares_told(fact.payload.get("given", ()))
     book_one(writer, fact, by)
 
 
@@ -146,8 +149,9 @@ def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
     payer = charge.payer
     if epoch and not charge.is_shadow and postings.is_known(writer.db, payer):
         key, total = b"%b/again/%d/%d" % (charge.key, by.chain_id, by.position), charge.quote.total
-        at_us = by.told_us
-        escrow.give_back(writer, by.site, epoch, payer.guid, total, at_us, key, by.now_us, by.actor)
+        escrow.give_back(
+            writer, by.site, epoch, payer.guid, total, by.told_us, by.told, key, by.now_us, by.actor
+        )
 
 
 def _placed(db: sqlite3.Connection, charge: Charge, by: By) -> Charge:
@@ -234,7 +238,9 @@ def _taken(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> tuple[Wal
         flags = [Flag.NO_PAYER.value]
         return Wallet(payer.guid), Taken(shares, lines_of(shares), flags)
     wallet = ledger.wallet_of(writer, charge, charge.happened_us, by.now_us)
-    taken = rights_spent.consume(writer, by.site, epoch, payer.kind, wallet, total, by.told_us)
+    taken = rights_spent.consume(
+        writer, by.site, epoch, payer.kind, wallet, total, by.told_us, by.told
+    )
     return wallet, taken
 
 

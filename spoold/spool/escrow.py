@@ -7,9 +7,9 @@ from; `right_granted` counts what was ever granted, by the purse it came from.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from spoold.model.money import check_amount
@@ -40,23 +40,34 @@ def count(db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, given: l
         leases.note_granted(db, site, epoch, replace(one, amount=amount))
 
 
+class Held(NamedTuple):
+    """What a site has not reported as spent: `sources` says from which purse each of the wallet
+    came, and `at_site` as which one it stands there.
+    """
+
+    wallet: Wallet
+    sources: dict[UUID, UUID]
+    at_site: dict[UUID, UUID]
+
+
 def rights_of(
     db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, at_us: int | None = None
-) -> tuple[Wallet, dict[UUID, UUID]]:
-    """What a site has not reported as spent, and from which purse each part came; `at_us`: without
-    what cannot be spent at that moment, as its period is over.
+) -> Held:
+    """What a site holds; `at_us`: without what cannot be spent at that moment, as its period is
+    over.
     """
     escrow = leases.rights_holder(site, epoch, holder)
     balances = {one.guid: one.balance for one in postings.purses_of(db, escrow)}
     purses: list[Purse] = []
-    sources: dict[UUID, UUID] = {}
+    found = Held(Wallet(escrow), {}, {})
     for right in leases.granted(db, site, holder, epoch):
         if at_us is not None and not right.purse.counts_at(at_us):
             continue
         there = purse_of(site, epoch, right.purse)
         purses.append(replace(there, balance=balances.get(there.guid, 0)))
-        sources[there.guid] = right.purse.guid
-    return Wallet(escrow, tuple(purses)), sources
+        found.sources[there.guid] = right.purse.guid
+        found.at_site[there.guid] = right.local.guid
+    return found._replace(wallet=Wallet(escrow, tuple(purses)))
 
 
 def give_back(
@@ -66,24 +77,43 @@ def give_back(
     holder: UUID,
     amount: int,
     at_us: int | None,
+    told: Mapping[UUID, int],
     key: bytes,
     now_us: int,
     actor: str,
-    only: Collection[UUID] | None = None,
 ) -> list[Share]:
-    """Rights of a site, of those that count `at_us`, go back to their holder, as far as there are
-    so many: to which purses. `only`: of what came from these purses.
+    """Rights of a site go back to their holder, as far as there are so many: to which purses. See
+    `taken_from`.
 
     The caller has seen that nothing was posted under this key.
     """
-    wallet, sources = rights_of(writer.db, site, epoch, holder, at_us)
-    if only is not None:
-        purses = tuple(one for one in wallet.purses if sources[one.guid] in only)
-        wallet = replace(wallet, purses=purses)
-    spent = wallet.spend(max(0, min(check_amount(amount), wallet.balance)))
+    rights = rights_of(writer.db, site, epoch, holder)
+    spent = taken_from(rights, check_amount(amount), at_us, told)
     if spent:
-        book_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)
-    return [Share(sources[one.purse], one.amount) for one in spent]
+        book_back(writer, site, epoch, holder, rights.sources, spent, key, now_us, actor)
+    return [Share(rights.sources[one.purse], one.amount) for one in spent]
+
+
+def taken_from(
+    rights: Held, amount: int, at_us: int | None, told: Mapping[UUID, int]
+) -> list[Share]:
+    """What of the rights of a site gives an amount, as far as there is so much: the purses that
+    have given it at the site, as it has `told`, and then those that count `at_us` (None: no more).
+    """
+    wallet, left, parts = rights.wallet, dict(told), dict[UUID, int]()
+    for one in wallet.purses:
+        at_site = rights.at_site[one.guid]
+        part = max(0, min(one.balance, left.get(at_site, 0), amount))
+        if part:
+            left[at_site] -= part
+            amount -= part
+            parts[one.guid] = part
+    if amount > 0 and at_us is not None:
+        rest = wallet.after([Share(*one) for one in parts.items()])
+        rest = replace(rest, purses=tuple(one for one in rest.purses if one.counts_at(at_us)))
+        for share in rest.spend(min(amount, max(0, rest.balance))):
+            parts[share.purse] = parts.get(share.purse, 0) + share.amount
+    return [Share(*one) for one in parts.items()]
 
 
 def book_back(
@@ -142,7 +172,7 @@ def holdings(
             purses = postings.purses_of(db, guid)
             left = sum(one.balance for one in purses if one.counts_at(now_us))
         else:
-            left = rights_of(db, site, lease.epoch, guid, now_us)[0].balance
+            left = rights_of(db, site, lease.epoch, guid, now_us).wallet.balance
         found.append(Holding(guid, bool(is_account), granted, left))
     return found
 
@@ -159,7 +189,7 @@ def at_sites(db: sqlite3.Connection, holder: UUID, now_us: int) -> dict[UUID, in
     found: dict[UUID, int] = {}
     for packed, epoch in rows:
         site = UUID(bytes=packed)
-        left = rights_of(db, site, epoch, holder, now_us)[0].balance
+        left = rights_of(db, site, epoch, holder, now_us).wallet.balance
         if left:
             found[site] = found.get(site, 0) + left
     return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from spoold.model.charge import Charge, ChargeState, Flag, check_key
@@ -189,7 +189,7 @@ def settle(
         ended_us=now_us,
     )
     paid = [Line(Own.REVENUE.guid, sum(one.amount for one in given))]
-    _post(writer, charge, "settle", wallet, back, paid, now_us, actor, at_us)
+    _post(writer, charge, "settle", wallet, back, paid, now_us, actor, at_us, given)
     _carry_on(writer, wallet, back, now_us, actor)
     return charges.keep(writer, charge, given)
 
@@ -241,12 +241,19 @@ def _post(
     now_us: int,
     actor: str,
     happened_us: int | None = None,
+    given: Sequence[Share] = (),
 ) -> None:
-    """Book a step of a charge: what does not go to, or come from, revenue is what is reserved."""
+    """Book a step of a charge: what does not go to, or come from, revenue is what is reserved.
+
+    A site tells which purses have `given` what was paid.
+    """
     lines = [*lines_of(shares), *more]
     lines.append(Line(Own.RESERVED.guid, -sum(line.amount for line in lines)))
     key = charge.key if cause == "reserve" else charge.key + b"/" + cause.encode()
     epoch = held.epoch_of(writer, wallet.holder, now_us)
+    told: dict[str, Any] = {}
+    if epoch is not None:
+        told = {"epoch": epoch, "given": [[one.purse.bytes, one.amount] for one in given]}
     postings.post(
         writer,
         key,
@@ -257,7 +264,7 @@ def _post(
         actor,
         happened_us=charge.happened_us if happened_us is None else happened_us,
         charge=charge.key,
-        more=charge.as_map() if epoch is None else {**charge.as_map(), "epoch": epoch},
+        more={**charge.as_map(), **told},
     )
 
 

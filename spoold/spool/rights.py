@@ -247,7 +247,7 @@ def _end_leases(writer: SqliteStore, change: store.ReclaimRights) -> None:
 def _end_epoch(
     writer: SqliteStore, site: UUID, epoch: int, holder: UUID, change: store.ReclaimRights
 ) -> None:
-    wallet, sources = escrow.rights_of(writer.db, site, epoch, holder)
+    wallet, sources, _ = escrow.rights_of(writer.db, site, epoch, holder)
     spent = [Share(one.guid, one.balance) for one in wallet.purses if one.balance > 0]
     if spent:
         key = b"right-end/" + escrow.address(site, epoch, holder)

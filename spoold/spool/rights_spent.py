@@ -7,6 +7,7 @@ holder's purses, flagged.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -42,13 +43,15 @@ def consume(
     wallet: Wallet,
     total: int,
     told_us: int,
+    told: Mapping[UUID, int],
 ) -> Taken:
-    """Who pays for what a site has charged: its rights, and beyond them the payer's `wallet`. By
-    `told_us`, its own clock, it has chosen among its purses, however wrong that was.
+    """Who pays for what a site has charged: its rights, and beyond them the payer's `wallet`. It
+    has `told` which purses have given how much there; an older one has not, and has chosen by
+    `told_us`, its own clock, however wrong that was.
 
     `epoch` is the one in which the site charged it, 0 for one that knew of no rights.
     """
-    taken = _spend_rights(writer.db, site, epoch, wallet.holder, total, told_us)
+    taken = _spend_rights(writer.db, site, epoch, wallet.holder, total, told_us, told)
     rest = total - sum(one.amount for one in taken.shares)
     if rest <= 0:
         return taken
@@ -80,12 +83,19 @@ def _catch_up(writer: SqliteStore, lease: Lease, epoch: int) -> None:
 
 
 def _spend_rights(
-    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, total: int, told_us: int
+    db: sqlite3.Connection,
+    site: UUID,
+    epoch: int,
+    holder: UUID,
+    total: int,
+    told_us: int,
+    told: Mapping[UUID, int],
 ) -> Taken:
     """What the rights of a site give of `total`."""
-    wallet, sources = escrow.rights_of(db, site, epoch, holder, told_us)
-    spent = wallet.spend(max(0, min(total, wallet.balance)))
-    return Taken([Share(sources[one.purse], one.amount) for one in spent], lines_of(spent))
+    rights = escrow.rights_of(db, site, epoch, holder)
+    spent = escrow.taken_from(rights, total, told_us, told)
+    shares = [Share(rights.sources[one.purse], one.amount) for one in spent]
+    return Taken(shares, lines_of(spent))
 
 
 def take_back(
@@ -106,25 +116,28 @@ def take_back(
     key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
     if postings.is_posted(writer.db, key):
         return
-    only: set[UUID] | None = None
-    if payload.get("over"):
-        only = {UUID(bytes=bytes(guid)) for guid, _ in payload["lines"]}
-    counts_us = at_us if only is None else None
+    is_over = bool(payload.get("over"))
+    counts_us = None if is_over else at_us
+    told = shares_told([guid, -amount] for guid, amount in payload["lines"])
     given = escrow.give_back(
-        writer, site, epoch, holder, amount, counts_us, key, now_us, actor, only
+        writer, site, epoch, holder, amount, counts_us, told, key, now_us, actor
     )
-    for one in given if only is not None else ():
+    for one in given if is_over else ():
         late_carry.carry_on(writer, holder, one.purse, now_us, actor)
     lost = amount - sum(one.amount for one in given)
     if lost > 0 and leases.was_put_back(writer.db):
-        told = {bytes(guid): -int(amount) for guid, amount in payload["lines"]}
         for one in given:
-            told[one.purse.bytes] = told.get(one.purse.bytes, 0) - one.amount
+            told[one.purse] = told.get(one.purse, 0) - one.amount
         _count_returned(writer, site, epoch, holder, told, lost)
 
 
+def shares_told(found: Iterable[Sequence[Any]]) -> dict[UUID, int]:
+    """How much which purses of a site have given, as its record says."""
+    return {UUID(bytes=bytes(guid)): int(amount) for guid, amount in found}
+
+
 def _count_returned(
-    writer: SqliteStore, site: UUID, epoch: int, holder: UUID, told: dict[bytes, int], lost: int
+    writer: SqliteStore, site: UUID, epoch: int, holder: UUID, told: dict[UUID, int], lost: int
 ) -> None:
     """Of what a site gave back, by purse, so much was granted in a time that this node has lost,
     and is here again already: of what the site will report as granted it is not to be booked again.
@@ -139,10 +152,10 @@ def _count_returned(
     kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
     wallet = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
     paid_in, credit = (wallet.purse(one) for one in (PurseKind.PAID_IN, PurseKind.CREDIT))
-    purses = {one.guid.bytes: one for one in (*wallet.purses, paid_in)}
-    purses.pop(credit.guid.bytes, None)
+    purses = {one.guid: one for one in (*wallet.purses, paid_in)}
+    purses.pop(credit.guid, None)
     given: list[Right] = []
-    for guid, purse in (*purses.items(), (credit.guid.bytes, credit)):
+    for guid, purse in (*purses.items(), (credit.guid, credit)):
         part = min(check_amount(max(0, told.get(guid, 0))), lost)
         lost -= part
         if part:

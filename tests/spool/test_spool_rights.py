@@ -538,3 +538,41 @@ async def test_what_a_site_that_is_gone_had_left_of_a_period_is_carried_over(hal
     await hall.reclaim()
     assert await hall.left("hq") == 16 * PAGE
     await hall.check()
+
+
+async def test_what_a_site_has_spent_is_taken_from_the_purses_that_it_took(hall):
+    """Not from those that had come on their way meanwhile, which would have gone first."""
+    await hall.pay(20)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 3)
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=hall.now_us)
+    await hall.sync("a")
+    await hall.settle("a", b"k", 3)
+    await hall.ship("a")
+    assert await hall.rights("a") == await hall.left("a")
+    hall.now_us += DAY_US + HOUR_US
+    assert await hall.rights("a") == await hall.left("a")
+    await leftovers(hall).look()
+    await hall.ship("a")
+    assert await hall.rights("a") == await hall.left("a")
+    await hall.sync("a")
+    assert await hall.left("hq") + await hall.left("a") == (20 - 3 + 8 + 8) * PAGE
+    await hall.check()
+
+
+async def test_what_a_site_gives_back_is_taken_from_the_purses_that_it_took(hall):
+    await hall.pay(20)
+    await hall.sync("a")
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=hall.now_us)
+    assert await hall.give_back("a", 1) == 4 * PAGE
+    await hall.hq.journal.commit(PutPolicy(None, OfflinePolicy(share=50), hall.now_us))
+    await hall.ask("a")  # the answer is lost
+    await hall.ship("a")
+    await hall.sync("a")
+    hall.now_us += DAY_US + HOUR_US
+    await leftovers(hall).look()
+    await hall.ship("a")
+    assert await hall.rights("a") == await hall.left("a")
+    await hall.sync("a")
+    assert await hall.left("hq") + await hall.left("a") == (20 + 8 + 8) * PAGE
+    await hall.check()
