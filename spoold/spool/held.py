@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NOTE_US = 60_000_000  # how often the lease notes that time goes on
 KEY_BYTES = 16
+NEVER_US = 2**63
 
 
 def keep_rights(writer: SqliteStore, change: store.KeepRights) -> None:
@@ -67,7 +68,8 @@ def _receive(
     wallet = Wallet(holder, tuple(purses.values()))
     lines: list[Line] = []
     opened: list[Purse] = []
-    for right in rights:
+    # What ends first fills an overdraft first: that may be what it was granted for.
+    for right in sorted(rights, key=lambda one: one.purse.until_us or NEVER_US):
         more = right.amount - before.get(right.purse.guid, 0)
         if more <= 0:
             continue

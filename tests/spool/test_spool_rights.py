@@ -576,3 +576,20 @@ async def test_what_a_site_gives_back_is_taken_from_the_purses_that_it_took(hall
     await hall.sync("a")
     assert await hall.left("hq") + await hall.left("a") == (20 + 8 + 8) * PAGE
     await hall.check()
+
+
+async def test_an_overdraft_is_filled_by_what_ends_first(hall):
+    """A site that went beyond its rights gets them later; the next period brings its own."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY)
+    for day in range(6):
+        await hall.sync("a")
+        await hall.give_back("a", 0)
+        await hall.ship("a")
+        beyond, key = Beyond(overdraft=9 * PAGE), b"k%d" % day
+        await hall.reserve("a", key, 4, beyond=beyond)
+        await hall.settle("a", key, 4)
+        hall.now_us += DAY_US
+        await hall.ship("a")
+        await hall.sync("a")
+        assert await hall.rights("a") == await hall.left("a") == 2 * PAGE
+    await hall.check()
