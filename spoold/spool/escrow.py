@@ -15,7 +15,7 @@ from uuid import UUID
 from spoold.model.money import check_amount
 from spoold.model.offline import Right
 from spoold.model.purse import Purse, Share, Wallet
-from spoold.spool import leases, postings, store
+from spoold.spool import late_carry, leases, postings, store
 from spoold.spool.postings import lines_of
 
 if TYPE_CHECKING:
@@ -127,7 +127,9 @@ def book_back(
     now_us: int,
     actor: str,
 ) -> None:
-    """Parts of a site's purses go back to those that they came from, by `sources`."""
+    """Parts of a site's purses go back to those that they came from, by `sources`; what is of a
+    period that is over is carried over.
+    """
     own = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
     back = own.give_back([Share(sources[one.purse], one.amount) for one in spent])
     postings.post(
@@ -141,6 +143,9 @@ def book_back(
         more={"site": site.bytes, "epoch": epoch},
     )
     writer.events.append(store.BalanceChanged(holder))
+    over = {one.guid for one in own.purses if not one.counts_at(now_us)}
+    for purse in over.intersection(sources[one.purse] for one in spent):
+        late_carry.carry_on(writer, holder, purse, now_us, actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from spoold.model.errors import OperationError
 from spoold.model.money import check_amount
 from spoold.model.offline import HOUR_US, MARGIN_US, OfflinePolicy, Right, Want
 from spoold.model.purse import PayerKind, Share, Wallet
-from spoold.spool import books, escrow, late_carry, leases, postings, store
+from spoold.spool import books, escrow, leases, postings, store
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, lines_of
 
@@ -253,9 +253,6 @@ def _end_epoch(
         key = b"right-end/" + escrow.address(site, epoch, holder)
         actor, now_us = change.actor, change.now_us
         escrow.book_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)
-        for one in wallet.purses:
-            if one.balance > 0 and not one.counts_at(now_us):
-                late_carry.carry_on(writer, holder, sources[one.guid], now_us, actor)
     writer.db.execute(
         "DELETE FROM right_granted WHERE site = ? AND epoch = ? AND holder = ?",
         (site.bytes, epoch, holder.bytes),

@@ -16,7 +16,7 @@ from spoold.model.charge import Flag
 from spoold.model.money import check_amount
 from spoold.model.offline import Right
 from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
-from spoold.spool import escrow, late_carry, leases, postings
+from spoold.spool import escrow, leases, postings
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, lines_of
 
@@ -116,14 +116,11 @@ def take_back(
     key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
     if postings.is_posted(writer.db, key):
         return
-    is_over = bool(payload.get("over"))
-    counts_us = None if is_over else at_us
+    counts_us = None if payload.get("over") else at_us
     told = shares_told([guid, -amount] for guid, amount in payload["lines"])
     given = escrow.give_back(
         writer, site, epoch, holder, amount, counts_us, told, key, now_us, actor
     )
-    for one in given if is_over else ():
-        late_carry.carry_on(writer, holder, one.purse, now_us, actor)
     lost = amount - sum(one.amount for one in given)
     if lost > 0 and leases.was_put_back(writer.db):
         for one in given:

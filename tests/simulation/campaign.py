@@ -20,7 +20,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from simulation import clocks, edits, emergencies, faults, policies
+from simulation import clocks, edits, emergencies, faults, periods, policies
 from simulation.check import check, who_owes, wrong_rights
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
@@ -30,14 +30,14 @@ from simulation.staff import Staff
 from simulation.visits import Visits
 from simulation.watch import watch
 from simulation.work import LARGE, PEOPLE, Work
-from simulation.world import BEGIN_US, LOBBY, NAMES, PRINTERS, ROAM, SEEDED_US, World
+from simulation.world import BEGIN_US, LOBBY, MIDNIGHT_US, NAMES, PRINTERS, ROAM, SEEDED_US, World
 from spoold.codec import batch
 from spoold.model.node import EVERYTHING
 from spoold.model.pricing import PriceList, Rate
 from spoold.model.principal import Role
 from spoold.model.printer import Printer
 from spoold.model.release import Charging, ReleaseMode
-from spoold.site import replica
+from spoold.site import leftovers, replica
 from spoold.spool import crashpoint
 from spoold.spool.store import InviteNode, JoinNode, PutDevice, PutPrices, PutPrinter, PutUser
 from support.money import PAGE
@@ -81,6 +81,8 @@ def determined(seed: int | str) -> Iterator[None]:
             patch.object(crashpoint, "hearer", reach),
             patch.object(batch, "BATCH_RECORDS_MAX", BATCH_RECORDS),
             patch.object(replica, "TOGETHER", OBJECTS_TOGETHER),
+            patch.object(leftovers, "LOOK_S", periods.LOOK_S),
+            patch.object(leftovers, "OVER_US", periods.OVER_US),
         ):
             yield
     finally:
@@ -199,7 +201,10 @@ class Seed:
 
     async def _live(self) -> None:
         async with trio.open_nursery() as nursery:
-            world = self.world = World(self.number, self.base, nursery, BEGIN_US + SEEDED_US)
+            late_us = periods.begin_us(self.number, MIDNIGHT_US)
+            begin_us = late_us or BEGIN_US + SEEDED_US
+            world = self.world = World(self.number, self.base, nursery, begin_us)
+            world.is_daily = late_us is not None
             world.watches.append(watch)
             work = Work(world)
             visit, staff = Visits(work).visit, Staff(work)
@@ -213,6 +218,8 @@ class Seed:
             setting, generous = clocks.begin(world), policies.begin(world)
             for name in NAMES:
                 await world.start(name)
+            if world.is_daily:
+                await periods.allow(world, world.lives["hq"])
             if generous is not None:
                 await generous.decide(world.lives["hq"])
                 more += (work.copy,) * policies.COPIES
@@ -246,6 +253,8 @@ async def wait_quiet(world: World, operators: Operators | None = None) -> None:
             if operators is not None:
                 await operators.tidy()
             unrest = await world.unrest() or rights_unrest(world)
+            if world.is_daily and not unrest:
+                unrest = periods.unrest(world.lives["hq"])
             quiet = 0 if unrest else quiet + 1
         return
     raise AssertionError(f"it does not come to rest: {unrest}")

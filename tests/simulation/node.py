@@ -66,6 +66,7 @@ from spoold.site.fencing import Fence, wait_word
 from spoold.site.fetching import Fetching
 from spoold.site.giving import Giving
 from spoold.site.handing import Handing
+from spoold.site.leftovers import Leftovers
 from spoold.site.line import Line
 from spoold.site.line import Settings as LineSettings
 from spoold.site.objects import Objects
@@ -356,6 +357,8 @@ class Life:
         attending = Attending(line, partial(errands.do, self))
         run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run,
                 self.giving.run, losers.run, attending.run, fence.run]  # fmt: skip
+        if self.world.is_daily:
+            run.append(Leftovers(journal, reader, clock).run)
 
     def _note_line(self, state: LineState) -> None:
         self._note({"upstream": GUIDS["hq"].bytes, "line": state.value, "reason": ""})

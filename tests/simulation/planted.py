@@ -20,6 +20,7 @@ from spoold.release import emergency
 from spoold.site import detector, errands, fencing, giving, lateness, receiver, twins, uplink
 from spoold.spool import (
     accepting,
+    escrow,
     held,
     ledger,
     receiving,
@@ -382,5 +383,15 @@ BUGS = {
         "What a site has lost with its disk is listed as waiting there for ever.",
         (Patch(twins.Losers._disown, "if unknown:", "if False:"),),
         276,
+    ),
+    "rest-lost": Bug(
+        "What a site gives back of a day that is over is not carried over into the next one.",
+        (Patch(escrow.book_back, "if not one.counts_at(now_us)", "if False"),),
+        9,
+    ),
+    "other-purses": Bug(
+        "What a site has spent is taken from other purses than it took it from.",
+        (Patch(escrow.taken_from, "left.get(at_site, 0)", "0"),),
+        9,
     ),
 }

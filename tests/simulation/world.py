@@ -27,6 +27,7 @@ from spoold.spool import emergencies, replication
 NAMES = ("hq", *SITE_NAMES)
 BEGIN_US = int(datetime(2026, 3, 10, 9, tzinfo=UTC).timestamp()) * 10**6
 SEEDED_US = 3600 * 10**6  # how long after the template was made a seed begins
+MIDNIGHT_US = BEGIN_US + 15 * SEEDED_US
 # `front` prints at once, `vault` keeps jobs for their owners, both for money; `plain` is free.
 PRINTERS = ("front", "vault", "plain")
 LOBBY = "lobby"  # the application server's own printer
@@ -68,6 +69,7 @@ class World:
         self.offered: dict[UUID, Offer] = {}  # what it offered to a site, as it did so last
         self.clocks = clocks.make(NAMES, begin_us)
         self.is_urgent = False  # nodes may have emergencies
+        self.is_daily = False  # people have allowances, and a day ends
         self.caps: dict[str, int] = {}  # how far each person may go below zero, by site
         self.made_s: dict[tuple[UUID, int], float] = {}  # when which record of a site was made
         self.watches: list[Callable[[World, Life], None]] = []  # called with each site that lives
