@@ -101,6 +101,18 @@ async def test_purses_are_spent_in_order_and_given_back_where_it_came_from(purse
     await purses.check()
 
 
+async def test_nothing_is_carried_into_a_period_that_a_wrong_clock_has_begun(purses):
+    """What comes back waits for the next one by the right clock."""
+    ada = await purses.person()
+    await purses.allow(8 * PAGE, period=Period.DAY, carry_over=100 * PAGE, from_us=1)
+    await purses.reserve(b"k", ada, 8)
+    await purses.reserve(b"ahead", ada, 1, 9 * 86_400_000_000)
+    tomorrow_us = 86_400_000_002
+    await purses.journal.commit(Cancel(b"k", tomorrow_us))
+    await purses.reserve(b"m", ada, 8 + 8, tomorrow_us)
+    await purses.check()
+
+
 @pytest.mark.parametrize("is_granted", [False, True])
 async def test_what_comes_back_of_a_period_that_is_over_is_carried_over(purses, is_granted):
     """Of work that ended behind midnight, whether the next period had begun by then or not."""
