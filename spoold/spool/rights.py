@@ -10,6 +10,7 @@ and what it says later of that time is charged to its payer.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -41,7 +42,7 @@ def grant_rights(writer: SqliteStore, change: store.GrantRights) -> store.Grante
     books.note(writer.db, change.site, change.books)
     known = change.epoch == lease.epoch
     if known and change.upstream != writer.incarnation and leases.was_put_back(writer.db):
-        for right in change.held:
+        for right in sorted(change.held, key=lambda one: one.purse.from_us):
             _book_again(writer, lease, right, change.now_us, change.actor)
     rights: list[Right] = []
     for want in change.wants:
@@ -161,9 +162,12 @@ def _book_again(writer: SqliteStore, lease: Lease, held: Right, now_us: int, act
     lost = check_amount(held.amount) - before.get(held.purse.guid, 0)
     if lost <= 0:
         return
-    purses = postings.purses_of(writer.db, holder)
-    purse = next((one for one in purses if one.guid == held.purse.guid), held.purse)
-    wallet = Wallet(holder, tuple(one for one in purses if one.counts_at(now_us)))
+    purses = {one.guid: one for one in postings.purses_of(writer.db, holder)}
+    if held.purse.guid not in purses:  # this node may have lost its grant, too
+        _grant_again(writer, held, now_us)
+        purses = {one.guid: one for one in postings.purses_of(writer.db, holder)}
+    purse = purses.get(held.purse.guid, held.purse)
+    wallet = Wallet(holder, tuple(one for one in purses.values() if one.counts_at(now_us)))
     # What the purse has not any more was spent here meanwhile: it is owed.
     own = max(0, min(purse.balance, lost))
     shares = [Share(purse.guid, own)] if own else []
@@ -180,11 +184,21 @@ def _book_again(writer: SqliteStore, lease: Lease, held: Right, now_us: int, act
         [*lines_of(shares), Line(there.guid, lost)],
         now_us,
         actor,
-        opened=[there, replace(purse, balance=0)],  # this node may have lost the purse, too
+        opened=[there, replace(purse, balance=0)],
         more={"site": lease.site.bytes, "epoch": lease.epoch, "again": True},
     )
     escrow.count(writer.db, lease.site, lease.epoch, holder, [replace(held, amount=lost)])
     writer.events.append(store.BalanceChanged(holder))
+
+
+def _grant_again(writer: SqliteStore, held: Right, now_us: int) -> None:
+    """The allowances of the time of a purse that a site holds a part of are granted once more."""
+    purse = held.purse
+    if purse.allowance is None:
+        return
+    with suppress(OperationError):  # nobody of this key can pay any more
+        opened = postings.open_wallet(writer.db, held.kind, purse.holder, purse.from_us)
+        postings.post_grants(writer, opened, now_us)
 
 
 # -- ending ------------------------------------------------------------------------------------

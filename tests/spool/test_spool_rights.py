@@ -284,6 +284,25 @@ async def test_what_a_site_holds_of_lost_purses_is_booked_again_and_comes_back(h
     await hall.check()
 
 
+async def test_an_allowance_that_a_restored_node_had_granted_is_granted_again(hall):
+    """What sites hold of it came out of it: of the day that is over, and of the one that is not."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=hall.now_us)
+    image = await hall.image("hq")
+    await hall.sync("a")
+    hall.now_us += DAY_US
+    await hall.sync("a")
+    before = (await hall.left("hq"), await hall.left("a"))
+    assert sum(before) == (8 + 6) * PAGE
+    await hall.restore("hq", image)
+    await hall.sync("a")
+    assert (await hall.left("hq"), await hall.left("a")) == before
+    hall.now_us += HOUR_US
+    assert await leftovers(hall).look() == 2 * PAGE
+    await hall.ship("a")
+    assert await hall.left("hq") + await hall.left("a") == 16 * PAGE
+    await hall.check()
+
+
 async def test_what_a_restored_site_charges_once_more_is_paid_once(hall):
     """What it has spent for that of its new rights is not kept for it any more."""
     await hall.pay(40)
