@@ -68,6 +68,15 @@ def found(writer: SqliteStore, key: bytes) -> Kept:
     return kept
 
 
+def reserved_of(db: sqlite3.Connection, holder: UUID) -> list[Charge]:
+    """What is reserved in a holder's purses."""
+    rows = db.execute(
+        SELECT_CHARGE + "WHERE charge.state = 'reserved' AND NOT is_shadow AND holder = ?",
+        (holder.bytes,),
+    )
+    return [charge_of(row).charge for row in rows]
+
+
 def keep(writer: SqliteStore, charge: Charge, shares: list[Share]) -> Charge:
     """Write the row of a charge, new or as it is from now on."""
     spender, usage = charge.payer.spender, charge.usage

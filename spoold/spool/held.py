@@ -16,7 +16,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.offline import Right, Want
 from spoold.model.purse import PayerKind, Purse, PurseKind, Share, Wallet
-from spoold.spool import leases, postings, store
+from spoold.spool import charges, leases, postings, store
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, Own, lines_of
 
@@ -101,14 +101,13 @@ def _receive(
 def _drop(writer: SqliteStore, lease: Lease, holder: UUID, now_us: int, actor: str) -> None:
     """What is left of epochs before is gone."""
     purses = postings.purses_of(writer.db, holder)
-    reserved = writer.db.execute(
-        "SELECT coalesce(sum(amount), 0) FROM charge "
-        "WHERE state = 'reserved' AND NOT is_shadow AND holder = ?",
-        (holder.bytes,),
-    ).fetchone()[0]
     wallet = Wallet(holder, tuple(purses))
+    owed = wallet.purse(PurseKind.OVERDRAFT).guid
+    reserved = charges.reserved_of(writer.db, holder)
+    for charge in reserved:
+        charges.keep(writer, charge, [Share(owed, charge.reserved)])
     lines = [Line(one.guid, -one.balance) for one in purses]
-    lines.append(Line(wallet.purse(PurseKind.OVERDRAFT).guid, -reserved))
+    lines.append(Line(owed, -sum(one.reserved for one in reserved)))
     lines.append(Line(Own.RIGHTS.guid, -sum(line.amount for line in lines)))
     postings.post(
         writer,

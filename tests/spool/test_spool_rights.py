@@ -177,6 +177,21 @@ async def test_what_is_reserved_when_the_rights_end_comes_out_of_the_next_ones(h
     await hall.check()
 
 
+async def test_what_is_given_up_after_its_period_and_its_rights_is_of_the_next_ones(hall):
+    """It was owed, and filled by them: it does not go back to a period of which they hold none."""
+    await hall.hq.allow(40 * PAGE, period=Period.DAY, from_us=hall.now_us)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 6)
+    hall.now_us += OfflinePolicy().valid_hours * HOUR_US + MARGIN_US
+    await hall.reclaim()
+    await hall.sync("a")
+    await hall.cancel("a", b"k")
+    assert await leftovers(hall).look() == 0
+    await hall.ship("a")
+    assert await hall.rights("a") == await hall.left("a") == 10 * PAGE
+    await hall.check()
+
+
 async def test_what_was_owed_when_the_rights_end_is_not_taken_out_of_the_next_ones(hall):
     """Also of somebody who had none: it is charged above, as of the time before."""
     await hall.sync("a")
