@@ -115,9 +115,7 @@ def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
     charge = _timed(_charge(told, by.known), fact, by.now_us)
     if shared_work.is_shared(key):
         charge = _placed(writer.db, charge, by)
-    epoch = int(told.get("epoch", 0))
-    if not 0 <= epoch <= EPOCH_MAX:
-        raise OperationError("bad-request", "there is no such epoch of rights.")
+    epoch = _epoch(told)
     kept = charges.find(writer.db, charge.key)
     if kept is None:
         _post_settled(writer, charge, epoch, by)
@@ -128,6 +126,14 @@ def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
         ledger.settle(writer, charge.key, charge.usage, by.now_us, by.actor, at_us)
     else:
         _free(writer, charge, epoch, by)
+
+
+def _epoch(told: dict[str, Any]) -> int:
+    """Raises OperationError: `bad-request`: it cannot be one."""
+    epoch = _whole(told.get("epoch", 0))
+    if not 0 <= epoch <= EPOCH_MAX:
+        raise OperationError("bad-request", "there is no such epoch of rights.")
+    return epoch
 
 
 def _timed(charge: Charge, fact: Record, now_us: int) -> Charge:
@@ -320,6 +326,7 @@ def _adjust(writer: SqliteStore, fact: Record, by: By) -> None:
 
 def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     _entry_key(fact.payload)
+    _epoch(fact.payload)
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)

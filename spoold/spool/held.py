@@ -203,6 +203,7 @@ def _return(
         [*lines_of(shares), Line(Own.RIGHTS.guid, amount)],
         change.now_us,
         change.actor,
+        opened=[one for one in wallet.purses if any(one.guid == share.purse for share in shares)],
         more={"epoch": lease.epoch, "returned": amount, **more},
     )
     writer.events.append(store.BalanceChanged(change.holder))

@@ -15,7 +15,7 @@ from uuid import UUID
 from spoold.model.charge import Flag
 from spoold.model.money import check_amount
 from spoold.model.offline import Right
-from spoold.model.purse import Payer, PayerKind, PurseKind, Share, Wallet
+from spoold.model.purse import Payer, PayerKind, Purse, PurseKind, Share, Wallet
 from spoold.spool import escrow, leases, postings
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, lines_of
@@ -60,13 +60,12 @@ def consume(
     taken.lines += lines_of(more)
     if not wallet.holds(rest):
         taken.flags.append(Flag.BEYOND_LIMIT.value)
-    lease = leases.find(writer.db, site) if epoch else None
+    lease = _lease_of(writer, site, epoch)
     if lease is None:
         return taken
     if epoch < lease.epoch:
         taken.flags.append(Flag.LATE.value)
         return taken
-    _catch_up(writer, lease, epoch)
     if wallet.limit is not None:
         taken.flags.append(Flag.BEYOND_RIGHTS.value)
     purses = {one.guid: one for one in wallet.in_order()}
@@ -75,11 +74,18 @@ def consume(
     return taken
 
 
-def _catch_up(writer: SqliteStore, lease: Lease, epoch: int) -> None:
-    """A site is in a later epoch than we know: we were put back to what we were before."""
-    if epoch > lease.epoch:
+def _lease_of(writer: SqliteStore, site: UUID, epoch: int) -> Lease | None:
+    """The lease of a site that did something in an epoch; None: it had none.
+
+    A site may be in a later epoch than we know: then we were put back to what we were before.
+    """
+    lease = leases.find(writer.db, site) if epoch else None
+    if lease is None and epoch and leases.was_put_back(writer.db):
+        lease = Lease(site)
+    if lease is not None and epoch > lease.epoch:
         lease.epoch, lease.incarnation, lease.upstream = epoch, None, None
         leases.keep(writer.db, lease)
+    return lease
 
 
 def _spend_rights(
@@ -125,7 +131,8 @@ def take_back(
     if lost > 0 and leases.was_put_back(writer.db):
         for one in given:
             told[one.purse] = told.get(one.purse, 0) - one.amount
-        _count_returned(writer, site, epoch, holder, told, lost)
+        named = [leases.purse_of(one) for one in payload.get("purses", ())]
+        _count_returned(writer, site, epoch, holder, named, told, lost)
 
 
 def shares_told(found: Iterable[Sequence[Any]]) -> dict[UUID, int]:
@@ -134,22 +141,29 @@ def shares_told(found: Iterable[Sequence[Any]]) -> dict[UUID, int]:
 
 
 def _count_returned(
-    writer: SqliteStore, site: UUID, epoch: int, holder: UUID, told: dict[UUID, int], lost: int
+    writer: SqliteStore,
+    site: UUID,
+    epoch: int,
+    holder: UUID,
+    named: list[Purse],
+    told: dict[UUID, int],
+    lost: int,
 ) -> None:
     """Of what a site gave back, by purse, so much was granted in a time that this node has lost,
     and is here again already: of what the site will report as granted it is not to be booked again.
+    It has `named` the purses; those of a period may not be here.
 
     Credit comes last: at the site it may be what another purse had given (`Wallet.give_back`).
     """
-    lease = leases.find(writer.db, site)
+    lease = _lease_of(writer, site, epoch)
     if lease is None or epoch < lease.epoch:
         return
-    _catch_up(writer, lease, epoch)
     is_account = postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder))
     kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
     wallet = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
     paid_in, credit = (wallet.purse(one) for one in (PurseKind.PAID_IN, PurseKind.CREDIT))
-    purses = {one.guid: one for one in (*wallet.purses, paid_in)}
+    lost_too = [one for one in named if one.holder == holder and one.allowance is not None]
+    purses = {one.guid: one for one in (*lost_too, *wallet.purses, paid_in)}
     purses.pop(credit.guid, None)
     given: list[Right] = []
     for guid, purse in (*purses.items(), (credit.guid, credit)):

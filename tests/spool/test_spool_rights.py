@@ -318,6 +318,42 @@ async def test_an_allowance_that_a_restored_node_had_granted_is_granted_again(ha
     await hall.check()
 
 
+async def test_a_node_that_has_lost_a_lease_charges_what_was_spent_by_it_once(hall):
+    """It was put back to before the site held anything at all, and hears of charges first."""
+    await hall.pay(40)
+    image = await hall.image("hq")
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 5)
+    await hall.settle("a", b"k", 5)
+    await hall.restore("hq", image)
+    await hall.ship("a")
+    await hall.sync("a")
+    assert await hall.rights("a") == await hall.left("a")
+    assert await hall.left("hq") + await hall.left("a") == 35 * PAGE
+    await hall.check()
+
+
+@pytest.mark.parametrize("first", ["rights", "records"])
+async def test_what_a_site_gave_back_of_a_lost_period_is_not_kept_for_it(hall, first):
+    """The node was put back to before it granted that period, and hears of all at once."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=hall.now_us)
+    image = await hall.image("hq")
+    await hall.sync("a")
+    hall.now_us += DAY_US + HOUR_US
+    assert await leftovers(hall).look() == 2 * PAGE
+    await hall.restore("hq", image)
+    steps = [hall.sync, hall.ship]
+    for step in steps if first == "rights" else reversed(steps):
+        await step("a")
+    for _ in range(2):
+        await hall.sync("a")
+    site = GUIDS["a"]
+    everything = (await hall.hq.spool.reader.look(escrow.rights_of, site, 1, hall.ada)).wallet
+    assert everything.balance == await hall.rights("a") == await hall.left("a")
+    assert await hall.left("hq") + await hall.left("a") == 16 * PAGE
+    await hall.check()
+
+
 async def test_what_a_restored_site_charges_once_more_is_paid_once(hall):
     """What it has spent for that of its new rights is not kept for it any more."""
     await hall.pay(40)
