@@ -7,7 +7,8 @@ is what a site has given away (`giving`), when it has ended there. The site asks
 when it is told; a job that has moved on meanwhile is left alone.
 
 A site whose disk was put back, or that began with an empty one, has lost jobs that it had told of:
-it says which of them it does not know, so that they are listed no more.
+it says which of them it does not know, so that they are listed no more. It asks for them on each
+line, and when it is told that more of that time has come since: it was still on its way.
 """
 
 from __future__ import annotations
@@ -28,11 +29,19 @@ from spoold.site.presence import Presence
 from spoold.spool import handed, leases, remote_jobs
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
-from spoold.spool.store import ChangeJob, Event, JobMoved, JournalBranched, TwinFound
+from spoold.spool.store import (
+    ChangeJob,
+    Event,
+    JobMoved,
+    JournalBranched,
+    SiteWentBack,
+    TwinFound,
+)
 
 log = structlog.get_logger("spoold.site")
 
 EVENT = "jobs-done"  # told to a site: ask `site.done`
+LOST = "jobs-lost"  # told to a site that was put back: ask `site.unfinished`
 QUIET_S = 0.1  # sites are told this often at most
 ANSWER_S = 30.0
 RETRY_S = 5.0
@@ -52,7 +61,9 @@ class Twins:
         if not self._sites.here():
             return  # who comes back asks
         for event in events:
-            if type(event) is TwinFound or (type(event) is JobMoved and event.new.is_final):
+            if type(event) is SiteWentBack:
+                self._sites.tell(event.site, LOST)
+            elif type(event) is TwinFound or (type(event) is JobMoved and event.new.is_final):
                 self._done[event.uuid] = None
         if self._done:
             self._bell.set()
@@ -83,20 +94,23 @@ class Losers:
         self._is_to_disown = True
         self._has_lost = False
         line.hear(EVENT, self._wake)
+        line.hear(LOST, self._look_again)
         line.listen(self._line_changed)
         journal.listen(self._hear)
 
     def _wake(self, _: dict[str, Any]) -> None:
         self._bell.set()
 
-    def _line_changed(self, state: LineState) -> None:
+    def _look_again(self, _: dict[str, Any]) -> None:
         self._is_to_disown = True
         self._bell.set()
 
+    def _line_changed(self, state: LineState) -> None:
+        self._look_again({})
+
     def _hear(self, events: list[Event]) -> None:
         if any(type(event) is JournalBranched for event in events):
-            self._is_to_disown = True
-            self._bell.set()
+            self._look_again({})
 
     def lose(self) -> None:
         """The spool was taken away: this one knows nothing of the one before it."""

@@ -232,6 +232,15 @@ class RightsThawed:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteWentBack:
+    """A site goes on from an earlier state, or something came that it sent before that: it may
+    have told of jobs that it does not know.
+    """
+
+    site: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class SiteTold:
     """Another node has recorded something that operators of this one want to hear of, too."""
 
@@ -302,6 +311,7 @@ Event = (
     | JournalBranched
     | RightsThawed
     | SiteTold
+    | SiteWentBack
     | PrintedTwice
     | ClaimRefused
     | RightsDrawn

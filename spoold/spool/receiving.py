@@ -169,6 +169,7 @@ def _begin(writer: SqliteStore, change: store.ReceiveRecords) -> _Chain:
             (LEFT, change.journal.bytes, id_),
         )
         rights.thaw(writer, change.journal, change.incarnation)
+        writer.events.append(store.SiteWentBack(change.journal))
     if position and not _branches(change):
         _note_missing(writer, change, 0)
     return _Chain(id_, position, hash_, position, OPEN)
@@ -317,6 +318,7 @@ def _reopen(writer: SqliteStore, chain: _Chain, change: store.ReceiveRecords) ->
             "AND chain_id IN (SELECT id FROM chain WHERE journal = ?)",
             (after, before, chain.id, change.journal.bytes),
         )
+    writer.events.append(store.SiteWentBack(change.journal))
     return chain._replace(state=OPEN)
 
 

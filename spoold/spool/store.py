@@ -138,6 +138,7 @@ from spoold.spool.events import RightsThawed as RightsThawed
 from spoold.spool.events import SessionEnded as SessionEnded
 from spoold.spool.events import SessionStarted as SessionStarted
 from spoold.spool.events import SiteTold as SiteTold
+from spoold.spool.events import SiteWentBack as SiteWentBack
 from spoold.spool.events import TwinFound as TwinFound
 from spoold.spool.events import UserChanged as UserChanged
 

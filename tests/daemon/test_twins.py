@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from uuid import UUID, uuid4
 
 import pytest
@@ -217,6 +218,50 @@ async def test_what_a_site_has_lost_with_its_spool_is_listed_no_more(pair, start
         holds=lambda found: [one["title"] for one in found["jobs"]] == ["handed"],
     )
     await wait_job(site, "handed", "pending-held")
+
+
+async def test_what_a_lost_disk_had_sent_and_comes_later_is_listed_no_more(
+    pair, start, tmp_path, monkeypatch
+):
+    """It was on its way, or waited for its turn here, when the site had said what it lost."""
+    hq, site = pair
+    await put(site, "desk", "kept", uuid4())
+    await until_heard(hq, "kept", "pending-held")
+    await site.stop()
+    image, spool = tmp_path / "image", tmp_path / "library" / "spool.db"
+    shutil.copy(spool, image)
+    takes, page, sent, asked = hq.services.receiver.take, remote_jobs.page, [], []
+    gate = trio.Event()
+
+    async def late(*args):
+        sent.append(args)
+        await gate.wait()
+        return await takes(*args)
+
+    def listed(*args):
+        asked.append(args)
+        return page(*args)
+
+    monkeypatch.setattr(hq.services.receiver, "take", late)
+    site = await start("library", "site")
+    await put(site, "desk", "lost", uuid4())
+    head = site.services.journal.head
+    await wait_until(lambda: any(args["head"] >= head for _, args in sent))
+    await site.stop()
+    on_the_way = list(sent)
+    shutil.copy(image, spool)
+    monkeypatch.setattr(remote_jobs, "page", listed)
+    site = await start("library", "site")
+    await wait_until(lambda: asked)
+    monkeypatch.setattr(remote_jobs, "page", page)
+    for args in on_the_way:
+        await takes(*args)
+    await until_heard(hq, "lost", "pending-held")
+    gate.set()
+    await wait_until(
+        lambda: hq.ask("job.elsewhere", site="library"),
+        holds=lambda found: [one["title"] for one in found["jobs"]] == ["kept"],
+    )
 
 
 async def test_what_waits_at_a_site_that_is_revoked_is_shown_to_its_owner_no_more(pair):
