@@ -20,9 +20,9 @@ from spoold.model.release import Changes
 from spoold.site.errands import Errands
 from spoold.site.far_desk import FAR, FarJobs, refused
 from spoold.site.wanting import Wanting
-from spoold.spool import remote_jobs
+from spoold.spool import remote_views
 from spoold.spool.reader import SqliteReader
-from spoold.spool.remote_jobs import Waits
+from spoold.spool.remote_views import Waits
 
 # Releases one job that is held here: the person, its number, the printer, `where`, what is changed,
 # who pays. The answer is what became of it.
@@ -61,7 +61,7 @@ class OtherSites:
     ) -> FarJobs:
         """A page; the site that is `asking` knows its own."""
         after = max(0, after_id - FAR)
-        found = await self._reader.look(remote_jobs.waits_for, person, after, limit)
+        found = await self._reader.look(remote_views.waits_for, person, after, limit)
         known = await self._printers() if found else {}
         return FarJobs(
             tuple(
@@ -108,7 +108,7 @@ class OtherSites:
     ) -> list[dict[str, Any]]:
         """Have jobs come here, all at once, and then out at the printer; what became of each."""
         keys = [one - FAR for one in jobs]
-        found = await self._reader.look(remote_jobs.waiting_among, person, keys)
+        found = await self._reader.look(remote_views.waiting_among, person, keys)
         known = await self._printers()
         brought: dict[int, int | OperationError] = {}
 
@@ -142,7 +142,7 @@ class OtherSites:
         Raises:
             OperationError: `not-found`: it does not wait here.
         """
-        uuid = await self._reader.look(remote_jobs.uuid_of, key)
+        uuid = await self._reader.look(remote_views.uuid_of, key)
         job = None if uuid is None else await self._reader.job_by_uuid(uuid)
         if job is None or not job.awaits_release:
             raise _gone()
@@ -166,7 +166,7 @@ class OtherSites:
 
     async def _do(self, op: str, person: UUID, job: int, more: dict[str, Any]) -> dict[str, Any]:
         """Raises OperationError: it was not done, or nobody knows."""
-        found = await self._reader.look(remote_jobs.waiting_among, person, [job - FAR])
+        found = await self._reader.look(remote_views.waiting_among, person, [job - FAR])
         if not found:
             raise _gone()
         [one] = found.values()

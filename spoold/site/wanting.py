@@ -21,7 +21,7 @@ from spoold.model.job import ACTIVE, Job, JobReason, JobState
 from spoold.model.node import LineState
 from spoold.model.transitions import JobEvent
 from spoold.site.presence import Presence
-from spoold.spool import handed, remote_jobs
+from spoold.spool import handed, remote_views
 from spoold.spool.crashpoint import crash_point
 from spoold.spool.handed import HandedJob
 from spoold.spool.journal import Journal
@@ -188,7 +188,7 @@ class Wanting:
 
     async def _is_done_elsewhere(self, site: UUID, uuid: UUID) -> bool:
         """Whether a third node has told that it printed a job which this one, restored, forgot."""
-        told = await self._reader.look(remote_jobs.by_uuid, uuid)
+        told = await self._reader.look(remote_views.by_uuid, uuid)
         return any(one.node != site and one.state is JobState.COMPLETED for one in told)
 
     async def _take_back(self, one: HandedJob) -> JobState:

@@ -47,6 +47,7 @@ from spoold.spool import (
     shared_work,
     store,
 )
+from spoold.spool.escrow import Told
 from spoold.spool.leases import EPOCH_MAX
 from spoold.spool.postings import Line, Own, lines_of
 from spoold.spool.rights_spent import Taken
@@ -61,8 +62,7 @@ OWN_KEYS = (b"grant/", REPORT_KEY, b"carried")  # and those of jobs and rights, 
 @dataclass(slots=True)
 class By:
     """Who has posted an entry, where its record stands, and when that was by the clock there.
-    `known` is the key by which a person of that node is known here, and `told` which purses have
-    paid there.
+    `known` is the key by which a person of that node is known here.
     """
 
     site: UUID
@@ -70,8 +70,7 @@ class By:
     known: Callable[[bytes], UUID]
     now_us: int
     position: int = 0
-    told_us: int = 0
-    told: dict[UUID, int] = field(default_factory=dict)
+    told: Told = field(default_factory=Told)
     _nodes: list[Node | None] = field(default_factory=list)  # that node, once it was looked up
 
     @property
@@ -98,8 +97,8 @@ def book(writer: SqliteStore, fact: Record, by: By) -> None:
     book_one = BOOK.get(cause)
     if book_one is None:
         raise OperationError("not-possible", "this version of spoold books no such entry.")
-    by.told_us = _whole(fact.payload.get("happened_us", fact.event_us))
-    by.told = rights_spent.shares_told(fact.payload.get("given", ()))
+    at_us = _whole(fact.payload.get("happened_us", fact.event_us))
+    by.told = Told(at_us, rights_spent.shares_told(fact.payload.get("given", ())))
     book_one(writer, fact, by)
 
 
@@ -156,7 +155,7 @@ def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
     if epoch and not charge.is_shadow and postings.is_known(writer.db, payer):
         key, total = b"%b/again/%d/%d" % (charge.key, by.chain_id, by.position), charge.quote.total
         escrow.give_back(
-            writer, by.site, epoch, payer.guid, total, by.told_us, by.told, key, by.now_us, by.actor
+            writer, by.site, epoch, payer.guid, total, by.told, key, by.now_us, by.actor
         )
 
 
@@ -244,9 +243,7 @@ def _taken(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> tuple[Wal
         flags = [Flag.NO_PAYER.value]
         return Wallet(payer.guid), Taken(shares, lines_of(shares), flags)
     wallet = ledger.wallet_of(writer, charge, charge.happened_us, by.now_us)
-    taken = rights_spent.consume(
-        writer, by.site, epoch, payer.kind, wallet, total, by.told_us, by.told
-    )
+    taken = rights_spent.consume(writer, by.site, epoch, payer.kind, wallet, total, by.told)
     return wallet, taken
 
 
@@ -330,7 +327,7 @@ def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)
-    at_us = by.told_us
+    at_us = by.told.at_us
     rights_spent.take_back(writer, by.site, fact.payload, holder, at_us, by.now_us, by.actor)
 
 

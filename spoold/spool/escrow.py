@@ -70,14 +70,23 @@ def rights_of(
     return found._replace(wallet=Wallet(escrow, tuple(purses)))
 
 
+class Told(NamedTuple):
+    """What a site says of an amount: which of its purses gave how much of it, and when, by its own
+    clock, however wrong that was. The time chooses for what no purse is named, as in records of
+    older sites; None: nothing does.
+    """
+
+    at_us: int | None = None
+    given: Mapping[UUID, int] = {}
+
+
 def give_back(
     writer: SqliteStore,
     site: UUID,
     epoch: int,
     holder: UUID,
     amount: int,
-    at_us: int | None,
-    told: Mapping[UUID, int],
+    told: Told,
     key: bytes,
     now_us: int,
     actor: str,
@@ -88,19 +97,17 @@ def give_back(
     The caller has seen that nothing was posted under this key.
     """
     rights = rights_of(writer.db, site, epoch, holder)
-    spent = taken_from(rights, check_amount(amount), at_us, told)
+    spent = taken_from(rights, check_amount(amount), told)
     if spent:
         book_back(writer, site, epoch, holder, rights.sources, spent, key, now_us, actor)
     return [Share(rights.sources[one.purse], one.amount) for one in spent]
 
 
-def taken_from(
-    rights: Held, amount: int, at_us: int | None, told: Mapping[UUID, int]
-) -> list[Share]:
+def taken_from(rights: Held, amount: int, told: Told) -> list[Share]:
     """What of the rights of a site gives an amount, as far as there is so much: the purses that
-    have given it at the site, as it has `told`, and then those that count `at_us` (None: no more).
+    have given it at the site, and then those that count at that time.
     """
-    wallet, left, parts = rights.wallet, dict(told), dict[UUID, int]()
+    wallet, left, parts = rights.wallet, dict(told.given), dict[UUID, int]()
     for one in wallet.purses:
         at_site = rights.at_site[one.guid]
         part = max(0, min(one.balance, left.get(at_site, 0), amount))
@@ -108,9 +115,9 @@ def taken_from(
             left[at_site] -= part
             amount -= part
             parts[one.guid] = part
-    if amount > 0 and at_us is not None:
+    if amount > 0 and told.at_us is not None:
         rest = wallet.after([Share(*one) for one in parts.items()])
-        rest = replace(rest, purses=tuple(one for one in rest.purses if one.counts_at(at_us)))
+        rest = replace(rest, purses=tuple(one for one in rest.purses if one.counts_at(told.at_us)))
         for share in rest.spend(min(amount, max(0, rest.balance))):
             parts[share.purse] = parts.get(share.purse, 0) + share.amount
     return [Share(*one) for one in parts.items()]

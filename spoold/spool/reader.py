@@ -383,9 +383,11 @@ class SqliteReader:
         """
 
         async def is_old(position: int) -> bool:
-            rows = await self.records(position, FUTURE_MAX)
-            times = [one.event_us for one in rows if one.event_us <= now_us]
-            return bool(times) and times[0] < before_us
+            for limit in (1, FUTURE_MAX):
+                for one in await self.records(position, limit):
+                    if one.event_us <= now_us:
+                        return one.event_us < before_us
+            return False
 
         last = await self.anchor()
         beyond = last + 1

@@ -18,8 +18,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import ACTIVE, WAITING, JobReason, JobState
 from spoold.model.node import identity_of
 from spoold.model.transitions import JobEvent, canceling
-from spoold.spool import holding, jobs, people, store
-from spoold.spool.handed import HANDED_ON
+from spoold.spool import holding, jobs, store
 from spoold.spool.rows import NUMBER, STATE, unpack
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ _SET = (
 )
 TEXT_CHARACTERS_MAX = 1024
 # What a job here comes to when it is printed, or about to be, somewhere else.
-_HELD = NUMBER[JobState.PENDING_HELD]
 _PRINTED = (*ACTIVE, JobState.COMPLETED)
 _CANCELED_FOR = (
     JobReason.JOB_CANCELED_BY_USER,
@@ -81,29 +79,6 @@ class Row:
     changed_us: int = 0
     finished_us: int | None = None
     is_kept: bool = False
-
-
-class RemoteJob(NamedTuple):
-    """A job of another node as listings show it; `owner` is a name, "" of one who is not known."""
-
-    node: UUID
-    job_id: int
-    uuid: UUID
-    printer: UUID | None
-    owner: str
-    state: JobState
-    reasons: tuple[str, ...]
-    title: str
-    intake: str
-    copies: int
-    size: int
-    format: str
-    impressions: int | None
-    media_sheets: int | None
-    attempts: int
-    created_us: int
-    changed_us: int
-    finished_us: int | None
 
 
 def guid_bytes(value: object) -> bytes:
@@ -196,30 +171,17 @@ def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us:
     if is_doubted and state is not JobState.COMPLETED:
         return  # what waits there is held, when its printer is not that node's any more
     if is_doubted and holding.was_handed(writer.db, node, job_id):
-        came_out = store.ChangeJob(
-            job_id,
-            JobEvent.ASSUME,
-            now_us,
-            reasons=(JobReason.JOB_COMPLETED_SUCCESSFULLY,),
-            message="It came out at the node that had it.",
-            only_from=WAITING,
-        )
-        _change(writer, came_out)  # what was reserved for it pays
+        came_out = JobReason.JOB_COMPLETED_SUCCESSFULLY  # what was reserved for it pays
+        message = "It came out at the node that had it."
+        _end(writer, job_id, JobEvent.ASSUME, came_out, message, now_us)
     elif here in WAITING and _rank(state) > _rank(here):
         if not holding.can_have(writer.db, node, job_id):
             writer.events.append(store.ClaimRefused(UUID(bytes=uuid), job_id, node))
             return
         if state is JobState.PENDING and not holding.can_print(writer.db, node, job_id):
             return  # its printer was taken from that node, which holds what waits for it
-        change = store.ChangeJob(
-            job_id,
-            JobEvent.CANCEL,
-            now_us,
-            reasons=(JobReason.JOB_DONE_ELSEWHERE,),
-            message="It is printed at another node.",
-            only_from=WAITING,
-        )
-        _change(writer, change)
+        message = "It is printed at another node."
+        _end(writer, job_id, JobEvent.CANCEL, JobReason.JOB_DONE_ELSEWHERE, message, now_us)
     elif here is JobState.COMPLETED and state in WAITING:
         writer.events.append(store.TwinFound(UUID(bytes=uuid)))
     elif state is JobState.COMPLETED and _came_out(writer, job_id):
@@ -261,6 +223,16 @@ def cancel_too(
     event, words = canceling(STATE[state], why)
     message = "It was canceled where it came from."
     _change(writer, store.ChangeJob(job_id, event, now_us, identity_of(node), words, message))
+
+
+def _end(
+    writer: SqliteStore, job_id: int, event: JobEvent, reason: JobReason, message: str, now_us: int
+) -> None:
+    """What waits here is at its end."""
+    change = store.ChangeJob(
+        job_id, event, now_us, reasons=(reason,), message=message, only_from=WAITING
+    )
+    _change(writer, change)
 
 
 def _change(writer: SqliteStore, change: store.ChangeJob) -> None:
@@ -322,7 +294,7 @@ def _came_out(writer: SqliteStore, job_id: int) -> bool:
     return row is not None
 
 
-# -- look-ups ----------------------------------------------------------------------------------
+# -- twins -------------------------------------------------------------------------------------
 
 _GIVEN = f"remote_job.reasons LIKE '%{JobReason.JOB_WAITS_ELSEWHERE}%'"
 _TWINS = (
@@ -367,137 +339,3 @@ def twins_at(db: sqlite3.Connection, node: UUID, after: int, limit: int) -> list
         "AND remote_job.node = ? AND remote_job.id > ? ORDER BY remote_job.id LIMIT ?"
     )
     return [_twin(row) for row in db.execute(sql, (node.bytes, after, limit))]
-
-
-_SELECT = (
-    "SELECT remote_job.node, job_id, uuid, printer, coalesce(person.name, ''), state, reasons, "
-    "title, intake, copies, size, format, impressions, media_sheets, attempts, created_us, "
-    "changed_us, finished_us FROM remote_job LEFT JOIN person ON person.key = remote_job.owner "
-)
-
-
-def _job(row: Sequence[Any]) -> RemoteJob:
-    node, job_id, uuid, printer, owner, state, reasons, *rest = row
-    return RemoteJob(
-        UUID(bytes=node),
-        job_id,
-        UUID(bytes=uuid),
-        None if printer is None else UUID(bytes=printer),
-        owner,
-        STATE[state],
-        tuple(reasons.split()),
-        *rest,
-    )
-
-
-def by_number(db: sqlite3.Connection, node: UUID, job_id: int) -> RemoteJob | None:
-    """A job by the number that its own node gave it; the newest where a restore gave it again."""
-    row = db.execute(
-        _SELECT + "WHERE remote_job.node = ? AND job_id = ? ORDER BY remote_job.id DESC LIMIT 1",
-        (node.bytes, job_id),
-    ).fetchone()
-    return None if row is None else _job(row)
-
-
-def by_uuid(db: sqlite3.Connection, uuid: UUID) -> list[RemoteJob]:
-    """The job at each other node that has told of it."""
-    rows = db.execute(_SELECT + "WHERE uuid = ? ORDER BY remote_job.id", (uuid.bytes,))
-    return [_job(row) for row in rows]
-
-
-class Waits(NamedTuple):
-    """A job that waits for its owner at another node; names are "" where nothing is known."""
-
-    key: int
-    node: str
-    printer: str
-    job: RemoteJob
-
-
-_WAITING = (
-    _SELECT.replace(
-        "SELECT ",
-        "SELECT remote_job.id, (SELECT name FROM node WHERE guid = remote_job.node), "
-        "(SELECT name FROM printer WHERE guid = remote_job.printer), ",
-        1,
-    )
-    + "WHERE remote_job.owner = ? AND finished_us IS NULL "
-    f"AND state = {_HELD} AND reasons LIKE '%{JobReason.JOB_RELEASE_WAIT}%' "
-    "AND NOT EXISTS (SELECT 1 FROM node WHERE guid = remote_job.node AND state = 'revoked') "
-)
-_WAITING_BEHIND = (
-    _WAITING.replace("FROM remote_job ", "FROM remote_job INDEXED BY remote_job_held ")
-    + "AND remote_job.id > ? ORDER BY remote_job.id LIMIT ?"
-)
-
-
-def waits_for(db: sqlite3.Connection, user: UUID, after: int, limit: int) -> list[Waits]:
-    """Jobs behind a key that wait for a user at other nodes, or for somebody who lets the user
-    release theirs; not those of a site that was revoked, which nobody reaches any more.
-    """
-    found = [
-        _waits(row)
-        for owner in _owners(db, user)
-        for row in db.execute(_WAITING_BEHIND, (owner.bytes, after, limit))
-    ]
-    return sorted(found, key=lambda one: one.key)[:limit]
-
-
-def waiting_among(db: sqlite3.Connection, user: UUID, keys: Sequence[int]) -> dict[int, Waits]:
-    """Those with these keys among the jobs of `waits_for`."""
-    return {
-        row[0]: _waits(row)
-        for owner in _owners(db, user)
-        for key in keys
-        for row in db.execute(_WAITING + "AND remote_job.id = ?", (owner.bytes, key))
-    }
-
-
-class OnlyThere(NamedTuple):
-    """Unfinished jobs that a node has and this one has not; `held` are those of them that wait for
-    their owners.
-    """
-
-    jobs: int
-    held: int
-
-
-def only_at(db: sqlite3.Connection, node: UUID) -> OnlyThere:
-    """What would be lost with the machine of another node, as far as it has told."""
-    row = db.execute(
-        f"SELECT count(*), coalesce(sum(state = {_HELD} AND "
-        f"reasons LIKE '%{JobReason.JOB_RELEASE_WAIT}%'), 0) FROM remote_job "
-        "INDEXED BY remote_job_unfinished WHERE node = ? AND finished_us IS NULL AND intake != ? "
-        "AND NOT EXISTS (SELECT 1 FROM job WHERE job.uuid = remote_job.uuid)",
-        (node.bytes, HANDED_ON),
-    ).fetchone()
-    return OnlyThere(*row)
-
-
-def uuid_of(db: sqlite3.Connection, key: int) -> UUID | None:
-    row = db.execute("SELECT uuid FROM remote_job WHERE id = ?", (key,)).fetchone()
-    return None if row is None else UUID(bytes=row[0])
-
-
-def _owners(db: sqlite3.Connection, user: UUID) -> list[UUID]:
-    return [user, *(one.guid for one in people.delegators(db, user))]
-
-
-def _waits(row: tuple[Any, ...]) -> Waits:
-    return Waits(row[0], row[1] or "", row[2] or "", _job(row[3:]))
-
-
-def page(
-    db: sqlite3.Connection, node: UUID, before: int, limit: int, unfinished: bool = False
-) -> list[tuple[int, RemoteJob]]:
-    """The newest jobs of a node before a key (0: all), each with its key for the next page."""
-    where = "WHERE remote_job.node = ? AND (? = 0 OR remote_job.id < ?) "
-    if unfinished:
-        where += "AND finished_us IS NULL "
-    rows = db.execute(
-        _SELECT.replace("SELECT ", "SELECT remote_job.id, ", 1)
-        + where
-        + "ORDER BY remote_job.id DESC LIMIT ?",
-        (node.bytes, before, before, limit),
-    )
-    return [(row[0], _job(row[1:])) for row in rows]

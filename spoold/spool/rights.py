@@ -48,16 +48,16 @@ def grant_rights(writer: SqliteStore, change: store.GrantRights) -> store.Grante
     for want in change.wants:
         if not known:  # what it has is of another epoch
             want = replace(want, has=0, known=0)
-        before = leases.granted(writer.db, lease.site, want.holder, lease.epoch)
-        if want.holder not in change.withheld:
-            _grant(writer, lease, want, before, change.now_us, change.actor)
+        granted = leases.granted(writer.db, lease.site, want.holder, lease.epoch)
+        total = sum(one.amount for one in granted)
         since_us = change.now_us - TOLD_LONGER_US
-        if want.known != sum(one.amount for one in before):
+        if want.known != total:
             since_us = 0  # it has not heard of all
+        is_withheld = want.holder in change.withheld
+        if not is_withheld and _grant(writer, lease, want, total, change.now_us, change.actor):
+            granted = leases.granted(writer.db, lease.site, want.holder, lease.epoch)
         rights += (
-            one
-            for one in leases.granted(writer.db, lease.site, want.holder, lease.epoch)
-            if one.purse.until_us is None or one.purse.until_us > since_us
+            one for one in granted if one.purse.until_us is None or one.purse.until_us > since_us
         )
     valid_us = lease.policy.valid_hours * HOUR_US
     return store.Granted(lease.epoch, valid_us, writer.incarnation, lease.policy, tuple(rights))
@@ -84,30 +84,29 @@ def _renew(writer: SqliteStore, change: store.GrantRights) -> Lease:
 
 
 def _grant(
-    writer: SqliteStore, lease: Lease, want: Want, before: list[Right], now_us: int, actor: str
-) -> None:
-    """Give a site what it lacks of somebody's money, as far as there is any; `before` is what it
-    was granted of that so far.
+    writer: SqliteStore, lease: Lease, want: Want, total: int, now_us: int, actor: str
+) -> bool:
+    """Give a site what it lacks of somebody's money, as far as there is any, of which it was
+    granted `total` so far. Whether it gave something.
     """
     try:
         opened = postings.open_wallet(writer.db, want.kind, want.holder, now_us)
     except OperationError:
-        return  # nobody of this key can pay
+        return False  # nobody of this key can pay
     wallet = opened.wallet
     if wallet.available is None:
-        return  # who is not restricted needs no rights
-    total = sum(one.amount for one in before)
+        return False  # who is not restricted needs no rights
     has = want.has + total - want.known
     lacking = _lacking(lease.policy, want.least, has, wallet.available)
     if lacking <= 0:
-        return
+        return False
     there = leases.rights_holder(lease.site, lease.epoch, want.holder)
     purses = postings.purses_of(writer.db, there)
     held = sum(one.balance for one in purses if one.counts_at(now_us))
     altogether = max(wallet.available, 0) + held
     lacking = min(lacking, wallet.available, lease.policy.at_need(altogether) - held)
     if lacking <= 0:
-        return
+        return False
     check_amount(lacking)
     postings.post_grants(writer, opened, now_us)
     shares = wallet.spend(lacking)
@@ -115,6 +114,7 @@ def _grant(
     at_need = held + lacking - max(held, lease.policy.ahead_of_need(altogether))
     if at_need > 0:
         writer.events.append(store.RightsDrawn(lease.site, at_need, lease.policy.alarm))
+    return True
 
 
 def _lacking(policy: OfflinePolicy, least: int, has: int, available: int) -> int:

@@ -7,7 +7,7 @@ holder's purses, flagged.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from spoold.model.money import check_amount
 from spoold.model.offline import Right
 from spoold.model.purse import Payer, PayerKind, Purse, PurseKind, Share, Wallet
 from spoold.spool import escrow, leases, postings
+from spoold.spool.escrow import Told
 from spoold.spool.leases import Lease
 from spoold.spool.postings import Line, lines_of
 
@@ -42,16 +43,13 @@ def consume(
     kind: PayerKind,
     wallet: Wallet,
     total: int,
-    told_us: int,
-    told: Mapping[UUID, int],
+    told: Told,
 ) -> Taken:
-    """Who pays for what a site has charged: its rights, and beyond them the payer's `wallet`. It
-    has `told` which purses have given how much there; an older one has not, and has chosen by
-    `told_us`, its own clock, however wrong that was.
+    """Who pays for what a site has charged: its rights, and beyond them the payer's `wallet`.
 
     `epoch` is the one in which the site charged it, 0 for one that knew of no rights.
     """
-    taken = _spend_rights(writer.db, site, epoch, wallet.holder, total, told_us, told)
+    taken = _spend_rights(writer.db, site, epoch, wallet.holder, total, told)
     rest = total - sum(one.amount for one in taken.shares)
     if rest <= 0:
         return taken
@@ -89,17 +87,11 @@ def _lease_of(writer: SqliteStore, site: UUID, epoch: int) -> Lease | None:
 
 
 def _spend_rights(
-    db: sqlite3.Connection,
-    site: UUID,
-    epoch: int,
-    holder: UUID,
-    total: int,
-    told_us: int,
-    told: Mapping[UUID, int],
+    db: sqlite3.Connection, site: UUID, epoch: int, holder: UUID, total: int, told: Told
 ) -> Taken:
     """What the rights of a site give of `total`."""
     rights = escrow.rights_of(db, site, epoch, holder)
-    spent = escrow.taken_from(rights, total, told_us, told)
+    spent = escrow.taken_from(rights, total, told)
     shares = [Share(rights.sources[one.purse], one.amount) for one in spent]
     return Taken(shares, lines_of(spent))
 
@@ -109,7 +101,7 @@ def take_back(
     site: UUID,
     payload: dict[str, Any],
     holder: UUID,
-    at_us: int,
+    at_us: int | None,
     now_us: int,
     actor: str,
 ) -> None:
@@ -122,17 +114,15 @@ def take_back(
     key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
     if postings.is_posted(writer.db, key):
         return
-    counts_us = None if payload.get("over") else at_us
-    told = shares_told([guid, -amount] for guid, amount in payload["lines"])
-    given = escrow.give_back(
-        writer, site, epoch, holder, amount, counts_us, told, key, now_us, actor
-    )
+    returned = shares_told([guid, -amount] for guid, amount in payload["lines"])
+    told = Told(None if payload.get("over") else at_us, returned)
+    given = escrow.give_back(writer, site, epoch, holder, amount, told, key, now_us, actor)
     lost = amount - sum(one.amount for one in given)
     if lost > 0 and leases.was_put_back(writer.db):
         for one in given:
-            told[one.purse] = told.get(one.purse, 0) - one.amount
+            returned[one.purse] = returned.get(one.purse, 0) - one.amount
         named = [leases.purse_of(one) for one in payload.get("purses", ())]
-        _count_returned(writer, site, epoch, holder, named, told, lost)
+        _count_returned(writer, site, epoch, holder, named, returned, lost)
 
 
 def shares_told(found: Iterable[Sequence[Any]]) -> dict[UUID, int]:
@@ -146,12 +136,12 @@ def _count_returned(
     epoch: int,
     holder: UUID,
     named: list[Purse],
-    told: dict[UUID, int],
+    returned: dict[UUID, int],
     lost: int,
 ) -> None:
-    """Of what a site gave back, by purse, so much was granted in a time that this node has lost,
-    and is here again already: of what the site will report as granted it is not to be booked again.
-    It has `named` the purses; those of a period may not be here.
+    """Of what a site has `returned`, by purse, so much was granted in a time that this node has
+    lost, and is here again already: of what the site will report as granted it is not to be booked
+    again. It has `named` the purses; those of a period may not be here.
 
     Credit comes last: at the site it may be what another purse had given (`Wallet.give_back`).
     """
@@ -167,7 +157,7 @@ def _count_returned(
     purses.pop(credit.guid, None)
     given: list[Right] = []
     for guid, purse in (*purses.items(), (credit.guid, credit)):
-        part = min(check_amount(max(0, told.get(guid, 0))), lost)
+        part = min(check_amount(max(0, returned.get(guid, 0))), lost)
         lost -= part
         if part:
             given.append(Right(kind, purse, part))

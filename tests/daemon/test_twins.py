@@ -11,7 +11,7 @@ import trio
 from spoold.intake.submission import Submission
 from spoold.model.person import Owner
 from spoold.model.record import Kind
-from spoold.spool import leases, remote_jobs
+from spoold.spool import leases, remote_jobs, remote_views
 from spoold.spool.store import AddRecord
 from support.houses import give_away, joined, paper, wait_job
 from support.waiting import wait_until
@@ -230,7 +230,7 @@ async def test_what_a_lost_disk_had_sent_and_comes_later_is_listed_no_more(
     await site.stop()
     image, spool = tmp_path / "image", tmp_path / "library" / "spool.db"
     shutil.copy(spool, image)
-    takes, page, sent, asked = hq.services.receiver.take, remote_jobs.page, [], []
+    takes, page, sent, asked = hq.services.receiver.take, remote_views.page, [], []
     gate = trio.Event()
 
     async def late(*args):
@@ -250,10 +250,10 @@ async def test_what_a_lost_disk_had_sent_and_comes_later_is_listed_no_more(
     await site.stop()
     on_the_way = list(sent)
     shutil.copy(image, spool)
-    monkeypatch.setattr(remote_jobs, "page", listed)
+    monkeypatch.setattr(remote_views, "page", listed)
     site = await start("library", "site")
     await wait_until(lambda: asked)
-    monkeypatch.setattr(remote_jobs, "page", page)
+    monkeypatch.setattr(remote_views, "page", page)
     for args in on_the_way:
         await takes(*args)
     await until_heard(hq, "lost", "pending-held")
@@ -276,7 +276,7 @@ async def test_what_waits_at_a_site_that_is_revoked_is_shown_to_its_owner_no_mor
     ada = await hq.services.reader.user("ada")
 
     async def shown():
-        found = await hq.services.reader.look(remote_jobs.waits_for, ada.guid, 0, 10)
+        found = await hq.services.reader.look(remote_views.waits_for, ada.guid, 0, 10)
         return [one.job.title for one in found]
 
     await wait_until(shown, holds=lambda found: found == ["letter"])

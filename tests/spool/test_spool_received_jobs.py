@@ -15,7 +15,7 @@ from spoold.model.outcome import Deferred, Delivered, InDoubt
 from spoold.model.record import Kind
 from spoold.model.release import ReleaseMode
 from spoold.model.transitions import JobEvent
-from spoold.spool import charges, fold, received, remote_jobs, sending, store
+from spoold.spool import charges, fold, received, remote_views, sending, store
 from spoold.spool.erasure import Erasure
 from spoold.spool.store import (
     ChangeJob,
@@ -39,15 +39,15 @@ async def test_jobs_of_a_site_are_known_by_their_records(site, hq):
     printer = await site.add_printer()
     accepted = await site.add_job(printer, body=b"x" * 100, owner="ada", title="Report")
     await ship(site, hq)
-    job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
+    job = await hq.reader.look(remote_views.by_number, SITE, accepted.job_id)
     assert (job.owner, job.title, job.size, job.printer) == ("ada", "Report", 100, printer.guid)
     assert job.state is JobState.PENDING
     now_us = hq.wall_clock()
     await site.journal.commit(ChangeJob(accepted.job_id, JobEvent.CANCEL, now_us))
     await ship(site, hq)
-    job = await hq.reader.look(remote_jobs.by_number, SITE, accepted.job_id)
+    job = await hq.reader.look(remote_views.by_number, SITE, accepted.job_id)
     assert (job.state, job.finished_us) == (JobState.CANCELED, now_us)
-    assert [one.uuid for _, one in await hq.reader.look(remote_jobs.page, SITE, 0, 10)] == [
+    assert [one.uuid for _, one in await hq.reader.look(remote_views.page, SITE, 0, 10)] == [
         accepted.uuid
     ]
 
@@ -63,7 +63,7 @@ async def test_a_person_is_the_same_one_by_name(site, hq):
     names = await hq.reader._all("SELECT name FROM person WHERE name != '' ORDER BY name")
     assert names == [("ada",), ("bob",)]
     for one, name in ((accepted, "ada"), (other, "bob")):
-        assert (await hq.reader.look(remote_jobs.by_uuid, one.uuid))[0].owner == name
+        assert (await hq.reader.look(remote_views.by_uuid, one.uuid))[0].owner == name
 
 
 async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq):
@@ -190,7 +190,7 @@ async def test_paper_that_came_out_twice_is_told(site, hq):
     await ship(site, hq)
     assert PrintedTwice(SITE, first.job_id, SITE) in events
     assert (await hq.reader.job(first.job_id)).state is JobState.COMPLETED
-    (job,) = await hq.reader.look(remote_jobs.by_uuid, SITE)
+    (job,) = await hq.reader.look(remote_views.by_uuid, SITE)
     assert job.state is JobState.COMPLETED
 
 
@@ -307,7 +307,7 @@ async def test_a_person_who_is_erased_is_erased_in_the_records_of_sites(site, hq
     assert b"ada" not in personal
     assert b"Secret" not in personal
     assert any(one[2] is not None for one in await stored(site))
-    (job,) = await hq.reader.look(remote_jobs.by_uuid, accepted.uuid)
+    (job,) = await hq.reader.look(remote_views.by_uuid, accepted.uuid)
     assert (job.owner, job.title) == ("", "")
     assert any(
         (one.personal or {}).get("title") == "Kept" for one in await hq.reader.records(1, 100)
@@ -344,7 +344,7 @@ async def test_what_names_an_erased_person_is_not_learned_again(site, hq, erasur
     await site.journal.commit(StartAttempt(before.job_id, 1, 1, 2))
     await site.add_job(printer, owner="ada", title="Secret")
     await ship(site, hq)
-    (job,) = await hq.reader.look(remote_jobs.by_uuid, before.uuid)
+    (job,) = await hq.reader.look(remote_views.by_uuid, before.uuid)
     assert (job.owner, job.title, job.state) == ("", "", JobState.PROCESSING)
     last = (await stored(hq))[-1]
     assert last[2] is None

@@ -13,7 +13,7 @@ from spoold.model.job import JobState
 from spoold.model.person import Owner
 from spoold.model.record import Kind
 from spoold.model.transitions import JobEvent
-from spoold.spool import applying, received, receiving, remote_jobs, sending
+from spoold.spool import applying, received, receiving, remote_views, sending
 from spoold.spool import sqlite as spool_sqlite
 from spoold.spool.store import (
     AcceptJob,
@@ -267,7 +267,7 @@ async def test_a_record_that_makes_no_sense_blocks_nothing(site, hq):
     found = await hq.reader.look(received.quarantined, (0, 0), 10)
     assert [one.kind for one in found] == [Kind.JOB_CHANGED, Kind.LEDGER_POSTED]
     assert (await standing(hq)).quarantined == 2
-    (job,) = await hq.reader.look(remote_jobs.by_uuid, accepted.uuid)
+    (job,) = await hq.reader.look(remote_views.by_uuid, accepted.uuid)
     assert (job.job_id, job.owner) == (accepted.job_id, "ada")
 
 
@@ -298,9 +298,9 @@ async def test_a_job_is_what_was_said_last_when_an_earlier_record_makes_sense_at
         retry = RetryQuarantined(one.chain_id, ((one.position, *later),), 1)
         assert await hq.journal.commit(retry) == 1
     whole = [] if is_removed else [("Report", JobState.CANCELED, "ada")]
-    assert shown(await hq.reader.look(remote_jobs.by_uuid, made.uuid)) == whole
+    assert shown(await hq.reader.look(remote_views.by_uuid, made.uuid)) == whole
     waiting = [("Letter", JobState.PENDING, "ada")]
-    assert shown(await hq.reader.look(remote_jobs.by_uuid, other.uuid)) == waiting
+    assert shown(await hq.reader.look(remote_views.by_uuid, other.uuid)) == waiting
     assert await hq.reader.look(received.quarantined, (0, 0), 10) == []
 
 

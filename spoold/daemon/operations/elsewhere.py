@@ -15,8 +15,8 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Argument, Call, Operation, near
 from spoold.daemon.operations.views import fitting
 from spoold.model.errors import OperationError
-from spoold.spool import nodes, remote_jobs
-from spoold.spool.remote_jobs import RemoteJob
+from spoold.spool import nodes, remote_views
+from spoold.spool.remote_views import RemoteJob
 
 log = structlog.get_logger("spoold.daemon")
 
@@ -36,7 +36,7 @@ async def list_jobs(call: Call) -> dict[str, Any]:
             near(name, names.values()) or "See `spoold site list`.",
         )
     rows = await services.reader.look(
-        remote_jobs.page,
+        remote_views.page,
         site,
         call.args["after_id"],
         limit + 1,
@@ -92,11 +92,11 @@ async def _find(call: Call, name: int | str) -> RemoteJob | None:
         site = next((guid for guid, known in names.items() if node in (known, str(guid))), None)
         if site is None or not (rest.isascii() and rest.isdigit() and len(rest) <= 10):
             return None
-        return await services.reader.look(remote_jobs.by_number, site, int(rest))
+        return await services.reader.look(remote_views.by_number, site, int(rest))
     uuid = _guid(rest)
     if uuid is None or await services.reader.job_by_uuid(uuid) is not None:
         return None
-    found = await services.reader.look(remote_jobs.by_uuid, uuid)
+    found = await services.reader.look(remote_views.by_uuid, uuid)
     return found[-1] if found else None
 
 

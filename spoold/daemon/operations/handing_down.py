@@ -14,7 +14,7 @@ from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.daemon.operations.views import fitting
 from spoold.driver.handed_on import job_uuid_of
 from spoold.site.handing import OFFERS_MAX
-from spoold.spool import remote_jobs
+from spoold.spool import remote_jobs, remote_views
 from spoold.spool.store import ForgetRemote
 
 log = structlog.get_logger("spoold.site")
@@ -95,7 +95,7 @@ async def unfinished(call: Call) -> dict[str, Any]:
     """The jobs that the site has, and that are not at their end, as it has told; a page of them."""
     site, before = await site_of(call), call.args["before"]
     look = call.services.reader.look
-    found = await look(remote_jobs.page, site.guid, before, UNFINISHED_MAX, True)
+    found = await look(remote_views.page, site.guid, before, UNFINISHED_MAX, True)
     return {
         "jobs": [str(one.uuid) for _, one in found],
         "next_before": found[-1][0] if len(found) == UNFINISHED_MAX else None,

@@ -14,8 +14,8 @@ from spoold.daemon.operations.ownership import find_node
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError
 from spoold.model.text import plain
-from spoold.spool import remote_jobs
-from spoold.spool.remote_jobs import OnlyThere
+from spoold.spool import remote_views
+from spoold.spool.remote_views import OnlyThere
 
 NAMES_SHOWN_MAX = 200
 
@@ -43,7 +43,7 @@ async def rehome(call: Call) -> dict[str, Any]:
                 f"{plain(args['from_site'])} owns no printers.",
                 "See `spoold printer list`.",
             )
-        lost = await services.reader.look(remote_jobs.only_at, old)
+        lost = await services.reader.look(remote_views.only_at, old)
         in_doubt = await services.handing.doubtful(old)
         if not args["dry_run"]:
             in_doubt = await services.handing.rehome(found, old, new, call.actor)
