@@ -14,7 +14,7 @@ from uuid import UUID
 
 from spoold.model.money import check_amount
 from spoold.model.offline import Right
-from spoold.model.purse import Purse, Share, Wallet
+from spoold.model.purse import Purse, PurseKind, Share, Wallet
 from spoold.spool import late_carry, leases, postings, store
 from spoold.spool.postings import lines_of
 
@@ -45,6 +45,7 @@ class Held(NamedTuple):
     came, and `at_site` as which one it stands there.
     """
 
+    holder: UUID
     wallet: Wallet
     sources: dict[UUID, UUID]
     at_site: dict[UUID, UUID]
@@ -59,7 +60,7 @@ def rights_of(
     escrow = leases.rights_holder(site, epoch, holder)
     balances = {one.guid: one.balance for one in postings.purses_of(db, escrow)}
     purses: list[Purse] = []
-    found = Held(Wallet(escrow), {}, {})
+    found = Held(holder, Wallet(escrow), {}, {})
     for right in leases.granted(db, site, holder, epoch):
         if at_us is not None and not right.purse.counts_at(at_us):
             continue
@@ -105,10 +106,11 @@ def give_back(
 
 def taken_from(rights: Held, amount: int, told: Told) -> list[Share]:
     """What of the rights of a site gives an amount, as far as there is so much: the purses that
-    have given it at the site, and then those that count at that time.
+    have given it at the site, then those that count at that time, and for what was credit there,
+    into which comes what is left of a reservation, the others.
     """
-    wallet, left, parts = rights.wallet, dict(told.given), dict[UUID, int]()
-    for one in wallet.purses:
+    left, parts = dict(told.given), dict[UUID, int]()
+    for one in rights.wallet.purses:
         at_site = rights.at_site[one.guid]
         part = max(0, min(one.balance, left.get(at_site, 0), amount))
         if part:
@@ -116,11 +118,21 @@ def taken_from(rights: Held, amount: int, told: Told) -> list[Share]:
             amount -= part
             parts[one.guid] = part
     if amount > 0 and told.at_us is not None:
-        rest = wallet.after([Share(*one) for one in parts.items()])
-        rest = replace(rest, purses=tuple(one for one in rest.purses if one.counts_at(told.at_us)))
-        for share in rest.spend(min(amount, max(0, rest.balance))):
-            parts[share.purse] = parts.get(share.purse, 0) + share.amount
+        rest = rights.wallet.after([Share(*one) for one in parts.items()])
+        counting = [one for one in rest.purses if one.counts_at(told.at_us)]
+        amount -= _take(replace(rest, purses=tuple(counting)), amount, parts)
+        credit = Purse(rights.holder, PurseKind.CREDIT).guid
+        others = [one for one in rest.purses if one not in counting]
+        _take(replace(rest, purses=tuple(others)), min(amount, left.get(credit, 0)), parts)
     return [Share(*one) for one in parts.items()]
+
+
+def _take(wallet: Wallet, amount: int, parts: dict[UUID, int]) -> int:
+    """Add to `parts` what a wallet gives of an amount, as far as it has so much; how much."""
+    amount = max(0, min(amount, wallet.balance))
+    for share in wallet.spend(amount):
+        parts[share.purse] = parts.get(share.purse, 0) + share.amount
+    return amount
 
 
 def book_back(

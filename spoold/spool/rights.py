@@ -261,12 +261,12 @@ def _end_leases(writer: SqliteStore, change: store.ReclaimRights) -> None:
 def _end_epoch(
     writer: SqliteStore, site: UUID, epoch: int, holder: UUID, change: store.ReclaimRights
 ) -> None:
-    wallet, sources, _ = escrow.rights_of(writer.db, site, epoch, holder)
-    spent = [Share(one.guid, one.balance) for one in wallet.purses if one.balance > 0]
+    rights = escrow.rights_of(writer.db, site, epoch, holder)
+    spent = [Share(one.guid, one.balance) for one in rights.wallet.purses if one.balance > 0]
     if spent:
         key = b"right-end/" + escrow.address(site, epoch, holder)
         actor, now_us = change.actor, change.now_us
-        escrow.book_back(writer, site, epoch, holder, sources, spent, key, now_us, actor)
+        escrow.book_back(writer, site, epoch, holder, rights.sources, spent, key, now_us, actor)
     writer.db.execute(
         "DELETE FROM right_granted WHERE site = ? AND epoch = ? AND holder = ?",
         (site.bytes, epoch, holder.bytes),

@@ -610,6 +610,27 @@ async def test_what_a_site_that_is_gone_had_left_of_a_period_is_carried_over(hal
     await hall.check()
 
 
+@pytest.mark.parametrize("is_spent", [True, False])
+async def test_what_came_back_as_credit_at_a_site_is_of_what_it_held(hall, is_spent):
+    """The period is over of which that was: it is spent, or goes back, all the same."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, from_us=hall.now_us)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 6, beyond=Beyond(overdraft=6 * PAGE))
+    await hall.sync("a", least=4)
+    await hall.settle("a", b"k", 1)
+    hall.now_us += DAY_US + HOUR_US
+    await leftovers(hall).look()
+    if is_spent:
+        await hall.reserve("a", b"l", 1)
+        await hall.settle("a", b"l", 1)
+    assert await hall.give_back("a", 0) > 0
+    await hall.ship("a")
+    site = GUIDS["a"]
+    kept = (await hall.hq.spool.reader.look(escrow.rights_of, site, 1, hall.ada)).wallet
+    assert kept.balance == 0
+    await hall.check()
+
+
 async def test_what_a_site_has_spent_is_taken_from_the_purses_that_it_took(hall):
     """Not from those that had come on their way meanwhile, which would have gone first."""
     await hall.pay(20)
