@@ -77,6 +77,9 @@ for _state in (*ACTIVE, *WAITING):
 for _state in FINAL:
     TABLE[_state, JobEvent.RETRY] = _S.PENDING
 
+# How a doubt is settled.
+OF_DOUBT = frozenset({JobEvent.REPRINT, JobEvent.NEXT, JobEvent.ASSUME})
+
 # What means that nothing more is to be done for a document.
 _ENDS_DOCUMENT = frozenset({JobEvent.DELIVER, JobEvent.ASSUME, JobEvent.HAND_ON})
 

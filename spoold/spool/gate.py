@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, JobReason, JobState
 from spoold.model.printer import Printer
-from spoold.model.transitions import JobEvent
+from spoold.model.transitions import OF_DOUBT, JobEvent
 from spoold.spool.rows import printer_of
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _RELEASE = JobReason.JOB_RELEASE_WAIT.value
 _COUNT = JobReason.JOB_BEING_COUNTED.value
 _COMES = frozenset({JobEvent.SUBMIT, JobEvent.RETRY, JobEvent.MOVE})
-_OF_DOUBT = frozenset({JobEvent.REPRINT, JobEvent.NEXT, JobEvent.ASSUME})
 _GOES_BACK = frozenset({JobEvent.HOLD, JobEvent.MISFIT})
+# It waits for that already, or where it has a gate of its own, or is to be settled first.
+_NO_GATE = frozenset({_RELEASE, JobReason.JOB_WAITS_ELSEWHERE, JobReason.JOB_IN_DOUBT})
 
 
 def load(writer: SqliteStore, db: sqlite3.Connection) -> None:
@@ -78,16 +79,18 @@ def after_change(
     reason = writer.gates.get(printer_id)
     if reason is None or after.is_final or has_begun:
         return after, reasons
-    if event in _OF_DOUBT and not AWAITS_RELEASE.isdisjoint(before):
+    if event in OF_DOUBT and not AWAITS_RELEASE.isdisjoint(before):
         raise OperationError("not-possible", "the job is not in doubt: it waits.")
     is_paid = reason == _COUNT and job_id in writer.reserved
     held = JobState.PENDING_HELD
     if event in _COMES and not is_paid and AWAITS_RELEASE.isdisjoint(reasons):
         return held, (*reasons, reason)
     if event is JobEvent.REPRINT and not is_paid and not has_passed(writer.db, job_id):
-        return held, (reason,)  # the node that had it may have let it print; here nobody has
-    is_elsewhere = JobReason.JOB_WAITS_ELSEWHERE in reasons  # where it has a gate of its own
-    if event in _GOES_BACK and reason == _RELEASE and reason not in reasons and not is_elsewhere:
+        return held, (
+            *reasons,
+            reason,
+        )  # the node that had it may have let it print; here nobody has
+    if event in _GOES_BACK and reason == _RELEASE and _NO_GATE.isdisjoint(reasons):
         return held, (*reasons, reason)
     if event is JobEvent.RELEASE and not is_paid:
         awaited = tuple(one for one in before if one in AWAITS_RELEASE)

@@ -16,6 +16,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import (
+    OF_DOUBT,
     JobEvent,
     check_is_here,
     next_state,
@@ -240,6 +241,8 @@ def _decided(
     check_is_here(change.event, had, change.reasons)
     event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
     after = next_state(before, event)
+    if event in OF_DOUBT and JobReason.JOB_REHOMED in had and not after.is_final:
+        after, words = next_state(after, JobEvent.HOLD), (JobReason.JOB_REHOMED.value,)
     if change.hold_until and after is JobState.PENDING:
         after = next_state(after, JobEvent.HOLD)
     if change.event is JobEvent.RETRY:

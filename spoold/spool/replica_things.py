@@ -150,15 +150,14 @@ def _fence(
 ) -> None:
     """A printer of this site was another node's meanwhile, which may have printed what this one was
     given before: in the transaction by which it can print again, that is held until it is offered
-    once more.
+    once more. What is in doubt here is to be settled first.
     """
     if fields["owner"] is not None or before.get("owner_epoch") == fields.get("owner_epoch"):
         return
     for job_id, words in handed.fetched_of(writer.db, printer_id):
-        if JobReason.JOB_IN_DOUBT not in words:
-            reasons = tuple(dict.fromkeys((*words, JobReason.JOB_REHOMED.value)))
-            change = store.ChangeJob(job_id, JobEvent.HOLD, now_us, "node", reasons, WAS_ELSEWHERE)
-            jobs.change_job(writer, change)
+        reasons = tuple(dict.fromkeys((*words, JobReason.JOB_REHOMED.value)))
+        change = store.ChangeJob(job_id, JobEvent.HOLD, now_us, "node", reasons, WAS_ELSEWHERE)
+        jobs.change_job(writer, change)
 
 
 def _put_device(writer: SqliteStore, guid: bytes, uri: str, fields: bytes) -> int:

@@ -8,7 +8,11 @@ from daemon.test_handing import give_away, jobs_of, paper, submit, wait_job
 from spoold.daemon import monitor
 from spoold.intake.submission import Submission
 from spoold.model.errors import OperationError
+from spoold.model.job import JobReason
+from spoold.model.outcome import InDoubt
 from spoold.model.person import Owner
+from spoold.model.transitions import JobEvent
+from spoold.spool.store import EndAttempt, StartAttempt
 from support.houses import ANYWHERE, joined
 from support.waiting import wait_until
 
@@ -118,6 +122,49 @@ async def test_a_printer_that_went_and_came_back_while_its_site_was_off_prints_n
     wanted = [b"%!PS local\n", b"%!PS open\n", b"%!PS printed\n"]
     assert sorted(paper(tmp_path)) == wanted
     await wait_job(hq, "printed", "completed")
+
+
+async def test_what_is_settled_at_a_site_as_not_printed_may_be_printed_by_another_node(
+    start, pair, tmp_path
+):
+    """Its printer went and came back meanwhile: nobody at the site knows what was done there."""
+    hq, site = pair
+    await hq.ask("printer.set", name="desk", uri="socket://127.0.0.1:1")  # out of order
+    await submit(hq, "doubted", b"%!PS doubted\n")
+    await wait_job(site, "doubted", "pending")
+    await hq.ask("printer.pause", name="desk", reason="no paper")
+    await wait_until(site.services.catalogue.look, holds=lambda found: found.by_name["desk"].paused)
+    job = await wait_job(site, "doubted", "pending")
+    commit, printer = site.services.journal.commit, site.daemon._acceptance.printer("desk")
+    number = await commit(StartAttempt(job["id"], 1, printer.id, 1))
+    doubt = (JobReason.JOB_IN_DOUBT,)
+    await commit(EndAttempt(job["id"], number, InDoubt("reset"), JobEvent.DOUBT, doubt, 1))
+    await wait_job(hq, "doubted", "processing")
+    await site.stop()
+    await wait_until(lambda: not hq.services.sites.here())
+    assert (await hq.ask("printer.rehome", from_site="library"))["in_doubt"] == 1
+    above = str((await wait_job(hq, "doubted", "pending-held"))["id"])
+    await hq.ask("printer.set", name="desk", release="hold")
+    await hq.ask("job.settle", job=above, printed=False)
+    paper_of_desk = (tmp_path / "paper").as_uri()
+    await hq.ask("printer.set", name="desk", uri=paper_of_desk, owner="library")
+    await hq.ask("printer.resume", name="desk")
+
+    again = await start("library", "site")
+    await wait_until(
+        lambda: jobs_of(again, "doubted"),
+        holds=lambda found: found[0]["reasons"] == ["job-in-doubt", "job-rehomed"],
+    )
+    await again.ask("job.settle", job=str(job["id"]), printed=False)
+    kept = await wait_job(again, "doubted", "pending-held")
+    assert "job-rehomed" in kept["reasons"]
+    told = (await again.ask("job.explain", job=str(job["id"])))["waits"]
+    assert "may have printed it" in told
+    await hq.ask("printer.add", name="other", uri=paper_of_desk)
+    await hq.ask("job.release", job=above, to="other")
+    await wait_job(hq, "doubted", "completed")
+    await wait_job(again, "doubted", "canceled")
+    assert paper(tmp_path) == [b"%!PS doubted\n"]
 
 
 async def test_what_is_released_above_is_not_paid_at_the_site_again(start, pair, tmp_path):

@@ -248,7 +248,11 @@ def why_held(job: Job) -> str:
             f"{message} An operator may `spoold job release {job.id}`."
         )
     if JobReason.JOB_REHOMED in reasons:
-        return f"It is held until somebody settles it.{message}"
+        why = message or (
+            " Another node had its printer meanwhile, and may have printed it: print it "
+            f"(`spoold job release {job.id}`), or cancel it (`spoold job cancel {job.id}`)."
+        )
+        return f"It is held until somebody settles it.{why}"
     if JobReason.JOB_WAITS_ELSEWHERE in reasons:
         return f"It waits at the application server now, for its owner at a machine.{message}"
     if waits := _why_at_gate(job):
