@@ -14,7 +14,7 @@ from uuid import UUID
 
 from spoold.model.money import check_amount
 from spoold.model.offline import Right
-from spoold.model.purse import Purse, PurseKind, Share, Wallet
+from spoold.model.purse import Purse, Share, Wallet
 from spoold.spool import late_carry, leases, postings, store
 from spoold.spool.postings import lines_of
 
@@ -45,7 +45,6 @@ class Held(NamedTuple):
     came, and `at_site` as which one it stands there.
     """
 
-    holder: UUID
     wallet: Wallet
     sources: dict[UUID, UUID]
     at_site: dict[UUID, UUID]
@@ -60,7 +59,7 @@ def rights_of(
     escrow = leases.rights_holder(site, epoch, holder)
     balances = {one.guid: one.balance for one in postings.purses_of(db, escrow)}
     purses: list[Purse] = []
-    found = Held(holder, Wallet(escrow), {}, {})
+    found = Held(Wallet(escrow), {}, {})
     for right in leases.granted(db, site, holder, epoch):
         if at_us is not None and not right.purse.counts_at(at_us):
             continue
@@ -72,9 +71,8 @@ def rights_of(
 
 
 class Told(NamedTuple):
-    """What a site says of an amount: which of its purses gave how much of it, and when, by its own
-    clock, however wrong that was. The time chooses for what no purse is named, as in records of
-    older sites; None: nothing does.
+    """What a site says of an amount: which of its purses gave how much of it (older sites do not),
+    and when that was by its own clock, however wrong; None: of periods that were over by then.
     """
 
     at_us: int | None = None
@@ -106,8 +104,8 @@ def give_back(
 
 def taken_from(rights: Held, amount: int, told: Told) -> list[Share]:
     """What of the rights of a site gives an amount, as far as there is so much: the purses that
-    have given it at the site, then those that count at that time, and for what was credit there,
-    into which comes what is left of a reservation, the others.
+    have given it at the site, then those that count at that time, then the others. For the site
+    had no other money; but it may have filled with one purse what another owed.
     """
     left, parts = dict(told.given), dict[UUID, int]()
     for one in rights.wallet.purses:
@@ -117,13 +115,10 @@ def taken_from(rights: Held, amount: int, told: Told) -> list[Share]:
             left[at_site] -= part
             amount -= part
             parts[one.guid] = part
-    if amount > 0 and told.at_us is not None:
-        rest = rights.wallet.after([Share(*one) for one in parts.items()])
-        counting = [one for one in rest.purses if one.counts_at(told.at_us)]
-        amount -= _take(replace(rest, purses=tuple(counting)), amount, parts)
-        credit = Purse(rights.holder, PurseKind.CREDIT).guid
-        others = [one for one in rest.purses if one not in counting]
-        _take(replace(rest, purses=tuple(others)), min(amount, left.get(credit, 0)), parts)
+    rest = rights.wallet.after([Share(*one) for one in parts.items()]).purses
+    counting = [one for one in rest if told.at_us is not None and one.counts_at(told.at_us)]
+    for purses in (counting, [one for one in rest if one not in counting]):
+        amount -= _take(Wallet(rights.wallet.holder, tuple(purses)), amount, parts)
     return [Share(*one) for one in parts.items()]
 
 

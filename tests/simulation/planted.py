@@ -389,9 +389,4 @@ BUGS = {
         (Patch(escrow.book_back, "if not one.counts_at(now_us)", "if False"),),
         9,
     ),
-    "other-purses": Bug(
-        "What a site has spent is taken from other purses than it took it from.",
-        (Patch(escrow.taken_from, "left.get(at_site, 0)", "0"),),
-        9,
-    ),
 }

@@ -631,6 +631,26 @@ async def test_what_came_back_as_credit_at_a_site_is_of_what_it_held(hall, is_sp
     await hall.check()
 
 
+async def test_what_filled_a_debt_at_a_site_is_not_kept_for_it(hall):
+    """Money of one purse pays there what was owed beyond another; the server hears of it later."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, from_us=hall.now_us)
+    await hall.sync("a")
+    await hall.reserve("a", b"k", 6, beyond=Beyond(overdraft=6 * PAGE))
+    await hall.reserve("a", b"l", 1, beyond=Beyond(overdraft=6 * PAGE))
+    await hall.settle("a", b"k", 1)
+    await hall.sync("b", least=6)
+    await hall.pay(20)
+    await hall.sync("a", least=1)
+    await hall.settle("a", b"l", 1)
+    hall.now_us += DAY_US + HOUR_US
+    assert await leftovers(hall).look() > 0
+    assert await hall.give_back("a", 0) > 0
+    await hall.ship("a")
+    kept = (await hall.hq.spool.reader.look(escrow.rights_of, GUIDS["a"], 1, hall.ada)).wallet
+    assert kept.balance == 0
+    await hall.check()
+
+
 async def test_what_a_site_has_spent_is_taken_from_the_purses_that_it_took(hall):
     """Not from those that had come on their way meanwhile, which would have gone first."""
     await hall.pay(20)
