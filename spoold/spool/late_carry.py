@@ -6,13 +6,12 @@ the allowance lets come along in all, and on into each period that has begun sin
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from spoold.model.purse import Allowance, Purse, Wallet
+from spoold.model.purse import Wallet
 from spoold.spool import postings, store
-from spoold.spool.postings import Line, Own
+from spoold.spool.postings import Line
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -32,14 +31,14 @@ def carry_on(writer: SqliteStore, holder: UUID, purse: UUID, now_us: int, actor:
         after = next((one for one in of_it if one.from_us >= before.until_us), None)
         if allowance is None or after is None or after.from_us > now_us:
             return  # the grant of the next one takes it along
-        room = allowance.carry_over - _came_along(writer.db, allowance, after, of_it)
+        room = allowance.carry_over - postings.came_along(writer.db, allowance, after, of_it)
         part = min(before.balance, room)
         if part <= 0:
             return
         wallet = Wallet(holder, tuple(every))
         postings.post(
             writer,
-            _key(after) + writer.random(KEY_BYTES),
+            postings.carry_key(after) + writer.random(KEY_BYTES),
             "grant",
             wallet,
             [
@@ -52,24 +51,3 @@ def carry_on(writer: SqliteStore, holder: UUID, purse: UUID, now_us: int, actor:
         )
         writer.events.append(store.BalanceChanged(holder))
         purse = after.guid
-
-
-def _key(purse: Purse) -> bytes:
-    return b"carry/" + purse.guid.bytes + b"/"
-
-
-def _came_along(
-    db: sqlite3.Connection, allowance: Allowance, purse: Purse, of_it: list[Purse]
-) -> int:
-    """How much of the periods before is in what a purse was given."""
-    others = [one.guid.bytes for one in of_it if one.guid != purse.guid]
-    sources = [Own.GIVEN.guid.bytes, *others]
-    late = _key(purse)
-    (given,) = db.execute(
-        "SELECT coalesce(sum(-posting.amount), 0) FROM entry JOIN posting ON entry_id = entry.id "
-        "JOIN purse ON purse.id = purse_id WHERE (entry.key = ? OR (entry.key > ? AND "
-        f"entry.key < ?)) AND purse.guid IN ({', '.join('?' * len(sources))}) "
-        "AND posting.amount < 0",
-        (b"grant/" + purse.guid.bytes, late, late[:-1] + b"0", *sources),
-    ).fetchone()
-    return max(0, int(given) - allowance.amount)

@@ -8,13 +8,15 @@ that another one needs to book it, the purses that it opens among them.
 
 Allowances are granted when somebody looks at a wallet to spend from it, for the period in which
 the work happened: no timer can miss one, and a late charge finds the period that it belongs to.
+What that has handed on to later ones pays for it, too, and is not granted once more; so it is of
+the present for as long as only a clock that was ahead has begun a later one.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -102,16 +104,23 @@ def open_wallet(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: in
     house = terms(db)
     limit, recipients = _standing(db, kind, holder, house)
     lease = leases.own(db)
-    purses = [one for one in purses_of(db, holder) if one.counts_at(at_us)]
+    every = purses_of(db, holder)
+    purses = [one for one in every if one.counts_at(at_us)]
     if lease is not None:
         return Opened(leases.wallet_at_site(db, lease, holder, purses, limit, at_us))
     opened = Opened(Wallet(holder, tuple(purses), limit))
-    known = {one.guid for one in purses}
+    known, zone = {one.guid for one in purses}, ZoneInfo(house.zone)
     for allowance in allowances(db, recipients):
-        span = span_at(allowance.period, at_us, ZoneInfo(house.zone))
+        span = span_at(allowance.period, at_us, zone)
         purse = grant_purse(allowance, span, holder)
-        if purse.guid not in known and span.until_us > allowance.from_us:
-            _grant(db, opened, allowance, purse, ZoneInfo(house.zone), at_us)
+        of_it = [one for one in every if one.allowance == allowance.guid]
+        later = sorted((one for one in of_it if one.from_us > at_us), key=lambda one: one.from_us)
+        is_due = purse.guid not in known and span.until_us > allowance.from_us
+        before, own = 0, 0
+        if later:
+            before, own = _look_back(db, opened, allowance, purse, of_it, later, zone)
+        if is_due:
+            _grant(db, opened, allowance, purse, zone, at_us, before, own)
     return opened
 
 
@@ -131,17 +140,79 @@ def _grant(
     purse: Purse,
     zone: ZoneInfo,
     at_us: int,
+    before: int,
+    own: int,
 ) -> None:
-    """Plan the grant of an allowance, and what comes along from the period before."""
+    """Plan the grant of an allowance, and what comes along from the period before. A period behind
+    this one may have had of those `before` it, and for its `own`, already.
+    """
     span = span_at(allowance.period, at_us, zone)
     carry = carried(allowance, span, purse.holder, zone, lambda guid: _balance(db, guid))
-    shares = opened.wallet.receive(purse, allowance.amount + carry.moved + carry.given)
+    room = max(0, allowance.carry_over - before)
+    moved = min(carry.moved, room)
+    given = allowance.amount - own + min(carry.given, room - moved)
+    shares = opened.wallet.receive(purse, moved + given)
     lines = [Line(one.purse, -one.amount) for one in shares]
-    if carry.purse is not None and carry.moved:
-        lines.append(Line(carry.purse, -carry.moved))
-    lines.append(Line(Own.GIVEN.guid, -allowance.amount - carry.given))
+    if carry.purse is not None and moved:
+        lines.append(Line(carry.purse, -moved))
+    lines.append(Line(Own.GIVEN.guid, -given))
     opened.wallet = opened.wallet.after(shares, (purse,))
     opened.grants.append(Grant(allowance, purse, lines))
+
+
+def _look_back(
+    db: sqlite3.Connection,
+    opened: Opened,
+    allowance: Allowance,
+    purse: Purse,
+    of_it: list[Purse],
+    later: list[Purse],
+    zone: ZoneInfo,
+) -> tuple[int, int]:
+    """What periods that were granted already, behind that of a purse, have of it and of those
+    before it pays for it, too. How much the first of them had of those before it, and how much for
+    this period, as one in which nobody had asked: for the last of such it had it first.
+    """
+    after, until_us, between = later[0], purse.until_us, 0
+    given = came_along(db, allowance, after, [])
+    while between < given and until_us is not None and until_us < after.from_us:
+        until_us = span_at(allowance.period, until_us, zone).until_us
+        between += allowance.amount
+    of_others = min(given, between)  # had for periods since then
+    most = came_along(db, allowance, after, of_it) - of_others
+    own = min(given - of_others, allowance.amount)
+    before = most - own
+    for one in later:
+        part = min(most, one.balance, came_along(db, allowance, one, of_it))
+        if part <= 0:
+            break
+        opened.wallet = opened.wallet.after((), (replace(one, balance=part),))
+        most -= part
+    return before, own
+
+
+def came_along(
+    db: sqlite3.Connection, allowance: Allowance, purse: Purse, of_it: Iterable[Purse]
+) -> int:
+    """How much of the periods before is in what a purse was given: out of the purses of these, and
+    for those in which nobody had asked.
+    """
+    others = [one.guid.bytes for one in of_it if one.guid != purse.guid]
+    sources = [Own.GIVEN.guid.bytes, *others]
+    late = carry_key(purse)
+    (given,) = db.execute(
+        "SELECT coalesce(sum(-posting.amount), 0) FROM entry JOIN posting ON entry_id = entry.id "
+        "JOIN purse ON purse.id = purse_id WHERE (entry.key = ? OR (entry.key > ? AND "
+        f"entry.key < ?)) AND purse.guid IN ({', '.join('?' * len(sources))}) "
+        "AND posting.amount < 0",
+        (b"grant/" + purse.guid.bytes, late, late[:-1] + b"0", *sources),
+    ).fetchone()
+    return max(0, int(given) - allowance.amount)
+
+
+def carry_key(purse: Purse) -> bytes:
+    """With what keys of postings begin by which something late is carried over into a purse."""
+    return b"carry/" + purse.guid.bytes + b"/"
 
 
 def _standing(

@@ -93,7 +93,8 @@ def _grant(
         opened = postings.open_wallet(writer.db, want.kind, want.holder, now_us)
     except OperationError:
         return False  # nobody of this key can pay
-    wallet = opened.wallet
+    purses = tuple(one for one in opened.wallet.purses if one.counts_at(now_us))
+    wallet = replace(opened.wallet, purses=purses)
     if wallet.available is None:
         return False  # who is not restricted needs no rights
     has = want.has + total - want.known
@@ -101,8 +102,8 @@ def _grant(
     if lacking <= 0:
         return False
     there = leases.rights_holder(lease.site, lease.epoch, want.holder)
-    purses = postings.purses_of(writer.db, there)
-    held = sum(one.balance for one in purses if one.counts_at(now_us))
+    at_site = postings.purses_of(writer.db, there)
+    held = sum(one.balance for one in at_site if one.counts_at(now_us))
     altogether = max(wallet.available, 0) + held
     lacking = min(lacking, wallet.available, lease.policy.at_need(altogether) - held)
     if lacking <= 0:

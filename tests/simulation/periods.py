@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from spoold.model.purse import Allowance, Period
-from spoold.spool import late_carry, postings
+from spoold.spool import postings
 from spoold.spool.store import PutAllowance
 from support.money import PAGE
 
@@ -53,7 +53,7 @@ def unrest(hq: Life) -> str:
         days = [one for one in every if one.allowance is not None]
         for before, after in pairwise(days):
             allowance = postings.allowance(db, before.allowance)
-            came = late_carry._came_along(db, allowance, after, days)
+            came = postings.came_along(db, allowance, after, days)
             is_over = (before.until_us or 0) <= hq.wall_clock()  # it was not ahead some day
             if is_over and before.balance > 0 and came < allowance.carry_over:
                 return f"{before.balance} of {before.period} could be carried over"

@@ -16,6 +16,7 @@ from support.chain import verified
 from support.money import PAGE, Purses, pages
 
 REFUSED = "account-limit-reached"
+DAY_US = 86_400_000_000
 
 
 @pytest.fixture
@@ -106,10 +107,39 @@ async def test_nothing_is_carried_into_a_period_that_a_wrong_clock_has_begun(pur
     ada = await purses.person()
     await purses.allow(8 * PAGE, period=Period.DAY, carry_over=100 * PAGE, from_us=1)
     await purses.reserve(b"k", ada, 8)
-    await purses.reserve(b"ahead", ada, 1, 9 * 86_400_000_000)
-    tomorrow_us = 86_400_000_002
-    await purses.journal.commit(Cancel(b"k", tomorrow_us))
-    await purses.reserve(b"m", ada, 8 + 8, tomorrow_us)
+    await purses.reserve(b"ahead", ada, 1, 9 * DAY_US)
+    await purses.journal.commit(Cancel(b"k", DAY_US))
+    await refused(purses, purses.asked(b"m", ada, 8 + 9, DAY_US))
+    await purses.reserve(b"m", ada, 8 + 8, DAY_US)
+    await purses.check()
+
+
+@pytest.mark.parametrize(("ahead", "days", "left"), [(1, 0, 5), (9, 0, 5), (9, 1, 13), (9, 4, 16)])
+async def test_a_clock_that_was_ahead_leaves_everybody_what_they_have(purses, ahead, days, left):
+    """The period that it has begun took along what was left: that is spent there till then."""
+    ada = await purses.person()
+    await purses.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=1)
+    await purses.reserve(b"k", ada, 3)
+    await purses.reserve(b"ahead", ada, 1, ahead * DAY_US)
+    await purses.journal.commit(Cancel(b"ahead", ahead * DAY_US))
+    now_us = days * DAY_US + 2
+    await refused(purses, purses.asked(b"m", ada, left + 1, now_us))
+    await purses.reserve(b"m", ada, left, now_us)
+    await purses.check()
+
+
+@pytest.mark.parametrize(("most", "left"), [(8, 16 - 6), (6, 14 - 4), (0, 8)])
+async def test_a_period_is_not_granted_again_for_what_is_charged_late(purses, most, left):
+    """The next one had begun with it, as nobody had asked in that; it pays from there."""
+    ada = await purses.person()
+    await purses.allow(8 * PAGE, period=Period.DAY, carry_over=most * PAGE, from_us=1)
+    await purses.reserve(b"k", ada, 1, DAY_US)
+    await purses.journal.commit(Cancel(b"k", DAY_US))
+    for key in (b"l", b"m"):
+        await purses.reserve(key, ada, 3, 1)
+        await purses.journal.commit(Settle(key, pages(3), DAY_US, happened_us=1))
+    await refused(purses, purses.asked(b"n", ada, left + 1, DAY_US))
+    await purses.reserve(b"n", ada, left, DAY_US)
     await purses.check()
 
 
@@ -117,7 +147,7 @@ async def test_nothing_is_carried_into_a_period_that_a_wrong_clock_has_begun(pur
 async def test_what_comes_back_of_a_period_that_is_over_is_carried_over(purses, is_granted):
     """Of work that ended behind midnight, whether the next period had begun by then or not."""
     ada = await purses.person()
-    tomorrow_us = 86_400_000_002
+    tomorrow_us = DAY_US + 2
     await purses.allow(8 * PAGE, period=Period.DAY, carry_over=7 * PAGE, from_us=1)
     await purses.reserve(b"k", ada, 4)
     await purses.reserve(b"m", ada, 4)
@@ -138,7 +168,7 @@ async def test_what_is_refunded_of_a_period_that_is_over_can_be_spent(purses):
     await purses.allow(2 * PAGE, period=Period.DAY)
     await purses.reserve(b"k", ada, 2)
     await purses.journal.commit(Settle(b"k", pages(2), 2))
-    tomorrow_us = 86_400_000_002
+    tomorrow_us = DAY_US + 2
     await purses.reserve(b"m", ada, 2, tomorrow_us)
     await purses.journal.commit(Settle(b"m", pages(2), tomorrow_us))
     for key in (b"k", b"m"):

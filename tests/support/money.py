@@ -56,11 +56,13 @@ class Purses:
     def quote(self, usage: Usage) -> Quote:
         return quote(self.prices, usage, None)
 
-    async def reserve(self, key: bytes, person: UUID, count: int, now_us=1, **fields):
+    def asked(self, key: bytes, person: UUID, count: int, now_us=1, **fields) -> Reserve:
         usage = pages(count)
         payer = fields.pop("payer", Payer(PayerKind.PERSON, person))
-        change = Reserve(key, payer, self.quote(usage), usage, None, now_us, **fields)
-        return await self.journal.commit(change)
+        return Reserve(key, payer, self.quote(usage), usage, None, now_us, **fields)
+
+    async def reserve(self, key: bytes, person: UUID, count: int, now_us=1, **fields):
+        return await self.journal.commit(self.asked(key, person, count, now_us, **fields))
 
     async def purses(self, holder: UUID) -> dict[str, int]:
         """The balances of a holder by kind, those that are 0 left out."""
