@@ -21,7 +21,7 @@ import trio.testing
 from trio._core import _run
 
 from simulation import clocks, edits, emergencies, faults, periods, policies
-from simulation.check import check, who_owes, wrong_rights
+from simulation.check import check, who_owes, wrong_rights, wrongly_listed
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
 from simulation.planted import BUGS, Bug
@@ -252,7 +252,7 @@ async def wait_quiet(world: World, operators: Operators | None = None) -> None:
             await trio.sleep(LOOK_S)
             if operators is not None:
                 await operators.tidy()
-            unrest = await world.unrest() or rights_unrest(world)
+            unrest = await world.unrest() or rights_unrest(world) or await listed_unrest(world)
             if world.is_daily and not unrest:
                 unrest = periods.unrest(world.lives["hq"])
             quiet = 0 if unrest else quiet + 1
@@ -289,6 +289,14 @@ def rights_unrest(world: World) -> str:
     hq = world.lives["hq"]
     wrong = (wrong_rights(hq, world.lives[site]) for site in SITE_NAMES)
     return next((one for one in wrong if one), "") or who_owes(world)
+
+
+async def listed_unrest(world: World) -> str:
+    hq = world.lives["hq"]
+    for site in SITE_NAMES:
+        if wrong := await wrongly_listed(hq, world.lives[site]):
+            return wrong
+    return ""
 
 
 def _cause(error: BaseException) -> BaseException:
