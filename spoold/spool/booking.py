@@ -38,7 +38,6 @@ from spoold.spool import (
     adjustments,
     books,
     charges,
-    escrow,
     ledger,
     nodes,
     postings,
@@ -154,7 +153,7 @@ def _free(writer: SqliteStore, charge: Charge, epoch: int, by: By) -> None:
     payer = charge.payer
     if epoch and not charge.is_shadow and postings.is_known(writer.db, payer):
         key, total = b"%b/again/%d/%d" % (charge.key, by.chain_id, by.position), charge.quote.total
-        escrow.give_back(
+        rights_spent.give_back(
             writer, by.site, epoch, payer.guid, total, by.told, key, by.now_us, by.actor
         )
 

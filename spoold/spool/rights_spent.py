@@ -116,13 +116,8 @@ def take_back(
         return
     returned = shares_told([guid, -amount] for guid, amount in payload["lines"])
     told = Told(None if payload.get("over") else at_us, returned)
-    given = escrow.give_back(writer, site, epoch, holder, amount, told, key, now_us, actor)
-    lost = amount - sum(one.amount for one in given)
-    if lost > 0 and leases.was_put_back(writer.db):
-        for one in given:
-            returned[one.purse] = returned.get(one.purse, 0) - one.amount
-        named = [leases.purse_of(one) for one in payload.get("purses", ())]
-        _count_returned(writer, site, epoch, holder, named, returned, lost)
+    named = [leases.purse_of(one) for one in payload.get("purses", ())]
+    give_back(writer, site, epoch, holder, amount, told, key, now_us, actor, named)
 
 
 def shares_told(found: Iterable[Sequence[Any]]) -> dict[UUID, int]:
@@ -130,18 +125,44 @@ def shares_told(found: Iterable[Sequence[Any]]) -> dict[UUID, int]:
     return {UUID(bytes=bytes(guid)): int(amount) for guid, amount in found}
 
 
+def give_back(
+    writer: SqliteStore,
+    site: UUID,
+    epoch: int,
+    holder: UUID,
+    amount: int,
+    told: Told,
+    key: bytes,
+    now_us: int,
+    actor: str,
+    named: Sequence[Purse] = (),
+) -> None:
+    """Rights of a site are their holder's again; what of them is not here counts as granted, and
+    given back. It has `named` the purses; those of a period may not be here.
+
+    The caller has seen that nothing was posted under this key.
+    """
+    given = escrow.give_back(writer, site, epoch, holder, amount, told, key, now_us, actor)
+    lost = amount - sum(one.amount for one in given)
+    if lost > 0:
+        returned = dict(told.given)
+        for one in given:
+            returned[one.purse] = returned.get(one.purse, 0) - one.amount
+        _count_returned(writer, site, epoch, holder, named, returned, lost)
+
+
 def _count_returned(
     writer: SqliteStore,
     site: UUID,
     epoch: int,
     holder: UUID,
-    named: list[Purse],
+    named: Sequence[Purse],
     returned: dict[UUID, int],
     lost: int,
 ) -> None:
-    """Of what a site has `returned`, by purse, so much was granted in a time that this node has
-    lost, and is here again already: of what the site will report as granted it is not to be booked
-    again. It has `named` the purses; those of a period may not be here.
+    """Of what a site has `returned`, by purse, so much is not here. Either it was granted in a time
+    that this node has lost, and is not to be booked again when the site says that it was; or it has
+    paid here for something that the site had let its owner owe.
 
     Credit comes last: at the site it may be what another purse had given (`Wallet.give_back`).
     """
@@ -151,9 +172,10 @@ def _count_returned(
     is_account = postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder))
     kind = PayerKind.ACCOUNT if is_account else PayerKind.PERSON
     wallet = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
-    paid_in, credit = (wallet.purse(one) for one in (PurseKind.PAID_IN, PurseKind.CREDIT))
+    kinds = (PurseKind.PAID_IN, PurseKind.OVERDRAFT, PurseKind.CREDIT)
+    paid_in, overdraft, credit = map(wallet.purse, kinds)
     lost_too = [one for one in named if one.holder == holder and one.allowance is not None]
-    purses = {one.guid: one for one in (*lost_too, *wallet.purses, paid_in)}
+    purses = {one.guid: one for one in (*lost_too, *wallet.purses, paid_in, overdraft)}
     purses.pop(credit.guid, None)
     given: list[Right] = []
     for guid, purse in (*purses.items(), (credit.guid, credit)):

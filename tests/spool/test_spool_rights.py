@@ -651,6 +651,22 @@ async def test_what_filled_a_debt_at_a_site_is_not_kept_for_it(hall):
     await hall.check()
 
 
+async def test_what_a_site_gave_back_and_had_let_somebody_owe_is_not_owed_twice(hall):
+    """Its rights have paid at the server for what was owed there, before it heard of the rest."""
+    await hall.hq.allow(8 * PAGE, period=Period.DAY, from_us=hall.now_us)
+    await hall.sync("a")
+    hall.now_us += DAY_US + HOUR_US
+    await hall.reserve("a", b"k", 3, beyond=Beyond(overdraft=6 * PAGE))
+    await hall.settle("a", b"k", 3)
+    assert await leftovers(hall).look() == 2 * PAGE
+    await hall.ship("a")
+    await hall.pay(40)
+    for _ in range(2):
+        await hall.sync("a")
+    assert await hall.rights("a") == await hall.left("a") > 0
+    await hall.check()
+
+
 async def test_what_a_site_has_spent_is_taken_from_the_purses_that_it_took(hall):
     """Not from those that had come on their way meanwhile, which would have gone first."""
     await hall.pay(20)
