@@ -110,16 +110,14 @@ def open_wallet(db: sqlite3.Connection, kind: PayerKind, holder: UUID, at_us: in
         return Opened(leases.wallet_at_site(db, lease, holder, purses, limit, at_us))
     opened = Opened(Wallet(holder, tuple(purses), limit))
     known, zone = {one.guid for one in purses}, ZoneInfo(house.zone)
+    later = sorted((one for one in every if one.from_us > at_us), key=lambda one: one.from_us)
     for allowance in allowances(db, recipients):
         span = span_at(allowance.period, at_us, zone)
         purse = grant_purse(allowance, span, holder)
-        of_it = [one for one in every if one.allowance == allowance.guid]
-        later = sorted((one for one in of_it if one.from_us > at_us), key=lambda one: one.from_us)
-        is_due = purse.guid not in known and span.until_us > allowance.from_us
         before, own = 0, 0
-        if later:
-            before, own = _look_back(db, opened, allowance, purse, of_it, later, zone)
-        if is_due:
+        if later and allowance.carry_over:
+            before, own = _look_back(db, opened, allowance, purse, every, later, zone)
+        if purse.guid not in known and span.until_us > allowance.from_us:
             _grant(db, opened, allowance, purse, zone, at_us, before, own)
     return opened
 
@@ -165,7 +163,7 @@ def _look_back(
     opened: Opened,
     allowance: Allowance,
     purse: Purse,
-    of_it: list[Purse],
+    every: list[Purse],
     later: list[Purse],
     zone: ZoneInfo,
 ) -> tuple[int, int]:
@@ -173,6 +171,10 @@ def _look_back(
     before it pays for it, too. How much the first of them had of those before it, and how much for
     this period, as one in which nobody had asked: for the last of such it had it first.
     """
+    of_it = [one for one in every if one.allowance == allowance.guid]
+    later = [one for one in later if one.allowance == allowance.guid]
+    if not later:
+        return 0, 0
     after, until_us, between = later[0], purse.until_us, 0
     given = came_along(db, allowance, after, [])
     while between < given and until_us is not None and until_us < after.from_us:
@@ -195,7 +197,7 @@ def came_along(
     db: sqlite3.Connection, allowance: Allowance, purse: Purse, of_it: Iterable[Purse]
 ) -> int:
     """How much of the periods before is in what a purse was given: out of the purses of these, and
-    for those in which nobody had asked.
+    for those in which nobody had asked. By the allowance as it is now, if somebody has changed it.
     """
     others = [one.guid.bytes for one in of_it if one.guid != purse.guid]
     sources = [Own.GIVEN.guid.bytes, *others]
@@ -207,7 +209,7 @@ def came_along(
         "AND posting.amount < 0",
         (b"grant/" + purse.guid.bytes, late, late[:-1] + b"0", *sources),
     ).fetchone()
-    return max(0, int(given) - allowance.amount)
+    return min(max(0, int(given) - allowance.amount), allowance.carry_over)
 
 
 def carry_key(purse: Purse) -> bytes:

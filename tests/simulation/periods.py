@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from spoold.model.purse import Allowance, Period
+from spoold.model.purse import Allowance, Period, Purse
 from spoold.spool import postings
 from spoold.spool.store import PutAllowance
 from support.money import PAGE
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DAILY = 0.1  # of all seeds
 BEFORE_S = (2, 14)  # midnight, the world begins
+DAY_US = 86_400_000_000
 LOOK_S, OVER_US = 1.5, 1_000_000  # as `site/leftovers` has them, so that it happens
 
 
@@ -46,11 +47,15 @@ async def allow(world: World, hq: Life) -> None:
 
 
 def unrest(hq: Life) -> str:
-    """What is left of a day that is over, and could come along into the next one; "" if nothing."""
+    """What is left of a day that is over, and could come along into the next one, or was given
+    beyond an allowance for each day; "" if nothing.
+    """
     db = hq.store.db
     for (holder,) in db.execute("SELECT key FROM person").fetchall():
         every = sorted(postings.purses_of(db, UUID(bytes=holder)), key=lambda one: one.from_us)
         days = [one for one in every if one.allowance is not None]
+        if days and (more := _beyond(hq, days)) > 0:
+            return f"{more} was given beyond {len(days)} days"
         for before, after in pairwise(days):
             allowance = postings.allowance(db, before.allowance)
             came = postings.came_along(db, allowance, after, days)
@@ -58,3 +63,17 @@ def unrest(hq: Life) -> str:
             if is_over and before.balance > 0 and came < allowance.carry_over:
                 return f"{before.balance} of {before.period} could be carried over"
     return ""
+
+
+def _beyond(hq: Life, days: list[Purse]) -> int:
+    """How much more somebody was given than an allowance for each day since there is one."""
+    db = hq.store.db
+    allowance = postings.allowance(db, days[0].allowance)
+    (given,) = db.execute(
+        "SELECT coalesce(-sum(posting.amount), 0) FROM entry JOIN posting ON entry_id = entry.id "
+        "JOIN purse ON purse.id = purse_id WHERE cause = 'grant' AND entry.holder = ? "
+        "AND purse.guid = ?",
+        (days[0].holder.bytes, postings.Own.GIVEN.guid.bytes),
+    ).fetchone()
+    first_us = min(days[0].from_us, allowance.from_us // DAY_US * DAY_US)
+    return given - allowance.amount * ((days[-1].until_us - first_us) // DAY_US)
