@@ -36,7 +36,6 @@ EVENTS = {
     # Who comes in
     "authorizations_kept": "What an MFD was allowed to make stays reserved until it reports.",
     "card_associated": "A person's card was taught by a login at an MFD.",
-    "card_key_missing": "Cards and PINs were kept by a key that is not here: restore it.",
     "certificate_expired": "A client of a site showed a certificate whose time is over.",
     "certificate_not_reloaded": "A renewed certificate cannot be used; the one before goes on.",
     "certificate_refused": "A client showed a certificate that is not valid here.",

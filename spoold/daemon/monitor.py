@@ -23,7 +23,7 @@ from spoold.daemon.operations.watch import Known
 from spoold.model.job import WAITING, JobState
 from spoold.model.node import LineState
 from spoold.model.policy import ExpiryClock
-from spoold.spool import depth, leases, nodes, synchronised
+from spoold.spool import depth, leases, nodes, people, synchronised
 from spoold.spool.depth import Depth
 from spoold.spool.histogram import Histogram
 from spoold.spool.reader import SqliteReader
@@ -40,7 +40,7 @@ BEAT_S = 1.0
 TURN_S = 0.25
 LAG_KEPT_S = 60.0
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-CERTIFICATES_S = 600.0  # how often files of certificates are looked at, and those of providers
+KEYS_S = 600.0  # how often keys, and certificates of this node and of providers, are looked at
 EXPIRED_DAYS = 30  # for which a provider is told of that nobody has enrolled anew
 
 
@@ -77,11 +77,12 @@ class Monitor:
         self._depths: list[Depth] = []
         self._in_doubt = 0
         self._damaged = 0
+        self._keyless = 0
         self._rights: tuple[Rights, ...] = ()
         self._counted_until_s = float("-inf")
         self._certificates: tuple[tuple[str, int], ...] = ()
         self._providers: tuple[tuple[str, int], ...] = ()
-        self._certificates_until_s = float("-inf")
+        self._keys_until_s = float("-inf")
         self._known = Known({}, {}, {})
         self._facts = Facts(0)
         self._told: dict[Part, Verdict] = {}
@@ -151,7 +152,7 @@ class Monitor:
         services = self._services
         self._known = await services.catalogue.look()
         await self._count()
-        await self._read_certificates()
+        await self._look_at_keys()
         config = self._config()
         space = await trio.to_thread.run_sync(services.documents.space)
         last = await trio.to_thread.run_sync(backup.last, config.node.data_dir)
@@ -189,6 +190,7 @@ class Monitor:
             to_approve=self._to_approve(),
             sites_gone=await self._sites_gone(),
             behind=await services.reader.look(synchronised.behind),
+            keyless=self._keyless,
             journals=await journals.look(services),
             rights=self._rights,
         )
@@ -227,11 +229,13 @@ class Monitor:
                 found.append((node.name, since_us or services.started_us))
         return tuple(found)
 
-    async def _read_certificates(self) -> None:
+    async def _look_at_keys(self) -> None:
         now_s = trio.current_time()
-        if now_s < self._certificates_until_s:
+        if now_s < self._keys_until_s:
             return
-        self._certificates_until_s = now_s + CERTIFICATES_S
+        key_ids = self._services.digests.key_ids
+        self._keyless = await self._reader.look(people.count_of_other_keys, key_ids)
+        self._keys_until_s = now_s + KEYS_S
         file = self._config().tls.certificate
         found = () if file is None else await trio.to_thread.run_sync(_ends_of, file)
         own = (("node", self._identity.not_after_us), ("authority", self._authority_end_us))

@@ -64,7 +64,6 @@ from spoold.site.wanting import Wanting
 from spoold.spool import nodes
 from spoold.spool.directories import make_directory
 from spoold.spool.journal import Journal
-from spoold.spool.people import count_of_other_keys
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import PutDevice, PutPrinter
 
@@ -323,9 +322,6 @@ async def _authentication(
         reader, journal, passwords, digests, guard, wall_clock, elsewhere, ground.vault
     )
     await found.start()
-    lost = await reader.look(count_of_other_keys, digests.key_ids)
-    if lost:
-        log.error("card_key_missing", cards_and_pins=lost)
     return found
 
 

@@ -147,6 +147,7 @@ class Facts:
     to_approve: str = ""  # what it is called where it waits for that
     sites_gone: tuple[tuple[str, int], ...] = ()  # sites without a line, and since when
     behind: tuple[str, ...] = ()  # sources whose last round of synchronisation failed
+    keyless: int = 0  # cards and PINs that were hashed under a key which is not here
     journals: Journals = field(default_factory=Journals)
     rights: tuple[Rights, ...] = ()
 
@@ -370,6 +371,12 @@ def _backup(facts: Facts, wanted: Thresholds) -> Check:
 
 
 def _people(facts: Facts) -> Check:
+    if facts.keyless:
+        what = "card or PIN was" if facts.keyless == 1 else "cards or PINs were"
+        text = f"{facts.keyless} {what} kept by a key that is not here: nobody gets in by them"
+        advice = "Put identity/card-keys, or the credential card-key, back as it was; a backup has "
+        advice += "it. Else these cards and PINs are to be given anew."
+        return Check(Part.PEOPLE, Verdict.WARNING, text, advice)
     if not facts.behind:
         return Check(Part.PEOPLE)
     text = f"people could not be taken over from {', '.join(facts.behind[:NAMED_MAX])}"

@@ -127,12 +127,31 @@ def test_the_service_manager_shows_how_the_node_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+async def test_cards_whose_key_is_gone_are_told(start, tmp_path):
+    """Nobody gets in by them, which nothing else says; with its key put back all is well."""
+    hq = await start("hq")
+    await hq.ask("user.add", name="ada")
+    await hq.ask("user.add-card", name="ada", card="04A1B2C3")
+    await hq.stop()
+    keys, aside = tmp_path / "hq" / "identity" / "card-keys", tmp_path / "aside"
+    keys.rename(aside)
+    hq = await start("hq")
+    [people] = [one for one in hq.services.checks() if one.part == "people"]
+    assert (people.verdict, "1 card or PIN was" in people.text) == ("warning", True)
+    assert "identity/card-keys" in people.advice
+    await hq.stop()
+    aside.rename(keys)
+    hq = await start("hq")
+    assert {one.verdict for one in hq.services.checks() if one.part == "people"} == {"ok"}
+
+
+@pytest.mark.slow
 async def test_a_printer_that_fails_is_told_with_since_when(start, monkeypatch):
     """However often it is tried meanwhile, it has failed since the first time. One that only the
     configuration knows is told before that.
     """
     monkeypatch.setattr(monitor, "LOOK_S", 0.2)
-    monkeypatch.setattr(monitor, "CERTIFICATES_S", 0.2)
+    monkeypatch.setattr(monitor, "KEYS_S", 0.2)
     monkeypatch.setattr(monitor, "SHARE", 1.0)  # what counts slowly counts seldom
     hq = await start(
         "hq",

@@ -114,6 +114,7 @@ def test_a_site_that_was_shut_out_is_not_told_that_the_line_comes_back():
             Verdict.WARNING,
             "3 jobs wait here for hall, roof, which another node prints",
         ),
+        ({"keyless": 2}, Part.PEOPLE, Verdict.WARNING, "2 cards or PINs were kept by a key"),
         ({"damaged": 1}, Part.JOBS, Verdict.WARNING, "1 job was aborted in the last day"),
         ({"oldest_us": NOW_US - 3 * HOUR_US}, Part.JOBS, Verdict.WARNING, "waited for 3 h"),
         (
