@@ -155,7 +155,8 @@ async def test_what_is_settled_at_a_site_as_not_printed_may_be_printed_by_anothe
         lambda: jobs_of(again, "doubted"),
         holds=lambda found: found[0]["reasons"] == ["job-in-doubt", "job-rehomed"],
     )
-    await again.ask("job.settle", job=str(job["id"]), printed=False)
+    settled = await again.ask("job.settle", job=str(job["id"]), printed=False)
+    assert "another node may have printed it" in settled["results"][0]["advice"]
     kept = await wait_job(again, "doubted", "pending-held")
     assert "job-rehomed" in kept["reasons"]
     told = (await again.ask("job.explain", job=str(job["id"])))["waits"]

@@ -224,11 +224,13 @@ def plan_settle(printed: bool) -> Planner:
                 "not-possible", f"job {job.id} is not in doubt; it is {job.state}.", ""
             )
         then, _ = onward(event, job.reasons, reasons, has_more=job.has_more)
-        advice = ""
-        if then is JobEvent.NEXT:
+        after, advice = next_state(job.state, then), ""
+        if JobReason.JOB_REHOMED in job.reasons and not after.is_final:
+            after = JobState.PENDING_HELD
+            advice = "It is still held, as another node may have printed it: "
+            advice += f"`spoold job release {job.id}`, or `spoold job cancel {job.id}`."
+        elif then is JobEvent.NEXT:
             advice = f"It goes on with document {job.document_number + 1} of {job.documents}."
-        return Plan(
-            next_state(job.state, then), event, (JobState.PENDING_HELD,), reasons, advice=advice
-        )
+        return Plan(after, event, (JobState.PENDING_HELD,), reasons, advice=advice)
 
     return plan
