@@ -148,12 +148,13 @@ def _grant(
     carry = carried(allowance, span, purse.holder, zone, lambda guid: _balance(db, guid))
     room = max(0, allowance.carry_over - before)
     moved = min(carry.moved, room)
-    given = allowance.amount - own + min(carry.given, room - moved)
-    shares = opened.wallet.receive(purse, moved + given)
+    given = allowance.amount + min(carry.given, room - moved)
+    shares = opened.wallet.receive(purse, moved + given - own)
     lines = [Line(one.purse, -one.amount) for one in shares]
     if carry.purse is not None and moved:
         lines.append(Line(carry.purse, -moved))
-    lines.append(Line(Own.GIVEN.guid, -given))
+    # All that there is for this period, and of it what was given before: see `came_along`.
+    lines += [Line(Own.GIVEN.guid, -given), Line(Own.GIVEN.guid, own)]
     opened.wallet = opened.wallet.after(shares, (purse,))
     opened.grants.append(Grant(allowance, purse, lines))
 

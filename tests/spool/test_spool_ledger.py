@@ -179,6 +179,19 @@ async def test_what_is_refunded_of_a_period_that_is_over_can_be_spent(purses):
     await purses.check()
 
 
+async def test_what_comes_back_behind_a_period_that_was_granted_late_is_not_carried_twice(purses):
+    """That one had all that may come along already, though less was given for it."""
+    ada = await purses.person()
+    await purses.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=1)
+    await purses.reserve(b"k", ada, 8)
+    await purses.reserve(b"l", ada, 16, 9 * DAY_US)  # with what the eighth day had
+    await purses.reserve(b"m", ada, 8, 8 * DAY_US)  # with what the seventh had
+    await purses.journal.commit(Cancel(b"k", 9 * DAY_US))
+    await refused(purses, purses.asked(b"n", ada, 1, 8 * DAY_US))
+    await refused(purses, purses.asked(b"n", ada, 1, 9 * DAY_US))
+    await purses.check()
+
+
 async def test_what_is_made_beyond_the_reservation_is_charged_and_flagged(purses):
     """The paper is out: the overdraft goes below its limit, and pays for it with what comes in."""
     ada = await purses.person()
