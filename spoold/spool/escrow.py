@@ -115,10 +115,11 @@ def taken_from(rights: Held, amount: int, told: Told) -> list[Share]:
             left[at_site] -= part
             amount -= part
             parts[one.guid] = part
-    rest = rights.wallet.after([Share(*one) for one in parts.items()]).purses
-    counting = [one for one in rest if told.at_us is not None and one.counts_at(told.at_us)]
-    for purses in (counting, [one for one in rest if one not in counting]):
-        amount -= _take(Wallet(rights.wallet.holder, tuple(purses)), amount, parts)
+    if amount > 0:
+        rest = rights.wallet.after([Share(*one) for one in parts.items()]).purses
+        counting = [one for one in rest if told.at_us is not None and one.counts_at(told.at_us)]
+        for purses in (counting, [one for one in rest if one not in counting]):
+            amount -= _take(Wallet(rights.wallet.holder, tuple(purses)), amount, parts)
     return [Share(*one) for one in parts.items()]
 
 

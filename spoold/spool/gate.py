@@ -86,10 +86,8 @@ def after_change(
     if event in _COMES and not is_paid and AWAITS_RELEASE.isdisjoint(reasons):
         return held, (*reasons, reason)
     if event is JobEvent.REPRINT and not is_paid and not has_passed(writer.db, job_id):
-        return held, (
-            *reasons,
-            reason,
-        )  # the node that had it may have let it print; here nobody has
+        # The node that had it may have let it print; here nobody has.
+        return held, (*reasons, reason)
     if event in _GOES_BACK and reason == _RELEASE and _NO_GATE.isdisjoint(reasons):
         return held, (*reasons, reason)
     if event is JobEvent.RELEASE and not is_paid:
