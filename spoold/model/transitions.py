@@ -153,6 +153,30 @@ def onward(
     return JobEvent.CANCELED, kept or (JobReason.JOB_CANCELED_BY_OPERATOR.value,)
 
 
+def decided(
+    state: JobState,
+    event: JobEvent,
+    before: tuple[str, ...],
+    reasons: tuple[str, ...],
+    *,
+    has_more: bool,
+) -> tuple[JobEvent, JobState, tuple[str, ...]]:
+    """What somebody's decision on a job in `state` comes to: the event (see `onward`), and the
+    state and the reasons after it.
+
+    A doubt that leaves something to print waits for a second word where another node may have
+    printed it: a job that was re-homed stays held.
+
+    Raises:
+        OperationError: `not-possible`.
+    """
+    event, words = onward(event, before, reasons, has_more=has_more)
+    after = next_state(state, event)
+    if event in OF_DOUBT and JobReason.JOB_REHOMED in before and not after.is_final:
+        return event, next_state(after, JobEvent.HOLD), (JobReason.JOB_REHOMED.value,)
+    return event, after, words
+
+
 def reasons_while_incoming(
     event: JobEvent, after: JobState, reasons: tuple[str, ...]
 ) -> tuple[str, ...]:

@@ -16,11 +16,10 @@ from spoold.model.errors import OperationError
 from spoold.model.job import AWAITS_RELEASE, JobReason, JobState
 from spoold.model.record import Kind
 from spoold.model.transitions import (
-    OF_DOUBT,
     JobEvent,
     check_is_here,
+    decided,
     next_state,
-    onward,
     reasons_while_incoming,
 )
 from spoold.spool import gate, ledger, store
@@ -239,10 +238,7 @@ def _decided(
     if change.only_for and change.only_for != had:
         raise OperationError("not-possible", "the job waits for something else by now.")
     check_is_here(change.event, had, change.reasons)
-    event, words = onward(change.event, had, change.reasons, has_more=has_more(row))
-    after = next_state(before, event)
-    if event in OF_DOUBT and JobReason.JOB_REHOMED in had and not after.is_final:
-        after, words = next_state(after, JobEvent.HOLD), (JobReason.JOB_REHOMED.value,)
+    event, after, words = decided(before, change.event, had, change.reasons, has_more=has_more(row))
     if change.hold_until and after is JobState.PENDING:
         after = next_state(after, JobEvent.HOLD)
     if change.event is JobEvent.RETRY:

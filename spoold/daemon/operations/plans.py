@@ -15,7 +15,7 @@ from spoold.model.errors import OperationError
 from spoold.model.job import ACTIVE, WAITING, Job, JobReason, JobState
 from spoold.model.policy import INDEFINITE, Hold
 from spoold.model.printer import Printer
-from spoold.model.transitions import JobEvent, canceling, next_state, onward
+from spoold.model.transitions import JobEvent, canceling, decided, next_state
 from spoold.spool.store import JobFilter
 
 FOREVER = Hold(INDEFINITE, None)
@@ -223,10 +223,9 @@ def plan_settle(printed: bool) -> Planner:
             raise OperationError(
                 "not-possible", f"job {job.id} is not in doubt; it is {job.state}.", ""
             )
-        then, _ = onward(event, job.reasons, reasons, has_more=job.has_more)
-        after, advice = next_state(job.state, then), ""
-        if JobReason.JOB_REHOMED in job.reasons and not after.is_final:
-            after = JobState.PENDING_HELD
+        then, after, _ = decided(job.state, event, job.reasons, reasons, has_more=job.has_more)
+        advice = ""
+        if after is JobState.PENDING_HELD:
             advice = "It is still held, as another node may have printed it: "
             advice += f"`spoold job release {job.id}`, or `spoold job cancel {job.id}`."
         elif then is JobEvent.NEXT:
