@@ -322,12 +322,12 @@ def _adjust(writer: SqliteStore, fact: Record, by: By) -> None:
 
 def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     _entry_key(fact.payload)
-    _epoch(fact.payload)
+    epoch = _epoch(fact.payload)
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)
     at_us = by.told.at_us
-    rights_spent.take_back(writer, by.site, fact.payload, holder, at_us, by.now_us, by.actor)
+    rights_spent.take_back(writer, by.site, epoch, fact.payload, holder, at_us, by.now_us, by.actor)
 
 
 def _reason(fact: Record) -> str:

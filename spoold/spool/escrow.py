@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from spoold.model.money import check_amount
 from spoold.model.offline import Right
 from spoold.model.purse import Purse, Share, Wallet
 from spoold.spool import late_carry, leases, postings, store
@@ -77,29 +76,6 @@ class Told(NamedTuple):
 
     at_us: int | None = None
     given: Mapping[UUID, int] = {}
-
-
-def give_back(
-    writer: SqliteStore,
-    site: UUID,
-    epoch: int,
-    holder: UUID,
-    amount: int,
-    told: Told,
-    key: bytes,
-    now_us: int,
-    actor: str,
-) -> list[Share]:
-    """Rights of a site go back to their holder, as far as there are so many: to which purses. See
-    `taken_from`.
-
-    The caller has seen that nothing was posted under this key.
-    """
-    rights = rights_of(writer.db, site, epoch, holder)
-    spent = taken_from(rights, check_amount(amount), told)
-    if spent:
-        book_back(writer, site, epoch, holder, rights.sources, spent, key, now_us, actor)
-    return [Share(rights.sources[one.purse], one.amount) for one in spent]
 
 
 def taken_from(rights: Held, amount: int, told: Told) -> list[Share]:

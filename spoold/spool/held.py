@@ -195,6 +195,7 @@ def _return(
     more: dict[str, Any],
 ) -> None:
     amount = sum(one.amount for one in shares)
+    purses = {one.purse for one in shares}
     postings.post(
         writer,
         b"right-return/" + writer.random(KEY_BYTES),
@@ -203,7 +204,7 @@ def _return(
         [*lines_of(shares), Line(Own.RIGHTS.guid, amount)],
         change.now_us,
         change.actor,
-        opened=[one for one in wallet.purses if any(one.guid == share.purse for share in shares)],
+        opened=[one for one in wallet.purses if one.guid in purses],
         more={"epoch": lease.epoch, "returned": amount, **more},
     )
     writer.events.append(store.BalanceChanged(change.holder))

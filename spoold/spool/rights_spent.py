@@ -99,6 +99,7 @@ def _spend_rights(
 def take_back(
     writer: SqliteStore,
     site: UUID,
+    epoch: int,
     payload: dict[str, Any],
     holder: UUID,
     at_us: int | None,
@@ -111,7 +112,7 @@ def take_back(
     Raises:
         OperationError: `bad-request`: it makes no sense.
     """
-    key, epoch, amount = bytes(payload["entry"]), int(payload["epoch"]), int(payload["returned"])
+    key, amount = bytes(payload["entry"]), int(payload["returned"])
     if postings.is_posted(writer.db, key):
         return
     returned = shares_told([guid, -amount] for guid, amount in payload["lines"])
@@ -142,12 +143,16 @@ def give_back(
 
     The caller has seen that nothing was posted under this key.
     """
-    given = escrow.give_back(writer, site, epoch, holder, amount, told, key, now_us, actor)
-    lost = amount - sum(one.amount for one in given)
+    rights = escrow.rights_of(writer.db, site, epoch, holder)
+    spent = escrow.taken_from(rights, check_amount(amount), told)
+    if spent:
+        escrow.book_back(writer, site, epoch, holder, rights.sources, spent, key, now_us, actor)
+    lost = amount - sum(one.amount for one in spent)
     if lost > 0:
         returned = dict(told.given)
-        for one in given:
-            returned[one.purse] = returned.get(one.purse, 0) - one.amount
+        for one in spent:
+            source = rights.sources[one.purse]
+            returned[source] = returned.get(source, 0) - one.amount
         _count_returned(writer, site, epoch, holder, named, returned, lost)
 
 
