@@ -231,11 +231,13 @@ class Monitor:
 
     async def _look_at_keys(self) -> None:
         now_s = trio.current_time()
-        if now_s < self._keys_until_s:
-            return
-        key_ids = self._services.digests.key_ids
-        self._keyless = await self._reader.look(people.count_of_other_keys, key_ids)
-        self._keys_until_s = now_s + KEYS_S
+        if now_s >= self._keys_until_s:
+            key_ids = self._services.digests.key_ids
+            self._keyless = await self._reader.look(people.count_of_other_keys, key_ids)
+            await self._look_at_certificates()
+            self._keys_until_s = now_s + KEYS_S
+
+    async def _look_at_certificates(self) -> None:
         file = self._config().tls.certificate
         found = () if file is None else await trio.to_thread.run_sync(_ends_of, file)
         own = (("node", self._identity.not_after_us), ("authority", self._authority_end_us))

@@ -115,8 +115,8 @@ class Losers:
     def lose(self) -> None:
         """The spool was taken away: this one knows nothing of the one before it."""
         if not self._has_lost:
-            self._has_lost = self._is_to_disown = True
-            self._bell.set()
+            self._has_lost = True
+            self._look_again({})
 
     async def run(self) -> None:
         """Cancel, and disown, for ever."""
