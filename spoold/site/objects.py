@@ -8,7 +8,7 @@ was taken away is kept, also over a restart of this node.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +85,21 @@ class Objects:
         """
         if self._presence.is_up(site):
             return None
+        known = self._known_from(site)
+        return await self._reader.look(exposure.told_up_to, site) if known is None else known
+
+    async def untold(self, sites: Iterable[UUID]) -> dict[UUID, int]:
+        """How many people and machines may do more at those of these sites that are cut off than
+        here, as the sites do not know better; only where there are any.
+        """
+        gone = {site: self._known_from(site) for site in sites if not self._presence.is_up(site)}
+        return await self._reader.look(exposure.counts_untold, gone) if gone else {}
+
+    def _known_from(self, site: UUID) -> int | None:
+        """See `untold_from`; None: it has not been here since this node started."""
         standing = self._standings.get(site)
         if standing is None:
-            return await self._reader.look(exposure.told_up_to, site)
+            return None
         gone = self._presence.find(site)
         is_sure = gone is not None and gone.since_us - standing.asked_us > SURE_US
         return standing.revoked if is_sure else standing.confirmed

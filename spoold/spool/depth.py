@@ -1,4 +1,4 @@
-"""How long the queues are: one look at the unfinished jobs, over an index alone."""
+"""How many jobs there are, by how they are: looks over indexes alone, as far as they can be."""
 
 from __future__ import annotations
 
@@ -29,6 +29,27 @@ def depths(db: sqlite3.Connection) -> list[Depth]:
         Depth(printer_id, STATE[state], count, oldest_us)
         for printer_id, state, count, oldest_us in rows
     ]
+
+
+def counts(db: sqlite3.Connection) -> dict[int, dict[JobState, int]]:
+    """How many unfinished jobs each printer has, by state."""
+    found: dict[int, dict[JobState, int]] = {}
+    for printer_id, state, count in db.execute(
+        "SELECT printer_id, state, count(*) FROM job INDEXED BY job_unfinished "
+        "WHERE finished_us IS NULL GROUP BY printer_id, state"
+    ):
+        found.setdefault(printer_id, {})[STATE[state]] = count
+    return found
+
+
+def finished_totals(db: sqlite3.Connection) -> tuple[int, int]:
+    """(finished jobs, bytes of the documents that they keep)."""
+    jobs, size = db.execute(
+        "SELECT count(*), coalesce(sum(CASE WHEN document.stored IN ('inline', 'file') "
+        "THEN coalesce(job.size, document.size) END), 0) FROM job INDEXED BY job_finished "
+        "JOIN document ON document.id = job.id * 4096 + 1 WHERE job.finished_us IS NOT NULL"
+    ).fetchone()
+    return int(jobs), int(size)
 
 
 def in_doubt(db: sqlite3.Connection) -> int:

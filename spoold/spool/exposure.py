@@ -6,6 +6,7 @@ There a lost card still opens, and somebody who has left still prints, until its
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -44,6 +45,19 @@ def count_untold(db: sqlite3.Connection, revoked: int) -> int:
     """How many have less than was told up to a position."""
     (count,) = db.execute("SELECT count(*) FROM object WHERE revoked >= ?", (revoked,)).fetchone()
     return int(count)
+
+
+def counts_untold(db: sqlite3.Connection, sites: Mapping[UUID, int | None]) -> dict[UUID, int]:
+    """The same for sites, by what they were told up to, None: when their lines ended. Those are
+    left out that were told everything.
+    """
+    found: dict[UUID, int] = {}
+    for site, known in sites.items():
+        since = told_up_to(db, site) if known is None else known
+        count = 0 if since is None else count_untold(db, since)
+        if count:
+            found[site] = count
+    return found
 
 
 def untold(db: sqlite3.Connection, revoked: int, limit: int) -> list[Untold]:

@@ -18,7 +18,17 @@ from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
 from spoold.model.text import folded
 from spoold.model.user import User
-from spoold.spool import accepting, connection, mfds, people, posted, sending, sessions, users
+from spoold.spool import (
+    accepting,
+    connection,
+    depth,
+    mfds,
+    people,
+    posted,
+    sending,
+    sessions,
+    users,
+)
 from spoold.spool.pages import Page, PageQuery, Search
 from spoold.spool.rows import (
     ATTEMPT_SELECT,
@@ -210,13 +220,7 @@ class SqliteReader:
 
     async def counts(self) -> dict[int, dict[JobState, int]]:
         """How many unfinished jobs each printer has, by state."""
-        found: dict[int, dict[JobState, int]] = {}
-        for printer_id, state, count in await self._all(
-            "SELECT printer_id, state, count(*) FROM job INDEXED BY job_unfinished "
-            "WHERE finished_us IS NULL GROUP BY printer_id, state"
-        ):
-            found.setdefault(printer_id, {})[STATE[state]] = count
-        return found
+        return await self.look(depth.counts)
 
     async def interrupted(self, printer_id: int, since_us: int) -> int:
         """How many submissions to a printer broke off since a time."""
@@ -278,12 +282,7 @@ class SqliteReader:
 
     async def finished_totals(self) -> tuple[int, int]:
         """(finished jobs, bytes of the documents that they keep)."""
-        ((jobs, size),) = await self._all(
-            "SELECT count(*), coalesce(sum(CASE WHEN document.stored IN ('inline', 'file') "
-            "THEN coalesce(job.size, document.size) END), 0) FROM job INDEXED BY job_finished "
-            "JOIN document ON document.id = job.id * 4096 + 1 WHERE job.finished_us IS NOT NULL"
-        )
-        return jobs, size
+        return await self.look(depth.finished_totals)
 
     async def look(self, look_up: Callable[..., T], *values: Any) -> T:
         """What a look-up of another module finds: one short snapshot, as everything here."""

@@ -9,6 +9,7 @@ from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError
 from spoold.spool import emergencies
+from spoold.spool.emergencies import Emergency
 from spoold.spool.store import SetEmergency
 
 LASTS_S_MAX = 7 * 86_400
@@ -16,8 +17,12 @@ LASTS_S_MAX = 7 * 86_400
 
 async def emergency_map(services: Services) -> dict[str, Any] | None:
     """The emergency that goes on, if there is one."""
-    found = await services.reader.look(emergencies.find)
-    if found is None or not found.since_us <= services.wall_clock() < found.until_us:
+    return as_map(await services.reader.look(emergencies.find), services.wall_clock())
+
+
+def as_map(found: Emergency | None, now_us: int) -> dict[str, Any] | None:
+    """What is told of an emergency; None: it does not go on."""
+    if found is None or not found.since_us <= now_us < found.until_us:
         return None
     return {
         "since_us": found.since_us,

@@ -8,17 +8,19 @@ import trio
 
 from spoold import __version__
 from spoold.daemon import backup
+from spoold.daemon.operations import emergency
 from spoold.daemon.operations.access import EVERYBODY, EVERYWHERE
+from spoold.daemon.operations.context import Services
 from spoold.daemon.operations.copies import copy_map
-from spoold.daemon.operations.emergency import emergency_map
 from spoold.daemon.operations.membership import line_map
 from spoold.daemon.operations.showing import advice_on
 from spoold.daemon.operations.table import Call, Operation
 from spoold.daemon.operations.watch import Known
-from spoold.model.job import JobState
 from spoold.model.node import Node, NodeState
 from spoold.model.principal import Role
-from spoold.spool import chains, exposure, handed, nodes, repairs
+from spoold.spool import overview
+from spoold.spool.documents import Space
+from spoold.spool.overview import Overview
 from spoold.web import health
 
 STOPPED_MAX = 10
@@ -34,21 +36,16 @@ async def status(call: Call) -> dict[str, Any]:
             shown |= {"node_name": services.node_name, "node_guid": str(services.node_guid)}
         return shown
     known = await services.catalogue.look()
-    counts = await services.reader.counts()
+    found = await services.reader.look(overview.look)
+    sites = [one for one in found.nodes if one.is_approved]
+    waiting = [one.name for one in found.nodes if one.state is NodeState.PENDING]
+    space, aside, last = await trio.to_thread.run_sync(_look_at_disk, services)
     printers: dict[str, int] = {}
     for printer_id in known.printers:
         doing = services.dispatcher.status(printer_id).state
         printers[doing] = printers.get(doing, 0) + 1
-    finished, kept_bytes = await services.reader.finished_totals()
-    space = await trio.to_thread.run_sync(services.documents.space)
-    aside = await trio.to_thread.run_sync(services.documents.quarantined)
-    last = await trio.to_thread.run_sync(backup.last, services.config.node.data_dir)
-    chain = await services.reader.look(chains.own)
     checks = services.checks()
     paused = sorted(one.name for one in known.printers.values() if one.paused)
-    known_nodes = await services.reader.look(nodes.find_all)
-    sites = [one for one in known_nodes if one.is_approved]
-    waiting = [one.name for one in known_nodes if one.state is NodeState.PENDING]
     return {
         "state": "up",
         "verdict": health.worst(checks).value,
@@ -57,9 +54,9 @@ async def status(call: Call) -> dict[str, Any]:
         "node_guid": str(services.node_guid),
         "version": __version__,
         "uptime_s": max(0, services.wall_clock() - services.started_us) // 1_000_000,
-        "jobs": _by_state(counts),
-        "jobs_finished": finished,
-        "documents_finished_bytes": kept_bytes,
+        "jobs": {state.value: count for state, count in found.unfinished.items()},
+        "jobs_finished": found.finished,
+        "documents_finished_bytes": found.kept_bytes,
         "printers": printers,
         "paused": len(paused),
         "paused_names": paused[:NAMES_SHOWN_MAX],
@@ -76,52 +73,43 @@ async def status(call: Call) -> dict[str, Any]:
             :NAMES_SHOWN_MAX
         ],
         "sites_pending": waiting[:NAMES_SHOWN_MAX],
-        "overrides": len(await services.reader.look(repairs.find_all)),
-        "sites_exposed": await _exposed(call, sites),
+        "overrides": found.overrides,
+        "sites_exposed": await _exposed(services, sites),
         "backup_us": (last or {}).get("made_us"),
         "backup_path": str((last or {}).get("path", ""))[:1000],
         "copy": copy_map(services.replica),
-        "emergency": await emergency_map(services),
-        "at_stake": await _at_stake(call, counts),
-        "restored_us": chain.started_us if chain.parent_incarnation is not None else None,
+        "emergency": emergency.as_map(found.emergency, services.wall_clock()),
+        "at_stake": _at_stake(services, found),
+        "restored_us": found.chain.started_us if found.chain.parent_incarnation else None,
     }
 
 
-async def _exposed(call: Call, sites: list[Node]) -> dict[str, int]:
+def _look_at_disk(services: Services) -> tuple[Space, dict[str, int], dict[str, Any] | None]:
+    """The room there is, what stands aside, and the last backup."""
+    documents = services.documents
+    last = backup.last(services.config.node.data_dir)
+    return documents.space(), documents.quarantined(), last
+
+
+async def _exposed(services: Services, sites: list[Node]) -> dict[str, int]:
     """Sites that are cut off, and how many people and machines may do more there than here."""
-    found: dict[str, int] = {}
-    for site in sites:
-        since = await call.services.objects.untold_from(site.guid)
-        if since is not None and len(found) < NAMES_SHOWN_MAX:
-            count = await call.services.reader.look(exposure.count_untold, since)
-            if count:
-                found[site.name] = count
-    return found
+    untold = await services.objects.untold(one.guid for one in sites)
+    found = [(one.name, untold[one.guid]) for one in sites if one.guid in untold]
+    return dict(found[:NAMES_SHOWN_MAX])
 
 
-async def _at_stake(call: Call, counts: dict[int, dict[JobState, int]]) -> dict[str, int | None]:
+def _at_stake(services: Services, found: Overview) -> dict[str, int | None]:
     """What would be lost if this machine died for good now.
 
     `jobs` are unfinished and here alone, `jobs_elsewhere` those that another node has; `records`
     are those that the application server does not have, None where there is none.
     """
-    services = call.services
-    elsewhere: int = await services.reader.look(handed.count_handed)
-    unfinished = sum(sum(by_state.values()) for by_state in counts.values())
     uplink = services.uplink
     return {
-        "jobs": max(0, unfinished - elsewhere),
-        "jobs_elsewhere": elsewhere,
+        "jobs": max(0, sum(found.unfinished.values()) - found.elsewhere),
+        "jobs_elsewhere": found.elsewhere,
         "records": None if uplink is None else uplink.lag,
     }
-
-
-def _by_state(counts: dict[int, dict[JobState, int]]) -> dict[str, int]:
-    jobs: dict[str, int] = {}
-    for by_state in counts.values():
-        for state, count in by_state.items():
-            jobs[state.value] = jobs.get(state.value, 0) + count
-    return jobs
 
 
 def _stopped(call: Call, known: Known) -> list[dict[str, Any]]:
