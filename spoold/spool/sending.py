@@ -79,8 +79,11 @@ def chains(db: sqlite3.Connection) -> list[Chain]:
     ]
 
 
-def batch(db: sqlite3.Connection, chain_id: int, after: int) -> Batch | None:
-    """The next records of a chain behind a position, as many as fit; None: there are none.
+def batch(
+    db: sqlite3.Connection, chain_id: int, after: int, limit: int = BATCH_RECORDS_MAX
+) -> Batch | None:
+    """The next records of a chain behind a position, as many as fit, at most `limit`; None: there
+    are none.
 
     What was pruned is left out: then the batch begins later.
     """
@@ -92,7 +95,7 @@ def batch(db: sqlite3.Connection, chain_id: int, after: int) -> Batch | None:
     rows = db.execute(
         "SELECT header, payload, personal, hash FROM record WHERE id > ? AND id < ? "
         "ORDER BY id LIMIT ?",
-        (base | after, base + (1 << CHAIN_SHIFT), BATCH_RECORDS_MAX),
+        (base | after, base + (1 << CHAIN_SHIFT), limit),
     )
     found = fitting(Encoded(*row) for row in rows)
     if not found:
@@ -117,7 +120,5 @@ def hash_at(db: sqlite3.Connection, chain_id: int, position: int) -> bytes | Non
 
 def one_record(db: sqlite3.Connection, chain_id: int, position: int) -> Batch | None:
     """The one record at a position, as a batch."""
-    found = batch(db, chain_id, position - 1)
-    if found is None or found.first != position:
-        return None
-    return found._replace(records=found.records[:1])
+    found = batch(db, chain_id, position - 1, limit=1)
+    return found if found is not None and found.first == position else None
