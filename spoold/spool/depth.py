@@ -44,10 +44,12 @@ def counts(db: sqlite3.Connection) -> dict[int, dict[JobState, int]]:
 
 def finished_totals(db: sqlite3.Connection) -> tuple[int, int]:
     """(finished jobs, bytes of the documents that they keep)."""
-    jobs, size = db.execute(
-        "SELECT count(*), coalesce(sum(CASE WHEN document.stored IN ('inline', 'file') "
-        "THEN coalesce(job.size, document.size) END), 0) FROM job INDEXED BY job_finished "
-        "JOIN document ON document.id = job.id * 4096 + 1 WHERE job.finished_us IS NOT NULL"
+    (jobs,) = db.execute(
+        "SELECT count(*) FROM job INDEXED BY job_finished WHERE finished_us IS NOT NULL"
+    ).fetchone()
+    (size,) = db.execute(
+        "SELECT coalesce(sum(kept_bytes), 0) FROM job INDEXED BY job_kept "
+        "WHERE kept_bytes IS NOT NULL"
     ).fetchone()
     return int(jobs), int(size)
 

@@ -29,7 +29,7 @@ from spoold.spool.bounds import (
     bounded_text,
     bounded_word,
 )
-from spoold.spool.rows import DOCUMENTS_PER_JOB, NUMBER, STATE, document_id
+from spoold.spool.rows import DOCUMENTS_PER_JOB, KEPT, NUMBER, STATE, document_id
 
 if TYPE_CHECKING:
     from spoold.spool.sqlite import SqliteStore
@@ -128,7 +128,7 @@ def move_job(
     words = " ".join(reasons)
     writer.db.execute(
         "UPDATE job SET state = ?, reasons = ?, message = ?, printer_id = ?, changed_us = ?, "
-        "finished_us = ?, attempts = ? WHERE id = ?",
+        "finished_us = ?, attempts = ?, kept_bytes = ? WHERE id = ?",
         (
             NUMBER[after],
             words,
@@ -137,6 +137,7 @@ def move_job(
             now_us,
             now_us if after.is_final else None,
             tried,
+            size if after.is_final and document[0] in KEPT else None,
             job_id,
         ),
     )
@@ -317,6 +318,7 @@ def remove_jobs(writer: SqliteStore, change: store.RemoveJobs) -> list[str]:
                 "WHERE id > ? AND id < ? AND stored != 'none'",
                 documents,
             )
+            db.execute("UPDATE job SET kept_bytes = NULL WHERE id = ?", (job_id,))
         else:
             db.execute("DELETE FROM document WHERE id > ? AND id < ?", documents)
             db.execute("DELETE FROM attempt WHERE job_id = ?", (job_id,))

@@ -259,23 +259,21 @@ class SqliteReader:
         )
         return [row[0] for row in rows]
 
-    async def finished_before(
-        self, before_us: int, limit: int, *, with_document: bool = False
-    ) -> list[int]:
+    async def finished_before(self, before_us: int, limit: int) -> list[int]:
         """Ids of jobs that finished before a time, oldest first."""
-        found = await self.finished_sizes(before_us, limit, with_document=with_document)
-        return [job_id for job_id, _ in found]
+        rows = await self._all(
+            "SELECT id FROM job INDEXED BY job_finished WHERE finished_us < ? "
+            "AND finished_us IS NOT NULL ORDER BY finished_us LIMIT ?",
+            before_us,
+            limit,
+        )
+        return [row[0] for row in rows]
 
-    async def finished_sizes(
-        self, before_us: int, limit: int, *, with_document: bool = False
-    ) -> list[tuple[int, int]]:
-        """The same, each with the bytes of its documents."""
-        kept = "AND document.stored NOT IN ('gone', 'none') " if with_document else ""
+    async def kept_before(self, before_us: int, limit: int) -> list[tuple[int, int]]:
+        """The same, of those that keep their documents: each with the bytes of these."""
         return await self._all(
-            "SELECT job.id, coalesce(job.size, document.size) "
-            "FROM job JOIN document ON document.id = job.id * 4096 + 1 "
-            f"WHERE job.finished_us IS NOT NULL AND job.finished_us < ? {kept}"
-            "ORDER BY job.finished_us LIMIT ?",
+            "SELECT id, kept_bytes FROM job INDEXED BY job_kept WHERE finished_us < ? "
+            "AND kept_bytes IS NOT NULL ORDER BY finished_us LIMIT ?",
             before_us,
             limit,
         )

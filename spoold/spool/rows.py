@@ -32,6 +32,7 @@ NUMBER = {
 STATE = {number: state for state, number in NUMBER.items()}
 
 DOCUMENTS_PER_JOB = 4096
+KEPT = frozenset({"inline", "file"})  # how a document is stored that is here
 JOB_ID_MAX = 2**31 - 1
 CHAIN_SHIFT = 40  # record.id = chain.id << 40 | position: one table holds every chain in order
 

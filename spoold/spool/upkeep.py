@@ -294,7 +294,10 @@ class Upkeep:
 
     async def _remove(self, before_us: int, documents_only: bool) -> None:
         while True:
-            ids = await self._reader.finished_before(before_us, STEP, with_document=documents_only)
+            if documents_only:
+                ids = [job_id for job_id, _ in await self._reader.kept_before(before_us, STEP)]
+            else:
+                ids = await self._reader.finished_before(before_us, STEP)
             if not ids:
                 return
             await self._forget(ids, documents_only)
@@ -319,7 +322,7 @@ class Upkeep:
             jobs -= len(ids)
         while size > keep.documents_bytes_max:
             ids = []
-            found = await self._reader.finished_sizes(now_us, STEP, with_document=True)
+            found = await self._reader.kept_before(now_us, STEP)
             for job_id, of_job in found:
                 if size > keep.documents_bytes_max:
                     ids.append(job_id)

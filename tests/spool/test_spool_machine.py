@@ -60,7 +60,7 @@ STEPS = st.one_of(
     ),
     st.tuples(st.just("start"), st.integers(1, 8)),
     st.tuples(st.just("end"), st.integers(1, 8), st.sampled_from(list(ENDS))),
-    st.tuples(st.just("remove"), st.integers(1, 8)),
+    st.tuples(st.just("remove"), st.integers(1, 8), st.booleans()),
     st.tuples(st.just("crash")),
 )
 
@@ -74,6 +74,7 @@ class Model:
         self.last_id = 0
         self.incoming: dict[int, bool] = {}  # open jobs, and whether they have their document
         self.empty: set[int] = set()  # jobs that never got one
+        self.gone: set[int] = set()  # finished jobs whose documents were removed
         self.holds: dict[int, int | None] = {}  # when the holds of held jobs end
         self.priorities: dict[int, int] = {}
         self.documents: dict[int, tuple[int, int]] = {}  # of jobs: how many, and which is next
@@ -122,7 +123,7 @@ class Model:
             return None
         if job_id in self.incoming and event is JobEvent.RELEASE:
             return None
-        if job_id in self.empty and event is JobEvent.RETRY:
+        if job_id in self.empty | self.gone and event is JobEvent.RETRY:
             return None
         return state
 
@@ -204,11 +205,14 @@ async def step(spool, printer, model, what):
             if attempts and attempts[-1].ended_us is None:
                 end = EndAttempt(job_id, len(attempts), ENDS[event], event, (), 1)
                 await expect(model, job_id, event, journal.commit(end), answer=True)
-        case ("remove", job_id):
-            await journal.commit(RemoveJobs((job_id,), 1))
+        case ("remove", job_id, documents_only):
+            await journal.commit(RemoveJobs((job_id,), 1, documents_only))
             state = model.states.get(job_id)
             if state is not None and state.is_final:
-                del model.states[job_id]
+                if documents_only:
+                    model.gone.add(job_id)
+                else:
+                    del model.states[job_id]
 
 
 async def expect(model, job_id, event, commit, answer=False):
@@ -264,6 +268,11 @@ async def check(spool, model):
         id_: found for id_, found in model.documents.items() if id_ in model.states
     }
     assert sorted(await spool.reader.overdue(1 << 60, 100)) == sorted(model.incoming)
+    finished = {id_ for id_, state in model.states.items() if state.is_final}
+    kept = await spool.reader.kept_before(1 << 60, 100)
+    assert {id_ for id_, _ in kept} == finished - model.empty - model.gone
+    assert await spool.reader.finished_totals() == (len(finished), sum(size for _, size in kept))
+    assert sorted(await spool.reader.finished_before(1 << 60, 100)) == sorted(finished)
     assert {job.id: job.priority for job in jobs} == {
         id_: priority for id_, priority in model.priorities.items() if id_ in model.states
     }

@@ -32,6 +32,8 @@ async def test_a_spool_of_any_version_is_taken_over(tmp_path, spool_at, version)
         assert [job.state for job in jobs] == states
         assert await spool.reader.document_body(2) == b"page\f"
         assert len(await spool.reader.attempts(1)) == 1
+        assert await spool.reader.finished_totals() == (1, 5)
+        assert await spool.reader.kept_before(2**60, 9) == [(1, 5)]
         (printer,) = await spool.reader.printers()
         assert printer.name == "default"
         (provider,) = await spool.reader.providers()

@@ -113,7 +113,7 @@ async def test_an_empty_job_is_aborted_and_never_retried(spool):
     assert job.finished_us == 500
     error = await refused(spool, ChangeJob(job.id, JobEvent.RETRY, 1))
     assert "never came" in error.message
-    assert await spool.reader.finished_before(501, 9, with_document=True) == []
+    assert await spool.reader.kept_before(501, 9) == []
     await spool.journal.commit(RemoveJobs((job.id,), 1, documents_only=True))
     assert (await spool.reader.job(job.id)).document.stored == "none"
     await spool.journal.commit(RemoveJobs((job.id,), 1))
