@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -214,23 +215,26 @@ def last_before(
 ) -> int | None:
     """The last of the oldest records of a foreign chain that were made before a time.
 
-    At most `limit` are looked at; None: the oldest one is younger, or the only one. One that a
-    wrong clock has given a time that cannot be is as old as those behind it.
+    At most `limit` are looked at, and mostly one; None: the oldest one is younger, or the only one.
+    One that a wrong clock has given a time that cannot be is as old as those behind it.
     """
     base = chain_id << CHAIN_SHIFT
     rows = db.execute(
-        "SELECT id, header FROM record WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-        (base, base + (1 << CHAIN_SHIFT), limit),
-    ).fetchall()
-    times = [_time_of(header, now_us) for _, header in rows[:-1]]
-    if len(rows) == limit and all(at_us is None for at_us in times):
-        return int(rows[-2][0]) - base  # so many: they would keep those behind them for ever
-    last = None
-    for (id_, _), at_us in zip(rows, times, strict=False):
-        if at_us is not None and at_us >= before_us:
-            break
-        last = id_ - base if at_us is not None else last
-    return last
+        "SELECT id - ?, header FROM record WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+        (base, base, base + (1 << CHAIN_SHIFT), limit),
+    )
+    last: int | None = None
+    undated: list[int] = []
+    for (position, header), _ in pairwise(rows):
+        at_us = _time_of(header, now_us)
+        if at_us is None:
+            undated.append(position)
+        elif at_us >= before_us:
+            return last
+        else:
+            last = position
+    # So many without a time would keep those behind them for ever.
+    return undated[-1] if len(undated) == limit - 1 else last
 
 
 def _time_of(header: bytes, now_us: int) -> int | None:

@@ -335,6 +335,33 @@ async def test_old_records_of_sites_are_pruned_and_the_chain_goes_on(site, hq):
     assert (await receive(hq, SITE, chain, part)).state == "open"
 
 
+async def test_of_young_records_one_is_looked_at(site, hq, monkeypatch):
+    """Each sweep asks of each of hundreds of sites, and nearly always there is nothing to prune."""
+    await add(site, 10)
+    await ship(site, hq)
+    (one,) = await hq.reader.look(received.standings, SITE)
+    looked = []
+    time_of = received._time_of
+
+    def look(header, now_us):
+        looked.append(header)
+        return time_of(header, now_us)
+
+    monkeypatch.setattr(received, "_time_of", look)
+    assert await hq.reader.look(received.last_before, one.chain_id, 1, 100, 1) is None
+    assert len(looked) == 1
+
+
+@pytest.mark.parametrize(("limit", "last"), [(6, 5), (11, None)])
+async def test_records_that_no_clock_dates_do_not_stay_for_ever(site, hq, monkeypatch, limit, last):
+    """They are as old as those behind them; of as many as are looked at nobody waits for those."""
+    await add(site, 10)
+    await ship(site, hq)
+    (one,) = await hq.reader.look(received.standings, SITE)
+    monkeypatch.setattr(received, "_time_of", lambda *_: None)
+    assert await hq.reader.look(received.last_before, one.chain_id, 2, limit, 2) == last
+
+
 async def test_what_names_an_erased_person_is_not_learned_again(site, hq, erasure):
     """A site that comes back late brings no name of somebody who is erased here, nor a title."""
     printer = await site.add_printer()
