@@ -7,6 +7,7 @@ always be copied back. Pages are keyset pages: the key of the last row of the on
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,12 +17,12 @@ from spoold.model.job import Document, Job, JobState
 from spoold.model.mfd import Mfd, Session
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Record
-from spoold.model.text import folded
 from spoold.model.user import User
 from spoold.spool import (
     accepting,
     connection,
     depth,
+    listing,
     mfds,
     people,
     posted,
@@ -34,7 +35,6 @@ from spoold.spool.rows import (
     ATTEMPT_SELECT,
     DOCUMENTS_PER_JOB,
     JOB_SELECT,
-    NUMBER,
     STATE,
     attempt_of,
     device_of,
@@ -102,12 +102,14 @@ class SqliteReader:
         return await self.look(accepting.first_answer, uuid, submitter, printer_guid.bytes)
 
     async def jobs(self, which: JobFilter) -> list[Job]:
-        """At most `which.limit` jobs, in the order of their ids."""
-        where, values = _where(which)
-        order = "DESC" if which.newest_first else "ASC"
-        sql = f"{JOB_SELECT} WHERE {where} ORDER BY job.id {order} LIMIT ?"
-        rows = await self._all(sql, *values, which.limit)
-        return [job_of(row) for row in rows]
+        """At most `which.limit` jobs, in the order of their ids; see `listing`."""
+        found: list[Job] = []
+        after: int | None = which.after_id
+        while after is not None:
+            rest = replace(which, after_id=after, limit=which.limit - len(found))
+            jobs, after = await self.look(listing.stretch, rest)
+            found += jobs
+        return found
 
     async def page(self, query: PageQuery) -> Page:
         """A page of a listing, in the order in which it is told."""
@@ -407,36 +409,3 @@ class SqliteReader:
 
     async def cursors(self) -> dict[str, int]:
         return {row[0]: row[1] for row in await self._all("SELECT name, position FROM cursor")}
-
-
-def _where(which: JobFilter) -> tuple[str, list[Any]]:
-    """The condition of a listing, and its values."""
-    terms: list[str] = ["1"]
-    values: list[Any] = []
-
-    def add(term: str, *found: Any) -> None:
-        terms.append(term)
-        values.extend(found)
-
-    def any_of(column: str, found: tuple[Any, ...]) -> None:
-        add(f"{column} IN ({','.join('?' * len(found))})", *found)
-
-    if which.ids:
-        any_of("job.id", which.ids)
-    if which.states:
-        any_of("job.state", tuple(NUMBER[state] for state in which.states))
-    if which.printer_id is not None:
-        add("job.printer_id = ?", which.printer_id)
-    if which.owner is not None:
-        add("job.owner_id = (SELECT id FROM person WHERE name = ?)", which.owner)
-    if which.title is not None:
-        add("instr(folded(job.title), ?) > 0", folded(which.title))
-    if which.reason is not None:
-        add("instr(' ' || job.reasons || ' ', ' ' || ? || ' ') > 0", which.reason)
-    if which.since_us is not None:
-        add("job.created_us >= ?", which.since_us)
-    if which.until_us is not None:
-        add("job.created_us < ?", which.until_us)
-    if which.after_id:
-        add("job.id < ?" if which.newest_first else "job.id > ?", which.after_id)
-    return " AND ".join(terms), values

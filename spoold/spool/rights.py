@@ -234,7 +234,8 @@ def reclaim_rights(writer: SqliteStore, change: store.ReclaimRights) -> int:
     """See `ReclaimRights`: what was granted in epochs that are over goes back."""
     _end_leases(writer, change)
     rows = writer.db.execute(
-        "SELECT DISTINCT g.site, g.epoch, g.holder FROM right_lease AS l JOIN right_granted AS g "
+        "SELECT DISTINCT g.site, g.epoch, g.holder FROM right_lease AS l "
+        "CROSS JOIN right_granted AS g "  # in this order: nearly always there is nothing
         "ON g.site = l.site AND g.epoch < l.epoch WHERE l.is_own = 0 LIMIT ?",
         (change.limit,),
     ).fetchall()

@@ -5,3 +5,5 @@ UPDATE job SET kept_bytes = coalesce(size, (SELECT size FROM document WHERE id =
   WHERE finished_us IS NOT NULL AND
   (SELECT stored FROM document WHERE id = job.id * 4096 + 1) IN ('inline', 'file');
 CREATE INDEX job_kept ON job (finished_us, kept_bytes) WHERE kept_bytes IS NOT NULL;
+-- Documents in files by the names of these, for the look after a start whether all are there.
+CREATE INDEX document_file ON document (file, id, size) WHERE stored = 'file';
