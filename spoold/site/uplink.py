@@ -20,6 +20,7 @@ import trio
 from spoold.codec import batch
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.site.line import Line, LineState, Lost
+from spoold.site.pace import Pace
 from spoold.site.rate import Rate
 from spoold.spool import sending
 from spoold.spool.crashpoint import crash_point
@@ -31,9 +32,6 @@ from spoold.spool.store import BranchJournal, Event, FinishRound, PutCursor, Sta
 log = structlog.get_logger("spoold.site")
 
 WINDOW = 4  # batches in flight
-LEAST_RECORDS = 96  # of a batch of many: what the application server takes at a time
-SOON_S = 1.0  # from answer to answer: batches get larger, or
-LATE_S = 5.0  # smaller, as others wait for their turn, too
 CALL_S = 60.0  # what the answer to a batch may take: many sites may be returning
 GATHER_S = 0.02  # after a commit, for what comes with it
 RETRY_FIRST_S = 0.5
@@ -83,7 +81,7 @@ class Uplink:
         self._is_running = False
         self._calls = 0  # that the application server has not answered yet
         self._asked = ""  # the cause of the round that begins next, if somebody asked for one
-        self._pace = _Pace()
+        self._pace = Pace()
         self._kept_position = -1
         self._kept_at = 0.0
         self._rate = Rate()
@@ -256,7 +254,7 @@ class Uplink:
             Lost, OperationError, Stalled, Forked.
         """
         upstream = self._line.upstream
-        self._pace = _Pace()
+        self._pace = Pace()
         cause = self._asked or CONNECTED
         self._asked = ""
         await self.first()
@@ -375,10 +373,10 @@ class Uplink:
     async def _send(
         self, chain: Chain, found: Batch, burst: _Burst, slots: trio.Semaphore, round_cause: str
     ) -> None:
-        begun_s = trio.current_time()
+        sent_s = trio.current_time()
         try:
             answer = await self._call(chain, found, round_cause)
-            self._pace.hear(len(found.records), begun_s)
+            self._pace.hear(len(found.records), sent_s, trio.current_time())
             position, state = answer["position"], answer["state"]
             if state == "forked":
                 self._alarm(position)
@@ -474,23 +472,3 @@ class _Burst:
     records: int = 0
     is_over: bool = False
     error: Exception | None = None
-
-
-@dataclass(slots=True)
-class _Pace:
-    """How many `records` go at once. Few at first: whoever returns may be one of hundreds, and each
-    is to hear soon, and often, that it goes on.
-    """
-
-    records: int = LEAST_RECORDS
-    _answered_s: float = 0.0
-
-    def hear(self, records: int, begun_s: float) -> None:
-        """An answer to a batch of so many records, sent at a time, has come."""
-        now_s = trio.current_time()
-        took_s = now_s - max(begun_s, self._answered_s)
-        self._answered_s = now_s
-        if took_s > LATE_S:
-            self.records = max(LEAST_RECORDS, records // 2)
-        elif took_s < SOON_S and records >= self.records:
-            self.records = min(batch.BATCH_RECORDS_MAX, 2 * self.records)

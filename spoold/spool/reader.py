@@ -81,6 +81,9 @@ class SqliteReader:
 
         return await self._connection.run(run)
 
+    async def _column(self, sql: str, *values: Any) -> list[Any]:
+        return [row[0] for row in await self._all(sql, *values)]
+
     # -- jobs ------------------------------------------------------------------------------
 
     async def job(self, job_id: int) -> Job | None:
@@ -178,12 +181,11 @@ class SqliteReader:
 
     async def files_of(self, job_id: int) -> list[str]:
         """The file of each document of a job; "" for one that is elsewhere or gone."""
-        rows = await self._all(
+        return await self._column(
             "SELECT file FROM document WHERE id > ? AND id < ? ORDER BY id",
             document_id(job_id, 0),
             document_id(job_id + 1, 0),
         )
-        return [row[0] for row in rows]
 
     async def copies_asked(self, job_id: int) -> tuple[int, bool]:
         """A job's copies, whatever its documents say; and whether all make them by themselves."""
@@ -244,32 +246,29 @@ class SqliteReader:
 
     async def overdue(self, now_us: int, limit: int) -> list[int]:
         """Ids of open jobs whose document has not come in its time, the longest overdue first."""
-        rows = await self._all(
+        return await self._column(
             "SELECT job_id FROM incoming WHERE deadline_us <= ? ORDER BY deadline_us LIMIT ?",
             now_us,
             limit,
         )
-        return [row[0] for row in rows]
 
     async def released_by(self, now_us: int, limit: int) -> list[int]:
         """Ids of jobs whose hold ends by itself before or now, the earliest first."""
-        rows = await self._all(
+        return await self._column(
             "SELECT id FROM job INDEXED BY job_release WHERE release_us <= ? "
             "AND release_us IS NOT NULL ORDER BY release_us LIMIT ?",
             now_us,
             limit,
         )
-        return [row[0] for row in rows]
 
     async def finished_before(self, before_us: int, limit: int) -> list[int]:
         """Ids of jobs that finished before a time, oldest first."""
-        rows = await self._all(
+        return await self._column(
             "SELECT id FROM job INDEXED BY job_finished WHERE finished_us < ? "
             "AND finished_us IS NOT NULL ORDER BY finished_us LIMIT ?",
             before_us,
             limit,
         )
-        return [row[0] for row in rows]
 
     async def kept_before(self, before_us: int, limit: int) -> list[tuple[int, int]]:
         """The same, of those that keep their documents: each with the bytes of these."""

@@ -13,6 +13,7 @@ from spoold.codec import batch
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.record import Kind
 from spoold.provider.course import Lost
+from spoold.site import pace
 from spoold.site import uplink as uplinks
 from spoold.spool import received, sending
 from spoold.spool.store import AddRecord, PutCursor, StartRound
@@ -349,14 +350,14 @@ async def test_batches_grow_while_answers_come_soon_and_shrink_when_they_come_la
     async def take(guid, args):
         counts.append(args["count"])
         if len(counts) == 14:
-            monkeypatch.setattr(uplinks, "LATE_S", -1.0)
+            monkeypatch.setattr(pace, "LATE_S", -1.0)
         return await direct(guid, args)
 
     wire.receiver.take = take
     async with Sending(site, wire) as uplink:
         await wait_until(lambda: uplink.lag == 0)
     assert await arrived(site, hq)
-    least = uplinks.LEAST_RECORDS
+    least = pace.LEAST_RECORDS
     assert counts[0] == least
     assert max(counts) >= 4 * least
     assert least in counts[14:]
