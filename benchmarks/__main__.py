@@ -21,7 +21,7 @@ from benchmarks import (
     rows_mfd,
     rows_outage,
     rows_return,
-    rows_upgrade,
+    rows_years,
 )
 from benchmarks.rows import Bench
 
@@ -34,7 +34,7 @@ ROWS = (
     | rows_catchup.ROWS
     | rows_outage.ROWS
     | rows_return.ROWS
-    | rows_upgrade.ROWS
+    | rows_years.ROWS
 )
 RESULTS = Path(__file__).parent / "results"
 DESCRIPTORS = 12_000

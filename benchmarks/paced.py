@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import Self
+from typing import Any, Self
 
 from benchmarks import load, peers
 
@@ -63,15 +63,17 @@ class Clients(Paced):
 
 
 class Looks(Paced):
-    """`status`, over a connection that is kept."""
+    """An operation, `status` as it is, over a connection that is kept."""
 
-    def __init__(self, spoold: peers.Spoold) -> None:
+    def __init__(self, spoold: peers.Spoold, op: str = "status", **args: Any) -> None:
         super().__init__(STATUS_S)
         self._control = spoold.control()
+        self._asked = op, args
 
     def run(self) -> None:
         with self._control:
             super().run()
 
     def once(self) -> None:
-        self._control.call("status")
+        op, args = self._asked
+        self._control.call(op, **args)

@@ -1,4 +1,6 @@
-"""The row of an upgrade: for how long a node with years of records answers nobody."""
+"""The rows of a node with years of work behind it: for how long an upgrade of it answers nobody,
+and how soon it answers those who look at it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from uuid import UUID
 import msgpack
 
 from benchmarks import peers
+from benchmarks.paced import Looks, p99_ms
 from benchmarks.report import Finding
 from benchmarks.rows import Bench
 from spoold.codec import record as codec
@@ -27,6 +30,13 @@ RECORDS_QUICK = 20_000
 RECORDS_A_JOB = 4
 JOBS_AT_ONCE = 5_000
 DOWN_S = 60.0
+HISTORY = 4 * 1_000_000  # records of as many finished jobs as are kept
+HISTORY_QUICK = 4 * 5_000
+LOOKS_S = 10.0
+SEARCHES = 5
+STATUS_MS = 50.0
+SEARCH_MS = 2000.0
+OTHERS_MS = 50.0
 DEADLINE_S = 600.0
 DIGEST = "blake3:" + "0" * 64
 EVIDENCE = msgpack.packb({"method": "ipp-job-state", "pages": 2})
@@ -119,23 +129,29 @@ def _forget(path: Path) -> None:
         os.close(descriptor)
 
 
+def _fill_stopped(bench: Bench, spoold: peers.Spoold, records: int, version: int) -> Path:
+    """Stop a new node, and give it another spool: where that is."""
+    _stop(spoold)
+    data_dir = spoold.directory / "data"
+    for path in data_dir.glob("spool.db*"):
+        path.unlink()
+    (data_dir / "witness").unlink()
+    begun = time.monotonic()
+    path = _make_spool(data_dir, node_guid(data_dir), records, version)
+    size_mib = path.stat().st_size >> 20
+    bench.say(f"  {records:,} records, {size_mib:,} MiB in {time.monotonic() - begun:.0f} s")
+    return path
+
+
 def upgrade(bench: Bench) -> Iterator[Finding]:
     """A node with many records is stopped, and started as the next version: until it answers."""
     is_quick = bench.depth_jobs < 10_000
     records = RECORDS_QUICK if is_quick else RECORDS
-    directory = bench.fresh()
     down, copies = [], []
-    with closing(peers.Spoold(directory, paused=False)) as spoold:
-        _stop(spoold)
-        data_dir = directory / "data"
-        for path in data_dir.glob("spool.db*"):
-            path.unlink()
-        (data_dir / "witness").unlink()
+    with closing(peers.Spoold(bench.fresh(), paused=False)) as spoold:
         before = migrations.newest() - 1
-        begun = time.monotonic()
-        path = _make_spool(data_dir, node_guid(data_dir), records, before)
-        size_mib = path.stat().st_size >> 20
-        bench.say(f"  {records:,} records, {size_mib:,} MiB in {time.monotonic() - begun:.0f} s")
+        path = _fill_stopped(bench, spoold, records, before)
+        size_mib, data_dir = path.stat().st_size >> 20, path.parent
         copy = data_dir / migrations.COPY.format(before)
         for _ in bench.each_pair():
             _forget(path)
@@ -158,4 +174,28 @@ def upgrade(bench: Bench) -> Iterator[Finding]:
     )
 
 
-ROWS: dict[str, Callable[[Bench], Iterator[Finding]]] = {"upgrade": upgrade}
+def history(bench: Bench) -> Iterator[Finding]:
+    """A node that keeps as many finished jobs as it may is looked at, and searched."""
+    is_quick = bench.depth_jobs < 10_000
+    records = HISTORY_QUICK if is_quick else HISTORY
+    status, searched, others = [], [], []
+    with closing(peers.Spoold(bench.fresh(), paused=False)) as spoold:
+        _fill_stopped(bench, spoold, records, migrations.newest())
+        spoold.start(DEADLINE_S)
+        for _ in bench.each_pair():
+            with Looks(spoold) as looks:
+                time.sleep(LOOKS_S / 10 if is_quick else LOOKS_S)
+            status.append(p99_ms(looks.took_ms))
+            with spoold.control() as control, Looks(spoold, "job.show", job=1) as looks:
+                begun = time.monotonic()
+                for _ in range(SEARCHES):
+                    control.call("job.list", title="that no job has")
+                searched.append((time.monotonic() - begun) * 1000 / SEARCHES)
+            others.append(p99_ms(looks.took_ms))
+    about = f"{records // RECORDS_A_JOB:,} finished jobs"
+    yield Finding(f"{about}: `status`, p99", "ms", status, STATUS_MS, at_most=True)
+    yield Finding(f"{about}: all searched for a title", "ms", searched, SEARCH_MS, at_most=True)
+    yield Finding(f"{about}: `job show` meanwhile, p99", "ms", others, OTHERS_MS, at_most=True)
+
+
+ROWS: dict[str, Callable[[Bench], Iterator[Finding]]] = {"upgrade": upgrade, "history": history}
