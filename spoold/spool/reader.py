@@ -1,4 +1,5 @@
-"""Listings and look-ups over a read-only connection: each call is one short snapshot.
+"""Listings and look-ups over a read-only connection: each call is one short snapshot, or several
+where many jobs are looked through, and others have their turn in between.
 
 Readers never checkpoint and never hold a snapshot across a wait, so that the write-ahead log can
 always be copied back. Pages are keyset pages: the key of the last row of the one before.
@@ -52,7 +53,7 @@ _PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS
 
 
 class SqliteReader:
-    """Every method reads the committed state at the moment of its call."""
+    """Every method reads the committed state at the moment of its call, or a later one."""
 
     def __init__(self, reader: connection.TrioConnection) -> None:
         self._connection = reader
