@@ -7,6 +7,7 @@ always be copied back. Pages are keyset pages: the key of the last row of the on
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,13 +119,12 @@ class SqliteReader:
     async def page(self, query: PageQuery) -> Page:
         """A page of a listing, in the order in which it is told."""
         search = Search(query)
-        db = self._connection.raw
 
-        def step() -> Page | None:
+        def step(db: sqlite3.Connection) -> Page | None:
             search.step(db)
             return search.page(db) if search.is_over else None
 
-        while (page := await self._connection.run(step)) is None:
+        while (page := await self.look(step)) is None:
             pass
         return page
 
@@ -285,8 +285,10 @@ class SqliteReader:
         return await self.look(depth.finished_totals)
 
     async def look(self, look_up: Callable[..., T], *values: Any) -> T:
-        """What a look-up of another module finds: one short snapshot, as everything here."""
-        return await self._connection.run(look_up, self._connection.raw, *values)
+        """What a look-up of another module finds: one short snapshot, as everything here, however
+        many statements it makes.
+        """
+        return await self._connection.run(_in_snapshot, self._connection.raw, look_up, values)
 
     # -- printers, devices, providers ------------------------------------------------------
 
@@ -319,44 +321,44 @@ class SqliteReader:
     # -- users -----------------------------------------------------------------------------
 
     async def user(self, name: str) -> User | None:
-        found = await self._connection.run(lambda: users.find(self._connection.raw, name))
+        found = await self.look(users.find, name)
         return found[0] if found else None
 
     async def user_and_password(self, name: str) -> tuple[User, str] | None:
         """A user with the hash of the password, "" without one."""
-        return await self._connection.run(lambda: users.find(self._connection.raw, name))
+        return await self.look(users.find, name)
 
     async def user_by_guid(self, guid: UUID) -> User | None:
-        return await self._connection.run(lambda: users.find_by_guid(self._connection.raw, guid))
+        return await self.look(users.find_by_guid, guid)
 
     async def users(self, after: str, limit: int) -> list[User]:
         """At most `limit` users behind a name, by name."""
-        return await self._connection.run(lambda: users.page(self._connection.raw, after, limit))
+        return await self.look(users.page, after, limit)
 
     async def delegators(self, guid: UUID) -> list[User]:
         """Those who let this person release their jobs, by name."""
-        return await self._connection.run(people.delegators, self._connection.raw, guid)
+        return await self.look(people.delegators, guid)
 
     async def certificates(self, guid: UUID) -> list[Certificate]:
         """Every certificate that was given to a user, the one that is valid longest first."""
-        return await self._connection.run(lambda: users.certificates(self._connection.raw, guid))
+        return await self.look(users.certificates, guid)
 
     async def names(self, guids: list[UUID]) -> dict[UUID, str]:
         """The names of people by their keys; those who are not known any more are left out."""
-        return await self._connection.run(lambda: users.names(self._connection.raw, guids))
+        return await self.look(users.names, guids)
 
     # -- MFDs --------------------------------------------------------------------------------
 
     async def mfds(self) -> list[tuple[Mfd, bytes | None]]:
         """Every MFD, by name, with the hash of its token."""
-        return await self._connection.run(lambda: mfds.find_all(self._connection.raw))
+        return await self.look(mfds.find_all)
 
     async def session(self, key: bytes) -> Session | None:
         """A session by the hash of its id, also when it is over."""
-        return await self._connection.run(lambda: sessions.find(self._connection.raw, key))
+        return await self.look(sessions.find, key)
 
     async def open_sessions(self) -> list[Session]:
-        return await self._connection.run(lambda: sessions.find_open(self._connection.raw))
+        return await self.look(sessions.find_open)
 
     async def revoked_serials(self) -> list[str]:
         return [row[0] for row in await self._all("SELECT serial FROM certificate WHERE revoked")]
@@ -367,10 +369,11 @@ class SqliteReader:
         """Records of this node's journal from a position on, in order: of the incarnation in use,
         whichever that is by then.
         """
-        db = self._connection.raw
-        rows = await self._connection.run(
-            lambda: sending.stored(db, sending.own_chain(db), from_position, limit)
-        )
+
+        def stored(db: sqlite3.Connection) -> list[tuple[int, bytes, bytes, bytes | None, bytes]]:
+            return sending.stored(db, sending.own_chain(db), from_position, limit)
+
+        rows = await self.look(stored)
         return [codec.decode(*row[1:]) for row in rows]
 
     async def record_before(self, before_us: int, now_us: int) -> int:
@@ -409,3 +412,13 @@ class SqliteReader:
 
     async def cursors(self) -> dict[str, int]:
         return {row[0]: row[1] for row in await self._all("SELECT name, position FROM cursor")}
+
+
+def _in_snapshot(db: sqlite3.Connection, look_up: Callable[..., T], values: tuple[Any, ...]) -> T:
+    """What a look-up finds; nothing that is committed meanwhile is seen by a part of it."""
+    db.execute("BEGIN")
+    try:
+        return look_up(db, *values)
+    finally:
+        if db.in_transaction:  # a failure of the disk ends it by itself
+            db.execute("COMMIT")

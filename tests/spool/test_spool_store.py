@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from uuid import uuid4
 
 import pytest
@@ -390,3 +391,31 @@ async def test_a_cancelled_commit_is_found_again(spool):
     assert await spool.reader.job_by_uuid(uuid) is not None
     assert len(await spool.reader.jobs(JobFilter())) == 1
     assert again.job_id == 1
+
+
+async def test_a_look_of_several_statements_sees_one_state(spool):
+    """What is committed between two of them is for the next look."""
+    printer = await spool.add_printer()
+    is_begun, may_end = threading.Event(), threading.Event()
+    seen = []
+
+    def count(db):
+        (jobs,) = db.execute("SELECT count(*) FROM job").fetchone()
+        return jobs
+
+    def look(db):
+        before = count(db)
+        is_begun.set()
+        assert may_end.wait(30)
+        return before, count(db)
+
+    async def look_on():
+        seen.append(await spool.reader.look(look))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look_on)
+        await trio.to_thread.run_sync(is_begun.wait, 30)
+        await spool.add_job(printer)
+        may_end.set()
+    assert seen == [(0, 0)]
+    assert await spool.reader.look(count) == 1
