@@ -155,7 +155,36 @@ def remove(writer: SqliteStore, node: bytes, uuid: bytes) -> None:
 def forget(writer: SqliteStore, change: store.ForgetRemote) -> None:
     """See `ForgetRemote`."""
     for uuid in change.uuids:
+        row = writer.db.execute(
+            "SELECT state FROM remote_job WHERE uuid = ? AND node = ?",
+            (uuid.bytes, change.node.bytes),
+        ).fetchone()
         remove(writer, change.node.bytes, uuid.bytes)
+        if row is not None and not STATE[row[0]].is_final:
+            _bring_back(writer, uuid.bytes, change.now_us)
+
+
+def _bring_back(writer: SqliteStore, uuid: bytes, now_us: int) -> None:
+    """What was canceled here, as a node had it that has lost it before it was at its end, waits
+    again, if no other node has it: for whoever releases it, or for somebody's word, as it may have
+    come out.
+    """
+    row = writer.db.execute(
+        "SELECT id FROM job WHERE uuid = ?1 AND state = ?2 AND reasons = ?3 "
+        "AND NOT EXISTS (SELECT 1 FROM remote_job WHERE uuid = ?1)",
+        (uuid, NUMBER[JobState.CANCELED], JobReason.JOB_DONE_ELSEWHERE.value),
+    ).fetchone()
+    if row is None:
+        return
+    message = "The node that had it has lost it."
+    _change(writer, store.ChangeJob(row[0], JobEvent.RETRY, now_us, message=message))
+    doubt, waits = (JobReason.JOB_IN_DOUBT,), (JobState.PENDING,)
+    _change(
+        writer,
+        store.ChangeJob(
+            row[0], JobEvent.HOLD, now_us, reasons=doubt, message=message, only_from=waits
+        ),
+    )
 
 
 def merge(writer: SqliteStore, node: UUID, uuid: bytes, state: JobState, now_us: int) -> None:

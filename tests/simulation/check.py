@@ -106,31 +106,15 @@ def told_of(hq: Life, uuid: UUID) -> set[JobState]:
 
 async def is_heard_of(world: World, uuid: UUID) -> bool:
     """Whether a node has heard that a job is done, and those who did it and who told may have
-    forgotten: two were put back, or one that had told no more than that it began.
+    forgotten: two were put back.
     """
-    put_back = {one.image.name for one in world.put_backs}
-    if len(put_back) < 2 and not await is_begun_and_forgotten(world, uuid):
+    if len({one.image.name for one in world.put_backs}) < 2:
         return False
     for name in NAMES:
         query = "SELECT reasons FROM job WHERE uuid = ?"
         for (reasons,) in await world.lives[name].reader._all(query, uuid.bytes):
             if JobReason.JOB_DONE_ELSEWHERE in reasons.split():
                 return True
-    return False
-
-
-async def is_begun_and_forgotten(world: World, uuid: UUID) -> bool:
-    """Whether a site that was put back had told that it began to print a job, and not how that
-    went: nobody knows it any more, nor who has paid.
-    """
-    for name in {one.image.name for one in world.put_backs}.intersection(SITE_NAMES):
-        told = set()
-        for header, payload, personal, hash_ in await stored(world.lives["hq"], GUIDS[name]):
-            fact = codec.decode(header, payload, personal, hash_)
-            if fact.payload.get("uuid") == uuid.bytes:
-                told.add(fact.kind)
-        if Kind.ATTEMPT_STARTED in told and Kind.ATTEMPT_ENDED not in told:
-            return True
     return False
 
 
@@ -335,7 +319,6 @@ async def check_paid(world: World, work: Work) -> None:
         is_kept = deal.uuid in kept and not deal.is_dropped
         if deal.site != "hq" and world.is_put_back(deal.site or "hq"):
             is_kept = False  # that was paid there, perhaps, and forgotten
-        is_kept = is_kept and not await is_begun_and_forgotten(world, uuid)
         least = 1 if is_kept and True not in is_free else 0  # who drops it may have paid as well
         is_at_two = not deal.site and (deal.is_twin or again(world, deal) > 0)
         most = times_released(world, deal) if is_at_two else 1 + is_given_up(world, deal)

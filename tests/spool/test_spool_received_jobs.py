@@ -21,6 +21,7 @@ from spoold.spool.store import (
     ChangeJob,
     ClaimRefused,
     EndAttempt,
+    ForgetRemote,
     InviteNode,
     JoinNode,
     PrintedTwice,
@@ -77,6 +78,43 @@ async def test_a_job_that_waits_here_and_prints_there_is_canceled_here(site, hq)
         site, 1, kind=Kind.ATTEMPT_ENDED, job=1, uuid=SITE.bytes, state="completed", reasons=[]
     )
     await ship(site, hq)
+    job = await hq.reader.job(first.job_id)
+    assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
+
+
+@pytest.mark.parametrize(
+    ("printer", "reasons"),
+    [
+        ({"owner": SITE}, ("job-in-doubt",)),
+        ({"release": ReleaseMode.FIND_ME}, ("job-release-wait",)),
+    ],
+)
+async def test_what_a_site_has_lost_again_waits_here(site, hq, printer, reasons):
+    """Its disk was put back while it printed what was canceled here for that."""
+    here, there = await hq.add_printer(**printer), await site.add_printer()
+    await hq.journal.commit(InviteNode("library", b"s", True, 9, 1, Scope()))
+    await hq.journal.commit(JoinNode(SITE, b"k", 2, b"s"))
+    first = await hq.add_job(here, owner="ada", uuid=SITE)
+    await site.add_job(there, owner="ada", uuid=SITE)
+    begun = {"job": 1, "uuid": SITE.bytes, "attempt": 1, "state": "processing", "reasons": []}
+    await add(site, 1, kind=Kind.JOB_CHANGED, **begun)
+    await ship(site, hq)
+    assert (await hq.reader.job(first.job_id)).reasons == ("job-done-elsewhere",)
+    await hq.journal.commit(ForgetRemote(SITE, (SITE,), 7))
+    job = await hq.reader.job(first.job_id)
+    assert (job.state, job.reasons) == (JobState.PENDING_HELD, reasons)
+    assert await hq.reader.look(remote_views.by_uuid, SITE) == []
+
+
+async def test_what_a_site_has_printed_stays_at_its_end_whatever_it_forgets(site, hq):
+    """A site that says to have lost what it told to be completed has nothing printed again."""
+    here, there = await hq.add_printer(owner=SITE), await site.add_printer()
+    first = await hq.add_job(here, owner="ada", uuid=SITE)
+    await site.add_job(there, owner="ada", uuid=SITE)
+    done = {"job": 1, "uuid": SITE.bytes, "state": "completed", "reasons": []}
+    await add(site, 1, kind=Kind.ATTEMPT_ENDED, **done)
+    await ship(site, hq)
+    await hq.journal.commit(ForgetRemote(SITE, (SITE,), 7))
     job = await hq.reader.job(first.job_id)
     assert (job.state, job.reasons) == (JobState.CANCELED, ("job-done-elsewhere",))
 

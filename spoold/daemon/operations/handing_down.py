@@ -106,7 +106,7 @@ async def forgot(call: Call) -> dict[str, Any]:
     """The site was put back to before it had these jobs."""
     site = await site_of(call)
     uuids = tuple(read_uuids(call.args["jobs"]))
-    await call.services.journal.commit(ForgetRemote(site.guid, uuids))
+    await call.services.journal.commit(ForgetRemote(site.guid, uuids, call.services.wall_clock()))
     log.warning("jobs_forgotten_there", site=site.name, jobs=len(uuids))
     return {}
 

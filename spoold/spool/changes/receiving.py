@@ -123,12 +123,13 @@ class RetryQuarantined:
 
 @dataclass(slots=True)
 class ForgetRemote:
-    """A node does not know these jobs, of which it has told: nothing is listed of them any more.
-    Answer: None.
+    """A node does not know these jobs, of which it has told: nothing is listed of them any more,
+    and what was canceled here as it had them waits again. Answer: None.
     """
 
     node: UUID
     uuids: tuple[UUID, ...]
+    now_us: int
 
 
 @dataclass(slots=True)
