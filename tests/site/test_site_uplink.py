@@ -13,7 +13,6 @@ from spoold.codec import batch
 from spoold.model.errors import OperationError, SpoolFull
 from spoold.model.record import Kind
 from spoold.provider.course import Lost
-from spoold.site import pace
 from spoold.site import uplink as uplinks
 from spoold.spool import received, sending
 from spoold.spool.store import AddRecord, PutCursor, StartRound
@@ -336,31 +335,6 @@ async def test_batches_that_overtake_one_another_are_put_in_order(site, hq):
         await wait_until(lambda: uplink.lag == 0)
     assert await arrived(site, hq)
     assert wire.calls.count("site.stand") == 1
-
-
-async def test_batches_grow_while_answers_come_soon_and_shrink_when_they_come_late(
-    site, hq, monkeypatch
-):
-    """A site that returns among hundreds hears soon that it goes on; one that is alone is fast."""
-    await add(site, 6000)
-    wire = Wire(hq)
-    direct = wire.receiver.take
-    counts = []
-
-    async def take(guid, args):
-        counts.append(args["count"])
-        if len(counts) == 14:
-            monkeypatch.setattr(pace, "LATE_S", -1.0)
-        return await direct(guid, args)
-
-    wire.receiver.take = take
-    async with Sending(site, wire) as uplink:
-        await wait_until(lambda: uplink.lag == 0)
-    assert await arrived(site, hq)
-    least = pace.LEAST_RECORDS
-    assert counts[0] == least
-    assert max(counts) >= 4 * least
-    assert least in counts[14:]
 
 
 async def test_what_is_left_of_a_line_that_broke_is_dropped(site, hq):
