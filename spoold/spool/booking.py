@@ -322,7 +322,7 @@ def _adjust(writer: SqliteStore, fact: Record, by: By) -> None:
 
 def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     _entry_key(fact.payload)
-    epoch = _epoch(fact.payload)
+    epoch = _epoch({"epoch": fact.payload["epoch"]})  # it has to name one
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)
