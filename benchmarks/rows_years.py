@@ -42,7 +42,7 @@ DIGEST = "blake3:" + "0" * 64
 EVIDENCE = msgpack.packb({"method": "ipp-job-state", "pages": 2})
 
 
-# -- a spool of the version before --------------------------------------------------------------
+# -- a spool of years ---------------------------------------------------------------------------
 
 
 def _make_spool(data_dir: Path, guid: UUID, records: int, version: int) -> Path:
@@ -109,7 +109,7 @@ def _fill(db: sqlite3.Connection, guid: UUID, records: int) -> None:
     )
 
 
-# -- the row -----------------------------------------------------------------------------------
+# -- the rows ----------------------------------------------------------------------------------
 
 
 def _stop(spoold: peers.Spoold) -> float:
