@@ -16,6 +16,7 @@ from uuid import UUID
 import msgpack
 
 from benchmarks import peers
+from benchmarks.control import Control
 from benchmarks.paced import Looks, p99_ms
 from benchmarks.report import Finding
 from benchmarks.rows import Bench
@@ -34,8 +35,11 @@ HISTORY = 4 * 1_000_000  # records of as many finished jobs as are kept
 HISTORY_QUICK = 4 * 5_000
 LOOKS_S = 10.0
 SEARCHES = 5
+PEOPLE = 20_000
+PEOPLE_QUICK = 100
 STATUS_MS = 50.0
 SEARCH_MS = 2000.0
+USAGE_S = 10.0
 OTHERS_MS = 50.0
 DEADLINE_S = 600.0
 DIGEST = "blake3:" + "0" * 64
@@ -109,6 +113,35 @@ def _fill(db: sqlite3.Connection, guid: UUID, records: int) -> None:
     )
 
 
+def _charge(path: Path, people: int) -> None:
+    """Each of its jobs was paid for, by one of so many people."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA cache_size = -1000000")
+        keys = [os.urandom(16) for _ in range(people)]
+        db.execute("BEGIN")
+        db.executemany(
+            "INSERT INTO person (key, name) VALUES (?, ?)",
+            ((key, f"user{number}") for number, key in enumerate(keys)),
+        )
+        jobs = db.execute("SELECT id, uuid, finished_us FROM job").fetchall()
+        db.executemany(
+            "INSERT INTO charge (id, key, state, holder, is_account, spender, job_id, printer, "
+            "work, impressions, color_impressions, sheets, amount, refunded, is_shadow, flags, "
+            "happened_us, ended_us, fields) VALUES (?, ?, 'settled', ?, 0, ?, ?, ?, 'print', 2, "
+            "0, 1, 500, 0, 0, '', ?, ?, ?)",
+            (
+                (id_, uuid, keys[id_ * 7919 % people], keys[id_ * 7919 % people], id_, bytes(16),
+                 ended_us, ended_us, EVIDENCE)
+                for id_, uuid, ended_us in jobs
+            ),
+        )  # fmt: skip
+        db.execute("COMMIT")
+        db.execute("PRAGMA journal_mode = WAL")
+    os.sync()
+
+
 # -- the rows ----------------------------------------------------------------------------------
 
 
@@ -174,13 +207,24 @@ def upgrade(bench: Bench) -> Iterator[Finding]:
     )
 
 
+def _count_used(control: Control) -> int:
+    """How many people have used anything, by all the pages of the sums."""
+    count, after = 0, None
+    while True:
+        page = control.call("usage.sums", limit=500, after_id=after)
+        count, after = count + len(page["sums"]), page["next_after_id"]
+        if after is None:
+            return count
+
+
 def history(bench: Bench) -> Iterator[Finding]:
     """A node that keeps as many finished jobs as it may is looked at, and searched."""
     is_quick = bench.depth_jobs < 10_000
     records = HISTORY_QUICK if is_quick else HISTORY
-    status, searched, others = [], [], []
+    people = PEOPLE_QUICK if is_quick else PEOPLE
+    status, searched, others, summed, beside = [], [], [], [], []
     with closing(peers.Spoold(bench.fresh(), paused=False)) as spoold:
-        _fill_stopped(bench, spoold, records, migrations.newest())
+        _charge(_fill_stopped(bench, spoold, records, migrations.newest()), people)
         spoold.start(DEADLINE_S)
         for _ in bench.each_pair():
             with Looks(spoold) as looks:
@@ -192,10 +236,17 @@ def history(bench: Bench) -> Iterator[Finding]:
                     control.call("job.list", title="that no job has")
                 searched.append((time.monotonic() - begun) * 1000 / SEARCHES)
             others.append(p99_ms(looks.took_ms))
+            with spoold.control() as control, Looks(spoold, "job.show", job=1) as looks:
+                begun = time.monotonic()
+                assert _count_used(control) == people
+                summed.append(time.monotonic() - begun)
+            beside.append(p99_ms(looks.took_ms))
     about = f"{records // RECORDS_A_JOB:,} finished jobs"
     yield Finding(f"{about}: `status`, p99", "ms", status, STATUS_MS, at_most=True)
     yield Finding(f"{about}: all searched for a title", "ms", searched, SEARCH_MS, at_most=True)
     yield Finding(f"{about}: `job show` meanwhile, p99", "ms", others, OTHERS_MS, at_most=True)
+    yield Finding(f"{about}: `usage` of {people:,} people", "s", summed, USAGE_S, at_most=True)
+    yield Finding(f"{about}: `job show` beside that, p99", "ms", beside, OTHERS_MS, at_most=True)
 
 
 ROWS: dict[str, Callable[[Bench], Iterator[Finding]]] = {"upgrade": upgrade, "history": history}

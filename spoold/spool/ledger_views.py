@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from enum import StrEnum
+from heapq import merge
+from operator import add, itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -222,8 +224,24 @@ class Sum(NamedTuple):
     shadow: int
     flagged: int
 
+    def plus(self, other: Sum) -> Sum:
+        """What both of the same key have used."""
+        return Sum(self.key, *map(add, self[1:], other[1:]))
 
-_COLUMN = {By.USER: "spender", By.ACCOUNT: "holder", By.PRINTER: "printer"}
+
+class _Key(NamedTuple):
+    """The column that usage is added up for, and how the names of its indexes end."""
+
+    column: str
+    ending: str
+    which: str = ""
+
+
+_KEY = {
+    By.USER: _Key("spender", "spender"),
+    By.ACCOUNT: _Key("holder", "account", "AND is_account "),
+    By.PRINTER: _Key("printer", "printer"),
+}
 
 
 def usage(
@@ -232,20 +250,30 @@ def usage(
     """Sums of what happened between two times, by key; at most `limit` behind the key `after`.
 
     Only what was settled counts. Of accounts only shared ones are listed. What is kept no longer
-    counts by the months that began between these times.
+    counts by the months that began between these times. Nothing is looked at but what is on the
+    page, and the keys before it: ask by `SqliteReader.report`, as that can be many charges.
     """
-    column = _COLUMN[by]
-    which = "AND is_account" if by is By.ACCOUNT else ""
-    rows = db.execute(
-        "SELECT who, sum(charges), sum(impressions), sum(color_impressions), sum(sheets), "
-        "sum(amount), sum(shadow), sum(flagged) FROM ("
-        f"SELECT coalesce({column}, x'') AS who, 1 AS charges, impressions, color_impressions, "
-        "sheets, CASE WHEN is_shadow THEN 0 ELSE amount - refunded END AS amount, "
-        "CASE WHEN is_shadow THEN amount ELSE 0 END AS shadow, flags != '' AS flagged "
-        f"FROM charge WHERE state = 'settled' AND happened_us >= ? AND happened_us < ? {which} "
-        f"UNION ALL SELECT {column}, charges, impressions, color_impressions, sheets, amount, "
-        f"shadow, flagged FROM charge_sum WHERE from_us >= ? AND from_us < ? {which}"
-        ") GROUP BY who HAVING (? IS NULL OR who > ?) ORDER BY who LIMIT ?",
-        (since_us, until_us, since_us, until_us, after, after, limit),
-    )
-    return [Sum(*row) for row in rows]
+    column, ending, which = _KEY[by]
+    behind = "" if after is None else f"AND {column} > ? "
+    values = (since_us, until_us, *(() if after is None else (after,)), limit)
+    charges = db.execute(
+        f"SELECT coalesce({column}, x''), count(*), sum(impressions), sum(color_impressions), "
+        "sum(sheets), sum(iif(is_shadow, 0, amount - refunded)), sum(iif(is_shadow, amount, 0)), "
+        f"sum(flags != '') FROM charge INDEXED BY charge_{ending} WHERE state = 'settled' "
+        f"AND happened_us >= ? AND happened_us < ? {which}{behind}"
+        f"GROUP BY {column} ORDER BY {column} LIMIT ?",
+        values,
+    ).fetchall()
+    months = db.execute(
+        f"SELECT {column}, sum(charges), sum(impressions), sum(color_impressions), sum(sheets), "
+        f"sum(amount), sum(shadow), sum(flagged) FROM charge_sum INDEXED BY charge_sum_{ending} "
+        f"WHERE from_us >= ? AND from_us < ? {which}{behind}"
+        f"GROUP BY {column} ORDER BY {column} LIMIT ?",
+        values,
+    ).fetchall()
+    found: dict[bytes, Sum] = {}
+    for row in merge(charges, months, key=itemgetter(0)):
+        one = Sum(*row)
+        kept = found.get(one.key)
+        found[one.key] = one if kept is None else kept.plus(one)
+    return list(found.values())[:limit]

@@ -1,5 +1,6 @@
 """Listings and look-ups over a read-only connection: each call is one short snapshot, or several
-where many jobs are looked through, and others have their turn in between.
+where many jobs are looked through, and others have their turn in between. What has to go through
+very much in one look has a connection of its own (`report`).
 
 Readers never checkpoint and never hold a snapshot across a wait, so that the write-ahead log can
 always be copied back. Pages are keyset pages: the key of the last row of the one before.
@@ -8,11 +9,13 @@ always be copied back. Pages are keyset pages: the key of the last row of the on
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
+
+import trio
 
 from spoold.codec import record as codec
 from spoold.model.job import Document, Job, JobState
@@ -48,6 +51,7 @@ from spoold.spool.rows import (
 from spoold.spool.store import Accepted, Attempt, Certificate, JobFilter, JobMoved, Provider
 
 T = TypeVar("T")
+Open = Callable[[], Awaitable[connection.TrioConnection]]
 RECORDS_STEP = 4096
 FUTURE_MAX = 100  # records that a wrong clock has dated, and that are looked over
 _PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS NOT NULL "
@@ -56,8 +60,10 @@ _PRINTERS = "SELECT id, guid, name, device_id, fields FROM printer WHERE name IS
 class SqliteReader:
     """Every method reads the committed state at the moment of its call, or a later one."""
 
-    def __init__(self, reader: connection.TrioConnection) -> None:
-        self._connection = reader
+    def __init__(self, reader: connection.TrioConnection, open_another: Open) -> None:
+        self._connection, self._open_another = reader, open_another
+        self._reports: connection.TrioConnection | None = None
+        self._reports_lock = trio.Lock()
         self._posted = posted.Posted(reader)
 
     @classmethod
@@ -65,16 +71,21 @@ class SqliteReader:
         cls, data_dir: Path, connect: connection.Connect = connection.connect
     ) -> SqliteReader:
         """Open the spool that `sqlite.open_store` has opened before."""
-        reader = await connect(str(data_dir / "spool.db"), read_only=True)
 
-        def prepare() -> None:
-            reader.raw.execute("PRAGMA query_only = ON")
-            reader.raw.execute("PRAGMA cache_size = -4096")
+        async def open_one() -> connection.TrioConnection:
+            reader = await connect(str(data_dir / "spool.db"), read_only=True)
+            try:
+                await reader.run(_prepare, reader.raw)
+            except BaseException:
+                await reader.close()
+                raise
+            return reader
 
-        await reader.run(prepare)
-        return cls(reader)
+        return cls(await open_one(), open_one)
 
     async def close(self) -> None:
+        if self._reports is not None:
+            await self._reports.close()
         await self._connection.close()
 
     async def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -290,6 +301,13 @@ class SqliteReader:
         """
         return await self._connection.run(_in_snapshot, self._connection.raw, look_up, values)
 
+    async def report(self, look_up: Callable[..., T], *values: Any) -> T:
+        """As `look`, for what may take seconds: nobody but other reports waits behind it."""
+        async with self._reports_lock:
+            if self._reports is None:
+                self._reports = await self._open_another()
+        return await self._reports.run(_in_snapshot, self._reports.raw, look_up, values)
+
     # -- printers, devices, providers ------------------------------------------------------
 
     async def printers(self) -> list[Printer]:
@@ -412,6 +430,11 @@ class SqliteReader:
 
     async def cursors(self) -> dict[str, int]:
         return {row[0]: row[1] for row in await self._all("SELECT name, position FROM cursor")}
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA query_only = ON")
+    db.execute("PRAGMA cache_size = -4096")
 
 
 def _in_snapshot(db: sqlite3.Connection, look_up: Callable[..., T], values: tuple[Any, ...]) -> T:

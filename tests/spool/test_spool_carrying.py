@@ -67,8 +67,10 @@ class Books(Purses):
                 return count
             after_id = found.last_id
 
-    async def usage(self, by, since_us=0, until_us=FOREVER_US):
-        return await self.spool.reader.look(ledger_views.usage, by, since_us, until_us, None, 500)
+    async def usage(self, by, since_us=0, until_us=FOREVER_US, after=None, limit=500):
+        return await self.spool.reader.report(
+            ledger_views.usage, by, since_us, until_us, after, limit
+        )
 
     async def balances(self):
         return await self.spool.reader._all("SELECT guid, balance FROM purse ORDER BY guid")
@@ -132,6 +134,27 @@ async def test_usage_of_long_ago_is_known_by_month(books):
     moved = {one.key: one.impressions for one in after[0]}
     assert moved == {one.key: one.impressions for one in before[0]}
     assert after[1] == before[1]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_usage_comes_in_pages_before_and_after_it_was_carried(books, limit):
+    """A page goes on behind the key of the one before, of those that nobody is known for, too."""
+    nobody = Payer(PayerKind.ACCOUNT, books.works.guid, "rule")
+    await books.spend(b"may-8", None, 1, MAY, payer=nobody)
+    await books.spend(b"july", None, 2, JULY, payer=nobody)
+    expected = {by: await books.usage(by) for by in By}
+    known = [(one.key, one.charges, one.impressions) for one in expected[By.USER]]
+    people = [(books.ada.bytes, 4, 37), (books.bob.bytes, 3, 61)]
+    assert known == [(b"", 2, 3), *sorted(people)]
+    assert [(one.charges, one.amount) for one in expected[By.ACCOUNT]] == [(3, 10 * PAGE)]
+    assert [(one.key, one.charges) for one in expected[By.PRINTER]] == [(b"", 9)]
+    for _ in range(2):
+        for by in By:
+            found = [*await books.usage(by, limit=limit)]
+            while page := await books.usage(by, after=found[-1].key, limit=limit):
+                found += page
+            assert found == expected[by]
+        await books.carry(JUNE, 200)
 
 
 async def test_a_statement_begins_with_what_was_carried(books):

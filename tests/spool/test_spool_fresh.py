@@ -65,7 +65,7 @@ def test_a_connection_that_looks_at_nothing_any_more_is_asked_once():
         def post(self, function, then):
             asked.append(then)
 
-    reader = SqliteReader(Ended())
+    reader = SqliteReader(Ended(), None)
     for job_id in range(2):
         reader.post_job_with_document(job_id, asked.append)
     with pytest.raises(ValueError, match="ended"):

@@ -419,3 +419,22 @@ async def test_a_look_of_several_statements_sees_one_state(spool):
         may_end.set()
     assert seen == [(0, 0)]
     assert await spool.reader.look(count) == 1
+
+
+async def test_nobody_waits_behind_a_report(spool):
+    """While one goes through everything there is, others look, also at what is committed then."""
+    is_begun, may_end = threading.Event(), threading.Event()
+
+    def go_through_all(db):
+        is_begun.set()
+        assert may_end.wait(30)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(spool.reader.report, go_through_all)
+        await trio.to_thread.run_sync(is_begun.wait, 30)
+        await spool.add_printer("frontdesk")
+        names = []
+        with trio.move_on_after(20):
+            names = [one.name for one in await spool.reader.printers()]
+        may_end.set()
+    assert names == ["frontdesk"]

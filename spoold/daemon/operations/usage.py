@@ -30,7 +30,7 @@ async def sums(call: Call) -> dict[str, Any]:
         after = None if args["after_id"] is None else bytes.fromhex(args["after_id"])
     except ValueError:
         raise OperationError("bad-request", "after_id is of no page.") from None
-    found = await services.reader.look(
+    found = await services.reader.report(
         ledger_views.usage, by, args["since_us"] or 0, until_us, after, limit + 1
     )
     guids = [UUID(bytes=one.key) for one in found if one.key]
