@@ -45,6 +45,7 @@ from spoold.site.leftovers import Leftovers
 from spoold.site.line import Line, Settings
 from spoold.site.other_sites import OtherSites
 from spoold.site.presence import Presence
+from spoold.site.repairing import Repairing
 from spoold.site.replica import Replica
 from spoold.site.twins import Losers
 from spoold.site.uplink import Uplink
@@ -258,6 +259,7 @@ async def tasks_of(
         giving.run,
         Attending(line, partial(for_upstream.do, services)).run,
         losers.run,
+        Repairing(line, journal, reader, replica.pull, ground.identity.guid, wall_clock).run,
         Leftovers(journal, reader, wall_clock).run,
         fence.run,
         lambda: _let_go(dispatcher, lines, replica),

@@ -20,13 +20,12 @@ from spoold.model.offline import Beyond, Choice, OfflinePolicy, RightsOut, Stran
 from spoold.model.purse import Payer, PayerKind
 from spoold.site import rights_wire
 from spoold.site.line import Line, Lost, Upstream
-from spoold.spool import accounts, held, leases, ledger_views, repairs, sending
+from spoold.spool import accounts, held, leases, ledger_views, sending
 from spoold.spool.held import Standing
 from spoold.spool.journal import Journal
 from spoold.spool.reader import SqliteReader
 from spoold.spool.store import (
     Charged,
-    EndRepair,
     Event,
     KeepRights,
     ReturnRights,
@@ -38,7 +37,6 @@ log = structlog.get_logger("spoold.site")
 
 EVENT = "rights-changed"  # what the application server tells
 WANTED = "rights-wanted"
-REVERTED = "repair-reverted"
 TOGETHER = 80  # holders, or rights, in one message
 WAITING_MAX = 10_000  # holders for whom rights are to be fetched
 ROUND_S = 3600.0  # between rounds for everybody
@@ -77,11 +75,9 @@ class Authority:
         self._after: bytes | None = None  # behind whom a round for everybody goes on
         self._spending: dict[UUID, float] = {}  # for whose work more was fetched, and when
         self._is_ahead = True  # until the policy says otherwise
-        self._is_reverted = False  # a repair of this site, even one that it does not know of
         self._reporting = trio.Lock()
         line.listen(self._wake)
         line.hear(EVENT, self._note_change)
-        line.hear(REVERTED, self._note_reverted)
         line.hear(WANTED, self._note_wanted)
         journal.listen(self._hear)
 
@@ -213,10 +209,6 @@ class Authority:
             elif type(event) is UserChanged and self._is_ahead:
                 self.want(PayerKind.PERSON, event.guid)
 
-    def _note_reverted(self, args: dict[str, Any]) -> None:
-        self._is_reverted = True
-        self._wake(args)
-
     def want(self, kind: PayerKind, holder: UUID) -> None:
         """Rights of this holder are to be here before they are needed."""
         if len(self._due) < WAITING_MAX:
@@ -264,7 +256,6 @@ class Authority:
         """
         due, self._due = list(self._due), {}
         try:
-            await self._take_back()
             policy = await self.policy()
             for start in range(0, len(due), TOGETHER) or (0,):
                 page = due[start : start + TOGETHER]
@@ -284,23 +275,6 @@ class Authority:
                 await self._fetch(page, 0, CALL_S)
                 await self._return(page, policy)
             self._after = page[-1][1].bytes if page else None
-
-    async def _take_back(self) -> None:
-        """Undo repairs of this site that its application server does not want.
-
-        It is told of the end of one that this site does not know, as well: its disk was put back.
-        """
-        found = await self._reader.look(repairs.find_all, self._site)
-        own = {(one.printer.bytes, one.field): one.position for one in found}
-        if not (own or self._is_reverted):
-            return
-        self._is_reverted = False
-        answer = await self._line.call("site.reverted", {}, CALL_S)
-        for printer, field, position in answer.get("reverted", ()):
-            if own.get((printer, field), position) == position:  # it was not repaired once more
-                guid = UUID(bytes=printer)
-                await self._journal.commit(EndRepair(guid, field, self._wall_clock()))
-                log.warning("repair_reverted", printer=str(guid), what=field)
 
     async def _return(self, holders: Iterable[Holder], policy: OfflinePolicy) -> None:
         """Give back what was fetched for a large piece of work, and is not needed any more."""

@@ -16,8 +16,9 @@ import trio
 from spoold.model.errors import SpoolError, StoreFailed
 from spoold.model.money import format_amount
 from spoold.model.node import LineState
-from spoold.site.authority import EVENT, REVERTED
+from spoold.site.authority import EVENT
 from spoold.site.presence import Presence
+from spoold.site.repairing import SETTLED
 from spoold.spool.journal import Journal
 from spoold.spool.store import (
     Event,
@@ -26,7 +27,7 @@ from spoold.spool.store import (
     NodeChanged,
     PolicyChanged,
     ReclaimRights,
-    RepairReverted,
+    RepairSettled,
     RightsDrawn,
     RightsThawed,
 )
@@ -68,8 +69,8 @@ class Reclaiming:
                 self._came.set()
             elif type(event) is RightsDrawn:
                 self._note_drawn(event)
-            elif type(event) is RepairReverted:
-                self._sites.tell(event.site, REVERTED)
+            elif type(event) is RepairSettled:
+                self._sites.tell(event.site, SETTLED)
             elif type(event) is NodeChanged or type(event) is JournalForked:
                 self._bell.set()
 

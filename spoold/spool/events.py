@@ -165,8 +165,8 @@ class MoneyCame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class RepairReverted:
-    """A site is to go back to what this node says of a printer."""
+class RepairSettled:
+    """What a site has changed of a printer is over there: this node says how it is."""
 
     site: UUID
 
@@ -302,7 +302,7 @@ Event = (
     | PricesChanged
     | PolicyChanged
     | MoneyCame
-    | RepairReverted
+    | RepairSettled
     | EmergencyChanged
     | RecordsReceived
     | RecordQuarantined

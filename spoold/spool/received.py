@@ -146,6 +146,23 @@ def hash_at(
     return None if found is None else bytes(found[0])
 
 
+def has(
+    db: sqlite3.Connection, journal: UUID, incarnation: UUID, position: int, hash_: bytes
+) -> bool:
+    """Whether a foreign record with this hash has come: b"" stands for any, as its sender does not
+    keep it any more, and one that is not kept here has come.
+    """
+    row = db.execute(
+        "SELECT position, anchor_position FROM chain WHERE journal = ? AND incarnation = ? "
+        "AND is_own = 0",
+        (journal.bytes, incarnation.bytes),
+    ).fetchone()
+    if row is None or position > row[0]:
+        return False
+    is_any = not hash_ or position < row[1]
+    return is_any or hash_at(db, journal, incarnation, position) == hash_
+
+
 def quarantined(db: sqlite3.Connection, after: tuple[int, int], limit: int) -> list[Quarantined]:
     """Records that could not be applied, behind (chain id, position)."""
     rows = db.execute(

@@ -1,13 +1,14 @@
 """Repairs: a site that is cut off pauses a printer of its application server, or moves its device.
 
 At the site a repair lies over what comes from upstream, and ends when upstream says the same, or
-says that it is to end. Upstream it is shown until somebody accepts it, and so changes the printer
-for all, or reverts it.
+says that it is over. Upstream it is shown until somebody accepts it, and so changes the printer for
+all, or reverts it. What was settled is over whatever becomes of the printer then: the site asks.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -15,7 +16,7 @@ from uuid import UUID
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device, Printer
 from spoold.model.record import Kind, Record
-from spoold.spool import gate, objects, store
+from spoold.spool import gate, objects, received, sending, store
 from spoold.spool.rows import device_of, pack, printer_fields, printer_of
 
 if TYPE_CHECKING:
@@ -141,6 +142,33 @@ def keep_over(writer: SqliteStore, printer_key: bytes, now_us: int) -> None:
         _apply(writer, printer, device, repair.field, repair.value)
 
 
+class Told(NamedTuple):
+    """A repair with the record in which its site has told of it; `hash` is empty where that is
+    kept no longer.
+    """
+
+    printer: UUID
+    field: str
+    incarnation: UUID
+    position: int
+    hash: bytes
+
+
+def told(db: sqlite3.Connection, site: UUID) -> list[Told]:
+    """What this site has changed and goes on with."""
+    found, chains = [], sending.chains(db)
+    for one in find_all(db, site):
+        chain = next(
+            each
+            for each in reversed(chains)
+            if each.parent is None or each.parent.position < one.position
+        )
+        rows = sending.stored(db, chain.id, one.position, 1)
+        hash_ = rows[0][-1] if rows and rows[0][0] == one.position else b""
+        found.append(Told(one.printer, one.field, chain.incarnation, one.position, hash_))
+    return found
+
+
 def _is_upstreams(db: sqlite3.Connection, printer: UUID) -> bool:
     row = db.execute(
         "SELECT 1 FROM replica WHERE kind = 'printer' AND key = ?", (printer.bytes,)
@@ -216,9 +244,26 @@ def note(writer: SqliteStore, site: UUID, position: int, fact: Record) -> None:
         return  # it was removed
     if value in (was, _value(*_look(writer.db, printer), field)):
         _drop(writer.db, site, printer, field)
+        if value != was:
+            writer.events.append(store.RepairSettled(site))
         return
     repair = Repair(site, printer, field, value, was, position, fact.event_us, fact.actor, False)
     _put(writer.db, repair)
+
+
+def over(db: sqlite3.Connection, site: UUID, those: Sequence[Told]) -> set[tuple[UUID, str, int]]:
+    """What a site is to end: (printer, field, position) of what was reverted, and of `those` that
+    were heard of here and are not open any more, as they were accepted or said what was so already.
+    """
+    rows = {(one.printer, one.field): one for one in find_all(db, site)}
+    found = {(*key, one.position) for key, one in rows.items() if one.is_reverted}
+    for one in those:
+        row = rows.get((one.printer, one.field))
+        if (row is None or row.is_reverted) and received.has(
+            db, site, one.incarnation, one.position, one.hash
+        ):
+            found.add((one.printer, one.field, one.position))
+    return found
 
 
 def settle_repair(writer: SqliteStore, change: store.SettleRepair) -> None:
@@ -235,9 +280,9 @@ def settle_repair(writer: SqliteStore, change: store.SettleRepair) -> None:
         "is_accepted": change.is_accepted,
     }
     writer.add_record(Kind.REPAIR_SETTLED, change.actor, change.now_us, payload)
+    writer.events.append(store.RepairSettled(change.site))
     if not change.is_accepted:
         _put(writer.db, repair._replace(is_reverted=True))
-        writer.events.append(store.RepairReverted(change.site))
         return
     printer, device = _look(writer.db, change.printer)
     if change.field == PAUSED:

@@ -132,7 +132,7 @@ from spoold.spool.events import ProviderRevoked as ProviderRevoked
 from spoold.spool.events import RecordQuarantined as RecordQuarantined
 from spoold.spool.events import RecordsMissing as RecordsMissing
 from spoold.spool.events import RecordsReceived as RecordsReceived
-from spoold.spool.events import RepairReverted as RepairReverted
+from spoold.spool.events import RepairSettled as RepairSettled
 from spoold.spool.events import RightsDrawn as RightsDrawn
 from spoold.spool.events import RightsThawed as RightsThawed
 from spoold.spool.events import SessionEnded as SessionEnded

@@ -103,6 +103,22 @@ async def test_a_repair_that_is_reverted_is_undone_at_the_site(start):
     await overrides(hq, 0)
 
 
+async def test_a_repair_that_was_accepted_is_over_even_if_the_printer_goes_on_meanwhile(start):
+    """The site was not there to hear of either: nothing is left that nobody could settle."""
+    site, back = await cut_off(start)
+    await site.ask("site.repair", name="frontdesk", paused=True, reason="jam")
+    await site.ask("site.repair", name="frontdesk", uri="socket://127.0.0.1:10")
+    hq = await back()
+    await overrides(hq, 2)
+    await site.stop()
+    await hq.ask("site.settle", name="frontdesk", accept=True)
+    await hq.ask("printer.resume", name="frontdesk")
+    site = await start("library", "site")
+    await until(site, (False, "", "socket://127.0.0.1:10"))
+    await overrides(site, 0)
+    await overrides(hq, 0)
+
+
 async def test_a_repair_that_the_site_does_not_know_any_more_can_be_reverted(start):
     """Its disk was put back; nobody has to accept what nobody wants, to be rid of it."""
     site, back = await cut_off(start)

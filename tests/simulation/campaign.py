@@ -20,7 +20,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from simulation import clocks, edits, emergencies, faults, periods, policies
+from simulation import clocks, edits, emergencies, faults, periods, policies, repairs
 from simulation.check import check, who_owes, wrong_rights, wrongly_listed
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
@@ -215,6 +215,9 @@ class Seed:
             urgent = emergencies.begin(work)
             if urgent is not None:
                 more += (urgent.declare,) * emergencies.STEPS
+            handy = repairs.begin(work)
+            if handy is not None:
+                more += (handy.repair,) * repairs.STEPS
             setting, generous = clocks.begin(world), policies.begin(world)
             for name in NAMES:
                 await world.start(name)
@@ -233,8 +236,8 @@ class Seed:
             assert not work.waiting, f"nobody answers: {', '.join(work.waiting)}"
             for name in PEOPLE:
                 await work.pay_in(name, LARGE)
-            checks = [one.check for one in (staff, choosy, urgent) if one is not None]
-            await check_in_peace(world, work, checks)
+            checks = [one.check for one in (staff, choosy, urgent, handy) if one is not None]
+            await check_in_peace(world, work, Operators(work, handy), checks)
             self.virtual_s = trio.current_time()
             await world.end()
 
@@ -261,10 +264,9 @@ async def wait_quiet(world: World, operators: Operators | None = None) -> None:
 
 
 async def check_in_peace(
-    world: World, work: Work, checks: Sequence[Callable[[], Awaitable[None]]]
+    world: World, work: Work, operators: Operators, checks: Sequence[Callable[[], Awaitable[None]]]
 ) -> None:
     """What does not hold while something has begun to go on again is looked at once more."""
-    operators = Operators(work)
     while True:
         await wait_quiet(world, operators)
         before = heads(world)

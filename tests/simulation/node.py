@@ -31,6 +31,7 @@ from spoold.daemon.operations import (
     handing_down,
     queueing,
     rehoming,
+    repairs,
     rights,
     site_desk,
     sites,
@@ -75,6 +76,7 @@ from spoold.site.presence import Presence
 from spoold.site.recalling import Recalling
 from spoold.site.receiver import Receiver
 from spoold.site.reclaiming import Reclaiming
+from spoold.site.repairing import Repairing
 from spoold.site.replica import Replica
 from spoold.site.twins import Losers, Twins
 from spoold.site.uplink import Uplink
@@ -98,7 +100,8 @@ LIMITS = SimpleNamespace(
     document_bytes_max=1 << 20, job_bytes_max=1 << 20, spool_share=1.0, reserve_bytes=0
 )
 ROOMS = (
-    copies, errands, handing_down, queueing, rehoming, rights, site_desk, sites, steering, uplink,
+    copies, errands, handing_down, queueing, rehoming, repairs, rights, site_desk, sites, steering,
+    uplink,
 )  # fmt: skip
 OPERATIONS = [operation for room in ROOMS for operation in room.OPERATIONS]
 
@@ -301,7 +304,8 @@ class Life:
             self._open_door(nursery)
 
     def _driver(self, device: Device, network: object) -> Machine:
-        return self.world.machines[device.uri.removeprefix("machine://")]
+        name, _, _ = device.uri.removeprefix("machine://").partition("#")  # wherever it is now
+        return self.world.machines[name]
 
     # -- a site ----------------------------------------------------------------------------------
 
@@ -353,10 +357,11 @@ class Life:
         line.listen(self._note_line)
         line.listen(self.counts.look_again)
         losers = Losers(line, journal, reader, clock)
+        repairing = Repairing(line, journal, reader, self.replica.pull, self.guid, clock)
         self.uplink.on_lost = losers.lose
         attending = Attending(line, partial(errands.do, self))
         run += [line.run, self.uplink.run, self.replica.run, alone.run, fetching.run,
-                self.giving.run, losers.run, attending.run, fence.run]  # fmt: skip
+                self.giving.run, losers.run, repairing.run, attending.run, fence.run]  # fmt: skip
         if self.world.is_daily:
             run.append(Leftovers(journal, reader, clock).run)
 

@@ -7,6 +7,7 @@ again what it has on paper, and sites are told to go on behind their forks.
 from __future__ import annotations
 
 from simulation.node import SITE_NAMES, Life
+from simulation.repairs import Repairs
 from simulation.visits import Visits
 from simulation.work import PATIENCE_S, Work, held, may_fail
 from simulation.world import NAMES, World
@@ -33,8 +34,9 @@ async def settle(world: World, life: Life) -> None:
 class Operators:
     """Of one world; `tidy` is called until all is quiet."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, repairs: Repairs | None = None) -> None:
         self._work = work
+        self._repairs = repairs
         self._visits = Visits(work)
         self._world = work.world
         self._booked_again = 0  # after so many disks had been put back
@@ -54,6 +56,8 @@ class Operators:
         await self._visits.fetch_rest()
         for site in world.rehomed:
             await self._give_up(site)
+        if self._repairs is not None:
+            await self._repairs.tidy()
 
     async def _begin_anew(self, site: str) -> None:
         """Somebody has seen to it that a disk which was put back runs once, and says so."""

@@ -22,7 +22,7 @@ from simulation.network import TO_HQ, TO_SITE, Net
 from simulation.node import SITE_NAMES, Life
 from spoold.model.node import LineState
 from spoold.site.line import Upstream
-from spoold.spool import emergencies, replication
+from spoold.spool import emergencies, repairs, replication
 
 NAMES = ("hq", *SITE_NAMES)
 BEGIN_US = int(datetime(2026, 3, 10, 9, tzinfo=UTC).timestamp()) * 10**6
@@ -69,6 +69,7 @@ class World:
         self.offered: dict[UUID, Offer] = {}  # what it offered to a site, as it did so last
         self.clocks = clocks.make(NAMES, begin_us)
         self.is_urgent = False  # nodes may have emergencies
+        self.is_handy = False  # sites repair printers while they are cut off
         self.is_daily = False  # people have allowances, and a day ends
         self.caps: dict[str, int] = {}  # how far each person may go below zero, by site
         self.made_s: dict[tuple[UUID, int], float] = {}  # when which record of a site was made
@@ -204,6 +205,8 @@ class World:
                 return f"{name} works on {[str(UUID(bytes=row[0])) for row in working]}"
             if self.is_urgent and emergencies.find(life.store.db) is not None:
                 return f"the emergency of {name} goes on"
+            if self.is_handy and (left := repairs.find_all(life.store.db)):
+                return f"{name} has {left[0].field} repaired to be {left[0].value}"
             if not life.is_site:
                 continue
             standing = hq.objects.standing(life.guid)

@@ -1,8 +1,11 @@
-"""Local repair at a site that is cut off: `site.repair`; upstream `.overrides` and `.settle`."""
+"""Local repair at a site that is cut off: `site.repair`; upstream `site.overrides`, `.settle`, and
+for sites `.settled`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from spoold.daemon.operations.access import ADMINS, KNOWN, LINES, LOCAL, SITES, STAFF
 from spoold.daemon.operations.jobs import find_printer
@@ -13,7 +16,7 @@ from spoold.daemon.operations.table import Argument, Call, Operation
 from spoold.model.errors import OperationError
 from spoold.model.printer import Device
 from spoold.spool import nodes, repairs
-from spoold.spool.repairs import DEVICE, PAUSED, Repair
+from spoold.spool.repairs import DEVICE, PAUSED, Repair, Told
 from spoold.spool.store import RepairPrinter, SettleRepair
 
 ROWS_MAX = 500
@@ -110,15 +113,25 @@ async def settle(call: Call) -> dict[str, Any]:
     return await overrides(call)
 
 
-async def reverted(call: Call) -> dict[str, Any]:
-    """What the calling site is to take back."""
+async def settled(call: Call) -> dict[str, Any]:
+    """Which repairs the calling site is to end, of those that it tells of and of others."""
     site = await site_of(call)
-    found = await call.services.reader.look(repairs.find_all, site.guid)
-    return {
-        "reverted": [
-            [one.printer.bytes, one.field, one.position] for one in found if one.is_reverted
-        ][:ROWS_MAX]
-    }
+    those = [_told(one) for one in call.args["repairs"]]
+    found = await call.services.reader.look(repairs.over, site.guid, those)
+    rows = sorted((printer.bytes, *rest) for printer, *rest in found)
+    return {"settled": [list(one) for one in rows[:ROWS_MAX]]}
+
+
+def _told(values: list[Any]) -> Told:
+    """Raises: OperationError: `bad-request`."""
+    match values:
+        case [bytes(printer), str(field), bytes(incarnation), int(position), bytes(hash_)] if (
+            len(printer) == len(incarnation) == 16 and 0 <= position < 2**63
+        ):
+            return Told(UUID(bytes=printer), field, UUID(bytes=incarnation), position, hash_)
+    raise OperationError(
+        "bad-request", "repairs has one that is not [printer, field, incarnation, position, hash]."
+    )
 
 
 _NAME = Argument("name", required=True, least=1, most=127, summary="A printer.")
@@ -150,5 +163,16 @@ OPERATIONS = (
         settle,
         "Take a site's change of a printer over, or have it taken back.",
     ),
-    Operation("site.reverted", (), SITES, LINES, reverted, "What a site is to take back."),
+    Operation(
+        "site.settled",
+        (
+            Argument(
+                "repairs", (list,), default=[], most=ROWS_MAX, each=Argument("", (list,), most=5)
+            ),
+        ),
+        SITES,
+        LINES,
+        settled,
+        "Which of its repairs a site is to end.",
+    ),
 )
