@@ -24,6 +24,7 @@ from spoold.spool import (
     held,
     ledger,
     receiving,
+    repairs,
     replica,
     replication,
     rights,
@@ -388,5 +389,27 @@ BUGS = {
         "What a site gives back of a day that is over is not carried over into the next one.",
         (Patch(escrow.book_back, "if not one.counts_at(now_us)", "if False"),),
         9,
+    ),
+    "repair-for-ever": Bug(
+        "A repair that was accepted goes on where the printer was changed before its site heard.",
+        (
+            Patch(
+                repairs.over,
+                "if (row is None or row.is_reverted) and received",
+                "if row is not None and row.is_reverted and received",
+            ),
+        ),
+        43,
+    ),
+    "repair-lost": Bug(
+        "What a site has repaired is as it was when its copy hears of the printer.",
+        (
+            Patch(
+                repairs.keep_over,
+                "_apply(writer, printer, device, repair.field, repair.value)",
+                "pass",
+            ),
+        ),
+        60,
     ),
 }
