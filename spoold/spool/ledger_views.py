@@ -251,7 +251,7 @@ def usage(
 
     Only what was settled counts. Of accounts only shared ones are listed. What is kept no longer
     counts by the months that began between these times. Nothing is looked at but what is on the
-    page, and the keys before it: ask by `SqliteReader.report`, as that can be many charges.
+    page, which can be many charges all the same: ask by `SqliteReader.report`.
     """
     column, ending, which = _KEY[by]
     behind = "" if after is None else f"AND {column} > ? "
