@@ -30,13 +30,14 @@ def told_at_us(told_us: int, offset_us: int | None, now_us: int) -> int | None:
     clock was so wrong that nobody knows.
 
     `offset_us` is by how much the clock here was ahead of its own, where it had measured that.
+    Nothing is to come: where their clocks are some seconds apart, it is now.
     """
     earliest_us = now_us - int(TOLD_AGE_S * SECOND_US)
     latest_us = now_us + int(JUMP_S * SECOND_US)
     is_off = offset_us is not None and abs(offset_us) > JUMP_S * SECOND_US
     for at_us in (told_us + offset_us, told_us) if is_off and offset_us else (told_us,):
         if earliest_us <= at_us <= latest_us:
-            return at_us
+            return min(at_us, now_us)
     return None
 
 

@@ -119,7 +119,7 @@ def book_back(
     actor: str,
 ) -> None:
     """Parts of a site's purses go back to those that they came from, by `sources`; what is of a
-    period that is over is carried over.
+    period behind which another one was granted is carried over.
     """
     own = Wallet(holder, tuple(postings.purses_of(writer.db, holder)))
     back = own.give_back([Share(sources[one.purse], one.amount) for one in spent])
@@ -134,8 +134,8 @@ def book_back(
         more={"site": site.bytes, "epoch": epoch},
     )
     writer.events.append(store.BalanceChanged(holder))
-    over = {one.guid for one in own.purses if not one.counts_at(now_us)}
-    for purse in over.intersection(sources[one.purse] for one in spent):
+    allowed = {one.guid for one in own.purses if one.allowance is not None}
+    for purse in allowed.intersection(sources[one.purse] for one in spent):
         late_carry.carry_on(writer, holder, purse, now_us, actor)
 
 

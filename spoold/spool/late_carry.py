@@ -1,7 +1,8 @@
-"""What is left of an allowance and comes back from a site when its period is over is carried over.
+"""What is left of an allowance and comes back when the next period was granted is carried over.
 
-The next period began without it: what stood in escrow was nobody's to carry. It follows, up to what
-the allowance lets come along in all, and on into each period that has begun since.
+That one began without it: what stood in escrow, or was reserved, was nobody's to carry. It
+follows, up to what the allowance lets come along in all, and on into each period that has begun
+since; also into the next one where it has not begun, and a clock that was ahead had granted it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def carry_on(writer: SqliteStore, holder: UUID, purse: UUID, now_us: int, actor:
         allowance = postings.allowance(writer.db, before.allowance)
         of_it = [one for one in every if one.allowance == before.allowance]
         after = next((one for one in of_it if one.from_us >= before.until_us), None)
-        if allowance is None or after is None or after.from_us > now_us:
+        if allowance is None or after is None or before.until_us < after.from_us > now_us:
             return  # the grant of the next one takes it along
         room = allowance.carry_over - postings.came_along(writer.db, allowance, after, of_it)
         part = min(before.balance, room)

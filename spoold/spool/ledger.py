@@ -221,13 +221,14 @@ def cancel(
 def _carry_on(
     writer: SqliteStore, wallet: Wallet, back: Sequence[Share], now_us: int, actor: str
 ) -> None:
-    """What has come back of a period that was over meanwhile is carried over like the rest of it;
-    at a site it goes to the application server for that.
+    """What has come back of a period behind which another one was granted meanwhile is carried over
+    like the rest of it; at a site it goes to the application server for that.
     """
-    known = {one.guid for one in (*wallet.in_order(), wallet.purse(PurseKind.CREDIT))}
-    over = [one.purse for one in back if one.amount < 0 and one.purse not in known]
-    if over and leases.own(writer.db) is None:
-        for purse in over:
+    others = (*wallet.in_order(), wallet.purse(PurseKind.CREDIT))
+    plain = {one.guid for one in others if one.allowance is None}
+    allowed = [one.purse for one in back if one.amount < 0 and one.purse not in plain]
+    if allowed and leases.own(writer.db) is None:
+        for purse in allowed:
             late_carry.carry_on(writer, wallet.holder, purse, now_us, actor)
 
 

@@ -114,6 +114,21 @@ async def test_nothing_is_carried_into_a_period_that_a_wrong_clock_has_begun(pur
     await purses.check()
 
 
+@pytest.mark.parametrize(("days", "left"), [(0, 8), (1, 16), (2, 16)])
+async def test_what_comes_back_once_a_clock_was_ahead_by_a_day_is_carried_over(purses, days, left):
+    """Tomorrow had been granted without it, and is not granted again; today it pays from there."""
+    ada = await purses.person()
+    await purses.allow(8 * PAGE, period=Period.DAY, carry_over=8 * PAGE, from_us=1)
+    await purses.reserve(b"k", ada, 3)
+    await purses.reserve(b"ahead", ada, 1, DAY_US)
+    await purses.journal.commit(Cancel(b"ahead", DAY_US))
+    await purses.journal.commit(Cancel(b"k", 2))
+    now_us = days * DAY_US + 2
+    await refused(purses, purses.asked(b"m", ada, left + 1, now_us))
+    await purses.reserve(b"m", ada, left, now_us)
+    await purses.check()
+
+
 @pytest.mark.parametrize(("ahead", "days", "left"), [(1, 0, 5), (9, 0, 5), (9, 1, 13), (9, 4, 16)])
 async def test_a_clock_that_was_ahead_leaves_everybody_what_they_have(purses, ahead, days, left):
     """The period that it has begun took along what was left: that is spent there till then."""
