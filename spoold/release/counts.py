@@ -273,10 +273,15 @@ class Counts:
                 if error.code in job.reasons and error.message != job.message:
                     await self._journal.commit(self._hold(job, job.reasons, error.message))
                 return
-            if others:
-                await self._journal.commit(self._hold(job, others))
+            if others or await self._waits_for_owner(job):
+                await self._journal.commit(self._hold(job, (_WAITS,)))
             else:
                 await self._clear_again(job, clears)
+
+    async def _waits_for_owner(self, job: Job) -> bool:
+        """Whether its printer keeps jobs by now, which it did not when this one came."""
+        printer = (await self._printers.look()).printers.get(job.printer_id)
+        return printer is not None and printer.is_ours and printer.release.is_secure
 
     async def _clear_again(self, job: Job, clears: Clears) -> None:
         """Before another one is looked at: what has waited longest is paid for first."""

@@ -271,6 +271,25 @@ async def test_what_a_job_lacked_is_not_said_of_it_any_more(node, nursery):
     assert result.state is JobState.PENDING
 
 
+@pytest.mark.slow
+async def test_a_job_that_can_be_paid_waits_where_its_printer_keeps_jobs_by_now(node, nursery):
+    """It came when nobody had to release it; nothing is said any more of what it lacked."""
+    await node.purses.start()
+    await nursery.start(node.counts.run, node.releases)
+    printer = await node.spool.add_printer("paid", charging=Charging.ON)
+    guid = await node.purses.person()
+    job_id = (await node.spool.add_job(printer, PAGES, owner="ada")).job_id
+    await node.held(job_id, "account-limit-reached")
+    safe = replace(printer, release=ReleaseMode.HOLD)
+    await node.spool.journal.commit(PutPrinter(safe, 1))
+    await node.purses.pay_in(guid, 3 * PAGE)
+    job = await node.wait(job_id, lambda job: job.reasons == ("job-release-wait",))
+    assert not job.message
+    ada = await node.spool.reader.user_by_guid(guid)
+    (result,) = await node.desk.release(ada, [job_id], safe, "device:x")
+    assert result.state is JobState.PENDING
+
+
 # -- at the machine ----------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from simulation import clocks, edits, emergencies, faults, periods, policies, repairs
+from simulation import clocks, edits, emergencies, faults, modes, periods, policies, repairs
 from simulation.check import check, who_owes, wrong_rights, wrongly_listed
 from simulation.node import GUIDS, SITE_NAMES, Life, reach
 from simulation.operators import Operators
@@ -218,6 +218,9 @@ class Seed:
             handy = repairs.begin(work)
             if handy is not None:
                 more += (handy.repair,) * repairs.STEPS
+            moody = modes.begin(work)
+            if moody is not None:
+                more += (moody.change,) * modes.STEPS
             setting, generous = clocks.begin(world), policies.begin(world)
             for name in NAMES:
                 await world.start(name)

@@ -325,6 +325,8 @@ async def check_paid(world: World, work: Work) -> None:
         if False not in is_free:
             # Put back to when it was on its way to where it costs something, it may be settled so.
             most = int(not deal.site and world.is_put_back("hq"))
+        if world.recharged & {deal.printer, *at}:
+            least, most = 0, max(1, most)
         assert least <= paid[uuid] <= most, f"{deal.label} was paid {paid[uuid]} times"
 
 

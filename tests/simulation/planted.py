@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from spoold.daemon.operations import errands as errands_done
 from spoold.dispatch import queues, recovery
 from spoold.model import policy
-from spoold.release import emergency
+from spoold.release import counts, emergency
 from spoold.site import detector, errands, fencing, giving, lateness, receiver, twins, uplink
 from spoold.spool import (
     accepting,
@@ -411,5 +411,16 @@ BUGS = {
             ),
         ),
         60,
+    ),
+    "kept-unsaid": Bug(
+        "What can be paid by now stays as it was where its printer keeps jobs by now.",
+        (
+            Patch(
+                counts.Counts._try_again,
+                "if others or await self._waits_for_owner(job):",
+                "if others:",
+            ),
+        ),
+        154,
     ),
 }

@@ -357,7 +357,7 @@ class Work:
 
     # -- the application server's own changes ----------------------------------------------------
 
-    async def _change(self, make) -> None:
+    async def change(self, make) -> None:
         """Commit what `make` makes of the application server, if it answers now."""
         life = self.life("hq")
         if life is not None:
@@ -371,14 +371,14 @@ class Work:
             rate = Rate(PAGE + 10 * rng.randint(-9, 9))
             return PutPrices(PriceList(0, life.wall_clock(), (rate,)), life.wall_clock())
 
-        await self._change(make)
+        await self.change(make)
 
     async def change_user(self, rng: Random) -> None:
         async def make(life: Life):
             fields = {"full_name": f"number {rng.randint(0, 99)}"}
             return PutUser(rng.choice(PEOPLE), life.wall_clock(), fields=fields)
 
-        await self._change(make)
+        await self.change(make)
 
     async def give_card(self, rng: Random) -> None:
         async def make(life: Life):
@@ -386,7 +386,7 @@ class Work:
             self.cards.append((name, number))
             return PutCard(name, (CARDS.card(number),), "", "", life.wall_clock())
 
-        await self._change(make)
+        await self.change(make)
 
     async def take_card(self, rng: Random) -> None:
         """A card is taken from somebody, after many other changes at the same moment."""
@@ -395,7 +395,7 @@ class Work:
             return
         name, number = self.cards.pop(rng.randrange(len(self.cards)))
         with may_fail(life, PATIENCE_S):
-            printers = await self._printers(life)
+            printers = await self.printers(life)
             changes: list[Change] = [
                 PutPrinter(replace(one, location="moved"), life.wall_clock())
                 for one in rng.sample(printers, 4)
@@ -406,11 +406,11 @@ class Work:
 
     async def change_printer(self, rng: Random) -> None:
         async def make(life: Life):
-            printer = rng.choice(await self._printers(life))
+            printer = rng.choice(await self.printers(life))
             changed = replace(printer, location=f"floor {rng.randint(0, 9)}")
             return PutPrinter(changed, life.wall_clock())
 
-        await self._change(make)
+        await self.change(make)
 
     async def change_account(self, rng: Random) -> None:
         """One of two shared accounts is opened, or closed for good."""
@@ -421,9 +421,9 @@ class Work:
                 return PutAccount(name, life.wall_clock(), is_new=True)
             return RemoveAccount(name, life.wall_clock())
 
-        await self._change(make)
+        await self.change(make)
 
-    async def _printers(self, life: Life) -> list[Printer]:
+    async def printers(self, life: Life) -> list[Printer]:
         printers = (await life.catalogue.look()).printers.values()
         return sorted(printers, key=lambda one: one.name)
 

@@ -69,6 +69,7 @@ class World:
         self.offered: dict[UUID, Offer] = {}  # what it offered to a site, as it did so last
         self.clocks = clocks.make(NAMES, begin_us)
         self.is_urgent = False  # nodes may have emergencies
+        self.recharged: set[str] = set()  # printers that did not cost something all the time
         self.is_handy = False  # sites repair printers while they are cut off
         self.is_daily = False  # people have allowances, and a day ends
         self.caps: dict[str, int] = {}  # how far each person may go below zero, by site
