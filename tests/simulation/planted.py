@@ -188,7 +188,7 @@ BUGS = {
                 "limit=wallet.limit + beyond.overdraft - min(0, wallet.balance)",
             ),
         ),
-        75,
+        610,
     ),
     "no-hysteresis": Bug(
         "A line counts as up at the first sign of life.",
@@ -210,7 +210,7 @@ BUGS = {
                 "interrupted(CUT_OFF, detail, True, device)",
             ),
         ),
-        57,
+        90,
     ),
     "no-fence": Bug(
         "A site that returns goes on with printers that were given to others meanwhile.",
@@ -344,7 +344,7 @@ BUGS = {
     "errand-kept": Bug(
         "A site is told later, too, of what was refused since it did not ask in time.",
         (Patch(errands.Errands.run, "del self._errands[number]", "pass"),),
-        42,
+        144,
     ),
     "deleted-in-name": Bug(
         "Whoever deletes what waits at a site is told that this was done, and it was not.",
@@ -387,7 +387,7 @@ BUGS = {
     ),
     "rest-lost": Bug(
         "What a site gives back of a day that is over is not carried over into the next one.",
-        (Patch(escrow.book_back, "if not one.counts_at(now_us)", "if False"),),
+        (Patch(escrow.book_back, "if one.allowance is not None", "if False"),),
         9,
     ),
     "repair-for-ever": Bug(
