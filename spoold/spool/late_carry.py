@@ -30,7 +30,7 @@ def carry_on(writer: SqliteStore, holder: UUID, purse: UUID, now_us: int, actor:
         allowance = postings.allowance(writer.db, before.allowance)
         of_it = [one for one in every if one.allowance == before.allowance]
         after = next((one for one in of_it if one.from_us >= before.until_us), None)
-        if allowance is None or after is None or before.until_us < after.from_us > now_us:
+        if allowance is None or after is None or after.from_us > max(now_us, before.until_us):
             return  # the grant of the next one takes it along
         room = allowance.carry_over - postings.came_along(writer.db, allowance, after, of_it)
         part = min(before.balance, room)
