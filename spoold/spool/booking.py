@@ -113,7 +113,7 @@ def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
     charge = _timed(_charge(told, by.known), fact, by.now_us)
     if shared_work.is_shared(key):
         charge = _placed(writer.db, charge, by)
-    epoch = _epoch(told)
+    epoch = _epoch(told.get("epoch", 0))
     kept = charges.find(writer.db, charge.key)
     if kept is None:
         _post_settled(writer, charge, epoch, by)
@@ -126,9 +126,9 @@ def _settle(writer: SqliteStore, fact: Record, by: By) -> None:
         _free(writer, charge, epoch, by)
 
 
-def _epoch(told: dict[str, Any]) -> int:
+def _epoch(told: object) -> int:
     """Raises OperationError: `bad-request`: it cannot be one."""
-    epoch = _whole(told.get("epoch", 0))
+    epoch = _whole(told)
     if not 0 <= epoch <= EPOCH_MAX:
         raise OperationError("bad-request", "there is no such epoch of rights.")
     return epoch
@@ -322,7 +322,7 @@ def _adjust(writer: SqliteStore, fact: Record, by: By) -> None:
 
 def _right_back(writer: SqliteStore, fact: Record, by: By) -> None:
     _entry_key(fact.payload)
-    epoch = _epoch({"epoch": fact.payload["epoch"]})  # it has to name one
+    epoch = _epoch(fact.payload["epoch"])  # it has to name one
     holder = UUID(bytes=fact.payload["payer"])
     if not postings.is_known(writer.db, Payer(PayerKind.ACCOUNT, holder)):
         holder = by.known(holder.bytes)
